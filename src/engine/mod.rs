@@ -1,0 +1,89 @@
+//! Engines run [`Program`]s. The trait is all that the rest of the crate knows of a device.
+
+pub mod cpu;
+
+use crate::program::{Buffer, Program};
+use crate::{Error, Result};
+
+/// Host data to be written into a persistent buffer. Floats are converted to the engine's own float.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Data<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+}
+
+impl Data<'_> {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(d) => d.len(),
+            Data::F64(d) => d.len(),
+            Data::U32(d) => d.len(),
+            Data::U8(d) => d.len(),
+        }
+    }
+
+    /// Without elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A program that an engine has taken in; valid only for that engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loaded(pub(crate) usize);
+
+/// What a time was measured with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Timing {
+    /// Timestamps that the device wrote.
+    Device,
+    /// The host's clock around work that was waited for.
+    Wall,
+}
+
+/// A device that runs programs.
+///
+/// Persistent buffers belong to the engine and are shared between programs by name; all memory starts as zeros.
+pub trait Engine {
+    /// Takes in a program: allocates what is missing, compiles and binds everything, so that running does none of it.
+    /// Errors if a persistent buffer exists with another size or type, or the device can't hold the program.
+    fn load(&mut self, program: &Program) -> Result<Loaded>;
+
+    /// Overwrites a persistent buffer, all replicas; `data` must have exactly its length.
+    fn write(&mut self, name: &str, data: Data) -> Result<()>;
+
+    /// Waits for the device and reads a persistent float buffer, all replicas. Device errors of earlier runs surface here.
+    fn read(&mut self, name: &str) -> Result<Vec<f64>>;
+
+    /// Runs the program once for each step, in order. Work may still be under way when this returns.
+    fn run(&mut self, program: Loaded, steps: std::ops::Range<u32>) -> Result<()>;
+
+    /// Waits for all work; device errors of earlier runs surface here.
+    fn wait(&mut self) -> Result<()>;
+
+    /// Seconds of every call of the program at `step`, each the least of several measurements, and what measured them. Runs each call many times:
+    /// what the program updates is not meaningful afterwards.
+    fn time_calls(&mut self, program: Loaded, step: u32, repeats: usize) -> Result<(Vec<f64>, Timing)>;
+
+    /// The device, for people.
+    fn description(&self) -> String;
+
+    /// What [`crate::program::compile::Options::workgroups`] should be for this device.
+    fn workgroups(&self) -> usize;
+}
+
+/// Errors unless a program's persistent buffer is the one that an engine already holds under its name (`total` elements over all replicas).
+pub(crate) fn same_buffer(held: &Buffer, wanted: &Buffer, total: usize, replicas: usize) -> Result<()> {
+    let wanted_total = wanted.len * if wanted.replicated { replicas } else { 1 };
+    if held == wanted && total == wanted_total {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "buffer '{}' is {:?} x {total} in an earlier program and {:?} x {wanted_total} in this one",
+        wanted.name, held.element, wanted.element
+    )))
+}

@@ -1,0 +1,326 @@
+//! The autoencoder: its layers, the flat layout of its parameters, and how it is recorded.
+//!
+//! Names and weight layouts towards the outside are PyTorch's (`down.0.weight`, conv `[out, in, kh, kw]`, transposed conv `[in, out, kh, kw]`).
+//! Inside, both are the geometry's `[kh, kw, cy, cx]` (see [`crate::geometry`]): cy is a conv's output and a transposed conv's input.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::geometry::Geometry;
+use crate::program::kernel::Segment;
+use crate::tape::{Shape, Tape, Tensor, layout, size};
+
+/// Height and width of every image.
+pub const IMAGE_SIZE: usize = 28;
+
+/// Kernel height and width, and stride, of every layer.
+const KERNEL: usize = 4;
+const STRIDE: usize = 2;
+
+/// One convolution of the autoencoder.
+#[derive(Clone, PartialEq, Debug)]
+struct Layer {
+    /// Name in a state dict: `down.0`.
+    name: &'static str,
+    transposed: bool,
+    geometry: Geometry,
+    /// Sigmoid after the last layer, ReLU after the others.
+    last: bool,
+}
+
+/// A parameter tensor.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Param {
+    /// Name in a state dict: `down.0.weight`.
+    pub name: String,
+    /// First element in the flat parameter buffer.
+    pub offset: usize,
+    /// Shape on the tape.
+    pub shape: Shape,
+    /// Shape in PyTorch.
+    pub torch_shape: Vec<usize>,
+    /// Bound of PyTorch's default initialisation: 1 / sqrt(fan_in) as PyTorch counts it.
+    bound: f64,
+    /// Standard deviation of the Kaiming initialisation; 0 for a bias.
+    std: f64,
+}
+
+impl Param {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        size(self.shape)
+    }
+
+    /// Without elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies from PyTorch's layout into this parameter's place in the flat buffer.
+    pub fn to_flat<T: Copy>(&self, torch: &[T], flat: &mut [T]) {
+        self.each(|torch_index, index| flat[index] = torch[torch_index]);
+    }
+
+    /// Reads this parameter's place in a flat buffer in PyTorch's layout.
+    pub fn from_flat<T: Copy + Default>(&self, flat: &[T]) -> Vec<T> {
+        let mut torch = vec![T::default(); self.len()];
+        self.each(|torch_index, index| torch[torch_index] = flat[index]);
+        torch
+    }
+
+    /// Pairs of indices: PyTorch's `[cy, cx, kh, kw]` and the flat buffer's `[kh, kw, cy, cx]`. A bias is the same in both.
+    fn each(&self, mut visit: impl FnMut(usize, usize)) {
+        if self.torch_shape.len() == 1 {
+            return (0..self.len()).for_each(|i| visit(i, self.offset + i));
+        }
+        let [kh, kw, cy, cx] = self.shape;
+        for i in 0..kh * kw * cy * cx {
+            let (tap, y, x) = (i / (cy * cx), i / cx % cy, i % cx);
+            visit((y * cx + x) * kh * kw + tap, self.offset + i);
+        }
+    }
+}
+
+/// How parameters start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Init {
+    /// PyTorch's default for these layers, which the paper uses: uniform in +-1/sqrt(fan_in).
+    #[default]
+    Torch,
+    /// Normal with variance 2 / (taps that reach an output), zero biases: leaves the plateau that `Torch` can sit on for ten epochs.
+    Kaiming,
+}
+
+/// The convolutional autoencoder for images of `channels` x 28 x 28.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Model {
+    channels: usize,
+    layers: Vec<Layer>,
+    params: Vec<Param>,
+    len: usize,
+    reference_len: usize,
+}
+
+/// The nodes of a recorded forward pass.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Reconstruction `[h, w, c, n]`, values in (0, 1).
+    pub reconstruction: Tensor,
+    /// All parameters, in the order of [`Model::params`].
+    pub params: Vec<Tensor>,
+    /// Weights of the decoder's layers, first to last.
+    pub decoder: Vec<Tensor>,
+    /// Input of each decoder layer.
+    pub decoder_inputs: Vec<Tensor>,
+    /// Output of each decoder layer before bias and activation.
+    pub decoder_sums: Vec<Tensor>,
+}
+
+impl Model {
+    /// The paper's autoencoder. `channels` is 1 or 3 in the datasets; any positive number works.
+    pub fn new(channels: usize) -> Model {
+        assert!(channels > 0, "a model needs at least one channel");
+        let mut layers = vec![];
+        let mut size = IMAGE_SIZE;
+        let down = [("down.0", channels, 32), ("down.2", 32, 32), ("down.4", 32, 64), ("down.6", 64, 64)];
+        for (name, cx, cy) in down {
+            let geometry = Geometry::conv2d(1, (cx, size, size), cy, (KERNEL, KERNEL), STRIDE, 2);
+            size = geometry.hy;
+            layers.push(Layer { name, transposed: false, geometry, last: false });
+        }
+        let up = [("up.0", 64, 64, 2), ("up.2", 64, 32, 1), ("up.4", 32, 32, 2), ("up.6", 32, channels, 1)];
+        for (name, cy, cx, padding) in up {
+            let geometry = Geometry::conv_transpose2d(1, (cy, size, size), cx, (KERNEL, KERNEL), STRIDE, padding);
+            size = geometry.hx;
+            layers.push(Layer { name, transposed: true, geometry, last: name == "up.6" });
+        }
+        assert_eq!(size, IMAGE_SIZE);
+
+        // Decoder weights come first, so that the reference gradients are the same flat layout, cut short.
+        let decoder_first = |l: &&Layer| !l.transposed;
+        let mut order: Vec<(&Layer, bool)> = layers.iter().filter(|l| l.transposed).map(|l| (l, true)).collect();
+        order.extend(layers.iter().filter(decoder_first).map(|l| (l, true)));
+        order.extend(layers.iter().map(|l| (l, false)));
+        let sizes = order.iter().map(|(l, weight)| if *weight { l.geometry.w_len() } else { l.bias_len() });
+        let (offsets, len) = layout(sizes);
+        let mut params: Vec<Param> = order.iter().zip(&offsets).map(|((l, weight), &offset)| l.param(*weight, offset)).collect();
+        let reference_len = params[3].offset + params[3].len();
+        let rank = |p: &Param| layers.iter().position(|l| p.name.starts_with(l.name)).map(|i| (i, p.name.ends_with("bias")));
+        params.sort_by_key(rank);
+        Model { channels, layers, params, len, reference_len }
+    }
+
+    /// Channels of an image.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Values of an image.
+    pub fn pixels(&self) -> usize {
+        self.channels * IMAGE_SIZE * IMAGE_SIZE
+    }
+
+    /// Parameter tensors in the order of PyTorch's state dict.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// Number of parameters (gaps of the flat buffer not counted).
+    pub fn parameter_count(&self) -> usize {
+        self.params.iter().map(Param::len).sum()
+    }
+
+    /// Length of the flat parameter buffer.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Length of the flat reference gradients: the parameter buffer's head, up to the end of the decoder's weights.
+    pub fn reference_len(&self) -> usize {
+        self.reference_len
+    }
+
+    /// The decoder's weights, first layer to last: what is constrained.
+    pub fn decoder_weights(&self) -> impl Iterator<Item = &Param> {
+        self.params.iter().filter(|p| p.name.starts_with("up.") && p.name.ends_with(".weight"))
+    }
+
+    /// Where the decoder's weights lie in the flat buffers.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.decoder_weights().map(|p| Segment { offset: p.offset, len: p.len() }).collect()
+    }
+
+    /// Geometries of the decoder's layers for batches of n.
+    pub fn decoder_geometries(&self, n: usize) -> Vec<Geometry> {
+        self.layers.iter().filter(|l| l.transposed).map(|l| Geometry { n, ..l.geometry }).collect()
+    }
+
+    /// Names and geometries of all layers for batches of n, with whether a layer is transposed.
+    pub fn geometries(&self, n: usize) -> Vec<(&'static str, bool, Geometry)> {
+        self.layers.iter().map(|l| (l.name, l.transposed, Geometry { n, ..l.geometry })).collect()
+    }
+
+    /// Fresh parameters as a flat buffer. The same seed gives the same bits on every machine.
+    pub fn init(&self, init: Init, seed: u64) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut flat = vec![0.0; self.len];
+        for p in &self.params {
+            let values: Vec<f32> = match init {
+                Init::Torch => (0..p.len()).map(|_| rng.random_range(-p.bound..p.bound) as f32).collect(),
+                Init::Kaiming => (0..p.len()).map(|_| (p.std * normal(&mut rng)) as f32).collect(),
+            };
+            p.to_flat(&values, &mut flat);
+        }
+        flat
+    }
+
+    /// Records the forward pass of a batch `[28, 28, channels, n]`.
+    pub fn forward(&self, tape: &mut Tape, x: Tensor) -> Forward {
+        let n = tape.shape(x)[3];
+        let leaf = tape.leaf("params", [1, 1, 1, self.len]);
+        let params: Vec<Tensor> = self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
+        let mut forward = Forward { reconstruction: x, params, decoder: vec![], decoder_inputs: vec![], decoder_sums: vec![] };
+        let mut h = x;
+        for (i, layer) in self.layers.iter().enumerate() {
+            tape.label(layer.name);
+            let (weight, bias) = (forward.params[2 * i], forward.params[2 * i + 1]);
+            let geometry = Geometry { n, ..layer.geometry };
+            let sum = if layer.transposed { tape.conv_x(geometry, h, weight) } else { tape.conv_y(geometry, h, weight) };
+            if layer.transposed {
+                forward.decoder.push(weight);
+                forward.decoder_inputs.push(h);
+                forward.decoder_sums.push(sum);
+            }
+            let bias = tape.broadcast(bias, tape.shape(sum));
+            let biased = tape.add(sum, bias);
+            h = if layer.last { tape.sigmoid(biased) } else { tape.relu(biased) };
+        }
+        forward.reconstruction = h;
+        forward
+    }
+}
+
+impl Layer {
+    fn bias_len(&self) -> usize {
+        if self.transposed { self.geometry.cx } else { self.geometry.cy }
+    }
+
+    fn param(&self, weight: bool, offset: usize) -> Param {
+        let Geometry { cx, cy, kh, kw, .. } = self.geometry;
+        // PyTorch takes axis 1 of the weight for the inputs: right for a conv, the outputs of a transposed conv. In our terms it is cx in both cases.
+        let bound = 1.0 / ((cx * kh * kw) as f64).sqrt();
+        // Taps that reach one output: all of them for a conv; of a stride-2 transposed conv a quarter.
+        let taps = if self.transposed { cy * kh * kw / (STRIDE * STRIDE) } else { cx * kh * kw };
+        let (name, shape, torch_shape, std) = if weight {
+            ("weight", [kh, kw, cy, cx], vec![cy, cx, kh, kw], (2.0 / taps as f64).sqrt())
+        } else {
+            ("bias", [1, 1, self.bias_len(), 1], vec![self.bias_len()], 0.0)
+        };
+        Param { name: format!("{}.{name}", self.name), offset, shape, torch_shape, bound, std }
+    }
+}
+
+/// Standard normal by Box and Muller, one of the pair: deterministic on every platform that rounds ln and cos alike.
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let radius: f64 = rng.random_range(f64::MIN_POSITIVE..1.0);
+    let angle: f64 = rng.random_range(0.0..std::f64::consts::TAU);
+    (-2.0 * radius.ln()).sqrt() * angle.cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_the_papers() {
+        let model = Model::new(1);
+        assert_eq!(model.parameter_count(), 230_721);
+        assert_eq!(Model::new(3).parameter_count(), 232_771);
+        let heights: Vec<usize> = model.layers.iter().map(|l| if l.transposed { l.geometry.hx } else { l.geometry.hy }).collect();
+        assert_eq!(heights, [15, 8, 5, 3, 4, 8, 14, 28]);
+        let names: Vec<&str> = model.params.iter().map(|p| p.name.as_str()).take(3).collect();
+        assert_eq!(names, ["down.0.weight", "down.0.bias", "down.2.weight"]);
+        assert_eq!(model.segments().iter().map(|s| s.len).collect::<Vec<_>>(), [65536, 32768, 16384, 512]);
+        assert_eq!(model.segments()[0].offset, 0);
+    }
+
+    #[test]
+    fn layouts_are_inverse_and_put_the_right_element_in_the_right_place() {
+        let model = Model::new(3);
+        for p in &model.params {
+            let torch: Vec<f32> = (0..p.len()).map(|i| i as f32).collect();
+            let mut flat = vec![-1.0; model.len()];
+            p.to_flat(&torch, &mut flat);
+            assert_eq!(p.from_flat(&flat), torch, "{}", p.name);
+            assert_eq!(flat.iter().filter(|&&v| v >= 0.0).count(), p.len(), "{}", p.name);
+        }
+        let p = &model.params[2];
+        let [kh, kw, cy, cx] = p.shape;
+        let (a, b, y, x) = (1, 2, 3, 4);
+        let mut flat = vec![0.0; model.len()];
+        p.to_flat(&(0..p.len()).map(|i| i as f32).collect::<Vec<_>>(), &mut flat);
+        assert_eq!(flat[p.offset + ((a * kw + b) * cy + y) * cx + x], (((y * cx + x) * kh + a) * kw + b) as f32);
+    }
+
+    #[test]
+    fn initial_parameters_have_the_stated_spread() {
+        let model = Model::new(1);
+        let flat = model.init(Init::Torch, 5);
+        let p = &model.params[10]; // up.2.weight: fan_in 32 * 16
+        let values = p.from_flat(&flat);
+        let bound = 1.0 / (32.0f32 * 16.0).sqrt();
+        let largest = values.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+        assert!(largest <= bound && largest > 0.99 * bound, "{largest} {bound}");
+        let flat = model.init(Init::Kaiming, 5);
+        let variance = p.from_flat(&flat).iter().map(|v| v * v).sum::<f32>() / p.len() as f32;
+        assert!((variance / (2.0 / (64.0 * 4.0)) - 1.0).abs() < 0.05, "{variance}");
+        assert!(model.params[11].from_flat(&flat).iter().all(|&v| v == 0.0));
+        assert_eq!(flat, model.init(Init::Kaiming, 5));
+        assert_ne!(flat, model.init(Init::Kaiming, 6));
+    }
+}

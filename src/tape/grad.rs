@@ -1,0 +1,73 @@
+//! The reverse sweep.
+
+use super::{Op, SCALAR, Shape, Tape, Tensor, ops, size};
+
+impl Tape {
+    /// Gradients of the scalar `of` with respect to each of `wrt`, appended to the tape: gradients can be differentiated again.
+    ///
+    /// Only what is asked for is computed: nothing flows into a node that none of `wrt` reaches.
+    #[track_caller]
+    pub fn grad(&mut self, of: Tensor, wrt: &[Tensor]) -> Vec<Tensor> {
+        assert_eq!(self.shape(of), SCALAR, "grad: only a scalar has a gradient");
+        let one = self.fill(SCALAR, 1.0);
+        self.vjp(of, one, wrt)
+    }
+
+    /// `seed . d of / d wrt` for each of `wrt`, with a seed shaped like `of`.
+    #[track_caller]
+    pub fn vjp(&mut self, of: Tensor, seed: Tensor, wrt: &[Tensor]) -> Vec<Tensor> {
+        self.same_shape("vjp", of, seed);
+        let count = of.0 + 1;
+        let mut wanted = vec![false; count];
+        for i in 0..count {
+            wanted[i] = wrt.contains(&Tensor(i)) || self.nodes[i].op.inputs().iter().any(|t| wanted[t.0]);
+        }
+        let mut sums: Vec<Option<Tensor>> = vec![None; count];
+        sums[of.0] = Some(seed);
+        let label = self.label.clone();
+        for i in (0..count).rev() {
+            let (true, Some(sum)) = (wanted[i], sums[i]) else { continue };
+            let node = self.nodes[i].clone();
+            if !node.op.inputs().iter().any(|t| wanted[t.0]) {
+                continue;
+            }
+            self.label = if node.label.ends_with('\'') { node.label.clone() } else { format!("{}'", node.label) };
+            let want = |t: Tensor| wanted[t.0];
+            for (input, part) in ops::rule(self, Tensor(i), &node.op, sum, &want) {
+                debug_assert!(want(input));
+                assert_eq!(self.shape(input), self.shape(part), "rule of {:?}: gradient of another shape", node.op);
+                sums[input.0] = Some(match sums[input.0] {
+                    Some(sum) => self.add(sum, part),
+                    None => part,
+                });
+            }
+        }
+        self.label = label;
+        wrt.iter().map(|&t| sums.get(t.0).copied().flatten().unwrap_or_else(|| self.fill(self.shape(t), 0.0))).collect()
+    }
+
+    /// Inner product of two tensors of one shape, as a scalar, in primitive operations.
+    #[track_caller]
+    pub fn dot(&mut self, a: Tensor, b: Tensor) -> Tensor {
+        let product = self.mul(a, b);
+        self.sum_to(product, SCALAR)
+    }
+}
+
+/// The shape of a flat tensor of `len` elements.
+pub(super) fn flat(len: usize) -> Shape {
+    [1, 1, 1, len]
+}
+
+/// What an operation without a derivative says when one is asked for.
+#[track_caller]
+pub(super) fn no_derivative(op: &Op) -> ! {
+    panic!("{op:?} has no derivative")
+}
+
+/// Checks that a flat tensor is at least `len` long.
+#[track_caller]
+pub(super) fn check_flat(tape: &Tape, op: &str, t: Tensor, len: usize) {
+    let shape = tape.shape(t);
+    assert!(shape == flat(size(shape)) && size(shape) >= len, "{op}: {shape:?} is no flat tensor of at least {len} elements");
+}
