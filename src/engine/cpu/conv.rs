@@ -166,26 +166,41 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(args: &Conv<S::Real
                 src = src.add(n);
             }
         }
-        let Epilogue { bias, add, activation } = args.epilogue;
+        // Stored plainly first: only short loops over constant bounds let the sums live in registers.
         for (m, row) in acc.iter().enumerate() {
-            let bias = if bias { args.bias[m0 + m] } else { S::Real::ZERO };
             for (v, &sum) in row.iter().enumerate() {
-                let at = unit.out + (m0 + m) * n + i + v * S::LANES;
-                let mut sum = sum.plus(S::splat(bias));
-                if add {
-                    sum = sum.plus(S::load(args.addend.as_ptr().add(at)));
-                }
-                let out = args.out.0.add(at);
-                match activation {
-                    Activation::None => sum.store(out),
-                    Activation::Relu => sum.relu().store(out),
-                    Activation::Gate => sum.gate(S::load(args.gate.as_ptr().add(at))).store(out),
-                    Activation::Sigmoid => {
-                        sum.store(out);
-                        for lane in 0..S::LANES {
-                            *out.add(lane) = super::elementwise::sigmoid_of(*out.add(lane));
-                        }
-                    }
+                sum.store(args.out.0.add(unit.out + (m0 + m) * n + i + v * S::LANES));
+            }
+        }
+        for m in 0..M {
+            for v in 0..V {
+                finish::<S>(args, m0 + m, unit.out + (m0 + m) * n + i + v * S::LANES);
+            }
+        }
+    }
+}
+
+/// Applies the epilogue to one vector of sums of channel `m`, at element `at` of the output.
+#[inline(always)]
+unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
+    let Epilogue { bias, add, activation } = args.epilogue;
+    unsafe {
+        let out = args.out.0.add(at);
+        let mut sum = S::load(out);
+        if bias {
+            sum = sum.plus(S::splat(args.bias[m]));
+        }
+        if add {
+            sum = sum.plus(S::load(args.addend.as_ptr().add(at)));
+        }
+        match activation {
+            Activation::None => sum.store(out),
+            Activation::Relu => sum.relu().store(out),
+            Activation::Gate => sum.gate(S::load(args.gate.as_ptr().add(at))).store(out),
+            Activation::Sigmoid => {
+                sum.store(out);
+                for lane in 0..S::LANES {
+                    *out.add(lane) = super::elementwise::sigmoid_of(*out.add(lane));
                 }
             }
         }
@@ -230,6 +245,9 @@ fn pairs_of_tap(g: &Geometry, tap: usize, run: std::ops::Range<usize>) -> Vec<(u
     pairs
 }
 
+/// Bytes of y that a block of positions may take: it stays in the first cache while all tiles of x's channels pass.
+const BLOCK_BYTES: usize = 16 << 10;
+
 /// One tap and one tile of y's channels, against all channels of x.
 #[inline(always)]
 unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
@@ -239,42 +257,65 @@ unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
     let per_split = (g.hy * g.wy).div_ceil(args.splits);
     let pairs = pairs_of_tap(g, tap, split * per_split..((split + 1) * per_split).min(g.hy * g.wy));
     let (y0, y1) = tile(g.cy, ROWS, t);
-    for t in 0..g.cx.div_ceil(COLS) {
-        let (x0, x1) = tile(g.cx, COLS, t);
-        let at = split * g.w_len() + tap * g.cy * g.cx;
-        unsafe {
-            match y1 - y0 {
-                1 => conv_w_cols::<S, 1>(args, &pairs, at, y0, x0, x1),
-                2 => conv_w_cols::<S, 2>(args, &pairs, at, y0, x0, x1),
-                3 => conv_w_cols::<S, 3>(args, &pairs, at, y0, x0, x1),
-                _ => conv_w_cols::<S, 4>(args, &pairs, at, y0, x0, x1),
+    let at = split * g.w_len() + (tap * g.cy + y0) * g.cx;
+    let rows = y1 - y0;
+    // SAFETY: a unit owns its rows of the weight.
+    let out = unsafe { args.out.slice(at, rows * g.cx) };
+    match args.addend {
+        Some(addend) => out.copy_from_slice(&addend[at..at + rows * g.cx]),
+        None => out.fill(S::Real::ZERO),
+    }
+    let per_block = (BLOCK_BYTES / (rows * g.n * size_of::<S::Real>())).max(1);
+    for block in pairs.chunks(per_block) {
+        for t in 0..g.cx.div_ceil(COLS) {
+            let (x0, x1) = tile(g.cx, COLS, t);
+            let out = args.out.0.wrapping_add(at + x0);
+            unsafe {
+                match rows {
+                    1 => conv_w_cols::<S, 1>(args, block, out, y0, x0, x1),
+                    2 => conv_w_cols::<S, 2>(args, block, out, y0, x0, x1),
+                    3 => conv_w_cols::<S, 3>(args, block, out, y0, x0, x1),
+                    _ => conv_w_cols::<S, 4>(args, block, out, y0, x0, x1),
+                }
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn conv_w_cols<S: Simd, const Y: usize>(args: &ConvW<S::Real>, pairs: &[(usize, usize)], at: usize, y0: usize, x0: usize, x1: usize) {
+unsafe fn conv_w_cols<S: Simd, const Y: usize>(
+    args: &ConvW<S::Real>,
+    pairs: &[(usize, usize)],
+    out: *mut S::Real,
+    y0: usize,
+    x0: usize,
+    x1: usize,
+) {
     unsafe {
         match x1 - x0 {
-            1 => conv_w_tile::<S, Y, 1>(args, pairs, at, y0, x0),
-            2 => conv_w_tile::<S, Y, 2>(args, pairs, at, y0, x0),
-            3 => conv_w_tile::<S, Y, 3>(args, pairs, at, y0, x0),
-            4 => conv_w_tile::<S, Y, 4>(args, pairs, at, y0, x0),
-            5 => conv_w_tile::<S, Y, 5>(args, pairs, at, y0, x0),
-            _ => conv_w_tile::<S, Y, 6>(args, pairs, at, y0, x0),
+            1 => conv_w_tile::<S, Y, 1>(args, pairs, out, y0, x0),
+            2 => conv_w_tile::<S, Y, 2>(args, pairs, out, y0, x0),
+            3 => conv_w_tile::<S, Y, 3>(args, pairs, out, y0, x0),
+            4 => conv_w_tile::<S, Y, 4>(args, pairs, out, y0, x0),
+            5 => conv_w_tile::<S, Y, 5>(args, pairs, out, y0, x0),
+            _ => conv_w_tile::<S, Y, 6>(args, pairs, out, y0, x0),
         }
     }
 }
 
-/// Y x X elements of the weight: products of vectors of images, summed over positions; lanes are summed once at the end.
+/// Adds to Y x X elements of the weight: products of vectors of images, summed over positions; lanes are summed once at the end.
 #[inline(always)]
-unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(args: &ConvW<S::Real>, pairs: &[(usize, usize)], at: usize, y0: usize, x0: usize) {
+unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
+    args: &ConvW<S::Real>,
+    pairs: &[(usize, usize)],
+    out: *mut S::Real,
+    y0: usize,
+    x0: usize,
+) {
     let (g, n) = (args.geometry, args.geometry.n);
     let whole = n - n % S::LANES;
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); X]; Y];
-        let mut tail = [[S::Real::ZERO; X]; Y];
         for &(px, py) in pairs {
             let (x, y) = (args.x.as_ptr().add(px + x0 * n), args.y.as_ptr().add(py + y0 * n));
             let mut i = 0;
@@ -282,18 +323,31 @@ unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(args: &ConvW<S::R
                 outer::<S, Y, X>(&mut acc, x.add(i), y.add(i), n);
                 i += S::LANES;
             }
-            for i in whole..n {
-                for (c, row) in tail.iter_mut().enumerate() {
-                    for (d, sum) in row.iter_mut().enumerate() {
-                        *sum += *y.add(c * n + i) * *x.add(d * n + i);
-                    }
-                }
+        }
+        // Through memory: only short loops over constant bounds let the sums live in registers.
+        let mut sums = [[S::splat(S::Real::ZERO); X]; Y];
+        let to = sums.as_mut_ptr().cast::<S::Real>();
+        for (c, row) in acc.iter().enumerate() {
+            for (d, &sum) in row.iter().enumerate() {
+                sum.store(to.add((c * X + d) * S::LANES));
             }
         }
-        for c in 0..Y {
-            for d in 0..X {
-                let at = at + (y0 + c) * g.cx + x0 + d;
-                *args.out.0.add(at) = acc[c][d].sum() + tail[c][d] + args.addend.map_or(S::Real::ZERO, |a| a[at]);
+        for (c, row) in std::hint::black_box(&sums).iter().enumerate() {
+            for (d, &sum) in row.iter().enumerate() {
+                *out.add(c * g.cx + d) += sum.sum();
+            }
+        }
+        if whole == n {
+            return;
+        }
+        for &(px, py) in pairs {
+            let (x, y) = (args.x.as_ptr().add(px + x0 * n), args.y.as_ptr().add(py + y0 * n));
+            for c in 0..Y {
+                for d in 0..X {
+                    for i in whole..n {
+                        *out.add(c * g.cx + d) += *y.add(c * n + i) * *x.add(d * n + i);
+                    }
+                }
             }
         }
     }
