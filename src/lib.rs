@@ -1,6 +1,7 @@
 //! GradCon
 pub mod engine;
 pub mod error;
+pub(crate) mod files;
 pub mod geometry;
 pub mod gradcon;
 pub mod program;

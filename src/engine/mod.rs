@@ -53,6 +53,9 @@ pub trait Engine {
     /// Errors if a persistent buffer exists with another size or type, or the device can't hold the program.
     fn load(&mut self, program: &Program) -> Result<Loaded>;
 
+    /// Forgets all programs and buffers, so that another model can be loaded; what is compiled for the device is kept.
+    fn clear(&mut self);
+
     /// Overwrites a persistent buffer, all replicas; `data` must have exactly its length.
     fn write(&mut self, name: &str, data: Data) -> Result<()>;
 

@@ -1,4 +1,55 @@
 //! GradCon: the model, its objective, training and scoring. Speaks only of tapes, programs and [`crate::engine::Engine`].
 
+pub mod batches;
+pub mod detector;
 pub mod model;
 pub mod objective;
+pub mod scorer;
+pub mod trainer;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use crate::engine::Engine;
+use crate::{Error, Result};
+use detector::{DEFAULT_BETA, Detector};
+use model::Model;
+use trainer::{EpochReport, Outcome, TrainConfig, Trainer, TrainingSet};
+
+/// Trains one model on images in memory and returns its best epoch, ready to score.
+///
+/// `train` and `validation` are bytes `[n, 28, 28, channels]`; `report` is called after every epoch. For several models at once, interruption and
+/// saved states use a [`Trainer`].
+pub fn train(
+    engine: &mut dyn Engine,
+    channels: usize,
+    (train, validation): (&[u8], &[u8]),
+    config: &TrainConfig,
+    mut report: impl FnMut(&EpochReport),
+) -> Result<Detector> {
+    let model = Model::new(channels);
+    let set = TrainingSet { train, validation, seed: config.seed, start: None };
+    let mut trainer = Trainer::new(engine, &model, config, &[set])?;
+    for _ in 0..config.epochs {
+        if let Outcome::Epoch(reports) = trainer.epoch(|_| ControlFlow::Continue(()))? {
+            report(&reports[0]);
+        }
+    }
+    let best = trainer.best()[0].clone().ok_or_else(|| Error::invalid("training: no epoch was completed"))?;
+    Ok(best.into_detector(&model, config))
+}
+
+impl trainer::Snapshot {
+    /// A detector with the constants of its training in the description.
+    pub fn into_detector(self, model: &Model, config: &TrainConfig) -> Detector {
+        let description = BTreeMap::from([
+            ("alpha".to_string(), config.alpha.to_string()),
+            ("beta".to_string(), DEFAULT_BETA.to_string()),
+            ("epoch".to_string(), self.epoch.to_string()),
+            ("validation_loss".to_string(), self.validation_loss.to_string()),
+            ("seed".to_string(), config.seed.to_string()),
+            ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ]);
+        Detector { model: model.clone(), params: self.params, reference: self.reference, description }
+    }
+}

@@ -16,11 +16,19 @@ impl Tape {
     /// `seed . d of / d wrt` for each of `wrt`, with a seed shaped like `of`.
     #[track_caller]
     pub fn vjp(&mut self, of: Tensor, seed: Tensor, wrt: &[Tensor]) -> Vec<Tensor> {
+        self.vjp_holding(of, seed, wrt, &[])
+    }
+
+    /// [`Tape::vjp`] with the nodes `held` taken as constants, whatever they are computed from. A rule that builds an expression from its own
+    /// inputs and differentiates it needs this: how its inputs depend on each other is the sweep's business, not the rule's.
+    #[track_caller]
+    pub(super) fn vjp_holding(&mut self, of: Tensor, seed: Tensor, wrt: &[Tensor], held: &[Tensor]) -> Vec<Tensor> {
         self.same_shape("vjp", of, seed);
         let count = of.0 + 1;
         let mut wanted = vec![false; count];
         for i in 0..count {
-            wanted[i] = wrt.contains(&Tensor(i)) || self.nodes[i].op.inputs().iter().any(|t| wanted[t.0]);
+            let reached = wrt.contains(&Tensor(i)) || self.nodes[i].op.inputs().iter().any(|t| wanted[t.0]);
+            wanted[i] = reached && !held.contains(&Tensor(i));
         }
         let mut sums: Vec<Option<Tensor>> = vec![None; count];
         sums[of.0] = Some(seed);

@@ -260,6 +260,12 @@ impl<T: Real> Engine for CpuEngine<T> {
         Ok(Loaded(self.programs.len() - 1))
     }
 
+    fn clear(&mut self) {
+        self.memory.clear();
+        self.persistent.clear();
+        self.programs.clear();
+    }
+
     fn write(&mut self, name: &str, data: Data) -> Result<()> {
         let at = self.find(name)?;
         let stored = &mut self.memory[at];

@@ -138,17 +138,18 @@ pub(super) fn rule(tape: &mut Tape, op: &Op, v: Tensor, want: Want) -> Vec<(Tens
             }
             if want(*r) {
                 let con = tape.constraint_by_primitives(*g, *r, segments);
-                out.push((*r, tape.vjp(con, v, &[*r])[0]));
+                out.push((*r, tape.vjp_holding(con, v, &[*r], &[*g])[0]));
             }
         }
         Op::ConstraintGrad { g, r, segments, scale, .. } => {
             let con = tape.constraint_by_primitives(*g, *r, segments);
-            let slope = tape.grad(con, &[*g])[0];
+            let scale = tape.fill(SCALAR, *scale);
+            let slope = tape.vjp_holding(con, scale, &[*g], &[*r])[0];
+            let one = tape.fill(SCALAR, 1.0);
             let product = tape.dot(v, slope);
-            let product = tape.affine(product, *scale, 0.0);
-            for t in [*g, *r] {
+            for (t, other) in [(*g, *r), (*r, *g)] {
                 if want(t) {
-                    out.push((t, tape.grad(product, &[t])[0]));
+                    out.push((t, tape.vjp_holding(product, one, &[t], &[v, other])[0]));
                 }
             }
         }

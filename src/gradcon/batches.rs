@@ -1,0 +1,103 @@
+//! Which images make which batch: index lists and schedules, as the device wants them.
+
+use rand::seq::SliceRandom;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::program::kernel::PADDING_IMAGE;
+
+/// Images that a batch occupies on the device: a multiple of this, so that vectors and workgroups are full. The rest are padding images.
+const LANES: usize = 16;
+
+/// Device size of a batch of `batch_size` images.
+pub fn padded(batch_size: usize) -> usize {
+    batch_size.next_multiple_of(LANES)
+}
+
+/// The batches of one epoch for several replicas, as the buffers `indices [steps, replicas, n]` and `schedule [steps, replicas, 4]` hold them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Batches {
+    /// Steps until the longest replica is through.
+    pub steps: usize,
+    /// Index list.
+    pub indices: Vec<u32>,
+    /// Rows of the kernel `adam`.
+    pub schedule: Vec<f64>,
+    /// Images in each step of each replica; 0 where a replica is through already.
+    pub counts: Vec<usize>,
+}
+
+/// What one replica reads in an epoch.
+pub struct Reading {
+    /// Images of the shared dataset, in order.
+    pub order: Vec<u32>,
+    /// Iterations before this epoch.
+    pub iterations: u64,
+}
+
+impl Batches {
+    /// Cuts every replica's order into batches of `batch_size`; the last one may be smaller. `weight(count)` is the weight of an image in a batch of
+    /// `count`; `betas` are Adam's decays.
+    pub fn new(readings: &[Reading], batch_size: usize, weight: impl Fn(usize) -> f64, betas: (f64, f64)) -> Batches {
+        let n = padded(batch_size);
+        let steps = readings.iter().map(|r| r.order.len().div_ceil(batch_size)).max().unwrap_or(0);
+        let mut batches = Batches { steps, indices: vec![], schedule: vec![], counts: vec![] };
+        for step in 0..steps {
+            for reading in readings {
+                let images = reading.order.chunks(batch_size).nth(step).unwrap_or(&[]);
+                batches.indices.extend(images);
+                batches.indices.extend(std::iter::repeat_n(PADDING_IMAGE, n - images.len()));
+                let t = (reading.iterations + step as u64 + 1) as f64;
+                let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t));
+                let image_weight = if images.is_empty() { 0.0 } else { weight(images.len()) };
+                batches.schedule.extend([image_weight, correction(betas.0), correction(betas.1), 1.0 / t]);
+                batches.counts.push(images.len());
+            }
+        }
+        batches
+    }
+}
+
+/// The order of `len` images in one epoch: a function of seed and epoch alone, so that a run can go on anywhere.
+pub fn epoch_order(len: usize, seed: u64, epoch: u64, shuffle: bool) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..len as u32).collect();
+    if shuffle {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(epoch + 1); // stream 0 made the initial parameters
+        order.shuffle(&mut rng);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_is_read_once_an_epoch_and_orders_differ() {
+        let a = epoch_order(1000, 7, 0, true);
+        let mut sorted = a.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, epoch_order(1000, 7, 0, false));
+        assert_ne!(a, sorted);
+        assert_eq!(a, epoch_order(1000, 7, 0, true));
+        assert_ne!(a, epoch_order(1000, 7, 1, true));
+        assert_ne!(a, epoch_order(1000, 8, 0, true));
+    }
+
+    #[test]
+    fn replicas_of_different_sizes_pad_and_stop() {
+        let readings = [Reading { order: (0..5).collect(), iterations: 3 }, Reading { order: (10..12).collect(), iterations: 0 }];
+        let b = Batches::new(&readings, 2, |count| 1.0 / count as f64, (0.9, 0.999));
+        assert_eq!((b.steps, padded(2)), (3, 16));
+        assert_eq!(b.counts, [2, 2, 2, 0, 1, 0]);
+        let row = |step: usize, replica: usize| &b.indices[(step * 2 + replica) * 16..][..16];
+        assert_eq!((row(0, 0)[..3].to_vec(), row(0, 1)[..2].to_vec()), (vec![0, 1, PADDING_IMAGE], vec![10, 11]));
+        assert_eq!(row(2, 0)[..2], [4, PADDING_IMAGE]);
+        assert!(row(1, 1).iter().all(|&i| i == PADDING_IMAGE));
+        let schedule = |step: usize, replica: usize| &b.schedule[(step * 2 + replica) * 4..][..4];
+        assert_eq!((schedule(2, 0)[0], schedule(0, 0)[0], schedule(1, 1)[0]), (1.0, 0.5, 0.0));
+        assert_eq!(schedule(0, 0)[3], 0.25);
+        assert!((schedule(0, 1)[1] - 10.0).abs() < 1e-12 && (schedule(0, 1)[2] - 1000.0).abs() < 1e-9);
+    }
+}

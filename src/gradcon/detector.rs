@@ -1,0 +1,171 @@
+//! A trained model with its references, as a file that PyTorch reads too.
+//!
+//! `model.safetensors` holds the parameters under PyTorch's names and in its layouts, the reference gradients as `ref_grad.<weight's name>`, and
+//! string metadata: `"format": "pt"` and the description, one `gradcon.<key>` each.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use super::model::Model;
+use crate::{Error, Result};
+
+/// A model that can judge images: parameters, reference gradients and description.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Detector {
+    /// The architecture.
+    pub model: Model,
+    /// Parameters in the model's flat layout.
+    pub params: Vec<f32>,
+    /// Reference gradients in the flat layout's head.
+    pub reference: Vec<f32>,
+    /// Anything worth keeping with the model, by key (`dataset`, `inlier`, `epoch`, `threshold` ...).
+    pub description: BTreeMap<String, String>,
+}
+
+/// Weight of the cosine in a score (PROTOCOL: 0.12), stored under `beta`.
+pub const DEFAULT_BETA: f64 = 0.12;
+
+const PREFIX: &str = "gradcon.";
+
+impl Detector {
+    /// A number of the description. `Ok(None)` if it isn't there; an error if it is no finite number.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        let Some(text) = self.description.get(key) else { return Ok(None) };
+        match text.parse::<f64>() {
+            Ok(v) if v.is_finite() => Ok(Some(v)),
+            _ => Err(Error::invalid(format!("model description: {key} is '{text}', a finite number was expected"))),
+        }
+    }
+
+    /// The weight of the cosine in this model's scores.
+    pub fn beta(&self) -> Result<f64> {
+        Ok(self.number("beta")?.unwrap_or(DEFAULT_BETA))
+    }
+
+    /// Writes `model.safetensors`, atomically: a temporary file beside it is renamed.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = vec![];
+        for p in self.model.params() {
+            tensors.push((p.name.clone(), p.torch_shape.clone(), le_bytes(&p.from_flat(&self.params))));
+        }
+        for p in self.model.decoder_weights() {
+            tensors.push((format!("ref_grad.{}", p.name), p.torch_shape.clone(), le_bytes(&p.from_flat(&self.reference))));
+        }
+        let mut metadata: HashMap<String, String> = self.description.iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
+        metadata.insert("format".into(), "pt".into());
+        metadata.insert(format!("{PREFIX}model"), "cae".into());
+        metadata.insert(format!("{PREFIX}channels"), self.model.channels().to_string());
+        write_tensors(path, &tensors, metadata)
+    }
+
+    /// Reads a model file. A state dict from PyTorch without references is an error that says so: without them there is no cosine.
+    ///
+    /// Errors name the file, the tensor, what was found and what was expected; unknown tensors and non-finite values are errors.
+    pub fn load(path: &Path) -> Result<Detector> {
+        let (params, model, mut rest, description) = read_parameters(path)?;
+        let mut reference = vec![0.0; model.reference_len()];
+        for p in model.decoder_weights() {
+            let name = format!("ref_grad.{}", p.name);
+            let values = rest.take(&name, &p.torch_shape)?;
+            p.to_flat(&values, &mut reference);
+        }
+        rest.finish()?;
+        Ok(Detector { model, params, reference, description })
+    }
+}
+
+/// Reads only the parameters of a model file, with or without references: to start a training from. Returns the model and its flat parameters.
+pub fn load_parameters(path: &Path) -> Result<(Model, Vec<f32>)> {
+    let (params, model, ..) = read_parameters(path)?;
+    Ok((model, params))
+}
+
+fn read_parameters(path: &Path) -> Result<(Vec<f32>, Model, TensorFile, BTreeMap<String, String>)> {
+    let (mut file, metadata) = TensorFile::open(path)?;
+    if let Some(kind) = metadata.get("gradcon.model").filter(|kind| *kind != "cae") {
+        return Err(Error::invalid(format!("{}: holds a model of kind '{kind}', only 'cae' is known", path.display())));
+    }
+    let first = "down.0.weight";
+    let channels = match file.tensors.get(first) {
+        Some((shape, _)) if shape.len() == 4 && shape[0] == 32 && shape[1] > 0 => shape[1],
+        Some((shape, _)) => return Err(Error::invalid(format!("{}: {first} has shape {shape:?}, expected [32, channels, 4, 4]", path.display()))),
+        None => return Err(Error::invalid(format!("{}: no tensor '{first}': not a model of this kind", path.display()))),
+    };
+    let model = Model::new(channels);
+    let mut params = vec![0.0; model.len()];
+    for p in model.params() {
+        let values = file.take(&p.name, &p.torch_shape)?;
+        p.to_flat(&values, &mut params);
+    }
+    let description = metadata.into_iter().filter_map(|(k, v)| Some((k.strip_prefix(PREFIX)?.to_string(), v)));
+    let description = description.filter(|(k, _)| k != "model" && k != "channels").collect();
+    Ok((params, model, file, description))
+}
+
+fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Writes float32 tensors `(name, shape, little-endian bytes)` atomically.
+pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<u8>)], metadata: HashMap<String, String>) -> Result<()> {
+    let problem = |e: safetensors::SafeTensorError| Error::invalid(format!("{}: {e}", path.display()));
+    let views: Vec<(&str, TensorView)> = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
+        .map_err(problem)?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(problem)?;
+    crate::files::write_atomically(path, &bytes)
+}
+
+/// Float32 tensors of a safetensors file, taken out one by one.
+pub(crate) struct TensorFile {
+    path: std::path::PathBuf,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl TensorFile {
+    /// Reads the file and its metadata.
+    pub(crate) fn open(path: &Path) -> Result<(TensorFile, HashMap<String, String>)> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let problem = |e: safetensors::SafeTensorError| Error::invalid(format!("{}: no valid safetensors file: {e}", path.display()));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(problem)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(problem)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            if view.dtype() != Dtype::F32 {
+                return Err(Error::invalid(format!("{}: tensor '{name}' is {:?}, expected F32", path.display(), view.dtype())));
+            }
+            let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                return Err(Error::invalid(format!("{}: tensor '{name}' holds {} at element {i}, expected finite numbers", path.display(), values[i])));
+            }
+            tensors.insert(name, (view.shape().to_vec(), values));
+        }
+        Ok((TensorFile { path: path.into(), tensors }, header.metadata().clone().unwrap_or_default()))
+    }
+
+    /// Takes out a tensor that must have this shape.
+    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        match self.tensors.remove(name) {
+            Some((found, values)) if found == shape => Ok(values),
+            Some((found, _)) => Err(Error::invalid(format!("{}: tensor '{name}' has shape {found:?}, expected {shape:?}", self.path.display()))),
+            None if name.starts_with("ref_grad.") => Err(Error::invalid(format!(
+                "{}: no tensor '{name}': the file has parameters but no reference gradients, without which an image can't be scored",
+                self.path.display()
+            ))),
+            None => Err(Error::invalid(format!("{}: no tensor '{name}' of shape {shape:?}", self.path.display()))),
+        }
+    }
+
+    /// Errors if something is left that nobody asked for.
+    pub(crate) fn finish(self) -> Result<()> {
+        match self.tensors.keys().next() {
+            Some(name) => Err(Error::invalid(format!("{}: unknown tensor '{name}'", self.path.display()))),
+            None => Ok(()),
+        }
+    }
+}

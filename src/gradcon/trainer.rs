@@ -1,0 +1,446 @@
+//! Training: epochs of batches, validation, the best epoch, and a state that can be saved and continued to the same bits.
+//!
+//! One trainer trains one or several models (replicas) as one program. Each replica has its own images, seed and parameters, and its numbers are those
+//! of training it alone. The host writes an index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
+
+use std::ops::ControlFlow;
+
+use super::batches::{Batches, Reading, epoch_order, padded};
+use super::model::{IMAGE_SIZE, Init, Model};
+use super::objective::{StepLog, training_step, validation_step};
+use crate::engine::{Data, Engine, Loaded};
+use crate::program::Program;
+use crate::program::compile::{Options, compile};
+use crate::tape::{AdamConfig, Batch, Tape};
+use crate::{Error, Result};
+
+/// What a training needs to know. The defaults are the paper's, but for the number of epochs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TrainConfig {
+    /// Epochs to reach.
+    pub epochs: usize,
+    /// Images in a batch; the last batch of an epoch may be smaller.
+    pub batch_size: usize,
+    /// Weight of the gradient constraint in the loss.
+    pub alpha: f64,
+    /// The optimiser's constants.
+    pub adam: AdamConfig,
+    /// How parameters start.
+    pub init: Init,
+    /// Seed of the initial parameters and of the order of images.
+    pub seed: u64,
+    /// A new order of images in every epoch.
+    pub shuffle: bool,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig { epochs: 25, batch_size: 64, alpha: 0.03, adam: AdamConfig::default(), init: Init::Torch, seed: 0, shuffle: true }
+    }
+}
+
+/// Images and start of one replica. Images are bytes `[n, 28, 28, channels]`.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingSet<'a> {
+    /// Images to learn from.
+    pub train: &'a [u8],
+    /// Images that choose the best epoch.
+    pub validation: &'a [u8],
+    /// Seed of the initial parameters and of the order of images.
+    pub seed: u64,
+    /// Flat parameters to start from instead of fresh ones.
+    pub start: Option<&'a [f32]>,
+}
+
+/// Means over an epoch, weighted by images.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Losses {
+    /// L.
+    pub loss: f64,
+    /// L_rec.
+    pub mse: f64,
+    /// L_grad.
+    pub constraint: f64,
+    /// Cosine of each decoder layer.
+    pub cosines: Vec<f64>,
+}
+
+/// One replica's epoch.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EpochReport {
+    /// Epochs completed, this one included.
+    pub epoch: usize,
+    /// During training.
+    pub train: Losses,
+    /// After it, on the validation images.
+    pub validation: Losses,
+    /// This epoch has the least validation loss so far.
+    pub best: bool,
+}
+
+/// A model at some moment: flat parameters and references.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Snapshot {
+    /// Epochs completed.
+    pub epoch: usize,
+    /// Validation loss then.
+    pub validation_loss: f64,
+    /// Flat parameters.
+    pub params: Vec<f32>,
+    /// Flat references.
+    pub reference: Vec<f32>,
+}
+
+/// Everything that a training's future depends on, for one replica.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReplicaState {
+    /// Flat parameters.
+    pub params: Vec<f32>,
+    /// Adam's first moment.
+    pub m: Vec<f32>,
+    /// Adam's second moment.
+    pub v: Vec<f32>,
+    /// References.
+    pub reference: Vec<f32>,
+    /// The best epoch, once there is one.
+    pub best: Option<Snapshot>,
+}
+
+/// Where a training stands.
+#[derive(Clone, PartialEq, Debug)]
+pub struct State {
+    /// Epochs completed.
+    pub epoch: usize,
+    /// Steps done of the epoch under way.
+    pub step: usize,
+    /// Rows of the log of those steps, `[step, replicas, width]`.
+    pub log: Vec<f64>,
+    /// Each replica's tensors.
+    pub replicas: Vec<ReplicaState>,
+}
+
+/// How far an epoch is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The epoch under way, from 1.
+    pub epoch: usize,
+    /// Steps done in it.
+    pub step: usize,
+    /// Steps it has.
+    pub steps: usize,
+    /// Images trained on since the last call, over all replicas.
+    pub images: usize,
+}
+
+/// What a call of [`Trainer::epoch`] came to.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// An epoch is complete; one report a replica.
+    Epoch(Vec<EpochReport>),
+    /// The caller asked to stop; [`Trainer::state`] continues from here.
+    Stopped,
+}
+
+/// Steps between two looks at the caller: short enough for Ctrl-C, long enough to keep a device busy.
+const STEPS_PER_RUN: usize = 8;
+
+struct Set {
+    first_image: u32,
+    train: usize,
+    first_validation: u32,
+    validation: usize,
+    seed: u64,
+}
+
+/// Trains models on an engine, which it has to itself.
+pub struct Trainer<'e> {
+    engine: &'e mut dyn Engine,
+    model: Model,
+    config: TrainConfig,
+    sets: Vec<Set>,
+    train: Loaded,
+    validate: Loaded,
+    steps: usize,
+    validation: Batches,
+    epoch: usize,
+    step: usize,
+    log: Vec<f64>,
+    best: Vec<Option<Snapshot>>,
+}
+
+/// The program of a training step on a resident dataset: for engines, and for people to look at.
+pub fn training_program(model: &Model, config: &TrainConfig, images: usize, steps: usize, options: Options) -> Program {
+    let mut tape = Tape::new();
+    tape.label("batch");
+    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
+    let batch = tape.batch(Batch { name: "train".into(), images, steps }, shape);
+    training_step(&mut tape, model, batch, config.alpha, config.adam, "train", steps);
+    compile("train", &tape, options)
+}
+
+/// The program of a validation step: losses without an update.
+pub fn validation_program(model: &Model, config: &TrainConfig, images: usize, steps: usize, options: Options) -> Program {
+    let mut tape = Tape::new();
+    tape.label("batch");
+    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
+    let batch = tape.batch(Batch { name: "validation".into(), images, steps }, shape);
+    validation_step(&mut tape, model, batch, config.alpha, "validation", steps);
+    compile("validation", &tape, options)
+}
+
+impl<'e> Trainer<'e> {
+    /// Prepares a training of one model for each set.
+    ///
+    /// Errors: a configuration that makes no sense, a set without training or validation images or with a length that is no whole number of
+    /// images, a device that can't hold the program.
+    pub fn new(engine: &'e mut dyn Engine, model: &Model, config: &TrainConfig, sets: &[TrainingSet]) -> Result<Trainer<'e>> {
+        check_config(config)?;
+        if sets.is_empty() {
+            return Err(Error::invalid("training: no training set was given"));
+        }
+        let pixels = model.pixels();
+        let (mut data, mut validation_data) = (vec![], vec![]);
+        let mut known = vec![];
+        for (k, set) in sets.iter().enumerate() {
+            for (what, images) in [("training", set.train), ("validation", set.validation)] {
+                if images.is_empty() || images.len() % pixels != 0 {
+                    return Err(Error::invalid(format!(
+                        "set {k}: {} bytes of {what} images, expected one or more images of {IMAGE_SIZE}x{IMAGE_SIZE}x{} = {pixels} bytes",
+                        images.len(),
+                        model.channels()
+                    )));
+                }
+            }
+            known.push(Set {
+                first_image: (data.len() / pixels) as u32,
+                train: set.train.len() / pixels,
+                first_validation: (validation_data.len() / pixels) as u32,
+                validation: set.validation.len() / pixels,
+                seed: set.seed,
+            });
+            data.extend_from_slice(set.train);
+            validation_data.extend_from_slice(set.validation);
+        }
+        let replicas = sets.len();
+        let steps = known.iter().map(|s| s.train.div_ceil(config.batch_size)).max().unwrap_or(0);
+        let readings: Vec<Reading> =
+            known.iter().map(|s| Reading { order: (s.first_validation..).take(s.validation).collect(), iterations: 0 }).collect();
+        let betas = (config.adam.beta1, config.adam.beta2);
+        let validation = Batches::new(&readings, config.batch_size, |count| 1.0 / count as f64, betas);
+
+        engine.clear();
+        let options = Options { replicas, workgroups: engine.workgroups() };
+        let train = engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
+        let validate = engine.load(&validation_program(model, config, validation_data.len() / pixels, validation.steps, options))?;
+        engine.write("train.data", Data::U8(&data))?;
+        engine.write("validation.data", Data::U8(&validation_data))?;
+        engine.write("validation.indices", Data::U32(&validation.indices))?;
+        engine.write("validation.schedule", Data::F64(&validation.schedule))?;
+        let mut params: Vec<f32> = Vec::with_capacity(replicas * model.len());
+        for set in sets {
+            match set.start {
+                Some(start) if start.len() == model.len() => params.extend(start),
+                Some(start) => return Err(Error::invalid(format!("initial parameters: {} values, the model has {}", start.len(), model.len()))),
+                None => params.extend(model.init(config.init, set.seed)),
+            }
+        }
+        engine.write("params", Data::F32(&params))?;
+        let best = vec![None; replicas];
+        let (model, config) = (model.clone(), config.clone());
+        Ok(Trainer { engine, model, config, sets: known, train, validate, steps, validation, epoch: 0, step: 0, log: vec![], best })
+    }
+
+    /// The engine's device, for people.
+    pub fn device(&self) -> String {
+        self.engine.description()
+    }
+
+    /// Epochs completed.
+    pub fn epochs_done(&self) -> usize {
+        self.epoch
+    }
+
+    /// Training images of one epoch, over all replicas.
+    pub fn images_per_epoch(&self) -> usize {
+        self.sets.iter().map(|s| s.train).sum()
+    }
+
+    /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps and may stop the training there.
+    ///
+    /// Errors: a device failure; a loss that is no longer a finite number.
+    pub fn epoch(&mut self, mut watch: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Outcome> {
+        let replicas = self.sets.len();
+        let width = StepLog::width(self.model.segments().len());
+        let batches = self.batches();
+        self.engine.write("train.indices", Data::U32(&batches.indices))?;
+        self.engine.write("train.schedule", Data::F64(&batches.schedule))?;
+        let resumed = self.step;
+        while self.step < batches.steps {
+            let end = (self.step + STEPS_PER_RUN).min(batches.steps);
+            self.engine.run(self.train, self.step as u32..end as u32)?;
+            let images = batches.counts[self.step * replicas..end * replicas].iter().sum();
+            self.step = end;
+            let progress = Progress { epoch: self.epoch + 1, step: end, steps: batches.steps, images };
+            if watch(progress).is_break() && self.step < batches.steps {
+                self.keep_log(resumed, width)?;
+                return Ok(Outcome::Stopped);
+            }
+        }
+        self.keep_log(resumed, width)?;
+        let train = self.losses(&self.log, &batches.counts, width)?;
+        self.engine.run(self.validate, 0..self.validation.steps as u32)?;
+        let log = self.engine.read("validation.log")?;
+        let validation = self.losses(&log, &self.validation.counts, width)?;
+        self.epoch += 1;
+        self.step = 0;
+        self.log.clear();
+        let improved: Vec<bool> = (0..replicas).map(|r| self.best[r].as_ref().is_none_or(|b| validation[r].loss < b.validation_loss)).collect();
+        if improved.contains(&true) {
+            let (params, reference) = (self.read("params")?, self.read("reference")?);
+            for r in (0..replicas).filter(|&r| improved[r]) {
+                self.best[r] = Some(Snapshot {
+                    epoch: self.epoch,
+                    validation_loss: validation[r].loss,
+                    params: part(&params, r, replicas),
+                    reference: part(&reference, r, replicas),
+                });
+            }
+        }
+        let reports = train.into_iter().zip(validation).zip(improved);
+        Ok(Outcome::Epoch(reports.map(|((train, validation), best)| EpochReport { epoch: self.epoch, train, validation, best }).collect()))
+    }
+
+    /// The epoch's batches: a function of the configuration, the seeds and the epoch alone.
+    fn batches(&self) -> Batches {
+        let readings: Vec<Reading> = self
+            .sets
+            .iter()
+            .map(|s| Reading {
+                order: epoch_order(s.train, s.seed, self.epoch as u64, self.config.shuffle).into_iter().map(|i| i + s.first_image).collect(),
+                iterations: (self.epoch * s.train.div_ceil(self.config.batch_size)) as u64,
+            })
+            .collect();
+        Batches::new(&readings, self.config.batch_size, |count| 1.0 / count as f64, (self.config.adam.beta1, self.config.adam.beta2))
+    }
+
+    /// Takes over the log of the steps since `from`.
+    fn keep_log(&mut self, from: usize, width: usize) -> Result<()> {
+        let row = self.sets.len() * width;
+        let log = self.engine.read("train.log")?;
+        self.log.truncate(from * row);
+        self.log.extend_from_slice(&log[from * row..self.step * row]);
+        Ok(())
+    }
+
+    /// Means of each replica's rows of a log.
+    fn losses(&self, log: &[f64], counts: &[usize], width: usize) -> Result<Vec<Losses>> {
+        let replicas = self.sets.len();
+        (0..replicas)
+            .map(|r| {
+                let mut sum = Losses { cosines: vec![0.0; self.model.segments().len()], ..Losses::default() };
+                let mut images = 0.0;
+                for (row, &count) in log.chunks_exact(width).zip(counts).skip(r).step_by(replicas) {
+                    if count == 0 {
+                        continue;
+                    }
+                    let (mse, constraint, cosines) = StepLog::parse(row);
+                    let count = count as f64;
+                    images += count;
+                    sum.mse += mse * count;
+                    sum.constraint += constraint * count;
+                    sum.cosines.iter_mut().zip(cosines).for_each(|(sum, cos)| *sum += cos * count);
+                }
+                sum.mse /= images;
+                sum.constraint /= images;
+                sum.cosines.iter_mut().for_each(|c| *c /= images);
+                sum.loss = sum.mse + self.config.alpha * sum.constraint;
+                if sum.loss.is_finite() {
+                    return Ok(sum);
+                }
+                Err(Error::invalid(format!(
+                    "training diverged in epoch {}: the loss of model {r} is {} (reconstruction {}, constraint {}); a smaller learning rate than {} may help",
+                    self.epoch + 1,
+                    sum.loss,
+                    sum.mse,
+                    sum.constraint,
+                    self.config.adam.lr
+                )))
+            })
+            .collect()
+    }
+
+    fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.engine.read(name)?.into_iter().map(|v| v as f32).collect())
+    }
+
+    /// The best epoch of each replica; `None` before the first epoch is complete.
+    pub fn best(&self) -> &[Option<Snapshot>] {
+        &self.best
+    }
+
+    /// Everything that the rest of the training depends on.
+    pub fn state(&mut self) -> Result<State> {
+        let replicas = self.sets.len();
+        let [params, m, v, reference] = [self.read("params")?, self.read("adam.m")?, self.read("adam.v")?, self.read("reference")?];
+        let state = |r: usize| ReplicaState {
+            params: part(&params, r, replicas),
+            m: part(&m, r, replicas),
+            v: part(&v, r, replicas),
+            reference: part(&reference, r, replicas),
+            best: self.best[r].clone(),
+        };
+        Ok(State { epoch: self.epoch, step: self.step, log: self.log.clone(), replicas: (0..replicas).map(state).collect() })
+    }
+
+    /// Continues from a state that [`Trainer::state`] returned for the same configuration and images: every later number is the same bits as in a
+    /// training that never stopped. Errors if the state does not fit this training.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let replicas = self.sets.len();
+        let row = replicas * StepLog::width(self.model.segments().len());
+        if state.replicas.len() != replicas || state.step > self.steps || state.log.len() != state.step * row {
+            return Err(Error::invalid(format!(
+                "state: {} models, step {} with {} logged values; this training has {replicas} models and {} steps an epoch",
+                state.replicas.len(),
+                state.step,
+                state.log.len(),
+                self.steps
+            )));
+        }
+        let join = |of: fn(&ReplicaState) -> &Vec<f32>| state.replicas.iter().flat_map(of).copied().collect::<Vec<f32>>();
+        self.engine.write("params", Data::F32(&join(|r| &r.params)))?;
+        self.engine.write("adam.m", Data::F32(&join(|r| &r.m)))?;
+        self.engine.write("adam.v", Data::F32(&join(|r| &r.v)))?;
+        self.engine.write("reference", Data::F32(&join(|r| &r.reference)))?;
+        (self.epoch, self.step, self.log) = (state.epoch, state.step, state.log.clone());
+        self.best = state.replicas.iter().map(|r| r.best.clone()).collect();
+        Ok(())
+    }
+}
+
+fn part(all: &[f32], replica: usize, replicas: usize) -> Vec<f32> {
+    let len = all.len() / replicas;
+    all[replica * len..][..len].to_vec()
+}
+
+fn check_config(config: &TrainConfig) -> Result<()> {
+    let positive = |what: &str, v: f64| {
+        if v.is_finite() && v > 0.0 { Ok(()) } else { Err(Error::Usage(format!("{what} is {v}, expected a positive number"))) }
+    };
+    positive("learning rate", config.adam.lr)?;
+    positive("Adam's eps", config.adam.eps)?;
+    if config.batch_size == 0 || config.batch_size > 4096 {
+        return Err(Error::Usage(format!("batch size is {}, expected 1 to 4096", config.batch_size)));
+    }
+    if config.epochs == 0 {
+        return Err(Error::Usage("0 epochs: at least one is needed to have a model".into()));
+    }
+    if !config.alpha.is_finite() || config.alpha < 0.0 {
+        return Err(Error::Usage(format!("alpha is {}, expected 0 or more", config.alpha)));
+    }
+    for (what, beta) in [("beta1", config.adam.beta1), ("beta2", config.adam.beta2)] {
+        if !(0.0..1.0).contains(&beta) {
+            return Err(Error::Usage(format!("{what} is {beta}, expected 0 or more and less than 1")));
+        }
+    }
+    Ok(())
+}

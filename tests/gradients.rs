@@ -1,0 +1,321 @@
+//! Derivatives against finite differences, in float64 on the CPU engine: every rule to second order, each in the middle of a graph, and the complete
+//! GradCon loss for every parameter tensor.
+
+use std::collections::HashMap;
+
+use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::{Data, Engine};
+use gradcon::geometry::Geometry;
+use gradcon::gradcon::model::{IMAGE_SIZE, Init, Model};
+use gradcon::gradcon::objective::{objective, parameter_gradient};
+use gradcon::program::compile::{Options, compile};
+use gradcon::program::kernel::Segment;
+use gradcon::tape::{Op, SCALAR, Shape, Tape, Tensor, layout, size};
+
+/// Deterministic values in (-1, 1).
+fn values(len: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        })
+        .collect()
+}
+
+/// A tape on an engine: leaves go in, what was stored comes out.
+struct Machine {
+    engine: CpuEngine<f64>,
+    program: gradcon::engine::Loaded,
+}
+
+impl Machine {
+    fn new(tape: &Tape) -> Machine {
+        let mut engine = CpuEngine::new();
+        let program = engine.load(&compile("test", tape, Options::default())).unwrap();
+        Machine { engine, program }
+    }
+
+    fn run(&mut self, inputs: &HashMap<&'static str, Vec<f64>>) {
+        for (name, data) in inputs {
+            self.engine.write(name, Data::F64(data)).unwrap();
+        }
+        self.engine.run(self.program, 0..1).unwrap();
+    }
+
+    fn scalar(&mut self, inputs: &HashMap<&'static str, Vec<f64>>, name: &str) -> f64 {
+        self.run(inputs);
+        self.engine.read(name).unwrap()[0]
+    }
+}
+
+/// One operation under test: its inputs and how to record it.
+struct Case {
+    name: &'static str,
+    inputs: Vec<(&'static str, Shape)>,
+    record: Box<dyn Fn(&mut Tape, &[Tensor]) -> Tensor>,
+    /// Inputs that have a gradient.
+    differentiable: Vec<usize>,
+    /// Adds this to the inputs: keeps squared norms positive, for instance.
+    shift: f64,
+}
+
+fn case(name: &'static str, inputs: &[(&'static str, Shape)], record: impl Fn(&mut Tape, &[Tensor]) -> Tensor + 'static) -> Case {
+    Case { name, inputs: inputs.to_vec(), record: Box::new(record), differentiable: (0..inputs.len()).collect(), shift: 0.0 }
+}
+
+fn conv_cases(name: &'static str, g: Geometry) -> Vec<Case> {
+    let (x, y, w) = ([g.hx, g.wx, g.cx, g.n], [g.hy, g.wy, g.cy, g.n], [g.kh, g.kw, g.cy, g.cx]);
+    vec![
+        case(name, &[("x", x), ("w", w)], move |t, i| t.conv_y(g, i[0], i[1])),
+        case(name, &[("y", y), ("w", w)], move |t, i| t.conv_x(g, i[0], i[1])),
+        case(name, &[("x", x), ("y", y)], move |t, i| t.conv_w(g, i[0], i[1])),
+    ]
+}
+
+fn cases() -> Vec<Case> {
+    let a = [2, 3, 5, 4];
+    let flat = |len| [1, 1, 1, len];
+    let mut cases = vec![
+        case("add", &[("a", a), ("b", a)], |t, i| t.add(i[0], i[1])),
+        case("mul", &[("a", a), ("b", a)], |t, i| t.mul(i[0], i[1])),
+        case("affine", &[("a", a)], |t, i| t.affine(i[0], -1.7, 0.3)),
+        case("relu", &[("a", a)], |t, i| t.relu(i[0])),
+        Case { differentiable: vec![0], ..case("relu_grad", &[("a", a), ("gate", a)], |t, i| t.relu_grad(i[0], i[1])) },
+        case("sigmoid", &[("a", a)], |t, i| t.sigmoid(i[0])),
+        case("sigmoid_grad", &[("a", a), ("s", a)], |t, i| t.sigmoid_grad(i[0], i[1])),
+        Case { shift: 2.0, ..case("inv_norm", &[("a", a)], |t, i| t.inv_norm(i[0], 1e-8)) },
+        // Every norm is below the clamp: the slope is zero.
+        Case { shift: 2.0, ..case("inv_norm clamped", &[("a", a)], |t, i| t.inv_norm(i[0], 9.0)) },
+        case("broadcast channels", &[("a", [1, 1, 5, 1])], |t, i| t.broadcast(i[0], [2, 3, 5, 4])),
+        case("broadcast images", &[("a", [1, 1, 1, 4])], |t, i| t.broadcast(i[0], [2, 3, 5, 4])),
+        case("sum_to channels", &[("a", a)], |t, i| t.sum_to(i[0], [1, 1, 5, 1])),
+        case("sum_to rows", &[("a", a)], |t, i| t.sum_to(i[0], [2, 1, 1, 4])),
+        case("sum_to scalar", &[("a", a)], |t, i| t.sum_to(i[0], SCALAR)),
+        case("slice", &[("a", flat(200))], |t, i| t.slice(i[0], 64, [2, 3, 5, 4])),
+        case("concat", &[("a", [1, 2, 3, 5]), ("b", [1, 1, 7, 1])], |t, i| t.concat(&[(i[0], 0), (i[1], 64)], 100)),
+        case("mse", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| t.mse(i[0], i[1], i[2])),
+        case("mse_grad", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| t.mse_grad(i[0], i[1], i[2])),
+        Case {
+            differentiable: vec![0, 1],
+            ..case("image_mse", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| t.image_mse(i[0], i[1], i[2]))
+        },
+    ];
+    let segments = [Segment { offset: 0, len: 70 }, Segment { offset: 128, len: 5 }, Segment { offset: 192, len: 1 }];
+    cases.push(case("constraint", &[("g", flat(200)), ("r", flat(200))], move |t, i| t.constraint(i[0], i[1], &segments)));
+    cases.push(case("constraint_grad", &[("g", flat(200)), ("r", flat(200))], move |t, i| t.constraint_grad(i[0], i[1], &segments)));
+    cases.extend(conv_cases("conv", Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 }));
+    // Floor case: the last row of x is reached by fewer taps.
+    cases.extend(conv_cases("conv floor", Geometry::conv2d(2, (3, 5, 6), 4, (4, 3), 2, 2)));
+    cases.extend(conv_cases("conv stride 3", Geometry::conv2d(1, (2, 8, 11), 5, (4, 3), 3, 1)));
+    cases.extend(conv_cases("linear", Geometry::conv2d(5, (7, 1, 1), 3, (1, 1), 1, 0)));
+    cases.extend(conv_cases("transposed", Geometry::conv_transpose2d(2, (5, 3, 4), 3, (4, 4), 2, 1)));
+    cases
+}
+
+/// The operation in the middle of a graph: behind an affine map, before a product. Its own gradient is `mixed`, an inner product with constants.
+fn record(case: &Case, tape: &mut Tape) -> (Vec<Tensor>, Tensor) {
+    let leaves: Vec<Tensor> = case.inputs.iter().map(|(name, shape)| tape.leaf(name, *shape)).collect();
+    let scaled: Vec<Tensor> = leaves.iter().map(|&t| tape.affine(t, 0.8, case.shift)).collect();
+    let out = (case.record)(tape, &scaled);
+    let mix = tape.leaf("mix", tape.shape(out));
+    let square = tape.mul(out, out);
+    let sum = tape.add(square, out);
+    (leaves, tape.dot(mix, sum))
+}
+
+fn check(case: &Case, order: usize) {
+    let mut tape = Tape::new();
+    let (leaves, mut scalar) = record(case, &mut tape);
+    let wrt: Vec<Tensor> = case.differentiable.iter().map(|&i| leaves[i]).collect();
+    let mut inputs: HashMap<&'static str, Vec<f64>> = HashMap::new();
+    for (seed, (name, shape)) in case.inputs.iter().enumerate() {
+        inputs.insert(name, values(size(*shape), 17 + seed as u64));
+    }
+    let mix = tape.nodes().iter().find(|n| matches!(&n.op, Op::Leaf { name } if name == "mix")).unwrap().shape;
+    inputs.insert("mix", values(size(mix), 99));
+    if order == 2 {
+        // A fixed direction turns the first gradient into a scalar again.
+        let gradients = tape.grad(scalar, &wrt);
+        let mut total = tape.fill(SCALAR, 0.0);
+        for (k, g) in gradients.into_iter().enumerate() {
+            let name = ["direction 0", "direction 1", "direction 2"][k];
+            let direction = tape.leaf(name, tape.shape(g));
+            inputs.insert(name, values(size(tape.shape(g)), 200 + k as u64));
+            let part = tape.dot(direction, g);
+            total = tape.add(total, part);
+        }
+        scalar = total;
+    }
+    let gradients = tape.grad(scalar, &wrt);
+    tape.store(scalar, "value");
+    for (g, &i) in gradients.iter().zip(&case.differentiable) {
+        tape.store(*g, &format!("gradient {i}"));
+    }
+    let mut machine = Machine::new(&tape);
+    machine.run(&inputs);
+    let gradients: Vec<Vec<f64>> =
+        case.differentiable.iter().map(|i| machine.engine.read(&format!("gradient {i}")).unwrap()).collect();
+    for (gradient, &i) in gradients.iter().zip(&case.differentiable) {
+        let (name, shape) = case.inputs[i];
+        let direction = values(size(shape), 300 + i as u64);
+        let eps = 1e-5;
+        let mut at = |sign: f64| {
+            let mut moved = inputs.clone();
+            moved.get_mut(name).unwrap().iter_mut().zip(&direction).for_each(|(v, d)| *v += sign * eps * d);
+            machine.scalar(&moved, "value")
+        };
+        let numeric = (at(1.0) - at(-1.0)) / (2.0 * eps);
+        let analytic: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        let scale = numeric.abs().max(analytic.abs()).max(1e-3);
+        let error = (numeric - analytic).abs() / scale;
+        assert!(error < 1e-7, "{} order {order}, input {name}: numeric {numeric}, analytic {analytic}, error {error}", case.name);
+    }
+}
+
+#[test]
+fn every_rule_to_second_order() {
+    for case in cases() {
+        check(&case, 1);
+        check(&case, 2);
+    }
+}
+
+/// A rule without a case here would be a rule without a proof.
+#[test]
+fn every_differentiable_operation_has_a_case() {
+    let mut tape = Tape::new();
+    for (k, case) in cases().into_iter().enumerate() {
+        let leaves: Vec<Tensor> = case.inputs.iter().map(|(name, shape)| tape.leaf(&format!("{name}{k}"), *shape)).collect();
+        (case.record)(&mut tape, &leaves);
+    }
+    let seen = |of: fn(&Op) -> bool| tape.nodes().iter().any(|n| of(&n.op));
+    use Op::*;
+    let kinds: &[(&str, fn(&Op) -> bool)] = &[
+        ("slice", |o| matches!(o, Slice { .. })),
+        ("concat", |o| matches!(o, Concat { .. })),
+        ("conv_y", |o| matches!(o, ConvY { .. })),
+        ("conv_x", |o| matches!(o, ConvX { .. })),
+        ("conv_w", |o| matches!(o, ConvW { .. })),
+        ("add", |o| matches!(o, Add { .. })),
+        ("mul", |o| matches!(o, Mul { .. })),
+        ("affine", |o| matches!(o, Affine { .. })),
+        ("relu", |o| matches!(o, Relu { .. })),
+        ("relu_grad", |o| matches!(o, ReluGrad { .. })),
+        ("sigmoid", |o| matches!(o, Sigmoid { .. })),
+        ("sigmoid_grad", |o| matches!(o, SigmoidGrad { .. })),
+        ("inv_norm", |o| matches!(o, InvNorm { .. })),
+        ("broadcast", |o| matches!(o, Broadcast { .. })),
+        ("sum_to", |o| matches!(o, SumTo { .. })),
+        ("mse", |o| matches!(o, Mse { .. })),
+        ("mse_grad", |o| matches!(o, MseGrad { .. })),
+        ("image_mse", |o| matches!(o, ImageMse { .. })),
+        ("constraint", |o| matches!(o, Constraint { .. })),
+        ("constraint_grad", |o| matches!(o, ConstraintGrad { .. })),
+    ];
+    for (name, is) in kinds {
+        assert!(seen(*is), "{name} has no case");
+    }
+}
+
+/// `<conv_y(x, w), y> = <x, conv_x(y, w)> = <w, conv_w(x, y)>`, exactly the same sum in three orders.
+#[test]
+fn the_convolution_trio_is_adjoint() {
+    for (k, g) in [
+        Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 },
+        Geometry::conv2d(1, (7, 15, 15), 3, (4, 4), 2, 2),
+        Geometry::conv2d(17, (1, 5, 5), 5, (4, 4), 2, 2),
+        Geometry::conv_transpose2d(20, (13, 3, 4), 11, (4, 4), 2, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut tape = Tape::new();
+        let x = tape.leaf("x", [g.hx, g.wx, g.cx, g.n]);
+        let y = tape.leaf("y", [g.hy, g.wy, g.cy, g.n]);
+        let w = tape.leaf("w", [g.kh, g.kw, g.cy, g.cx]);
+        let (a, b, c) = (tape.conv_y(g, x, w), tape.conv_x(g, y, w), tape.conv_w(g, x, y));
+        let inner = [tape.dot(a, y), tape.dot(x, b), tape.dot(w, c)];
+        for (name, t) in ["a", "b", "c"].into_iter().zip(inner) {
+            tape.store(t, name);
+        }
+        let mut machine = Machine::new(&tape);
+        let seed = 10 * k as u64;
+        machine.run(&HashMap::from([("x", values(g.x_len(), seed)), ("y", values(g.y_len(), seed + 1)), ("w", values(g.w_len(), seed + 2))]));
+        let [a, b, c] = ["a", "b", "c"].map(|name| machine.engine.read(name).unwrap()[0]);
+        assert!(a.abs() > 1e-3 && (a - b).abs() < 1e-12 * a.abs().max(1.0) && (a - c).abs() < 1e-12 * a.abs().max(1.0), "{g}: {a} {b} {c}");
+    }
+}
+
+/// L and dL/dtheta of the whole model, for batches whose last image is padding.
+struct Loss {
+    model: Model,
+    machine: Machine,
+    inputs: HashMap<&'static str, Vec<f64>>,
+}
+
+fn loss(channels: usize) -> Loss {
+    let (model, n) = (Model::new(channels), 3);
+    let mut tape = Tape::new();
+    let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, channels, n]);
+    let weight = tape.leaf("weight", [1, 1, 1, n]);
+    // A large alpha, so that the second-order part dominates.
+    let o = objective(&mut tape, &model, x, weight, 0.5);
+    let gradient = parameter_gradient(&mut tape, &model, &o);
+    tape.store(o.loss, "loss");
+    tape.store(gradient, "gradient");
+    let params = model.init(Init::Kaiming, 3).into_iter().map(f64::from).zip(values(model.len(), 4)).map(|(p, v)| p + 0.02 * v).collect();
+    let inputs = HashMap::from([
+        ("x", values(model.pixels() * n, 1).into_iter().map(|v| 0.5 + 0.5 * v).collect()),
+        ("weight", vec![0.5, 0.5, 0.0]),
+        ("params", params),
+        ("reference", values(model.reference_len(), 2)),
+    ]);
+    Loss { machine: Machine::new(&tape), model, inputs }
+}
+
+/// Directional derivatives of L for each parameter tensor: (name, direction in the flat layout, numeric).
+fn directional_derivatives(loss: &mut Loss) -> Vec<(String, Vec<f64>, f64)> {
+    let mut all = vec![];
+    for (k, p) in loss.model.params().to_vec().into_iter().enumerate() {
+        let mut direction = vec![0.0; loss.model.len()];
+        direction[p.offset..p.offset + p.len()].copy_from_slice(&values(p.len(), 50 + k as u64));
+        // Small: L jumps where a ReLU flips.
+        let eps = 1e-7 / (p.len() as f64).sqrt();
+        let mut at = |sign: f64| {
+            let mut moved = loss.inputs.clone();
+            moved.get_mut("params").unwrap().iter_mut().zip(&direction).for_each(|(v, d)| *v += sign * eps * d);
+            loss.machine.scalar(&moved, "loss")
+        };
+        let numeric = (at(1.0) - at(-1.0)) / (2.0 * eps);
+        all.push((p.name.clone(), direction, numeric));
+    }
+    all
+}
+
+fn check_loss(channels: usize) {
+    let mut loss = loss(channels);
+    let derivatives = directional_derivatives(&mut loss);
+    loss.machine.run(&loss.inputs);
+    let gradient = loss.machine.engine.read("gradient").unwrap();
+    for (name, direction, numeric) in derivatives {
+        let analytic: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        let error = (numeric - analytic).abs() / analytic.abs();
+        assert!(error < 2e-5, "{name}: numeric {numeric}, analytic {analytic}, error {error}");
+    }
+}
+
+#[test]
+fn the_complete_loss_for_every_parameter_tensor() {
+    check_loss(1);
+    check_loss(3);
+}
+
+/// Flat layouts put every tensor at a multiple of 64 elements, without overlap.
+#[test]
+fn layouts_are_aligned() {
+    let (offsets, len) = layout([1, 64, 65, 3]);
+    assert_eq!((offsets, len), (vec![0, 64, 128, 256], 320));
+}
