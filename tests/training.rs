@@ -1,0 +1,210 @@
+//! Training and scoring as a user sees them: replicas equal lone models, a resumed run equals an unbroken one, the same seed gives the same bits,
+//! model files survive a round trip, and a trained model tells classes apart.
+
+use std::ops::ControlFlow;
+
+use gradcon::engine::Engine;
+use gradcon::engine::cpu::CpuEngine;
+use gradcon::gradcon::detector::{Detector, load_parameters};
+use gradcon::gradcon::model::{Init, Model};
+use gradcon::gradcon::scorer::Scorer;
+use gradcon::gradcon::trainer::{EpochReport, Outcome, State, TrainConfig, Trainer, TrainingSet};
+
+/// Images of a bar whose direction and place depend on `seed`: enough structure to learn something.
+fn bars(count: usize, channels: usize, seed: u64, vertical: bool) -> Vec<u8> {
+    let mut images = vec![0; count * 784 * channels];
+    for i in 0..count {
+        let at = 4 + (seed as usize * 31 + i * 7) % 20;
+        for p in 0..784 {
+            let (row, col): (usize, usize) = (p / 28, p % 28);
+            let on = (if vertical { col } else { row }).abs_diff(at) < 2;
+            for c in 0..channels {
+                images[(i * 784 + p) * channels + c] = if on { 255 - 20 * c as u8 } else { (p % 7) as u8 };
+            }
+        }
+    }
+    images
+}
+
+fn config(epochs: usize) -> TrainConfig {
+    TrainConfig { epochs, batch_size: 20, init: Init::Kaiming, seed: 3, ..TrainConfig::default() }
+}
+
+fn engine() -> CpuEngine<f32> {
+    CpuEngine::new()
+}
+
+/// Sets of different sizes, also with a different number of steps.
+fn data() -> Vec<(Vec<u8>, Vec<u8>)> {
+    [(50, 21), (19, 5), (81, 30)].iter().enumerate().map(|(k, &(n, v))| (bars(n, 1, k as u64, false), bars(v, 1, 9 + k as u64, false))).collect()
+}
+
+fn sets(data: &[(Vec<u8>, Vec<u8>)]) -> Vec<TrainingSet<'_>> {
+    data.iter().enumerate().map(|(k, (train, validation))| TrainingSet { train, validation, seed: k as u64, start: None }).collect()
+}
+
+fn run(engine: &mut dyn Engine, sets: &[TrainingSet], epochs: usize) -> (Vec<Vec<EpochReport>>, State) {
+    let mut trainer = Trainer::new(engine, &Model::new(1), &config(epochs), sets).unwrap();
+    let mut reports = vec![];
+    for _ in 0..epochs {
+        match trainer.epoch(|_| ControlFlow::Continue(())).unwrap() {
+            Outcome::Epoch(report) => reports.push(report),
+            Outcome::Stopped => unreachable!(),
+        }
+    }
+    (reports, trainer.state().unwrap())
+}
+
+#[test]
+fn replicas_equal_lone_models_to_the_bit() {
+    let data = data();
+    let sets = sets(&data);
+    let (together, state) = run(&mut engine(), &sets, 2);
+    for (k, set) in sets.iter().enumerate() {
+        let (alone, lone) = run(&mut engine(), std::slice::from_ref(set), 2);
+        for epoch in 0..2 {
+            assert_eq!(together[epoch][k], alone[epoch][0], "model {k} epoch {epoch}");
+        }
+        assert!(state.replicas[k] == lone.replicas[0], "model {k}: tensors differ");
+    }
+    assert!(state.replicas[0].params != state.replicas[1].params);
+}
+
+#[test]
+fn two_runs_give_the_same_bits_and_another_seed_gives_others() {
+    let data = data();
+    let one = &sets(&data)[..1];
+    let (a, state) = run(&mut engine(), one, 2);
+    assert_eq!((a, state.clone()), run(&mut engine(), one, 2));
+    let other = [TrainingSet { seed: 77, ..one[0] }];
+    assert!(run(&mut engine(), &other, 2).1 != state);
+}
+
+#[test]
+fn a_resumed_run_equals_an_unbroken_one() {
+    let data = data();
+    let sets = sets(&data);
+    let (reports, unbroken) = run(&mut engine(), &sets, 3);
+    let big = (bars(400, 1, 5, true), bars(40, 1, 6, true));
+    let with_big: Vec<TrainingSet> = [TrainingSet { train: &big.0, validation: &big.1, seed: 4, start: None }, sets[1]].to_vec();
+    let (_, unbroken_big) = run(&mut engine(), &with_big, 2);
+
+    // Between epochs.
+    let (_, state) = run(&mut engine(), &sets, 1);
+    let mut engine2 = engine();
+    let mut trainer = Trainer::new(&mut engine2, &Model::new(1), &config(3), &sets).unwrap();
+    trainer.restore(&state).unwrap();
+    for want in &reports[1..] {
+        assert_eq!(trainer.epoch(|_| ControlFlow::Continue(())).unwrap(), Outcome::Epoch(want.clone()));
+    }
+    assert!(trainer.state().unwrap() == unbroken);
+
+    // In the middle of an epoch, twice in a row.
+    let mut engine3 = engine();
+    let mut state = None;
+    let mut stops = 0;
+    loop {
+        let mut trainer = Trainer::new(&mut engine3, &Model::new(1), &config(2), &with_big).unwrap();
+        if let Some(state) = &state {
+            trainer.restore(state).unwrap();
+        }
+        match trainer.epoch(|_| ControlFlow::Break(())).unwrap() {
+            Outcome::Stopped => stops += 1,
+            Outcome::Epoch(_) if trainer.epochs_done() == 2 => {
+                assert!(stops >= 4, "{stops} stops");
+                assert!(trainer.state().unwrap() == unbroken_big);
+                break;
+            }
+            Outcome::Epoch(_) => {}
+        }
+        state = Some(trainer.state().unwrap());
+    }
+}
+
+#[test]
+fn a_state_of_another_training_is_refused() {
+    let data = data();
+    let sets = sets(&data);
+    let (_, state) = run(&mut engine(), &sets[..1], 1);
+    let mut engine = engine();
+    let mut trainer = Trainer::new(&mut engine, &Model::new(1), &config(3), &sets).unwrap();
+    let error = trainer.restore(&state).unwrap_err().to_string();
+    assert!(error.contains("1 models") && error.contains("3 models"), "{error}");
+}
+
+#[test]
+fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
+    let (train, validation) = (bars(300, 3, 1, false), bars(30, 3, 2, false));
+    let mut engine = engine();
+    let config = TrainConfig { epochs: 15, ..config(15) };
+    let mut losses = vec![];
+    let detector = gradcon::gradcon::train(&mut engine, 3, (&train, &validation), &config, |r| losses.push(r.validation.loss)).unwrap();
+    assert!(losses[14] < losses[0], "{losses:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    detector.save(&path).unwrap();
+    let loaded = Detector::load(&path).unwrap();
+    assert_eq!(loaded, detector);
+
+    let (normal, odd) = (bars(70, 3, 5, false), bars(75, 3, 5, true));
+    let mut scorer = Scorer::new(&mut engine, &loaded).unwrap();
+    let (a, b) = (scorer.score(&normal).unwrap(), scorer.score(&odd).unwrap());
+    assert_eq!((a.len(), b.len()), (70, 75));
+    let wrong: usize = a.iter().map(|a| b.iter().filter(|b| b.score <= a.score).count()).sum();
+    assert!((wrong as f64) < 0.05 * 70.0 * 75.0, "{wrong} pairs in the wrong order");
+    for s in a.iter().chain(&b) {
+        assert!((s.score - (s.mse - 0.12 * s.cos)).abs() < 1e-12 && s.cosines.len() == 4);
+        assert!((s.cos - s.cosines.iter().sum::<f64>() / 4.0).abs() < 1e-12 && s.cos.abs() <= 1.0);
+    }
+    // An image's score doesn't depend on its neighbours.
+    let alone = scorer.score(&normal[13 * 784 * 3..][..784 * 3]).unwrap();
+    assert_eq!(alone[0], a[13]);
+    // Reconstructions are the ones whose error is the score's.
+    let reconstruction = scorer.reconstruct(&normal).unwrap();
+    let mse: f64 = (0..784 * 3).map(|p| (reconstruction[69 * 784 * 3 + p] as f64 - normal[69 * 784 * 3 + p] as f64 / 255.0).powi(2)).sum::<f64>() / (784.0 * 3.0);
+    assert!((mse - a[69].mse).abs() < 1e-6, "{mse} {}", a[69].mse);
+}
+
+#[test]
+fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let missing = Detector::load(&path).unwrap_err().to_string();
+    assert!(missing.contains("model.safetensors"), "{missing}");
+
+    let model = Model::new(1);
+    let good = Detector { params: model.init(Init::Torch, 1), reference: vec![0.5; model.reference_len()], model, description: Default::default() };
+    good.save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let truncated = Detector::load(&path).unwrap_err().to_string();
+    assert!(truncated.contains("safetensors"), "{truncated}");
+
+    let mut nan = good.clone();
+    nan.params[5] = f32::NAN;
+    nan.save(&path).unwrap();
+    let error = Detector::load(&path).unwrap_err().to_string();
+    assert!(error.contains("NaN") && error.contains("weight"), "{error}");
+
+    good.save(&path).unwrap();
+    assert_eq!(load_parameters(&path).unwrap().1, good.params);
+    let renamed: Vec<u8> = bytes.windows(13).position(|w| w == b"ref_grad.up.2").map(|i| [&bytes[..i], b"ref_brad.up.2", &bytes[i + 13..]].concat()).unwrap();
+    std::fs::write(&path, renamed).unwrap();
+    let error = Detector::load(&path).unwrap_err().to_string();
+    assert!(error.contains("ref_grad.up.2.weight") && error.contains("reference"), "{error}");
+
+    let mut engine = engine();
+    let (train, validation) = (bars(3, 1, 1, false), vec![]);
+    let set = TrainingSet { train: &train, validation: &validation, seed: 0, start: None };
+    let error = Trainer::new(&mut engine, &Model::new(1), &config(1), &[set]).err().unwrap().to_string();
+    assert!(error.contains("validation") && error.contains("784"), "{error}");
+    let set = TrainingSet { validation: &train, ..set };
+    for bad in [TrainConfig { batch_size: 0, ..config(1) }, TrainConfig { alpha: f64::NAN, ..config(1) }, TrainConfig { epochs: 0, ..config(1) }] {
+        assert!(Trainer::new(&mut engine, &Model::new(1), &bad, &[set]).is_err(), "{bad:?}");
+    }
+    let mut wild = config(3);
+    wild.adam.lr = 1e30;
+    let mut trainer = Trainer::new(&mut engine, &Model::new(1), &wild, &[set]).unwrap();
+    let error = (0..3).find_map(|_| trainer.epoch(|_| ControlFlow::Continue(())).err()).expect("a loss of NaN is an error").to_string();
+    assert!(error.contains("diverged"), "{error}");
+}
