@@ -1,6 +1,8 @@
 //! Engines run [`Program`]s. The trait is all that the rest of the crate knows of a device.
 
 pub mod cpu;
+pub mod device;
+pub mod gpu;
 
 use crate::program::{Buffer, Program};
 use crate::{Error, Result};

@@ -158,7 +158,7 @@ kernels! {
     MseSum mse_sum in loss (read("partial"), read("weight"), write("image"), write("loss"));
 
     /// For every segment (decoder layer): `partial[segment, block] = (g.r, g.g, r.r)` over CONSTRAINT_BLOCK elements.
-    /// `partial` is `[segments, max blocks of a segment, 3]`. Params::Constraint.
+    /// `partial` is `[segments, max blocks of a segment, 3]`, 0 beyond a segment's end. Params::Constraint.
     Constraint constraint in constraint (read("g"), read("r"), write("partial"));
     /// `stats = [con, 0, 0, 0, then per segment: g.r, g.g, r.r, cos]` with `cos = g.r / (max(|g|, eps) max(|r|, eps))` and
     /// `con = -mean of cos`. Params::Constraint.
@@ -262,6 +262,7 @@ pub enum Params {
 impl Params {
     /// The words a shader reads after the eight that every kernel has (`engine/gpu`): sizes as u32, floats as f32 bits,
     /// in the order of the fields; a geometry is `n cx cy hx wx hy wy kh kw stride padding`.
+    /// Adam's betas travel as 1 - beta: taking 0.999 from 1 in f32 loses five digits.
     pub fn words(&self) -> Vec<u32> {
         fn geometry(g: &Geometry) -> Vec<u32> {
             [g.n, g.cx, g.cy, g.hx, g.wx, g.hy, g.wy, g.kh, g.kw, g.stride, g.padding].iter().map(|&v| v as u32).collect()
@@ -283,7 +284,7 @@ impl Params {
             Params::ImageGrad { geometry: g } => geometry(g),
             Params::ImageCos { blocks, n, segment } => vec![int(*blocks), int(*n), int(*segment)],
             Params::Adam { len, reference_len, lr, beta1, beta2, eps } => {
-                vec![int(*len), int(*reference_len), float(*lr), float(*beta1), float(*beta2), float(*eps)]
+                vec![int(*len), int(*reference_len), float(*lr), float(1.0 - beta1), float(1.0 - beta2), float(*eps)]
             }
             Params::Gather { pixels, n } => vec![int(*pixels), int(*n)],
             Params::Record { len, offset, width } => vec![int(*len), int(*offset), int(*width)],

@@ -1,0 +1,47 @@
+// adam.wgsl - kernel adam: Adam and the running-mean reference gradient over all parameters of a model at once.
+//
+// Letters: len parameters, of which the first reference_len have a reference gradient. params, m, v, grad are [len],
+// reference is [reference_len], schedule is [steps, replicas, 4], shared by all replicas.
+//
+// Grid: a thread owns one parameter; workgroups of 256 fill x, then y; z = replica.
+
+struct Immediates {
+    step: u32,
+    params_stride: u32, m_stride: u32, v_stride: u32, reference_stride: u32, grad_stride: u32, none_a: u32, none_b: u32,
+    // one_minus_beta and not beta: 1 - 0.999 loses five digits in f32.
+    len: u32, reference_len: u32, lr: f32, one_minus_beta1: f32, one_minus_beta2: f32, eps: f32,
+}
+var<immediate> p: Immediates;
+
+@group(0) @binding(0) var<storage, read_write> params: array<f32>;
+@group(0) @binding(1) var<storage, read_write> m: array<f32>;
+@group(0) @binding(2) var<storage, read_write> v: array<f32>;
+@group(0) @binding(3) var<storage, read_write> reference: array<f32>;
+@group(0) @binding(4) var<storage, read> grad: array<f32>;
+@group(0) @binding(5) var<storage, read> schedule: array<f32>;
+
+// schedule[step, replica] = (image weight, c1, c2, 1/t). With a weight of 0 the replica has no batch and keeps its state.
+// reference += (grad - reference) / t;  m += (1 - beta1)(grad - m);  v += (1 - beta2)(grad^2 - v);
+// params -= lr c1 m / (sqrt(v c2) + eps).
+@compute @workgroup_size(256)
+fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let z = group.z;
+    let i = (group.y * grid.x + group.x) * 256u + thread;
+    let at = (p.step * grid.z + z) * 4u;
+    if (i >= p.len || schedule[at] == 0.0) {
+        return;
+    }
+    let g = grad[z * p.grad_stride + i];
+    if (i < p.reference_len) {
+        let old = reference[z * p.reference_stride + i];
+        reference[z * p.reference_stride + i] = fma(g - old, schedule[at + 3u], old);
+    }
+    let old_m = m[z * p.m_stride + i];
+    let old_v = v[z * p.v_stride + i];
+    let new_m = fma(p.one_minus_beta1, g - old_m, old_m);
+    let new_v = fma(p.one_minus_beta2, fma(g, g, -old_v), old_v);
+    m[z * p.m_stride + i] = new_m;
+    v[z * p.v_stride + i] = new_v;
+    let change = p.lr * schedule[at + 1u] * new_m / (sqrt(new_v * schedule[at + 2u]) + p.eps);
+    params[z * p.params_stride + i] -= change;
+}

@@ -1,0 +1,147 @@
+// constraint.wgsl - kernels constraint, constraint_sum, constraint_grad: minus the mean cosine between the gradients g of the
+// decoder layers and their references r, and its derivative in g, for all layers at once.
+//
+// Letters: a segment is the run of the flat buffers g and r that holds one layer; blocks = blocks of BLOCK elements in the
+// longest segment. partial is [segments, blocks, 3], stats is [4 + 4 * segments] (see the kernel table).
+//
+// Grid of constraint: a workgroup of 256 owns one block of one segment: x = block, y = segment, z = replica. Blocks beyond
+// a segment's end are empty sums.
+// Grid of constraint_sum: one workgroup of 256 a replica: 32 threads for each of eight segments.
+// Grid of constraint_grad: a thread owns one element of a segment: x = workgroup of 256, y = segment, z = replica.
+
+struct Immediates {
+    step: u32,
+    stride0: u32, stride1: u32, stride2: u32, stride3: u32, none_a: u32, none_b: u32, none_c: u32,
+    segments: u32, scale: f32, blocks: u32,
+    offset0: u32, len0: u32, offset1: u32, len1: u32, offset2: u32, len2: u32, offset3: u32, len3: u32,
+    offset4: u32, len4: u32, offset5: u32, len5: u32, offset6: u32, len6: u32, offset7: u32, len7: u32,
+}
+var<immediate> p: Immediates;
+
+const BLOCK: u32 = 1024u; // the kernel table's CONSTRAINT_BLOCK
+const EPS: f32 = 1e-8; // the kernel table's COSINE_EPS
+const SUMMERS: u32 = 32u; // threads that add up one segment's blocks
+
+@group(0) @binding(0) var<storage, read> g: array<f32>;
+@group(0) @binding(1) var<storage, read> r: array<f32>;
+@group(0) @binding(2) var<storage, read_write> partial: array<f32>;
+
+var<workgroup> tree: array<vec3<f32>, 256>;
+
+// (offset, len) of a segment. The words are scalars because arrays of them have a stride of 16 bytes in HLSL.
+fn segment(i: u32) -> vec2<u32> {
+    switch (i) {
+        case 0u: { return vec2<u32>(p.offset0, p.len0); }
+        case 1u: { return vec2<u32>(p.offset1, p.len1); }
+        case 2u: { return vec2<u32>(p.offset2, p.len2); }
+        case 3u: { return vec2<u32>(p.offset3, p.len3); }
+        case 4u: { return vec2<u32>(p.offset4, p.len4); }
+        case 5u: { return vec2<u32>(p.offset5, p.len5); }
+        case 6u: { return vec2<u32>(p.offset6, p.len6); }
+        default: { return vec2<u32>(p.offset7, p.len7); }
+    }
+}
+
+// g, r flat; partial[segment, block] = (g.r, g.g, r.r) over the block's elements.
+@compute @workgroup_size(256)
+fn constraint(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let z = group.z;
+    let run = segment(group.y);
+    let first = group.x * BLOCK;
+    let end = min(first + BLOCK, run.y);
+    var sum = vec3<f32>(0.0);
+    for (var i = first + thread; i < end; i += 256u) {
+        let gi = g[z * p.stride0 + run.x + i];
+        let ri = r[z * p.stride1 + run.x + i];
+        sum = fma(vec3<f32>(gi, gi, ri), vec3<f32>(ri, gi, ri), sum);
+    }
+    tree[thread] = sum;
+    for (var half = 128u; half > 0u; half >>= 1u) {
+        workgroupBarrier();
+        if (thread < half) {
+            tree[thread] += tree[thread + half];
+        }
+    }
+    if (thread == 0u) {
+        let at = z * p.stride2 + (group.y * p.blocks + group.x) * 3u;
+        partial[at] = tree[0].x;
+        partial[at + 1u] = tree[0].y;
+        partial[at + 2u] = tree[0].z;
+    }
+}
+
+@group(0) @binding(0) var<storage, read> sums: array<f32>;
+@group(0) @binding(1) var<storage, read_write> stats: array<f32>;
+
+var<workgroup> cosines: array<f32, 8>;
+
+// partial [segments, blocks, 3]; stats = (con, 0, 0, 0), then per segment (g.r, g.g, r.r, cos).
+@compute @workgroup_size(256)
+fn constraint_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let z = group.z;
+    let s = thread / SUMMERS;
+    let lane = thread % SUMMERS;
+    var sum = vec3<f32>(0.0);
+    if (s < p.segments) {
+        for (var block = lane; block < p.blocks; block += SUMMERS) {
+            let at = z * p.stride0 + (s * p.blocks + block) * 3u;
+            sum += vec3<f32>(sums[at], sums[at + 1u], sums[at + 2u]);
+        }
+    }
+    tree[thread] = sum;
+    for (var half = SUMMERS / 2u; half > 0u; half >>= 1u) {
+        workgroupBarrier();
+        if (lane < half) {
+            tree[thread] += tree[thread + half];
+        }
+    }
+    let out = z * p.stride1;
+    if (lane == 0u) {
+        let t = tree[thread];
+        let cosine = t.x / (max(sqrt(t.y), EPS) * max(sqrt(t.z), EPS));
+        cosines[s] = cosine;
+        if (s < p.segments) {
+            let at = out + 4u + 4u * s;
+            stats[at] = t.x;
+            stats[at + 1u] = t.y;
+            stats[at + 2u] = t.z;
+            stats[at + 3u] = cosine;
+        }
+    }
+    workgroupBarrier();
+    if (thread == 0u) {
+        var mean = 0.0;
+        for (var i = 0u; i < p.segments; i++) {
+            mean += cosines[i];
+        }
+        stats[out] = -mean / f32(p.segments);
+        stats[out + 1u] = 0.0;
+        stats[out + 2u] = 0.0;
+        stats[out + 3u] = 0.0;
+    }
+}
+
+@group(0) @binding(2) var<storage, read> stats_in: array<f32>;
+@group(0) @binding(3) var<storage, read_write> out_grad: array<f32>;
+
+// g, r flat, stats as above; out, laid out like g: scale * dcon/dg in every segment.
+@compute @workgroup_size(256)
+fn constraint_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let z = group.z;
+    let run = segment(group.y);
+    let i = group.x * 256u + thread;
+    if (i >= run.y) {
+        return;
+    }
+    let at = z * p.stride2 + 4u + 4u * group.y;
+    let g_norm = sqrt(stats_in[at + 1u]);
+    let r_norm = sqrt(stats_in[at + 2u]);
+    let gi = g[z * p.stride0 + run.x + i];
+    let ri = r[z * p.stride1 + run.x + i];
+    // Where the norm is clamped it is a constant, and only g.r depends on g.
+    var d = ri / (max(g_norm, EPS) * max(r_norm, EPS));
+    if (g_norm > EPS) {
+        d -= stats_in[at + 3u] * gi / stats_in[at + 1u];
+    }
+    out_grad[z * p.stride3 + run.x + i] = -p.scale / f32(p.segments) * d;
+}

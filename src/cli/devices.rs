@@ -1,0 +1,58 @@
+//! `gradcon devices`
+
+use crate::Result;
+use crate::engine::Engine;
+use crate::engine::cpu::CpuEngine;
+use crate::engine::gpu::adapters;
+
+/// List the devices that can compute: GPU adapters with backend, driver, type and limits, and the CPU engine.
+///
+/// A number or part of a name is what `--device` takes: `gradcon demo --device gpu:0`, `--device radeon`.
+#[derive(clap::Args)]
+pub struct DevicesArgs {
+    /// As JSON, one object a device.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: DevicesArgs) -> Result<()> {
+    let adapters = adapters();
+    let cpu = CpuEngine::<f32>::new().description();
+    if args.json {
+        for a in &adapters {
+            let line = serde_json::json!({
+                "device": format!("gpu:{}", a.index), "name": a.name, "backend": a.backend, "driver": a.driver, "type": a.device_type,
+                "software": a.software, "max_buffer_bytes": a.max_buffer, "max_binding_bytes": a.max_binding,
+                "workgroup_memory_bytes": a.workgroup_memory, "workgroup_threads": a.workgroup_threads, "timestamps": a.timestamps, "lacks": a.lacks,
+            });
+            println!("{line}");
+        }
+        println!("{}", serde_json::json!({ "device": "cpu", "name": cpu }));
+        return Ok(());
+    }
+    for a in &adapters {
+        println!("gpu:{}  {}", a.index, a.name);
+        println!("       {} through {}, driver {}", a.device_type, a.backend, a.driver);
+        println!(
+            "       buffers to {} MiB, bindings to {} MiB, workgroups of {} threads with {} KiB, timestamps {}",
+            a.max_buffer >> 20,
+            a.max_binding >> 20,
+            a.workgroup_threads,
+            a.workgroup_memory >> 10,
+            if a.timestamps { "yes" } else { "no" }
+        );
+        if a.software {
+            println!("       software: taken only by name or number, or with --allow-software");
+        }
+        if let Some(lacks) = &a.lacks {
+            println!("       can't run the kernels: they need {lacks}");
+        }
+    }
+    if adapters.is_empty() {
+        println!("no GPU adapter through Vulkan, Metal or DX12 (on Debian and Ubuntu the package mesa-vulkan-drivers brings drivers)");
+    }
+    println!("cpu    {cpu}");
+    let hardware = adapters.iter().find(|a| !a.software && a.lacks.is_none());
+    println!("auto   {}", hardware.map_or("the CPU engine".into(), |a| format!("gpu:{}", a.index)));
+    Ok(())
+}

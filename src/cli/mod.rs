@@ -1,0 +1,84 @@
+//! The command line: one file a command, from flags to meaning to a call. No mathematics here.
+
+pub mod data;
+mod demo;
+mod devices;
+mod interrupt;
+pub mod prep;
+mod program;
+pub mod report;
+mod ui;
+
+use clap::{Parser, Subcommand};
+
+use crate::Result;
+pub use ui::Ui;
+
+/// Anomaly detection by gradient constraints (GradCon), on any GPU or the CPU.
+///
+/// An autoencoder learns the normal class; an image is anomalous when the gradient that it would send back into the decoder points in an unfamiliar
+/// direction. `gradcon demo` shows all of it in about a minute, without a network or a dataset.
+#[derive(Parser)]
+#[command(name = "gradcon", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Results and errors only: no progress, no notes.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// More detail in progress and notes.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no such device or a device failure, \
+4 a verification failed, 130 interrupted (everything saved).\n\
+Environment: NO_COLOR (any value: no colours), WGPU_ADAPTER_NAME and WGPU_BACKEND (which GPU `auto` and `gpu` mean), RAYON_NUM_THREADS (threads of the CPU engine).";
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::DemoArgs),
+    Devices(devices::DevicesArgs),
+    Program(program::ProgramArgs),
+    Prep(prep::PrepArgs),
+    Data(data::DataArgs),
+    Report(report::ReportArgs),
+}
+
+/// Which device computes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeviceArgs {
+    /// auto (a hardware GPU, else the CPU engine), cpu, gpu, gpu:N, or part of an adapter's name (see `gradcon devices`).
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+
+    /// Let auto and gpu take a software GPU adapter: slow, for tests.
+    #[arg(long)]
+    pub allow_software: bool,
+}
+
+impl DeviceArgs {
+    /// Opens the device and says which it is.
+    pub fn open(&self, ui: &Ui) -> Result<Box<dyn crate::engine::Engine>> {
+        let engine = crate::engine::device::open(&self.device, self.allow_software)?;
+        ui.progress(&format!("device: {}", engine.description()));
+        Ok(engine)
+    }
+}
+
+impl Cli {
+    /// Runs the command. Errors are for the caller to print.
+    pub fn run(self) -> Result<()> {
+        let ui = Ui::new(self.quiet, self.verbose);
+        match self.command {
+            Command::Demo(args) => demo::run(args, &ui),
+            Command::Devices(args) => devices::run(args),
+            Command::Program(args) => program::run(args, &ui),
+            Command::Prep(args) => prep::run(args, &ui),
+            Command::Data(args) => data::run(args, &ui),
+            Command::Report(args) => report::run(args, &ui),
+        }
+    }
+}

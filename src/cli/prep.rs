@@ -1,0 +1,349 @@
+//! `gradcon prep`: get a dataset, split it, and write the prepared folder.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+
+use super::Ui;
+use super::data::print;
+use crate::data::download::{self, Event, Patience, Remote};
+use crate::data::folder::Folders;
+use crate::data::prepared::{self, Written};
+use crate::data::source::{self, DEBIAN_FASHION, Origin};
+use crate::data::{Dataset, Prepared, cure_tsr, idx, prepare};
+use crate::{Error, Result};
+
+const LONG_ABOUT: &str = "\
+Prepare a dataset: read or download it, resize the images to 28 x 28, split them into training, validation and test \
+images, and write the result as one folder of NumPy files with a manifest.
+
+Everything random comes from --seed: the same input and seed give the same bytes. The folder appears in one step, whole \
+or not at all, and an existing folder is never changed unless --force says so.
+
+The ten-class datasets are looked for in --from, else (Fashion-MNIST) in the folder of Debian's package \
+dataset-fashion-mnist, else downloaded and checked against their published MD5 sums. cure-tsr and folder always need to \
+be told where the images are.";
+
+const EXAMPLES: &str = "\
+Examples:
+  Fashion-MNIST, from Debian's package or the official server:
+      gradcon prep fmnist --out data/fmnist
+  The small part of Fashion-MNIST inside this program, without any network:
+      gradcon prep fmnist --subset --out data/small
+  CIFAR-10 from an archive that is there already, test sets with 10, 30 and 50 % outliers:
+      gradcon prep cifar-10 --from cifar-10-python.tar.gz --outlier-ratio 10,30,50 --out data/cifar
+  Own gray images:
+      gradcon prep folder --normal-dir good --abnormal-dir bad --channels 1 --out data/mine
+  One category of an MVTec-style tree (train/good, test/good, test/DEFECT):
+      gradcon prep folder --from bottle --out data/bottle";
+
+/// Prepare a dataset: read or download it, split it, write it as NumPy files
+#[derive(clap::Args, Clone, Debug)]
+#[command(long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
+pub struct PrepArgs {
+    /// The dataset
+    #[arg(value_enum)]
+    dataset: DatasetName,
+
+    /// The folder to write [default: data/DATASET]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Where the dataset's files are
+    ///
+    /// mnist, fmnist: a folder of the four IDX files, plain or .gz. cifar-10: the binary or Python archive (.tar.gz or
+    /// .tar), the folder of the unpacked batches, or a folder that holds one of these. cure-tsr: the folder of
+    /// Real_Train and Real_Test. folder: an MVTec-style tree with train/good, test/good and test/DEFECT.
+    #[arg(long, value_name = "PATH")]
+    from: Option<PathBuf>,
+
+    /// Use the small part of Fashion-MNIST (5,800 images) that is inside this program
+    #[arg(long, conflicts_with_all = ["from", "mirror"])]
+    subset: bool,
+
+    /// Download from this server instead of the official ones
+    ///
+    /// The file's name is put after the address. The checksums stay the published ones.
+    #[arg(long, value_name = "URL", conflicts_with = "from")]
+    mirror: Option<String>,
+
+    /// Where downloaded files are kept, for the next time [default: gradcon in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+
+    /// Seed of every random choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Percent of outliers in the test sets of a ten-class dataset; several make several test sets [default: 50]
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=99))]
+    outlier_ratio: Vec<u32>,
+
+    /// folder: normal images, in this folder and below it
+    #[arg(long, value_name = "DIR", conflicts_with = "from", requires = "abnormal_dir")]
+    normal_dir: Option<PathBuf>,
+
+    /// folder: anomalous images to test with
+    #[arg(long, value_name = "DIR", requires = "normal_dir")]
+    abnormal_dir: Option<PathBuf>,
+
+    /// folder: normal images to test with [default: a fifth of those in --normal-dir, drawn at random]
+    #[arg(long, value_name = "DIR", requires = "normal_dir")]
+    normal_test_dir: Option<PathBuf>,
+
+    /// folder: 1 makes the images gray, 3 makes them RGB [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
+    channels: Option<u8>,
+
+    /// Replace the folder if it holds another prepared dataset
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum DatasetName {
+    /// Handwritten digits, 28 x 28 gray, 60,000 + 10,000
+    Mnist,
+    /// Fashion-MNIST: clothes, 28 x 28 gray, 60,000 + 10,000 pooled into five folds
+    Fmnist,
+    /// CIFAR-10: ten kinds of things and animals, 32 x 32 RGB, 50,000 + 10,000
+    #[value(name = "cifar-10", alias = "cifar10")]
+    Cifar10,
+    /// CURE-TSR: traffic signs with and without challenging conditions, RGB
+    CureTsr,
+    /// Your own images: png, jpeg or bmp
+    Folder,
+}
+
+impl From<DatasetName> for Dataset {
+    fn from(name: DatasetName) -> Dataset {
+        match name {
+            DatasetName::Mnist => Dataset::Mnist,
+            DatasetName::Fmnist => Dataset::Fmnist,
+            DatasetName::Cifar10 => Dataset::Cifar10,
+            DatasetName::CureTsr => Dataset::CureTsr,
+            DatasetName::Folder => Dataset::Folder,
+        }
+    }
+}
+
+/// Runs the command: progress on stderr, a summary of what was made on stdout.
+///
+/// # Errors
+/// Flags that don't go together, input that is missing or broken, a failed download, an occupied output folder.
+pub fn run(args: PrepArgs, ui: &Ui) -> Result<()> {
+    let dataset = Dataset::from(args.dataset);
+    check_flags(&args, dataset)?;
+    let out = args.out.clone().unwrap_or_else(|| Path::new("data").join(dataset.name()));
+    prepared::check_target(&out, true)?; // before any download
+    let prepared = match dataset {
+        Dataset::Mnist | Dataset::Fmnist | Dataset::Cifar10 => ten_classes(&args, dataset, ui)?,
+        Dataset::CureTsr => {
+            let from = args.from.as_ref().expect("check_flags demands --from");
+            let listing = cure_tsr::list(from)?;
+            ui.progress(&format!("Reading CURE-TSR from {}", listing.root.display()));
+            if listing.test.len() < 60 {
+                ui.progress(&format!("Note: {} challenges and levels are there, of 60", listing.test.len()));
+            }
+            with_bar(ui, |progress| prepare::cure_tsr(&listing, args.seed, progress))?
+        }
+        Dataset::Folder => {
+            let folders = folders(&args)?;
+            ui.progress(&format!("Reading images from {}", folders.normal.display()));
+            let channels = usize::from(args.channels.unwrap_or(3));
+            with_bar(ui, |progress| prepare::own_images(&folders, channels, args.seed, progress))?
+        }
+    };
+    let done = match prepared.write(&out, args.force)? {
+        Written::New => "Wrote",
+        Written::Unchanged => "Already there, the same in every byte:",
+    };
+    print(&format!("{}\n{done} {}\n", prepared.manifest().summary(), out.display()))
+}
+
+fn check_flags(args: &PrepArgs, dataset: Dataset) -> Result<()> {
+    let usage = |what: String| Err(Error::Usage(what));
+    let name = dataset.name();
+    if args.subset && dataset != Dataset::Fmnist {
+        return usage(format!("--subset: only fmnist has a part inside the program, not {name}"));
+    }
+    if dataset.origin().is_none() {
+        if args.mirror.is_some() || args.cache.is_some() {
+            return usage(format!("--mirror, --cache: {name} is not downloaded; name its folder with --from PATH"));
+        }
+        if !args.outlier_ratio.is_empty() {
+            return usage(format!("--outlier-ratio: the test sets of {name} have all images they are given"));
+        }
+    }
+    if dataset == Dataset::Folder {
+        if args.from.is_none() && args.normal_dir.is_none() {
+            return usage("folder: give --normal-dir DIR and --abnormal-dir DIR, or --from DIR (MVTec-style)".into());
+        }
+        if args.channels == Some(2) {
+            return usage("--channels 2: expected 1 (gray) or 3 (RGB)".into());
+        }
+    } else if args.normal_dir.is_some() || args.channels.is_some() {
+        return usage(format!("--normal-dir, --abnormal-dir, --normal-test-dir, --channels: not for {name}"));
+    }
+    if dataset == Dataset::CureTsr && args.from.is_none() {
+        return usage(
+            "cure-tsr: it can't be downloaded by a program; get it by way of its authors' page \
+             (https://github.com/olivesgatech/CURE-TSR) and name its folder with --from PATH"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+fn ten_classes(args: &PrepArgs, dataset: Dataset, ui: &Ui) -> Result<Prepared> {
+    let ratios = if args.outlier_ratio.is_empty() { &[prepare::DEFAULT_RATIO] } else { args.outlier_ratio.as_slice() };
+    if args.subset {
+        return prepare::fashion_subset(args.seed, ratios);
+    }
+    let origin = dataset.origin().expect("ten-class datasets have an origin");
+    let debian = Path::new(DEBIAN_FASHION);
+    let path = if let Some(from) = &args.from {
+        from.clone()
+    } else if dataset == Dataset::Fmnist && args.mirror.is_none() && idx::is_complete(debian) {
+        debian.to_path_buf()
+    } else {
+        download(args, dataset, &origin, ui)?
+    };
+    ui.progress(&format!("Reading {} from {}", dataset.name(), path.display()));
+    let source::TenClasses { train, test, source } = source::read(dataset, &path)?;
+    let found = [train.images.n, test.images.n];
+    if found != origin.images {
+        let [train, test] = origin.images;
+        ui.progress(&format!(
+            "Note: {} training and {} test images; the official files have {train} and {test}",
+            found[0], found[1]
+        ));
+    }
+    prepare::ten_classes(dataset, train, test, source, args.seed, ratios)
+}
+
+/// Downloads what the cache does not have and returns the cache folder.
+fn download(args: &PrepArgs, dataset: Dataset, origin: &Origin, ui: &Ui) -> Result<PathBuf> {
+    let cache = match &args.cache {
+        Some(dir) => dir.clone(),
+        None => user_cache()?.join("gradcon").join(dataset.name()),
+    };
+    let mirrors: Vec<&str> = args.mirror.as_deref().map_or_else(|| origin.mirrors.to_vec(), |url| vec![url]);
+    for (name, md5) in origin.files {
+        let bar: RefCell<Option<ProgressBar>> = RefCell::new(None);
+        let mut tell = |event| match event {
+            Event::Request { url, from: 0 } => ui.progress(&format!("Downloading {url}")),
+            Event::Request { url, from } => ui.progress(&format!("Downloading {url}, resuming at byte {from}")),
+            Event::Progress(done, total) => {
+                let mut bar = bar.borrow_mut();
+                let bar = bar.get_or_insert_with(|| ui.bar(total.unwrap_or(0)));
+                if let Some(total) = total {
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
+            }
+            Event::Failed(why) => ui.progress(&format!("Failed: {why}")),
+        };
+        let outcome = download::fetch(&Remote::new(name, md5, &mirrors), &cache, &Patience::default(), &mut tell);
+        if let Some(bar) = bar.into_inner() {
+            bar.finish_and_clear();
+        }
+        outcome?;
+    }
+    Ok(cache)
+}
+
+fn user_cache() -> Result<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    from("XDG_CACHE_HOME").or_else(|| from("LOCALAPPDATA")).or_else(|| Some(from("HOME")?.join(".cache"))).ok_or_else(
+        || Error::Usage("no HOME in the environment: say with --cache DIR where to keep downloaded files".into()),
+    )
+}
+
+fn folders(args: &PrepArgs) -> Result<Folders> {
+    match (&args.from, &args.normal_dir, &args.abnormal_dir) {
+        (Some(root), ..) => Folders::mvtec(root),
+        (None, Some(normal), Some(abnormal)) => Ok(Folders {
+            normal: normal.clone(),
+            normal_test: args.normal_test_dir.clone(),
+            abnormal: vec![("abnormal".into(), abnormal.clone())],
+        }),
+        _ => unreachable!("check_flags demands a folder, and clap the other one"),
+    }
+}
+
+/// Runs `work` with a progress bar over images.
+fn with_bar<T>(ui: &Ui, work: impl FnOnce(crate::data::folder::Progress) -> Result<T>) -> Result<T> {
+    let bar = ui.bar(0);
+    let outcome = work(&|found, read| {
+        bar.inc_length(found);
+        bar.inc(read);
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::*;
+
+    fn parse(line: &str) -> std::result::Result<PrepArgs, clap::Error> {
+        let command = PrepArgs::augment_args(Command::new("prep"));
+        PrepArgs::from_arg_matches(&command.try_get_matches_from(line.split(' '))?)
+    }
+
+    fn check(line: &str) -> Result<()> {
+        let args = parse(line).expect("clap takes it");
+        check_flags(&args, args.dataset.into())
+    }
+
+    #[test]
+    fn flags_are_read() {
+        PrepArgs::augment_args(Command::new("prep")).debug_assert();
+        let args = parse("prep cifar-10 --outlier-ratio 10,30 --outlier-ratio 50 --seed 18446744073709551615").unwrap();
+        assert_eq!((args.outlier_ratio, args.seed), (vec![10, 30, 50], u64::MAX));
+        for line in ["prep", "prep imagenet", "prep mnist --outlier-ratio 100", "prep mnist --seed -1"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in [
+            "prep fmnist --subset --from x",
+            "prep mnist --mirror http://x --from y",
+            "prep folder --normal-dir x",
+            "prep folder --abnormal-dir x",
+            "prep folder --from x --normal-dir y --abnormal-dir z",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_are_usage_errors() {
+        for line in [
+            "prep mnist",
+            "prep fmnist --subset",
+            "prep cifar-10 --mirror http://x --cache y",
+            "prep cure-tsr --from x",
+            "prep folder --from x",
+            "prep folder --normal-dir x --abnormal-dir y --normal-test-dir z --channels 1",
+        ] {
+            check(line).expect(line);
+        }
+        for (line, part) in [
+            ("prep mnist --subset", "--subset"),
+            ("prep cure-tsr", "--from"),
+            ("prep cure-tsr --from x --outlier-ratio 10", "--outlier-ratio"),
+            ("prep folder", "--normal-dir"),
+            ("prep folder --normal-dir x --abnormal-dir y --mirror http://x", "--mirror"),
+            ("prep folder --from x --channels 2", "--channels 2"),
+            ("prep mnist --channels 1", "not for mnist"),
+            ("prep mnist --normal-dir x --abnormal-dir y", "not for mnist"),
+        ] {
+            let error = check(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(part), "{line}: {error}");
+        }
+    }
+}

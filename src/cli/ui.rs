@@ -1,0 +1,51 @@
+//! What people see while work is under way: on stderr, so that stdout carries results only.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Progress and notes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    quiet: bool,
+    verbose: bool,
+}
+
+impl Ui {
+    /// `quiet`: nothing at all; `verbose`: details as well.
+    pub fn new(quiet: bool, verbose: bool) -> Ui {
+        Ui { quiet, verbose }
+    }
+
+    /// A line about what is going on.
+    pub fn progress(&self, message: &str) {
+        if !self.quiet {
+            eprintln!("{message}");
+        }
+    }
+
+    /// A line for those who asked for details.
+    pub fn detail(&self, message: &str) {
+        if self.verbose {
+            eprintln!("{message}");
+        }
+    }
+
+    /// Nothing but results is wanted.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// A bar is of use: a person is watching.
+    pub fn is_terminal(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// A progress bar of `len` steps; invisible where nobody watches a terminal.
+    pub fn bar(&self, len: u64) -> ProgressBar {
+        let target = if self.is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(len), target);
+        let style = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len} {per_sec} {eta} left");
+        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+    }
+}

@@ -1,0 +1,228 @@
+//! Downloading a file whose checksum is known: from the first server that delivers it, taking up where an earlier
+//! attempt broke off.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::hash::md5_file;
+use crate::{Error, Result};
+
+/// A file to download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name on disk.
+    pub name: String,
+    /// Its MD5 sum in hexadecimal.
+    pub md5: String,
+    /// Where it can be had, in the order to try.
+    pub urls: Vec<String>,
+}
+
+impl Remote {
+    /// The file `name` on each of `mirrors`, which end with or without a slash.
+    pub fn new(name: &str, md5: &str, mirrors: &[&str]) -> Remote {
+        let urls = mirrors.iter().map(|mirror| format!("{}/{name}", mirror.trim_end_matches('/'))).collect();
+        Remote { name: name.into(), md5: md5.into(), urls }
+    }
+}
+
+/// How patient to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Give up on a connection on which nothing happens for this long.
+    pub stall: Duration,
+    /// How often to try each server.
+    pub attempts: u32,
+    /// Wait before trying the same server again.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { stall: Duration::from_secs(30), attempts: 3, pause: Duration::from_secs(2) }
+    }
+}
+
+/// What [`fetch`] tells while it works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A server is asked for the file, from byte `from` on.
+    Request {
+        /// The full address.
+        url: String,
+        /// Bytes that are there already.
+        from: u64,
+    },
+    /// So many bytes of the file are there, of so many in all if the server said.
+    Progress(u64, Option<u64>),
+    /// An attempt failed, for this reason.
+    Failed(String),
+}
+
+/// Puts the file into `dir` and returns its path. A file with the right checksum that is there already is taken as it
+/// is. What arrives is kept in `NAME.part` until it is complete and its checksum is right; a later call resumes it.
+///
+/// # Errors
+/// No server delivered the file; the message says for each address what happened, and what to do.
+pub fn fetch(remote: &Remote, dir: &Path, patience: &Patience, tell: &mut dyn FnMut(Event)) -> Result<PathBuf> {
+    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let path = dir.join(&remote.name);
+    if path.is_file() && md5_file(&path)? == remote.md5 {
+        return Ok(path);
+    }
+    let part = dir.join(format!("{}.part", remote.name));
+    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&part);
+    let mut file = open.map_err(Error::io(&part))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::invalid(format!("{}: another process is downloading to this file", part.display())));
+        }
+        Err(TryLockError::Error(e)) => return Err(Error::io(&part)(e)),
+    }
+    let mut failures = Vec::new();
+    for url in &remote.urls {
+        for attempt in 1..=patience.attempts {
+            let outcome = attempt_one(url, &mut file, &part, &remote.md5, patience, tell)?;
+            let Err(Failure { what, again }) = outcome else {
+                fs::rename(&part, &path).map_err(Error::io(&part))?;
+                return Ok(path);
+            };
+            tell(Event::Failed(format!("{url}: {what}")));
+            if !again || attempt == patience.attempts {
+                failures.push(match attempt {
+                    1 => format!("{url}: {what}"),
+                    n => format!("{url}: {what} (attempt {n})"),
+                });
+                break;
+            }
+            std::thread::sleep(patience.pause);
+        }
+    }
+    let kept = file.metadata().map_err(Error::io(&part))?.len();
+    let advice = if kept > 0 {
+        format!("run the command again to resume ({kept} bytes are kept in {})", part.display())
+    } else {
+        fs::remove_file(&part).map_err(Error::io(&part))?;
+        "run the command again later".into()
+    };
+    Err(Error::invalid(format!(
+        "{} could not be downloaded\n  {}\n{advice}, name another server with --mirror URL, or fetch the file yourself \
+         and name its folder with --from PATH",
+        remote.name,
+        failures.join("\n  ")
+    )))
+}
+
+/// Why an attempt failed, and whether the same server may do better next time.
+struct Failure {
+    what: String,
+    again: bool,
+}
+
+/// One request. The outer error is this machine's (a full disk), which no server can help.
+fn attempt_one(
+    url: &str,
+    file: &mut File,
+    part: &Path,
+    md5: &str,
+    patience: &Patience,
+    tell: &mut dyn FnMut(Event),
+) -> Result<std::result::Result<(), Failure>> {
+    let fail = |what: String, again: bool| Ok(Err(Failure { what, again }));
+    let from = file.metadata().map_err(Error::io(part))?.len();
+    tell(Event::Request { url: url.into(), from });
+    let mut request = agent(url, patience).get(url);
+    if from > 0 {
+        request = request.header("Range", format!("bytes={from}-"));
+    }
+    let response = match request.call() {
+        Ok(response) => response,
+        Err(e) => {
+            let again =
+                !matches!(e, ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects | ureq::Error::HostNotFound);
+            return fail(reason(&e, patience), again);
+        }
+    };
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let status = response.status().as_u16();
+    let mut done = match status {
+        200 => 0,
+        206 if header("content-range").and_then(range_start) == Some(from) => from,
+        206 => {
+            file.set_len(0).map_err(Error::io(part))?;
+            return fail("the server sent another part of the file than the one asked for".into(), true);
+        }
+        // Nothing is left to send: the file is complete already, or another one than the server's.
+        416 if md5_file(part)? == md5 => return Ok(Ok(())),
+        416 => {
+            file.set_len(0).map_err(Error::io(part))?;
+            return fail("the server's file is shorter than what was kept of it; starting over".into(), true);
+        }
+        _ => return fail(format!("HTTP status {status}"), status >= 500 || status == 429),
+    };
+    let resumed = done > 0;
+    let total = header("content-length").and_then(|length| length.parse::<u64>().ok()).map(|length| done + length);
+    file.set_len(done).map_err(Error::io(part))?;
+    file.seek(SeekFrom::End(0)).map_err(Error::io(part))?;
+    tell(Event::Progress(done, total));
+
+    let mut body = response.into_body().into_reader();
+    let mut buffer = vec![0; 1 << 16];
+    let broken = loop {
+        match body.read(&mut buffer) {
+            Ok(0) => break None,
+            Ok(n) => {
+                file.write_all(&buffer[..n]).map_err(Error::io(part))?;
+                done += n as u64;
+                tell(Event::Progress(done, total));
+            }
+            Err(e) => break Some(reason(&ureq::Error::from(e), patience)),
+        }
+    };
+    let short =
+        broken.or_else(|| (total.is_some_and(|total| done < total)).then(|| "the connection was closed".into()));
+    if let Some(what) = short {
+        let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
+        return fail(format!("{what} after {done}{of} bytes"), true);
+    }
+    file.sync_all().map_err(Error::io(part))?;
+    let found = md5_file(part)?;
+    if found != md5 {
+        // Never resumed: the wrong byte may be anywhere. What was kept from before may be to blame, then ask again.
+        file.set_len(0).map_err(Error::io(part))?;
+        return fail(format!("wrong content: MD5 {found}, expected {md5}"), resumed);
+    }
+    Ok(Ok(()))
+}
+
+fn agent(url: &str, patience: &Patience) -> ureq::Agent {
+    let mut config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .user_agent(concat!("gradcon/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(patience.stall))
+        .timeout_recv_response(Some(patience.stall))
+        .timeout_per_read(Some(patience.stall));
+    // A proxy from the environment can't reach a server on this machine.
+    if url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost") {
+        config = config.proxy(None);
+    }
+    config.build().into()
+}
+
+fn reason(error: &ureq::Error, patience: &Patience) -> String {
+    match error {
+        ureq::Error::Timeout(_) => format!("no data for {} s", patience.stall.as_secs_f32()),
+        ureq::Error::HostNotFound => "no such host, or no network".into(),
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => "the connection was closed".into(),
+        ureq::Error::Io(e) => e.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The first position in a header like `bytes 100-199/200`.
+fn range_start(header: &str) -> Option<u64> {
+    header.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+}

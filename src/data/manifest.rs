@@ -1,0 +1,242 @@
+//! `manifest.json`: what a prepared folder holds, where it came from, and the hash of every file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dataset, SIDE};
+use crate::{Error, Result};
+
+/// The manifest's name in the prepared folder.
+pub const FILE_NAME: &str = "manifest.json";
+/// The version of the folder's layout that this program writes and reads.
+pub const VERSION: u32 = 1;
+
+/// Describes a prepared dataset. It holds nothing that differs between two runs with the same input and seed: no time,
+/// no path of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of the layout: [`VERSION`].
+    pub format_version: u32,
+    /// Which dataset it is.
+    pub dataset: Dataset,
+    /// What the images were made from.
+    pub source: Source,
+    /// The seed of every random choice.
+    pub seed: u64,
+    /// Percent of outliers in the test sets; empty where the test sets are given by the dataset itself.
+    pub outlier_ratios: Vec<u32>,
+    /// Rows of each image.
+    pub height: usize,
+    /// Columns of each image.
+    pub width: usize,
+    /// 1 (gray) or 3 (red, green, blue).
+    pub channels: usize,
+    /// Names of the classes, by label.
+    pub classes: Vec<String>,
+    /// The classes one can train on.
+    pub inliers: Vec<Inlier>,
+    /// Images per class in each part.
+    pub counts: Counts,
+    /// The test sets, in order.
+    pub test_sets: Vec<TestSetInfo>,
+    /// Whether `train_names.json`, `val_names.json` and `test_names.json` name each image.
+    pub named_images: bool,
+    /// Size and hash of every other file of the folder, by name. Empty until the dataset is written.
+    pub files: BTreeMap<String, FileInfo>,
+}
+
+/// What a dataset was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// In words.
+    pub what: String,
+    /// SHA-256 of the files that were read, by name without folder; empty for folders of images.
+    pub sha256: BTreeMap<String, String>,
+}
+
+/// A class to train on: the normal images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inlier {
+    /// Its name.
+    pub name: String,
+    /// The label its images carry, or none where every training image belongs to it.
+    pub label: Option<u8>,
+}
+
+/// Images per class, by label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Of the training images.
+    pub train: Vec<usize>,
+    /// Of the validation images.
+    pub val: Vec<usize>,
+    /// Of the test images.
+    pub test: Vec<usize>,
+}
+
+/// One test set: normal and anomalous images chosen from the test images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestSetInfo {
+    /// Its name and that of its files: `test_sets/NAME_index.npy` and `test_sets/NAME_label.npy`.
+    pub name: String,
+    /// Index of the inlier class it tests.
+    pub inlier: usize,
+    /// Percent of outliers, where that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<u32>,
+    /// The challenge (CURE-TSR).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// The challenge's level, 1 to 5 (CURE-TSR).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u8>,
+    /// Normal images in it.
+    pub normal: usize,
+    /// Anomalous images in it.
+    pub anomalous: usize,
+}
+
+/// Size and hash of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileInfo {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// Reads `dir/manifest.json`.
+    ///
+    /// # Errors
+    /// It is missing, no valid manifest, of another version, or does not list exactly the files its layout has.
+    pub fn read(dir: &Path) -> Result<Manifest> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format_version: u32,
+        }
+        let path = dir.join(FILE_NAME);
+        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::invalid(format!(
+                "{}: no prepared dataset (it has no {FILE_NAME}); make one with gradcon prep",
+                dir.display()
+            )),
+            _ => Error::io(&path)(e),
+        })?;
+        let invalid = |e: serde_json::Error| Error::invalid(format!("{}: not a manifest: {e}", path.display()));
+        // The version first: another version may have other fields.
+        let Versioned { format_version } = serde_json::from_str(&text).map_err(invalid)?;
+        if format_version != VERSION {
+            return Err(Error::invalid(format!(
+                "{}: format version {format_version}, expected {VERSION}; make the folder again with gradcon prep",
+                path.display()
+            )));
+        }
+        let manifest: Manifest = serde_json::from_str(&text).map_err(invalid)?;
+        let (expected, listed) = (manifest.layout(), manifest.files.keys().cloned().collect::<BTreeSet<_>>());
+        if let Some(name) = expected.symmetric_difference(&listed).next() {
+            let what = if listed.contains(name) { "lists unexpected" } else { "does not list" };
+            return Err(Error::invalid(format!("{}: {what} {name}", path.display())));
+        }
+        if (manifest.height, manifest.width) != (SIDE, SIDE) || ![1, 3].contains(&manifest.channels) {
+            return Err(Error::invalid(format!(
+                "{}: images of {} x {} x {}, expected {SIDE} x {SIDE} with 1 or 3 channels",
+                path.display(),
+                manifest.height,
+                manifest.width,
+                manifest.channels
+            )));
+        }
+        for counts in [&manifest.counts.train, &manifest.counts.val, &manifest.counts.test] {
+            if counts.len() != manifest.classes.len() {
+                return Err(Error::invalid(format!(
+                    "{}: counts of {} classes, expected {}",
+                    path.display(),
+                    counts.len(),
+                    manifest.classes.len()
+                )));
+            }
+        }
+        if let Some(inlier) = manifest.test_sets.iter().map(|set| set.inlier).find(|&i| i >= manifest.inliers.len()) {
+            return Err(Error::invalid(format!(
+                "{}: a test set of inlier class {inlier}, expected one below {}",
+                path.display(),
+                manifest.inliers.len()
+            )));
+        }
+        Ok(manifest)
+    }
+
+    /// The manifest as the text of its file.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a manifest has no key that is not text") + "\n"
+    }
+
+    /// The files that a folder with this manifest has beside it.
+    pub(super) fn layout(&self) -> BTreeSet<String> {
+        let mut files = BTreeSet::new();
+        for part in ["train", "val", "test"] {
+            files.insert(format!("{part}_images.npy"));
+            files.insert(format!("{part}_labels.npy"));
+            if self.named_images {
+                files.insert(format!("{part}_names.json"));
+            }
+        }
+        files.extend(self.test_sets.iter().flat_map(|set| [set.index_file(), set.label_file()]));
+        files
+    }
+
+    /// The manifest in words: a few lines of text with a table of the classes and one of the test sets.
+    pub fn summary(&self) -> String {
+        let mut out = format!(
+            "{}: {} x {} pixels, {}, seed {}, from {}\n\n",
+            self.dataset.name(),
+            self.height,
+            self.width,
+            if self.channels == 1 { "gray" } else { "RGB" },
+            self.seed,
+            self.source.what
+        );
+        let width = self.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5) + 3;
+        let mut row = |name: &str, [train, val, test]: [String; 3]| {
+            writeln!(out, "{name:width$} {train:>7} {val:>7} {test:>7}").expect("writing to a String");
+        };
+        row("class", ["train", "val", "test"].map(String::from));
+        let parts = [&self.counts.train, &self.counts.val, &self.counts.test];
+        for (label, name) in self.classes.iter().enumerate() {
+            row(&format!("{label:>2} {name}"), parts.map(|counts| counts[label].to_string()));
+        }
+        row("all", parts.map(|counts| counts.iter().sum::<usize>().to_string()));
+
+        let width = self.test_sets.iter().map(|set| set.name.chars().count()).max().unwrap_or(0).max(8);
+        write!(out, "\n{:width$} {:>7} {:>9}  inlier\n", "test set", "normal", "anomalous")
+            .expect("writing to a String");
+        for set in &self.test_sets {
+            let inlier = &self.inliers[set.inlier].name;
+            writeln!(out, "{:width$} {:>7} {:>9}  {inlier}", set.name, set.normal, set.anomalous)
+                .expect("writing to a String");
+        }
+        out
+    }
+}
+
+impl TestSetInfo {
+    /// Name of the file of indices.
+    pub fn index_file(&self) -> String {
+        format!("test_sets/{}_index.npy", self.name)
+    }
+
+    /// Name of the file of labels.
+    pub fn label_file(&self) -> String {
+        format!("test_sets/{}_label.npy", self.name)
+    }
+}

@@ -1,0 +1,173 @@
+//! Datasets: from official files or a user's own images to the prepared folder that training and evaluation read.
+//!
+//! Reading ([`idx`], [`cifar`], [`cure_tsr`], [`folder`]), getting ([`source`], [`download`]), resizing ([`resize`]),
+//! splitting ([`split`], [`prepare`]) and keeping ([`prepared`], [`manifest`], [`npy`]). Everything random comes from
+//! one seed; the same input and seed give the same bytes on every machine.
+//!
+//! # The prepared folder
+//!
+//! | file | content |
+//! |---|---|
+//! | `manifest.json` | dataset, source, seed, classes, counts, test sets; size and SHA-256 of every other file |
+//! | `train_images.npy`, `val_images.npy`, `test_images.npy` | u8 [n, 28, 28, c], c = 1 or 3 |
+//! | `train_labels.npy`, `val_labels.npy`, `test_labels.npy` | u8 `[n]`: class of each image |
+//! | `train_names.json`, `val_names.json`, `test_names.json` | for image files: where each image came from |
+//! | `test_sets/NAME_index.npy` | i64 `[m]`: positions in `test_images.npy`, normal images first |
+//! | `test_sets/NAME_label.npy` | u8 `[m]`: 0 normal, 1 anomalous |
+//!
+//! Test sets are named `class3_ratio50` (inlier class, percent of outliers), `CodecError-1` (CURE-TSR: challenge and
+//! level) or `normal` (own images). The folder appears in one step, whole or not at all.
+
+pub mod cifar;
+pub mod cure_tsr;
+pub mod download;
+pub mod embedded;
+pub mod folder;
+pub mod hash;
+pub mod idx;
+pub mod manifest;
+pub mod npy;
+mod pickle;
+pub mod prepare;
+pub mod prepared;
+pub mod resize;
+pub mod sheet;
+pub mod source;
+pub mod split;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use manifest::{Inlier, Manifest, TestSetInfo};
+pub use prepared::{Prepared, TestSet};
+
+/// Rows and columns of every prepared image.
+pub const SIDE: usize = 28;
+
+/// The datasets that can be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dataset {
+    /// Handwritten digits, gray.
+    #[serde(rename = "mnist")]
+    Mnist,
+    /// Fashion-MNIST: clothes, gray.
+    #[serde(rename = "fmnist")]
+    Fmnist,
+    /// Ten kinds of things and animals, RGB.
+    #[serde(rename = "cifar-10")]
+    Cifar10,
+    /// Traffic signs under challenging conditions, RGB.
+    #[serde(rename = "cure-tsr")]
+    CureTsr,
+    /// A user's own images.
+    #[serde(rename = "folder")]
+    Folder,
+}
+
+impl Dataset {
+    /// The name used on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dataset::Mnist => "mnist",
+            Dataset::Fmnist => "fmnist",
+            Dataset::Cifar10 => "cifar-10",
+            Dataset::CureTsr => "cure-tsr",
+            Dataset::Folder => "folder",
+        }
+    }
+
+    /// The classes of a ten-class dataset, by label.
+    ///
+    /// # Panics
+    /// For the other datasets.
+    pub fn class_names(self) -> [&'static str; 10] {
+        match self {
+            Dataset::Mnist => ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+            Dataset::Fmnist => embedded::FASHION_CLASSES,
+            Dataset::Cifar10 => cifar::CLASSES,
+            Dataset::CureTsr | Dataset::Folder => panic!("class_names: {} has no ten classes", self.name()),
+        }
+    }
+}
+
+/// Images of one size, bytes in [n, height, width, channels] order.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Images {
+    /// The pixels, `n * height * width * channels` of them.
+    pub data: Vec<u8>,
+    /// Number of images.
+    pub n: usize,
+    /// Rows of each image.
+    pub height: usize,
+    /// Columns of each image.
+    pub width: usize,
+    /// 1 (gray) or 3 (red, green, blue).
+    pub channels: usize,
+}
+
+/// The shape only: nobody wants to read millions of pixels.
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Images [{}, {}, {}, {}]", self.n, self.height, self.width, self.channels)
+    }
+}
+
+impl Images {
+    /// Bytes of one image.
+    pub fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// The pixels of image `i` [height, width, channels].
+    pub fn image(&self, i: usize) -> &[u8] {
+        &self.data[i * self.image_len()..][..self.image_len()]
+    }
+
+    /// The images at `indices`, in that order; [indices.len(), height, width, channels].
+    pub fn select(&self, indices: &[usize]) -> Images {
+        let mut data = Vec::with_capacity(indices.len() * self.image_len());
+        indices.iter().for_each(|&i| data.extend_from_slice(self.image(i)));
+        Images { data, n: indices.len(), ..*self }
+    }
+}
+
+/// Images with one label each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// The images [n, height, width, channels].
+    pub images: Images,
+    /// Their labels `[n]`.
+    pub labels: Vec<u8>,
+}
+
+impl Labelled {
+    /// Indices of the images that carry `label`, ascending.
+    pub fn indices_of(&self, label: u8) -> Vec<usize> {
+        (0..self.labels.len()).filter(|&i| self.labels[i] == label).collect()
+    }
+
+    /// The images that carry `label`, in order.
+    pub fn of(&self, label: u8) -> Images {
+        self.images.select(&self.indices_of(label))
+    }
+
+    /// The images and labels at `indices`, in that order.
+    pub fn select(&self, indices: &[usize]) -> Labelled {
+        Labelled { images: self.images.select(indices), labels: indices.iter().map(|&i| self.labels[i]).collect() }
+    }
+}
+
+/// All parts one after the other. They have images of one shape, and there is at least one.
+fn concat(parts: Vec<Labelled>) -> Labelled {
+    let mut parts = parts.into_iter();
+    let mut all = parts.next().expect("concat: at least one part");
+    for Labelled { images, labels } in parts {
+        let shape = |images: &Images| [images.height, images.width, images.channels];
+        assert_eq!(shape(&all.images), shape(&images), "concat: images of two shapes");
+        all.images.data.extend(images.data);
+        all.images.n += images.n;
+        all.labels.extend(labels);
+    }
+    all
+}

@@ -1,0 +1,412 @@
+//! A prepared dataset, in memory and as a folder.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::hash::{Hashing, sha256_file};
+use super::manifest::{self, Counts, FileInfo, Inlier, Manifest, TestSetInfo};
+use super::{Images, Labelled, npy};
+use crate::{Error, Result};
+
+/// Names of the images of each part, in order: their paths below the folders that were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Of the training images.
+    pub train: Vec<String>,
+    /// Of the validation images.
+    pub val: Vec<String>,
+    /// Of the test images.
+    pub test: Vec<String>,
+}
+
+/// One test set of a prepared dataset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestSet {
+    /// What it tests.
+    pub info: TestSetInfo,
+    /// Which test images it has, normal ones first.
+    pub indices: Vec<usize>,
+    /// 0 (normal) or 1 (anomalous) for each of them.
+    pub labels: Vec<u8>,
+}
+
+/// Images split for training, validation and test, with the test sets. See the module's documentation for the folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    pub(super) manifest: Manifest,
+    pub(super) train: Labelled,
+    pub(super) val: Labelled,
+    pub(super) test: Labelled,
+    pub(super) names: Option<Names>,
+    pub(super) test_sets: Vec<TestSet>,
+}
+
+/// What [`Prepared::write`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The folder was made, or replaced.
+    New,
+    /// The folder was there already, with the same content in every byte.
+    Unchanged,
+}
+
+impl Prepared {
+    /// Reads a prepared folder whole, and checks that types, shapes, counts, labels and indices fit together. Hashes
+    /// are left to [`verify`].
+    ///
+    /// # Errors
+    /// Something is missing, cut short or contradicts the manifest; the message names the file.
+    pub fn open(dir: &Path) -> Result<Prepared> {
+        let manifest = Manifest::read(dir)?;
+        let part = |name: &str, counts: &[usize]| read_part(dir, name, &manifest, counts);
+        let train = part("train", &manifest.counts.train)?;
+        let val = part("val", &manifest.counts.val)?;
+        let test = part("test", &manifest.counts.test)?;
+        let names = if manifest.named_images {
+            let read = |name: &str, part: &Labelled| read_names(dir, name, part.images.n);
+            Some(Names { train: read("train", &train)?, val: read("val", &val)?, test: read("test", &test)? })
+        } else {
+            None
+        };
+        let read = |info: &TestSetInfo| read_test_set(dir, info, test.images.n);
+        let test_sets = manifest.test_sets.iter().map(read).collect::<Result<_>>()?;
+        Ok(Prepared { manifest, train, val, test, names, test_sets })
+    }
+
+    /// The manifest. Its list of files is empty until the dataset was written or opened.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Names of the classes, by label.
+    pub fn class_names(&self) -> &[String] {
+        &self.manifest.classes
+    }
+
+    /// 1 (gray) or 3 (RGB).
+    pub fn channels(&self) -> usize {
+        self.manifest.channels
+    }
+
+    /// The classes one can train on. Ten for the ten-class datasets, in label order, else one.
+    pub fn inliers(&self) -> &[Inlier] {
+        &self.manifest.inliers
+    }
+
+    /// Training images [n, 28, 28, c] of an inlier class.
+    ///
+    /// # Errors
+    /// No such inlier class.
+    pub fn train_of(&self, inlier: usize) -> Result<Images> {
+        self.of(&self.train, inlier)
+    }
+
+    /// Validation images [n, 28, 28, c] of an inlier class.
+    ///
+    /// # Errors
+    /// No such inlier class.
+    pub fn val_of(&self, inlier: usize) -> Result<Images> {
+        self.of(&self.val, inlier)
+    }
+
+    /// All test images [n, 28, 28, c], which the test sets choose from, and their classes.
+    pub fn test(&self) -> &Labelled {
+        &self.test
+    }
+
+    /// Names of the images, where the dataset was made from image files.
+    pub fn names(&self) -> Option<&Names> {
+        self.names.as_ref()
+    }
+
+    /// All test sets.
+    pub fn test_sets(&self) -> &[TestSet] {
+        &self.test_sets
+    }
+
+    /// The test sets of one inlier class.
+    pub fn test_sets_of(&self, inlier: usize) -> impl Iterator<Item = &TestSet> {
+        self.test_sets.iter().filter(move |set| set.info.inlier == inlier)
+    }
+
+    /// The test set of an inlier class with `ratio` percent outliers.
+    ///
+    /// # Errors
+    /// There is none; the message lists those there are.
+    pub fn test_set(&self, inlier: usize, ratio: u32) -> Result<&TestSet> {
+        self.test_sets_of(inlier).find(|set| set.info.ratio == Some(ratio)).ok_or_else(|| {
+            let there: Vec<&str> = self.test_sets_of(inlier).map(|set| set.info.name.as_str()).collect();
+            Error::Usage(format!(
+                "no test set of inlier class {inlier} with {ratio} % outliers; there is {}",
+                if there.is_empty() { "none of that class".into() } else { there.join(", ") }
+            ))
+        })
+    }
+
+    /// The images [n, 28, 28, c] of a test set, in its order.
+    pub fn images_of(&self, set: &TestSet) -> Images {
+        self.test.images.select(&set.indices)
+    }
+
+    /// Training, validation and test images, with the part's name.
+    pub(super) fn parts(&self) -> [(&'static str, &Labelled); 3] {
+        [("train", &self.train), ("val", &self.val), ("test", &self.test)]
+    }
+
+    /// All images of `part` (`train`, `val` or `test`) that carry `label`.
+    ///
+    /// # Errors
+    /// No such part.
+    pub fn images_labelled(&self, part: &str, label: u8) -> Result<Images> {
+        let found = self.parts().into_iter().find(|(name, _)| *name == part);
+        let (_, images) =
+            found.ok_or_else(|| Error::Usage(format!("no part {part:?}, expected train, val or test")))?;
+        Ok(images.of(label))
+    }
+
+    fn of(&self, part: &Labelled, inlier: usize) -> Result<Images> {
+        match self.manifest.inliers.get(inlier) {
+            Some(Inlier { label: Some(label), .. }) => Ok(part.of(*label)),
+            Some(Inlier { label: None, .. }) => Ok(part.images.clone()),
+            None => {
+                let there = self.manifest.inliers.len();
+                Err(Error::Usage(format!("inlier class {inlier}, expected one below {there}")))
+            }
+        }
+    }
+
+    /// Writes the folder `dir` in one step: it is made beside `dir` under another name, then renamed. An empty folder
+    /// is filled. A folder with this very content is left as it is. Another prepared folder is replaced if `force`.
+    ///
+    /// # Errors
+    /// `dir` is not empty and may not be replaced (see [`check_target`]), or something can't be written.
+    pub fn write(&self, dir: &Path, force: bool) -> Result<Written> {
+        // What may never be replaced is refused before the work; the rest depends on the content.
+        check_target(dir, true)?;
+        let parent = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        // Made inside a temporary folder, which is private to the user, so that the result has usual permissions.
+        let scratch =
+            tempfile::Builder::new().prefix(".gradcon-prep-").tempdir_in(parent).map_err(Error::io(parent))?;
+        let fresh = scratch.path().join("new");
+        let manifest = self.write_files(&fresh)?;
+
+        let occupied = !is_vacant(dir)?;
+        if occupied {
+            if fs::read(dir.join(manifest::FILE_NAME)).is_ok_and(|text| text == manifest.to_json().as_bytes())
+                && verify(dir).is_ok()
+            {
+                return Ok(Written::Unchanged);
+            }
+            check_target(dir, force)?;
+            // Kept in the scratch folder until the new one is in its place.
+            fs::rename(dir, scratch.path().join("old")).map_err(Error::io(dir))?;
+        } else if dir.exists() {
+            fs::remove_dir(dir).map_err(Error::io(dir))?;
+        }
+        if let Err(e) = fs::rename(&fresh, dir) {
+            if occupied {
+                fs::rename(scratch.path().join("old"), dir).map_err(Error::io(dir))?;
+            }
+            return Err(Error::io(dir)(e));
+        }
+        Ok(Written::New)
+    }
+
+    fn write_files(&self, dir: &Path) -> Result<Manifest> {
+        let sets = dir.join("test_sets");
+        fs::create_dir_all(&sets).map_err(Error::io(&sets))?;
+        let mut files = BTreeMap::new();
+        let mut add = |name: String, write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>| {
+            let path = dir.join(&name);
+            files.insert(name, write_hashed(&path, write).map_err(Error::io(path))?);
+            Ok(())
+        };
+        for (name, part) in self.parts() {
+            let Images { n, height, width, channels, ref data } = part.images;
+            add(format!("{name}_images.npy"), &|w| npy::write_u8(w, &[n, height, width, channels], data))?;
+            add(format!("{name}_labels.npy"), &|w| npy::write_u8(w, &[n], &part.labels))?;
+        }
+        if let Some(Names { train, val, test }) = &self.names {
+            for (name, names) in [("train", train), ("val", val), ("test", test)] {
+                add(format!("{name}_names.json"), &|w| Ok(serde_json::to_writer_pretty(w, names)?))?;
+            }
+        }
+        for TestSet { info, indices, labels } in &self.test_sets {
+            let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+            add(info.index_file(), &|w| npy::write_i64(w, &indices))?;
+            add(info.label_file(), &|w| npy::write_u8(w, &[labels.len()], labels))?;
+        }
+        let manifest = Manifest { files, ..self.manifest.clone() };
+        let path = dir.join(manifest::FILE_NAME);
+        write_hashed(&path, &|w| w.write_all(manifest.to_json().as_bytes())).map_err(Error::io(path))?;
+        Ok(manifest)
+    }
+}
+
+/// Whether [`Prepared::write`] may write to `dir`: it does not exist, is an empty folder, or is a prepared folder and
+/// `force` is given. Anything else is never replaced.
+///
+/// # Errors
+/// With the reason, if it may not.
+pub fn check_target(dir: &Path, force: bool) -> Result<()> {
+    if is_vacant(dir)? {
+        return Ok(());
+    }
+    if !dir.is_dir() {
+        return Err(Error::Usage(format!("{}: there is a file of that name; choose another folder", dir.display())));
+    }
+    match (dir.join(manifest::FILE_NAME).is_file() && dir.join("train_images.npy").is_file(), force) {
+        (true, true) => Ok(()),
+        (true, false) => Err(Error::Usage(format!(
+            "{}: a prepared dataset with other content is there already; choose another folder, or replace it with \
+             --force",
+            dir.display()
+        ))),
+        (false, _) => Err(Error::Usage(format!(
+            "{}: the folder is not empty and no prepared dataset; choose another folder",
+            dir.display()
+        ))),
+    }
+}
+
+/// Checks a prepared folder: the hash of every file, then everything [`Prepared::open`] checks. Returns the manifest.
+///
+/// # Errors
+/// [`Error::Verification`] naming every file that is missing or differs; other errors as [`Prepared::open`].
+pub fn verify(dir: &Path) -> Result<Manifest> {
+    let manifest = Manifest::read(dir)?;
+    let mut wrong = Vec::new();
+    for (name, FileInfo { bytes, sha256 }) in &manifest.files {
+        let path = dir.join(name);
+        match fs::metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => wrong.push(format!("{name}: missing")),
+            Err(e) => return Err(Error::io(&path)(e)),
+            Ok(found) if found.len() != *bytes => {
+                wrong.push(format!("{name}: {} bytes, expected {bytes}", found.len()));
+            }
+            Ok(_) => {
+                let found = sha256_file(&path)?;
+                if found != *sha256 {
+                    wrong.push(format!("{name}: SHA-256 {found}, expected {sha256}"));
+                }
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::Verification(format!(
+            "{}: {} of {} files differ from the manifest\n  {}",
+            dir.display(),
+            wrong.len(),
+            manifest.files.len(),
+            wrong.join("\n  ")
+        )));
+    }
+    Ok(Prepared::open(dir)?.manifest)
+}
+
+/// Whether there is nothing at `dir`, or an empty folder.
+fn is_vacant(dir: &Path) -> Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
+        Err(e) => Err(Error::io(dir)(e)),
+    }
+}
+
+fn write_hashed(path: &Path, write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<FileInfo> {
+    let mut writer = BufWriter::with_capacity(1 << 20, Hashing::new(File::create(path)?));
+    write(&mut writer)?;
+    let (file, bytes, sha256) = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish();
+    file.sync_all()?;
+    Ok(FileInfo { bytes, sha256 })
+}
+
+fn read_part(dir: &Path, name: &str, manifest: &Manifest, counts: &[usize]) -> Result<Labelled> {
+    let path = dir.join(format!("{name}_images.npy"));
+    let ([n, height, width, channels], data) = npy::read_u8(&path)?;
+    let expected = [counts.iter().sum(), manifest.height, manifest.width, manifest.channels];
+    if [n, height, width, channels] != expected {
+        return Err(Error::invalid(format!(
+            "{}: shape {:?}, expected {expected:?} as the manifest says",
+            path.display(),
+            [n, height, width, channels]
+        )));
+    }
+    let path = dir.join(format!("{name}_labels.npy"));
+    let labels = read_bytes(&path, n)?;
+    if count(&labels, counts.len()).as_deref() != Some(counts) {
+        return Err(Error::invalid(format!(
+            "{}: the labels do not have the manifest's counts per class, {counts:?}",
+            path.display()
+        )));
+    }
+    Ok(Labelled { images: Images { data, n, height, width, channels }, labels })
+}
+
+fn read_bytes(path: &Path, expected: usize) -> Result<Vec<u8>> {
+    let ([n], bytes) = npy::read_u8(path)?;
+    if n != expected {
+        return Err(Error::invalid(format!("{}: {n} values, expected {expected}", path.display())));
+    }
+    Ok(bytes)
+}
+
+fn read_names(dir: &Path, name: &str, expected: usize) -> Result<Vec<String>> {
+    let path = dir.join(format!("{name}_names.json"));
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let names: Vec<String> =
+        serde_json::from_str(&text).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+    if names.len() != expected {
+        return Err(Error::invalid(format!("{}: {} names, expected {expected}", path.display(), names.len())));
+    }
+    Ok(names)
+}
+
+fn read_test_set(dir: &Path, info: &TestSetInfo, images: usize) -> Result<TestSet> {
+    let size = info.normal + info.anomalous;
+    let path = dir.join(info.index_file());
+    let indices = npy::read_i64(&path)?;
+    if indices.len() != size {
+        return Err(Error::invalid(format!("{}: {} values, expected {size}", path.display(), indices.len())));
+    }
+    let index = |i: i64| {
+        usize::try_from(i).ok().filter(|&i| i < images).ok_or_else(|| {
+            Error::invalid(format!("{}: index {i}, expected 0 to {}", path.display(), images.saturating_sub(1)))
+        })
+    };
+    let indices = indices.into_iter().map(index).collect::<Result<_>>()?;
+    let path: PathBuf = dir.join(info.label_file());
+    let labels = read_bytes(&path, size)?;
+    if count(&labels, 2) != Some(vec![info.normal, info.anomalous]) {
+        return Err(Error::invalid(format!(
+            "{}: expected {} zeros (normal) and {} ones (anomalous)",
+            path.display(),
+            info.normal,
+            info.anomalous
+        )));
+    }
+    Ok(TestSet { info: info.clone(), indices, labels })
+}
+
+/// How many of each of the labels 0 to `classes - 1`; none if there is another label.
+pub(super) fn count(labels: &[u8], classes: usize) -> Option<Vec<usize>> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        *counts.get_mut(usize::from(label))? += 1;
+    }
+    Some(counts)
+}
+
+impl Counts {
+    pub(super) fn new(train: &Labelled, val: &Labelled, test: &Labelled, classes: usize) -> Counts {
+        let of = |part: &Labelled| count(&part.labels, classes).expect("labels are below the number of classes");
+        Counts { train: of(train), val: of(val), test: of(test) }
+    }
+}

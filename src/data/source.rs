@@ -1,0 +1,126 @@
+//! Where the ten-class datasets come from: official addresses and published checksums, known places on this machine,
+//! and reading what lies there.
+
+use std::path::{Path, PathBuf};
+
+use super::hash::{md5_file, sha256_file};
+use super::manifest::Source;
+use super::{Dataset, Labelled, cifar, idx};
+use crate::{Error, Result};
+
+/// Where Debian's package dataset-fashion-mnist puts the official files.
+pub const DEBIAN_FASHION: &str = "/usr/share/datasets/fashion-mnist";
+
+/// The files of a dataset and where they can be had.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// File names with their MD5 sums, as torchvision publishes them.
+    pub files: &'static [(&'static str, &'static str)],
+    /// Addresses to put a file name after, tried in order.
+    pub mirrors: &'static [&'static str],
+    /// Official numbers of training and test images.
+    pub images: [usize; 2],
+}
+
+const MNIST: Origin = Origin {
+    files: &[
+        ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        ("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
+        ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
+        ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+    ],
+    mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"],
+    images: [60_000, 10_000],
+};
+
+const FASHION: Origin = Origin {
+    files: &[
+        ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+        ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
+        ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
+        ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+    ],
+    mirrors: &[
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ],
+    images: [60_000, 10_000],
+};
+
+const CIFAR_10: Origin = Origin {
+    files: &[("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")],
+    mirrors: &["https://www.cs.toronto.edu/~kriz/"],
+    images: [50_000, 10_000],
+};
+
+impl Dataset {
+    /// Where the dataset can be downloaded; none for those that can't.
+    pub fn origin(self) -> Option<Origin> {
+        match self {
+            Dataset::Mnist => Some(MNIST),
+            Dataset::Fmnist => Some(FASHION),
+            Dataset::Cifar10 => Some(CIFAR_10),
+            Dataset::CureTsr | Dataset::Folder => None,
+        }
+    }
+}
+
+/// A ten-class dataset as its files have it, before any split or resizing.
+#[derive(Clone, Debug)]
+pub struct TenClasses {
+    /// Official training images.
+    pub train: Labelled,
+    /// Official test images.
+    pub test: Labelled,
+    /// The files that were read.
+    pub source: Source,
+}
+
+/// Reads `mnist`, `fmnist` or `cifar-10` from `path`. For the first two that is a folder of the four IDX files, or one
+/// that holds them in torchvision's places (`MNIST/raw`, `FashionMNIST/raw`); for the last see [`cifar::read`].
+///
+/// # Errors
+/// Nothing of the kind is there, or it is broken; the message names the file.
+///
+/// # Panics
+/// For the other datasets.
+pub fn read(dataset: Dataset, path: &Path) -> Result<TenClasses> {
+    let origin = dataset.origin().expect("read: a ten-class dataset");
+    let (train, test, files) = if dataset == Dataset::Cifar10 {
+        let (train, test, found) = cifar::read(path)?;
+        let files = if found.is_dir() { cifar::batch_files(&found) } else { vec![found] };
+        (train, test, files)
+    } else {
+        let inner = if dataset == Dataset::Mnist { "MNIST/raw" } else { "FashionMNIST/raw" };
+        let places = ["", "raw", inner].map(|place| path.join(place));
+        let dir = places.iter().find(|dir| idx::is_complete(dir)).unwrap_or(&places[0]);
+        (idx::read_split(dir, "train")?, idx::read_split(dir, "t10k")?, idx::files(dir)?)
+    };
+    let shape = |part: &Labelled| [part.images.height, part.images.width, part.images.channels];
+    if shape(&train) != shape(&test) {
+        return Err(Error::invalid(format!(
+            "{}: training images of shape {:?} but test images of shape {:?}",
+            path.display(),
+            shape(&train),
+            shape(&test)
+        )));
+    }
+    Ok(TenClasses { train, test, source: describe(&files, path, &origin)? })
+}
+
+fn describe(files: &[PathBuf], path: &Path, origin: &Origin) -> Result<Source> {
+    let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut published = true;
+    let mut source = Source { what: "local files".into(), sha256: Default::default() };
+    for file in files {
+        let md5 = md5_file(file)?;
+        published &= origin.files.iter().any(|&(known, sum)| known == name(file) && sum == md5);
+        source.sha256.insert(name(file), sha256_file(file)?);
+    }
+    if published {
+        source.what = "the official files".into();
+    } else if path == Path::new(DEBIAN_FASHION) {
+        source.what = "Debian's package dataset-fashion-mnist".into();
+    }
+    Ok(source)
+}

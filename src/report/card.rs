@@ -1,0 +1,141 @@
+//! The model card: a `README.md` with YAML front matter (Hugging Face's layout, with a `model-index`) beside the weights.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::file::write_atomic;
+use super::results::Evaluation;
+use super::tables::{SCORES, cell, three};
+use crate::Result;
+
+/// What a model card says. What is `None` is left out of the card.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Card {
+    /// Name of the model, e.g. `gradcon-fmnist-sandal`.
+    pub name: String,
+    /// Name of the data set.
+    pub dataset: String,
+    /// The class the model takes as normal.
+    pub class: String,
+    /// `cae` or `vae`.
+    pub model: String,
+    /// Height, width and channels of its input.
+    pub input: [usize; 3],
+    /// Trainable numbers.
+    pub parameters: usize,
+    /// Weight of the gradient loss in training.
+    pub alpha: f64,
+    /// Weight of the cosine in the anomaly score.
+    pub beta: f64,
+    /// Epochs trained.
+    pub epochs: u64,
+    /// The epoch (from 1) whose weights these are.
+    pub best_epoch: Option<u64>,
+    /// Seed of the run.
+    pub seed: Option<u64>,
+    /// The device that trained, with its backend or driver.
+    pub device: String,
+    /// When, in RFC 3339, UTC.
+    pub date: String,
+    /// Version of the program.
+    pub gradcon_version: String,
+    /// Scores at or above it are called anomalous.
+    pub threshold: Option<f64>,
+    /// What an evaluation found.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Writes the card as `README.md` into `folder`, atomically.
+///
+/// # Errors
+/// The file system's.
+pub fn write_card(folder: &Path, card: &Card) -> Result<()> {
+    write_atomic(&folder.join("README.md"), card.markdown().as_bytes())
+}
+
+impl Card {
+    /// The card's text.
+    pub fn markdown(&self) -> String {
+        let mut out = self.front_matter();
+        let [h, w, c] = self.input;
+        let (dataset, class) = (cell(&self.dataset), cell(&self.class));
+        let _ = write!(
+            out,
+            "\n# {}\n\nA one-class anomaly detector. It has learned what **{class}** of {dataset} looks like and gives every \
+             image an anomaly score:\nits reconstruction error minus {} times the mean cosine between the gradient this \
+             image would train with and the gradients\nof the training images (GradCon). Higher = more anomalous.\n\n",
+            self.name, self.beta
+        );
+        let kind =
+            if self.model == "vae" { "variational convolutional autoencoder" } else { "convolutional autoencoder" };
+        let channels = if c == 1 { "gray" } else { "RGB" };
+        let _ = writeln!(out, "| | |\n|---|---|\n| architecture | {kind}, {} parameters |", self.parameters);
+        let _ = writeln!(out, "| input | {h} x {w} {channels}, values in [0, 1] |");
+        if let Some(threshold) = self.threshold {
+            let _ = writeln!(out, "| threshold | {threshold}: an image with this score or a higher one is anomalous |");
+        }
+        out += "\n## Use\n\n```sh\ngradcon score --model model.safetensors images/\n```\n\n`model.safetensors` has \
+                PyTorch's names and layouts. Without the reference gradients (`ref_grad.*`) it is a state dict\nfor \
+                `load_state_dict`.\n";
+        let _ = writeln!(out, "\n## Training\n\n| | |\n|---|---|\n| data | {dataset}, class {class} only |");
+        let best = self.best_epoch.map_or(String::new(), |best| format!("; these weights are of epoch {best}"));
+        let _ = writeln!(out, "| epochs | {}{best} |\n| alpha | {} |", self.epochs, self.alpha);
+        if let Some(seed) = self.seed {
+            let _ = writeln!(out, "| seed | {seed} |");
+        }
+        let (device, date, version) = (cell(&self.device), cell(&self.date), cell(&self.gradcon_version));
+        let _ = writeln!(out, "| device | {device} |\n| made | {date} with gradcon {version} |");
+        match &self.evaluation {
+            Some(evaluation) => evaluation_table(&mut out, evaluation),
+            None => out += "\n## Evaluation\n\nNot evaluated yet.\n",
+        }
+        out += "\n## Limits\n\nThe score says how unlike the training images an image is to this model, not what is wrong \
+                with it. It means little for images\nof another kind, size or preparation than those above, and a threshold \
+                holds only for images like those it was chosen on.\n\n## Method\n\nG. Kwon, M. Prabhushankar, D. Temel, G. \
+                AlRegib: Backpropagated Gradient Representations for Anomaly Detection, ECCV 2020.\n";
+        out
+    }
+
+    fn front_matter(&self) -> String {
+        let mut out = String::from("---\nlibrary_name: gradcon\ntags:\n");
+        for tag in ["anomaly-detection", "one-class-classification", "gradcon"] {
+            let _ = writeln!(out, "- {tag}");
+        }
+        let _ = writeln!(out, "datasets:\n- {}\nmetrics:\n- roc_auc", quoted(&self.dataset));
+        if let Some(e) = &self.evaluation {
+            let _ = write!(
+                out,
+                "model-index:\n- name: {}\n  results:\n  - task:\n      type: anomaly-detection\n      name: One-class image \
+                 anomaly detection\n    dataset:\n      name: {}\n      type: {}\n    metrics:\n",
+                quoted(&self.name),
+                quoted(&format!("{}, normal class {}, {} % outliers", self.dataset, self.class, e.outlier_percent)),
+                quoted(&self.dataset),
+            );
+            let values = [
+                ("roc_auc", "AUROC", e.full.auroc),
+                ("average_precision", "AUPR", e.full.aupr),
+                ("f1", "F1 at the best threshold", e.full.f1),
+                ("fpr95", "FPR at 95 % TPR", e.full.fpr95),
+            ];
+            for (kind, name, value) in values {
+                let _ = writeln!(out, "    - type: {kind}\n      name: {name}\n      value: {value}");
+            }
+        }
+        out + "---\n"
+    }
+}
+
+fn evaluation_table(out: &mut String, e: &Evaluation) {
+    let _ = writeln!(out, "\n## Evaluation\n\nOn {} normal and {} anomalous test images:\n", e.normal, e.anomalous);
+    let _ = writeln!(out, "| score | AUROC | 95 % interval | AUPR | F1 | FPR95 |\n|---|---:|---:|---:|---:|---:|");
+    for (name, (_, m)) in SCORES.iter().zip(e.parts()) {
+        let interval = m.auroc_95.map_or("-".to_owned(), |i| format!("{:.3} to {:.3}", i.low, i.high));
+        let [auroc, aupr, f1, fpr95] = [m.auroc, m.aupr, m.f1, m.fpr95].map(three);
+        let _ = writeln!(out, "| {name} | {auroc} | {interval} | {aupr} | {f1} | {fpr95} |");
+    }
+}
+
+/// A YAML string; JSON's quoting is valid YAML.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

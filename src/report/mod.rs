@@ -1,0 +1,26 @@
+//! Everything a person or another program reads after a run: metrics, score tables, pictures, TensorBoard events, the
+//! result files, the model card and the HTML page.
+//!
+//! This room knows files, plain slices and nothing of tapes, engines or models. Anomaly scores follow one convention:
+//! label 1 = anomalous, higher score = more anomalous.
+
+pub mod canvas;
+pub mod card;
+pub mod epochs;
+pub mod extremes;
+pub mod file;
+pub mod metrics;
+pub mod page;
+pub mod picture;
+pub mod results;
+pub mod run;
+pub mod scores;
+pub mod tensorboard;
+
+mod colour;
+mod font;
+mod html;
+mod plot;
+mod svg;
+mod table;
+mod tables;

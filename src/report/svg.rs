@@ -1,0 +1,304 @@
+//! The page's plots as inline SVG. Colours are CSS classes of the page, so that plots follow light, dark and print.
+
+use std::fmt::Write;
+
+use super::epochs::{EpochRow, Losses};
+use super::html::escape;
+use super::metrics::{RocPoint, quantile_of_sorted};
+use super::plot::{Histogram, padded, tick_label, ticks};
+use super::results::{ClassResult, Evaluation};
+use super::scores::{LAYERS, ScoreRow};
+
+const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 290.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 44.0;
+
+/// How an axis maps values to positions.
+#[derive(Clone, Copy, PartialEq)]
+enum Scale {
+    Linear,
+    Log,
+}
+
+/// The x axis: the range shown, its name and about how many numbers it gets.
+struct Across<'a>((f64, f64), &'a str, usize);
+
+/// A plot area with axes, drawing into `out`.
+struct Plot {
+    out: String,
+    x: (f64, f64),
+    y: (f64, f64),
+    scale: Scale,
+}
+
+impl Plot {
+    /// Draws grid, ticks and axis names. `y` is the range shown; without a name, the y axis has no numbers.
+    fn new(title: &str, across: Across<'_>, y: (f64, f64), scale: Scale, y_name: Option<&str>) -> Plot {
+        let Across(x, x_name, x_ticks) = across;
+        let mut out = String::new();
+        let _ = write!(out, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{}</title>", escape(title));
+        let mut plot = Plot { out, x: padded(x.0, x.1), y: padded(y.0, y.1), scale };
+        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        let y_ticks = if y_name.is_some() { plot.y_ticks() } else { Vec::new() };
+        for (value, label) in y_ticks {
+            let y = plot.py(value);
+            let _ = write!(plot.out, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>");
+            plot.text(LEFT - 6.0, y + 4.0, "tick end", &label);
+        }
+        let (values, step) = ticks(plot.x.0, plot.x.1, x_ticks);
+        for value in values {
+            let x = plot.px(value);
+            let _ = write!(plot.out, "<path class=\"axis\" d=\"M{x:.1} {bottom}v4\"/>");
+            plot.text(x, bottom + 17.0, "tick mid", &tick_label(value, step));
+        }
+        let _ = write!(plot.out, "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/>");
+        plot.text((LEFT + right) / 2.0, HEIGHT - 8.0, "name mid", x_name);
+        plot.text(LEFT, 14.0, "name", y_name.unwrap_or_default());
+        plot
+    }
+
+    fn y_ticks(&self) -> Vec<(f64, String)> {
+        let (low, high) = self.y;
+        if self.scale == Scale::Log {
+            let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+            // Over many decades, only their starts; over few, 2 and 5 as well.
+            let steps: &[f64] = if high / low > 1e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+            let values = decades.flat_map(|d| steps.iter().map(move |m| (m * 10f64.powi(d), d)));
+            let inside = values.filter(|(v, _)| (low..=high).contains(v));
+            let labelled: Vec<_> = inside.map(|(v, d)| (v, tick_label(v, 10f64.powi(d)))).collect();
+            if labelled.len() > 1 {
+                return labelled;
+            }
+        }
+        let (values, step) = ticks(low, high, 5);
+        values.into_iter().map(|v| (v, tick_label(v, step))).collect()
+    }
+
+    fn px(&self, value: f64) -> f64 {
+        LEFT + (value - self.x.0) / (self.x.1 - self.x.0) * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn py(&self, value: f64) -> f64 {
+        let at = match self.scale {
+            Scale::Linear => (value - self.y.0) / (self.y.1 - self.y.0),
+            Scale::Log => (value / self.y.0).ln() / (self.y.1 / self.y.0).ln(),
+        };
+        HEIGHT - BOTTOM - at * (HEIGHT - TOP - BOTTOM)
+    }
+
+    fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
+        let _ = write!(self.out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(text));
+    }
+
+    fn line(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>) {
+        let mut d = String::new();
+        for (x, y) in points {
+            let _ = write!(d, "{}{:.1} {:.1}", if d.is_empty() { 'M' } else { 'L' }, self.px(x), self.py(y));
+        }
+        let _ = write!(self.out, "<path class=\"line {class}\" d=\"{d}\"/>");
+    }
+
+    /// A legend in the right part of the top strip, rightmost entry last.
+    fn legend(&mut self, entries: &[(&str, String)]) {
+        let mut x = WIDTH - RIGHT - entries.iter().map(|(_, name)| legend_width(name)).sum::<f64>();
+        for (class, name) in entries {
+            let _ = write!(self.out, "<path class=\"line {class}\" d=\"M{x:.1} 10h14\"/>");
+            self.text(x + 18.0, 14.0, "key", name);
+            x += legend_width(name);
+        }
+    }
+
+    fn end(mut self) -> String {
+        self.out.push_str("</svg>");
+        self.out
+    }
+}
+
+/// Room for a key, its name and a gap; letters of the plots' font are about 6 wide.
+fn legend_width(name: &str) -> f64 {
+    28.0 + 6.0 * name.chars().count() as f64
+}
+
+/// ROC curves of the full score and its two parts; each entry is (class of line, name, AUROC, curve).
+pub fn roc(title: &str, curves: &[(&str, &str, f64, Vec<RocPoint>)]) -> String {
+    let mut plot = Plot::new(
+        title,
+        Across((0.0, 1.0), "false positive rate", 5),
+        (0.0, 1.0),
+        Scale::Linear,
+        Some("true positive rate"),
+    );
+    plot.line("chance", [(0.0, 0.0), (1.0, 1.0)].into_iter());
+    for (class, _, _, curve) in curves.iter().rev() {
+        plot.line(class, curve.iter().map(|point| (point.fpr, point.tpr)));
+    }
+    for (i, (class, name, auroc, _)) in curves.iter().enumerate() {
+        let (x, y) = (plot.px(0.36), plot.py(0.26) + 18.0 * i as f64);
+        let _ = write!(plot.out, "<path class=\"line {class}\" d=\"M{x:.1} {:.1}h18\"/>", y - 4.0);
+        plot.text(x + 24.0, y, "key", &format!("{name} {auroc:.3}"));
+    }
+    plot.end()
+}
+
+/// Normal and anomalous scores over common bins, with the threshold of the best F1.
+pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
+    let x = (bins.low.min(threshold), bins.high().max(threshold));
+    let top = bins.top() * 106.0;
+    let mut plot =
+        Plot::new(title, Across(x, "anomaly score", 5), (0.0, top), Scale::Linear, Some("share of images, %"));
+    for (class, shares) in [("normal", &bins.normal), ("anomalous", &bins.anomalous)] {
+        let mut d = format!("M{:.1} {:.1}", plot.px(bins.low), plot.py(0.0));
+        for (i, share) in shares.iter().enumerate() {
+            let _ = write!(d, "V{:.1}H{:.1}", plot.py(share * 100.0), plot.px(bins.low + bins.step * (i + 1) as f64));
+        }
+        let _ = write!(plot.out, "<path class=\"area {class}\" d=\"{d}V{:.1}Z\"/>", plot.py(0.0));
+    }
+    plot.line("threshold", [(threshold, 0.0), (threshold, top)].into_iter());
+    plot.legend(&[("normal", "normal".to_owned()), ("anomalous", "anomalous".to_owned())]);
+    plot.end()
+}
+
+/// Cosines of each decoder layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %, line at the median.
+pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
+    let side = |layer: usize, label: u8| -> Vec<f64> {
+        let mut values: Vec<f64> = rows.iter().filter(|r| r.label == Some(label)).map(|r| r.layers[layer]).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values
+    };
+    let boxes: Vec<(usize, u8, [f64; 5])> = (0..LAYERS.len())
+        .flat_map(|layer| [(layer, 0), (layer, 1)])
+        .map(|(layer, label)| (layer, label, side(layer, label)))
+        .filter(|(_, _, values)| !values.is_empty())
+        .map(|(layer, label, v)| (layer, label, [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| quantile_of_sorted(&v, q))))
+        .collect();
+    let low = boxes.iter().map(|b| b.2[0]).fold(f64::INFINITY, f64::min);
+    let high = boxes.iter().map(|b| b.2[4]).fold(f64::NEG_INFINITY, f64::max);
+    let pad = (high - low) * 0.05;
+    let across = Across((low - pad, high + pad), "cosine to the reference gradient", 5);
+    let mut plot = Plot::new(title, across, (0.0, LAYERS.len() as f64), Scale::Linear, None);
+    for (i, layer) in LAYERS.iter().enumerate() {
+        let y = plot.py(LAYERS.len() as f64 - 0.5 - i as f64) + 4.0;
+        plot.text(LEFT - 6.0, y, "row end", layer);
+    }
+    for (layer, label, [p5, p25, p50, p75, p95]) in boxes {
+        let class = if label == 0 { "normal" } else { "anomalous" };
+        let shift = if label == 0 { 0.2 } else { -0.2 };
+        let y = plot.py(LAYERS.len() as f64 - 0.5 - layer as f64 + shift);
+        let [p5, p25, p50, p75, p95] = [p5, p25, p50, p75, p95].map(|v| plot.px(v));
+        let _ = write!(
+            plot.out,
+            "<path class=\"line {class}\" d=\"M{p5:.1} {y:.1}H{p95:.1}\"/><rect class=\"area {class} box\" x=\"{p25:.1}\" \
+             y=\"{:.1}\" width=\"{:.1}\" height=\"14\"/><path class=\"line {class} median\" d=\"M{p50:.1} {:.1}v14\"/>",
+            y - 7.0,
+            (p75 - p25).max(0.5),
+            y - 7.0,
+        );
+    }
+    plot.legend(&[("normal", "normal".to_owned()), ("anomalous", "anomalous".to_owned())]);
+    plot.end()
+}
+
+/// One loss over the epochs, training and validation; a mean squared error on a logarithmic axis.
+pub fn training(title: &str, name: &str, epochs: &[EpochRow], value: fn(&Losses) -> f64, log: bool) -> String {
+    let train = || epochs.iter().map(|row| (row.epoch as f64, value(&row.train)));
+    let val = || epochs.iter().filter_map(|row| row.val.as_ref().map(|val| (row.epoch as f64, value(val))));
+    let all = || train().chain(val());
+    let least = all().map(|p| p.1).fold(f64::INFINITY, f64::min);
+    let most = all().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+    let scale = if log && least > 0.0 { Scale::Log } else { Scale::Linear };
+    let range = if scale == Scale::Log {
+        (least / 1.1, most * 1.1)
+    } else {
+        let pad = (most - least) * 0.05;
+        (least - pad, most + pad)
+    };
+    let first = epochs.first().map_or(0.0, |row| row.epoch as f64);
+    let last = epochs.last().map_or(1.0, |row| row.epoch as f64);
+    let x = if last > first { (first, last) } else { (first - 1.0, first + 1.0) };
+    // Epochs are whole: no more numbers than there are epochs.
+    let across = Across(x, "epoch", ((x.1 - x.0) as usize).clamp(1, 5));
+    let mut plot = Plot::new(title, across, range, scale, Some(name));
+    let mut keys = vec![("train", "training".to_owned())];
+    plot.line("train", train());
+    if val().next().is_some() {
+        keys.push(("val", "validation".to_owned()));
+        plot.line("val", val());
+    }
+    // A line through one point has no length; few points are better seen as points.
+    if epochs.len() <= 12 {
+        for (class, points) in [("train", train().collect::<Vec<_>>()), ("val", val().collect())] {
+            for (x, y) in points {
+                let (x, y) = (plot.px(x), plot.py(y));
+                let _ = write!(plot.out, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"/>");
+            }
+        }
+    }
+    if let Some(best) = epochs.iter().rev().find(|row| row.best) {
+        plot.line("threshold", [(best.epoch as f64, plot.y.0), (best.epoch as f64, plot.y.1)].into_iter());
+    }
+    plot.legend(&keys);
+    plot.end()
+}
+
+/// AUROC of every class with its interval, the two parts beside it.
+pub fn aurocs<'a>(title: &str, rows: impl Iterator<Item = (&'a ClassResult, &'a Evaluation)>) -> String {
+    const ROW: f64 = 26.0;
+    const NAME: f64 = 150.0;
+    const WIDE: f64 = 860.0;
+    let rows: Vec<_> = rows.collect();
+    let least =
+        rows.iter().flat_map(|(_, e)| e.parts()).map(|(_, m)| m.auroc_95.map_or(m.auroc, |i| i.low.min(m.auroc)));
+    let low = (least.fold(0.5, f64::min) * 20.0).floor() / 20.0;
+    let px = |v: f64| NAME + (v - low) / (1.0 - low) * (WIDE - NAME - 20.0);
+    let bottom = 34.0 + ROW * rows.len() as f64;
+    let mut out =
+        format!("<svg viewBox=\"0 0 {WIDE} {}\" role=\"img\"><title>{}</title>", bottom + 44.0, escape(title));
+    let (values, step) = ticks(low, 1.0, 10);
+    for value in values {
+        let x = px(value);
+        let label = tick_label(value, step);
+        let _ = write!(
+            out,
+            "<path class=\"grid\" d=\"M{x:.1} 26V{bottom}\"/><text class=\"tick mid\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
+            bottom + 16.0
+        );
+    }
+    for (i, (class, e)) in rows.iter().enumerate() {
+        let y = 26.0 + ROW * (i as f64 + 0.5);
+        let name = escape(&class.class);
+        let _ = write!(out, "<text class=\"row end\" x=\"{}\" y=\"{:.1}\">{name}</text>", NAME - 10.0, y + 4.0);
+        if let Some(interval) = e.full.auroc_95 {
+            let (a, b) = (px(interval.low), px(interval.high));
+            let _ = write!(out, "<path class=\"line full interval\" d=\"M{a:.1} {y}H{b:.1}\"/>");
+        }
+        for (part, metrics) in e.parts().into_iter().rev() {
+            out.push_str(&marker(part, px(metrics.auroc), y));
+        }
+    }
+    let mut x = NAME;
+    for (part, name) in ["full", "reconstruction", "gradient"].iter().zip(super::tables::SCORES) {
+        let _ = write!(
+            out,
+            "{}<text class=\"key\" x=\"{:.1}\" y=\"14\">{name}</text>",
+            marker(part, x + 5.0, 10.0),
+            x + 16.0
+        );
+        x += legend_width(name) + 8.0;
+    }
+    let middle = (NAME + WIDE) / 2.0;
+    let _ = write!(out, "<text class=\"name mid\" x=\"{middle}\" y=\"{:.1}\">AUROC</text></svg>", bottom + 36.0);
+    out
+}
+
+/// A mark whose shape tells the score, not its colour alone: disc, square, diamond.
+fn marker(part: &str, x: f64, y: f64) -> String {
+    let shape = match part {
+        "full" => format!("M{:.1} {y:.1}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z", x - 5.0),
+        "reconstruction" => format!("M{:.1} {:.1}h8v8h-8Z", x - 4.0, y - 4.0),
+        _ => format!("M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5Z", y - 5.5),
+    };
+    format!("<path class=\"mark {part}\" d=\"{shape}\"/>")
+}

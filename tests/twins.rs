@@ -1,0 +1,249 @@
+//! Every kernel on every engine, over the whole case table: the f64 CPU engine is the oracle of the f32 CPU engine and of the GPU engine.
+//!
+//! Tests of the GPU are ignored by default, because a test can't find out at run time that it should have been ignored. `tools/test.sh`
+//! runs them wherever there is an adapter, software adapters included: `cargo test -- --include-ignored`.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::{Tolerance, assert_close, assert_same_bits};
+use gradcon::Error;
+use gradcon::cases::{self, Case, SENTINEL, Style};
+use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
+use gradcon::engine::{Data, Engine, Timing};
+use gradcon::program::kernel::{Element, KERNELS, Kernel, Params};
+use gradcon::program::{Buffer, Call, Program, View};
+
+/// Models that run at once; their data differ.
+const IDS: [u32; 3] = [0, 1, 2];
+
+fn open(shader_checks: bool) -> GpuEngine {
+    GpuEngine::open(&Selector::Hardware, OpenOptions { allow_software: true, shader_checks }).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"))
+}
+
+/// Results of a case within `tolerance` of the oracle's, guards untouched.
+fn check(case: &Case, got: &[Vec<f64>], want: &[Vec<f64>], replicas: usize, exact: bool) {
+    for ((binding, got), want) in case.outputs().into_iter().zip(got).zip(want) {
+        let what = format!("{}, binding {binding}, {replicas} replicas", case.name);
+        assert!(case.guards(binding, got, replicas).flatten().all(|&v| v == SENTINEL), "{what}: wrote outside of its result");
+        let tolerance = case.tolerance(binding);
+        let tolerance = if exact { Tolerance::EXACT } else { Tolerance { absolute: tolerance.absolute, relative: tolerance.relative } };
+        assert_close(&what, got, want, tolerance);
+    }
+}
+
+/// A case on an engine against the oracle, with all the claims that an engine makes.
+fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut CpuEngine<f64>) {
+    let want = case.run(oracle, &IDS, Style::Rough).unwrap();
+    assert!(want.iter().flatten().any(|&v| v != SENTINEL), "{}: wrote nothing", case.name);
+    let got = case.run(engine, &IDS, Style::Rough).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    check(case, &got, &want, IDS.len(), false);
+
+    let again = case.run(engine, &IDS, Style::Rough).unwrap();
+    for (again, got) in again.iter().zip(&got) {
+        assert_same_bits(&format!("{}, second run", case.name), again, got);
+    }
+    for (replica, &id) in IDS.iter().enumerate() {
+        let alone = case.run(engine, &[id], Style::Rough).unwrap();
+        for ((binding, alone), got) in case.outputs().into_iter().zip(&alone).zip(&got) {
+            let what = format!("{}, binding {binding}, replica {replica} alone", case.name);
+            let (alone, got) = (case.part(binding, alone, 0, 1), case.part(binding, got, replica, IDS.len()));
+            if alone.concat().is_empty() && got.concat().is_empty() {
+                continue; // a reference gradient of no elements
+            }
+            assert_same_bits(&what, &alone.concat(), &got.concat());
+        }
+    }
+    if case.exact() {
+        let want = case.run(oracle, &IDS[1..2], Style::Eighths).unwrap();
+        let got = case.run(engine, &IDS[1..2], Style::Eighths).unwrap();
+        check(case, &got, &want, 1, true);
+    }
+}
+
+fn check_gpu(shaders: &[&str]) {
+    let (mut gpu, mut oracle) = (open(false), CpuEngine::<f64>::new());
+    println!("{}", gpu.description());
+    for case in cases::tests().iter().filter(|case| shaders.contains(&case.kernel.row().shader)) {
+        check_engine(case, &mut gpu, &mut oracle);
+    }
+}
+
+#[test]
+fn every_kernel_has_cases_with_unique_names() {
+    let cases = cases::tests();
+    for row in KERNELS {
+        assert!(cases.iter().filter(|case| case.kernel == row.kernel).count() >= 2, "{} has fewer than two cases", row.name);
+        assert!(cases::benches(64, 1, 8).iter().any(|case| case.kernel == row.kernel), "{} has no benchmark", row.name);
+    }
+    let mut names = HashSet::new();
+    assert!(cases.iter().all(|case| names.insert(&case.name)), "two cases have one name");
+}
+
+#[test]
+fn cases_are_well_formed_programs() {
+    for case in cases::tests().into_iter().chain(cases::benches(64, 3, 1)) {
+        case.program(3).check();
+    }
+}
+
+#[test]
+fn the_f32_cpu_engine_agrees_with_f64() {
+    let (mut cpu, mut oracle) = (CpuEngine::<f32>::new(), CpuEngine::<f64>::new());
+    for case in cases::tests() {
+        check_engine(&case, &mut cpu, &mut oracle);
+    }
+}
+
+/// `tools/setup-vulkan.sh` asks with this test.
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn an_adapter_works() {
+    println!("{}", open(false).description());
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_convolutions_agree_with_f64() {
+    check_gpu(&["conv"]);
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_weight_gradients_and_scores_agree_with_f64() {
+    check_gpu(&["conv_w", "score"]);
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_elementwise_and_reductions_agree_with_f64() {
+    check_gpu(&["elementwise", "reduce", "loss", "constraint", "adam", "batch"]);
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_with_shader_checks_agrees_with_f64() {
+    let (mut gpu, mut oracle) = (open(true), CpuEngine::<f64>::new());
+    let mut pipelines = HashSet::new();
+    for case in cases::tests() {
+        // One case a pipeline: the checks are the compiler's, not the sizes'.
+        let launch = gradcon::engine::gpu::launch::launch(case.kernel, &case.params, 1);
+        if pipelines.insert((case.kernel, launch.constants)) {
+            let want = case.run(&mut oracle, &IDS[2..], Style::Rough).unwrap();
+            let got = case.run(&mut gpu, &IDS[2..], Style::Rough).unwrap();
+            check(&case, &got, &want, 1, false);
+        }
+    }
+}
+
+/// `log[step] = counter += 1` in a program of two calls, by name.
+fn counting_program(steps: usize) -> Program {
+    let buffer = |name: &str, len, replicated| Buffer { name: name.to_string(), element: Element::Float, len, replicated, persistent: true };
+    let view = |buffer, len| View { buffer, offset: 0, len };
+    let call = |kernel, args, params| Call { kernel, args, params, label: "count".to_string() };
+    let (one, two) = (Params::Map { len: 1, scale: 1.0, shift: 1.0 }, Params::Map { len: 1, scale: 1.0, shift: 0.0 });
+    Program {
+        name: "count".to_string(),
+        replicas: 2,
+        buffers: vec![buffer("counter", 1, true), buffer("next", 1, true), buffer("log", 2 * steps, false)],
+        calls: vec![
+            call(Kernel::Affine, vec![view(0, 1), view(1, 1)], one),
+            call(Kernel::Affine, vec![view(1, 1), view(0, 1)], two),
+            call(Kernel::Record, vec![view(0, 1), view(2, 2 * steps)], Params::Record { len: 1, offset: 0, width: 1 }),
+        ],
+    }
+}
+
+fn check_steps(engine: &mut dyn Engine) {
+    let steps = 40;
+    let loaded = engine.load(&counting_program(steps)).unwrap();
+    assert_eq!(engine.read("counter").unwrap(), [0.0, 0.0], "memory starts as zeros");
+    engine.write("counter", Data::F32(&[0.0, 100.0])).unwrap();
+    engine.run(loaded, 0..30).unwrap();
+    engine.run(loaded, 30..steps as u32).unwrap();
+    engine.wait().unwrap();
+    let want: Vec<f64> = (1..=steps).flat_map(|step| [step as f64, 100.0 + step as f64]).collect();
+    assert_eq!(engine.read("log").unwrap(), want);
+
+    // Persistent buffers are shared between programs by name.
+    let again = engine.load(&counting_program(steps)).unwrap();
+    engine.run(again, 5..6).unwrap();
+    assert_eq!(engine.read("counter").unwrap(), [41.0, 141.0]);
+
+    let name = |result: gradcon::Result<()>| result.unwrap_err().to_string();
+    assert!(name(engine.load(&counting_program(steps + 1)).map(|_| ())).contains("'log'"));
+    assert!(name(engine.write("counter", Data::F64(&[1.0]))).contains("'counter' holds 2"));
+    assert!(name(engine.write("counter", Data::U32(&[1, 2]))).contains("'counter'"));
+    assert!(name(engine.read("nothing").map(|_| ())).contains("'nothing'"));
+
+    let (seconds, _) = engine.time_calls(again, 0, 2).unwrap();
+    assert!(seconds.len() == 3 && seconds.iter().all(|&s| s > 0.0 && s < 10.0), "{seconds:?}");
+
+    engine.clear();
+    assert!(engine.read("counter").is_err());
+    let loaded = engine.load(&counting_program(steps + 1)).unwrap();
+    engine.run(loaded, 0..2).unwrap();
+    assert_eq!(engine.read("log").unwrap()[..4], [1.0, 1.0, 2.0, 2.0]);
+}
+
+#[test]
+fn the_cpu_engine_counts_steps() {
+    check_steps(&mut CpuEngine::<f32>::new());
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn the_gpu_engine_counts_steps() {
+    check_steps(&mut open(false));
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_times_are_by_the_device_where_it_can() {
+    let mut gpu = open(false);
+    let loaded = gpu.load(&counting_program(1)).unwrap();
+    let (_, timing) = gpu.time_calls(loaded, 0, 1).unwrap();
+    assert!(timing == Timing::Wall || gpu.adapter().timestamps);
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_limits_become_errors() {
+    let mut gpu = open(false);
+    let mut program = counting_program(1);
+    program.buffers[2].len = gpu.adapter().max_binding as usize / 4 + 1;
+    let error = gpu.load(&program).unwrap_err();
+    assert!(matches!(error, Error::Device(_)) && error.to_string().contains("'log'"), "{error}");
+    // The engine stays usable.
+    let loaded = gpu.load(&counting_program(3)).unwrap();
+    gpu.run(loaded, 0..1).unwrap();
+    assert_eq!(gpu.read("counter").unwrap(), [1.0, 1.0]);
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_buffers_longer_than_one_row_of_workgroups_are_written_to_the_end() {
+    let len = 65535 * 256 + 3;
+    let buffers = vec![Buffer { name: "long".to_string(), element: Element::Float, len, replicated: true, persistent: true }];
+    let view = View { buffer: 0, offset: 0, len };
+    let params = Params::Map { len, scale: 0.0, shift: 2.5 };
+    let program = Program {
+        name: "long".to_string(),
+        replicas: 1,
+        buffers,
+        calls: vec![Call { kernel: Kernel::Fill, args: vec![view], params, label: "long".to_string() }],
+    };
+    let mut gpu = open(false);
+    let loaded = gpu.load(&program).unwrap();
+    gpu.run(loaded, 0..1).unwrap();
+    assert!(gpu.read("long").unwrap().iter().all(|&v| v == 2.5));
+}
+
+#[test]
+fn an_adapter_that_does_not_exist_is_a_device_error() {
+    let selector = Selector::Name("no such adapter".to_string());
+    let Err(error) = GpuEngine::open(&selector, OpenOptions::default()) else { panic!("opened an adapter of that name") };
+    assert!(matches!(error, Error::Device(_)) && error.to_string().contains("no such adapter"), "{error}");
+}
