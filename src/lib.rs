@@ -8,5 +8,6 @@ pub mod geometry;
 pub mod gradcon;
 pub mod program;
 pub mod report;
+pub mod run;
 pub mod tape;
 pub use error::{Error, Result};

@@ -6,6 +6,12 @@ use clap::Parser;
 use gradcon::cli::Cli;
 
 fn main() -> ExitCode {
+    // Mesa's device-selection layer looks for a desktop and complains on stderr where there is none; we choose adapters ourselves.
+    // SAFETY: no other thread is running yet.
+    #[cfg(target_os = "linux")]
+    if std::env::var_os("NODEVICE_SELECT").is_none() {
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,12 +1,17 @@
 //! The command line: one file a command, from flags to meaning to a call. No mathematics here.
 
+mod bench;
 pub mod data;
 mod demo;
 mod devices;
+mod eval;
 mod interrupt;
 pub mod prep;
 mod program;
 pub mod report;
+mod score;
+mod shell;
+mod train;
 mod ui;
 
 use clap::{Parser, Subcommand};
@@ -42,9 +47,15 @@ enum Command {
     Demo(demo::DemoArgs),
     Devices(devices::DevicesArgs),
     Program(program::ProgramArgs),
+    Bench(bench::BenchArgs),
     Prep(prep::PrepArgs),
     Data(data::DataArgs),
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Score(score::ScoreArgs),
     Report(report::ReportArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// Which device computes.
@@ -76,9 +87,15 @@ impl Cli {
             Command::Demo(args) => demo::run(args, &ui),
             Command::Devices(args) => devices::run(args),
             Command::Program(args) => program::run(args, &ui),
+            Command::Bench(args) => bench::run(args, &ui),
             Command::Prep(args) => prep::run(args, &ui),
             Command::Data(args) => data::run(args, &ui),
+            Command::Train(args) => train::run(args, &ui),
+            Command::Eval(args) => eval::run(args, &ui),
+            Command::Score(args) => score::run(args, &ui),
             Command::Report(args) => report::run(args, &ui),
+            Command::Completions(args) => shell::completions(args),
+            Command::Man(args) => shell::man(args, &ui),
         }
     }
 }

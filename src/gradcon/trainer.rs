@@ -160,6 +160,7 @@ pub struct Trainer<'e> {
     sets: Vec<Set>,
     train: Loaded,
     validate: Loaded,
+    preview: Loaded,
     steps: usize,
     validation: Batches,
     epoch: usize,
@@ -186,6 +187,16 @@ pub fn validation_program(model: &Model, config: &TrainConfig, images: usize, st
     let batch = tape.batch(Batch { name: "validation".into(), images, steps }, shape);
     validation_step(&mut tape, model, batch, config.alpha, "validation", steps);
     compile("validation", &tape, options)
+}
+
+/// Reconstructions of each model's first validation batch.
+fn preview_program(model: &Model, config: &TrainConfig, images: usize, steps: usize, options: Options) -> Program {
+    let mut tape = Tape::new();
+    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
+    let (x, _) = tape.batch(Batch { name: "validation".into(), images, steps }, shape);
+    let reconstruction = model.forward(&mut tape, x).reconstruction;
+    tape.record(reconstruction, "preview.log", 0, shape.iter().product(), 1);
+    compile("preview", &tape, options)
 }
 
 impl<'e> Trainer<'e> {
@@ -232,6 +243,7 @@ impl<'e> Trainer<'e> {
         let options = Options { replicas, workgroups: engine.workgroups() };
         let train = engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
         let validate = engine.load(&validation_program(model, config, validation_data.len() / pixels, validation.steps, options))?;
+        let preview = engine.load(&preview_program(model, config, validation_data.len() / pixels, validation.steps, options))?;
         engine.write("train.data", Data::U8(&data))?;
         engine.write("validation.data", Data::U8(&validation_data))?;
         engine.write("validation.indices", Data::U32(&validation.indices))?;
@@ -247,7 +259,7 @@ impl<'e> Trainer<'e> {
         engine.write("params", Data::F32(&params))?;
         let best = vec![None; replicas];
         let (model, config) = (model.clone(), config.clone());
-        Ok(Trainer { engine, model, config, sets: known, train, validate, steps, validation, epoch: 0, step: 0, log: vec![], best })
+        Ok(Trainer { engine, model, config, sets: known, train, validate, preview, steps, validation, epoch: 0, step: 0, log: vec![], best })
     }
 
     /// The engine's device, for people.
@@ -371,6 +383,19 @@ impl<'e> Trainer<'e> {
 
     fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         Ok(self.engine.read(name)?.into_iter().map(|v| v as f32).collect())
+    }
+
+    /// Reconstructions of the first `count` validation images of each replica (at most a batch), `[count, 28, 28, channels]`, by the current parameters.
+    pub fn preview(&mut self, count: usize) -> Result<Vec<Vec<f32>>> {
+        self.engine.run(self.preview, 0..1)?;
+        let log = self.engine.read("preview.log")?;
+        let (n, pixels) = (padded(self.config.batch_size), self.model.pixels());
+        let of = |r: usize| {
+            let count = count.min(self.sets[r].validation).min(self.config.batch_size);
+            let row = &log[r * pixels * n..];
+            (0..count).flat_map(|i| (0..pixels).map(move |p| row[p * n + i] as f32)).collect()
+        };
+        Ok((0..self.sets.len()).map(of).collect())
     }
 
     /// The best epoch of each replica; `None` before the first epoch is complete.

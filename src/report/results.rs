@@ -342,6 +342,11 @@ impl Results {
         Ok(())
     }
 
+    /// The content of `results.md`.
+    pub fn markdown(&self) -> String {
+        super::tables::markdown(self)
+    }
+
     /// Writes `results.json`, `results.csv` and `results.md` into `folder`, each atomically.
     ///
     /// # Errors
@@ -351,7 +356,7 @@ impl Results {
         let json = serde_json::to_string_pretty(self).map_err(|e| Error::invalid(format!("results.json: {e}")))?;
         write_atomic(&folder.join("results.json"), (json + "\n").as_bytes())?;
         write_atomic(&folder.join("results.csv"), &super::tables::csv(self)?)?;
-        write_atomic(&folder.join("results.md"), super::tables::markdown(self).as_bytes())
+        write_atomic(&folder.join("results.md"), self.markdown().as_bytes())
     }
 
     /// Reads a `results.json`.

@@ -1,0 +1,121 @@
+//! `gradcon bench`
+
+use std::time::Instant;
+
+use super::{DeviceArgs, Ui};
+use crate::engine::{Data, Engine};
+use crate::gradcon::batches::{Batches, Reading};
+use crate::gradcon::detector::Detector;
+use crate::gradcon::model::{Init, Model};
+use crate::gradcon::scorer::Scorer;
+use crate::gradcon::trainer::{TrainConfig, training_program};
+use crate::program::compile::Options;
+use crate::{Error, Result};
+
+/// Measure throughput: images a second in training and in scoring, end to end, on one device.
+///
+/// Every round trains --steps batches from a resident dataset (gather, both sweeps, update; one read of the losses), then scores as many images with
+/// their own gradients (upload, score, read). One warm-up round, then --rounds; the median counts. Per kernel: `gradcon program --time`.
+/// RAYON_NUM_THREADS sets the threads of the CPU engine.
+#[derive(clap::Args)]
+pub struct BenchArgs {
+    /// Images in a training batch.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+
+    /// Channels of an image.
+    #[arg(long, default_value_t = 1)]
+    channels: usize,
+
+    /// Independent models at once (training).
+    #[arg(long, default_value_t = 1)]
+    replicas: usize,
+
+    /// Batches in a round.
+    #[arg(long, default_value_t = 40)]
+    steps: usize,
+
+    /// Rounds that count.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Least, median and greatest images a second.
+struct Rates([f64; 3]);
+
+/// Times `round`, which handles `images` images, after one that doesn't count.
+fn measure(rounds: usize, images: usize, mut round: impl FnMut() -> Result<()>) -> Result<Rates> {
+    round()?;
+    let mut rates = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let start = Instant::now();
+        round()?;
+        rates.push(images as f64 / start.elapsed().as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    Ok(Rates([rates[0], rates[rounds / 2], rates[rounds - 1]]))
+}
+
+pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
+    if [args.batch, args.channels, args.replicas, args.steps, args.rounds].contains(&0) || args.batch > 4096 {
+        return Err(Error::Usage("--batch (at most 4096), --channels, --replicas, --steps and --rounds must be positive".into()));
+    }
+    let model = Model::new(args.channels);
+    let mut engine = args.device.open(ui)?;
+    let images = args.batch * args.steps;
+    let data: Vec<u8> = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
+    let (train, flops) = bench_training(engine.as_mut(), &model, &args, &data)?;
+    let params = model.init(Init::Kaiming, 0);
+    let reference = vec![1e-3; model.reference_len()];
+    let detector = Detector { model: model.clone(), params, reference, description: Default::default() };
+    let mut scorer = Scorer::new(engine.as_mut(), &detector)?;
+    let score = measure(args.rounds, images, || scorer.score(&data).map(drop))?;
+    let device = engine.description();
+    let [train_low, train_median, train_high] = train.0;
+    let [score_low, score_median, score_high] = score.0;
+    if args.json {
+        let result = serde_json::json!({
+            "device": device, "version": env!("CARGO_PKG_VERSION"), "batch": args.batch, "channels": args.channels, "replicas": args.replicas,
+            "steps": args.steps, "rounds": args.rounds,
+            "train_images_per_second": train_median, "train_range": [train_low, train_high],
+            "score_images_per_second": score_median, "score_range": [score_low, score_high],
+            "train_gflops": flops * train_median / 1e9,
+        });
+        println!("{result}");
+        return Ok(());
+    }
+    println!("{device}; batch {}, {} channel(s), {} model(s), median (least to greatest) of {} rounds", args.batch, args.channels, args.replicas, args.rounds);
+    println!("training  {train_median:>9.0} images/s  ({train_low:.0} to {train_high:.0})  {:.1} GFLOP/s", flops * train_median / 1e9);
+    println!("scoring   {score_median:>9.0} images/s  ({score_low:.0} to {score_high:.0})");
+    Ok(())
+}
+
+/// Rates of training, and floating-point operations an image.
+fn bench_training(engine: &mut dyn Engine, model: &Model, args: &BenchArgs, data: &[u8]) -> Result<(Rates, f64)> {
+    let images = args.batch * args.steps;
+    let config = TrainConfig { batch_size: args.batch, ..TrainConfig::default() };
+    let options = Options { replicas: args.replicas, workgroups: engine.workgroups() };
+    let program = training_program(model, &config, images, args.steps, options);
+    engine.clear();
+    let loaded = engine.load(&program)?;
+    let readings: Vec<Reading> = (0..args.replicas).map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 }).collect();
+    let batches = Batches::new(&readings, args.batch, |count| 1.0 / count as f64, (0.9, 0.999));
+    engine.write("train.data", Data::U8(data))?;
+    engine.write("train.indices", Data::U32(&batches.indices))?;
+    engine.write("train.schedule", Data::F64(&batches.schedule))?;
+    engine.write("params", Data::F32(&model.init(Init::Kaiming, 0).repeat(args.replicas)))?;
+    let per_image = program.cost().flops as f64 / (args.batch * args.replicas) as f64;
+    let rates = measure(args.rounds, images * args.replicas, || {
+        engine.run(loaded, 0..args.steps as u32)?;
+        let log = engine.read("train.log")?;
+        if log.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::Verification("a loss is not finite".into())) }
+    })?;
+    Ok((rates, per_image))
+}

@@ -1,0 +1,139 @@
+//! Evaluating a run: every test image of every class is scored by the class's best model; metrics, tables, scores and pictures go into the run's folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::config::RunConfig;
+use super::train::{class_folder, find_inliers, now};
+use crate::data::{Prepared, TestSet};
+use crate::engine::Engine;
+use crate::gradcon::detector::Detector;
+use crate::gradcon::model::IMAGE_SIZE;
+use crate::gradcon::scorer::Scorer;
+use crate::report::epochs::read_epochs;
+use crate::report::extremes::write_extremes;
+use crate::report::metrics::BOOTSTRAP_RESAMPLES;
+use crate::report::results::{About, ChallengeResult, ClassResult, Evaluation, Results};
+use crate::report::run::eval_folder;
+use crate::report::scores::{ScoreRow, write_scores};
+use crate::{Error, Result};
+
+/// Most normal and most anomalous images that a report shows of each class.
+const EXTREMES: usize = 10;
+
+/// Evaluates the run in `folder` on its dataset. `progress` hears of every class; `bootstrap` adds 95 % intervals.
+///
+/// Writes `results.json`, `.csv`, `.md`, and for each class `eval/CLASS/scores.csv` (the test set of 50 % outliers, or the greatest share) with the
+/// images of its extremes. Errors: a class without a best model yet; a dataset without test images of a class.
+pub fn evaluate(
+    folder: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+    engine: &mut dyn Engine,
+    bootstrap: bool,
+    mut progress: impl FnMut(&str),
+) -> Result<Results> {
+    let inliers = find_inliers(prepared, &config.inliers)?;
+    let device = engine.description();
+    let (mut classes, mut challenges) = (vec![], vec![]);
+    for &inlier in &inliers {
+        let class = prepared.inliers()[inlier].name.clone();
+        let training = class_folder(folder, &class, inliers.len());
+        let path = training.join("best").join("model.safetensors");
+        if !path.exists() {
+            return Err(Error::invalid(format!("{}: no model to evaluate; train the run first (`gradcon train --resume {}`)", path.display(), folder.display())));
+        }
+        let mut detector = Detector::load(&path)?;
+        // The run's configuration decides, also if it was changed after the training.
+        detector.description.insert("beta".into(), config.beta.to_string());
+        let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
+        let scored = Scored::new(engine, &detector, prepared, &sets)?;
+        let intervals = bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
+        let mut evaluations = vec![];
+        let mut headline: Option<(f64, &TestSet)> = None;
+        for set in sets {
+            let percent = set.info.ratio.map_or(100.0 * set.info.anomalous as f64 / set.indices.len() as f64, f64::from);
+            let evaluation = Evaluation::of(percent, &scored.rows(prepared, set), intervals)?;
+            match (&set.info.challenge, set.info.level) {
+                (Some(challenge), Some(level)) => {
+                    challenges.push(ChallengeResult { challenge: challenge.clone(), level: level.into(), evaluation });
+                }
+                _ => evaluations.push(evaluation),
+            }
+            let better = headline.is_none_or(|(best, _)| best != 50.0 && (percent == 50.0 || percent > best));
+            headline = if better { Some((percent, set)) } else { headline };
+        }
+        let (_, set) = headline.ok_or_else(|| Error::invalid(format!("the dataset has no test set for class {class}")))?;
+        evaluations.sort_by(|a, b| a.outlier_percent.total_cmp(&b.outlier_percent));
+        let rows = scored.rows(prepared, set);
+        let out = eval_folder(folder, &class);
+        std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
+        write_scores(&out.join("scores.csv"), &rows)?;
+        write_pictures(&out, engine, &detector, prepared, set, &rows)?;
+        let epochs = read_epochs(&training.join("metrics.csv")).ok();
+        if let Some(e) = evaluations.last() {
+            progress(&format!("{class}: AUROC {:.4} ({:.0} % outliers, {} images)", e.full.auroc, e.outlier_percent, e.normal + e.anomalous));
+        }
+        if !evaluations.is_empty() {
+            let best_epoch = detector.number("epoch")?.map(|e| e as u64);
+            classes.push(ClassResult { class, epochs: epochs.and_then(|rows| rows.last().map(|row| row.epoch)), best_epoch, evaluations });
+        }
+    }
+    let about = About {
+        gradcon_version: env!("CARGO_PKG_VERSION").into(),
+        date: now(),
+        dataset: prepared.manifest().dataset.name().into(),
+        model: "cae".into(),
+        device,
+        beta: config.beta,
+        seed: Some(config.seed),
+    };
+    let results = Results::new(about, classes, challenges)?;
+    results.write(folder)?;
+    Ok(results)
+}
+
+/// Scores of test images by their index in the dataset.
+struct Scored(BTreeMap<usize, crate::gradcon::scorer::Score>);
+
+impl Scored {
+    /// Scores every image of the test sets once.
+    fn new(engine: &mut dyn Engine, detector: &Detector, prepared: &Prepared, sets: &[&TestSet]) -> Result<Scored> {
+        let mut indices: Vec<usize> = sets.iter().flat_map(|s| s.indices.iter().copied()).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let images = prepared.test().images.select(&indices);
+        let scores = Scorer::new(engine, detector)?.score(&images.data)?;
+        Ok(Scored(indices.into_iter().zip(scores).collect()))
+    }
+
+    /// The rows of one test set, in its order.
+    fn rows(&self, prepared: &Prepared, set: &TestSet) -> Vec<ScoreRow> {
+        let row = |(&i, &label): (&usize, &u8)| {
+            let s = &self.0[&i];
+            ScoreRow {
+                image: prepared.names().map_or_else(|| format!("test/{i}"), |names| names.test[i].clone()),
+                label: Some(label),
+                class: prepared.class_names().get(prepared.test().labels[i] as usize).cloned(),
+                score: s.score,
+                mse: s.mse,
+                cos: s.cos,
+                layers: s.cosines.clone(),
+            }
+        };
+        set.indices.iter().zip(&set.labels).map(row).collect()
+    }
+}
+
+/// Inputs, reconstructions and error maps of the extremes.
+fn write_pictures(out: &Path, engine: &mut dyn Engine, detector: &Detector, prepared: &Prepared, set: &TestSet, rows: &[ScoreRow]) -> Result<()> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|&a, &b| rows[a].score.total_cmp(&rows[b].score));
+    let count = EXTREMES.min(rows.len() / 2);
+    let shown: Vec<usize> = order[..count].iter().chain(&order[rows.len() - count..]).copied().collect();
+    let images = prepared.test().images.select(&shown.iter().map(|&i| set.indices[i]).collect::<Vec<_>>());
+    let inputs: Vec<f32> = images.data.iter().map(|&b| b as f32 / 255.0).collect();
+    let reconstructions = Scorer::new(engine, detector)?.reconstruct(&images.data)?;
+    let rows: Vec<ScoreRow> = shown.iter().map(|&i| rows[i].clone()).collect();
+    write_extremes(out, &inputs, &reconstructions, [rows.len(), IMAGE_SIZE, IMAGE_SIZE, images.channels], &rows, count)
+}
