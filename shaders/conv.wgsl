@@ -49,8 +49,8 @@ const NO_SHIFT: u32 = 0x40000000u;
 // `weights` are padded by one: conv_y stores along k, and equal banks would serialise that.
 var<workgroup> weights: array<vec4<f32>, block_size * (tm + 1u)>;
 var<workgroup> columns: array<vec4<f32>, block_size * tn>;
-// For each k of a block (offset in source, shift of the column, offset in w, 1 if k exists), for this block and the next.
-var<workgroup> terms: array<vec4<u32>, 2u * block_size>;
+// For each k of a block (offset in source, shift of the column, offset in w), for this block and the next.
+var<workgroup> terms: array<vec3<u32>, 2u * block_size>;
 
 // Taps of one direction, for a run of positions: `count` taps starting at `tap`, `tap_step` apart. The source coordinate is
 // the position's anchor + shift, where the shift starts at `shift` and changes by `shift_step`; all modulo 2^32.
@@ -122,8 +122,8 @@ fn finish_channel(sums: vec4<f32>, m: u32, channels: u32, at: vec4<u32>, z: u32)
     }
 }
 
-fn weight_at(z: u32, m: u32, channels: u32, term: vec4<u32>, channel_stride: u32) -> f32 {
-    if (m < channels && term.w != 0u) {
+fn weight_at(z: u32, m: u32, channels: u32, term: vec3<u32>, channel_stride: u32) -> f32 {
+    if (m < channels) {
         return w[z * p.w_stride + term.z + m * channel_stride];
     }
     return 0.0;
@@ -251,12 +251,13 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     }
 }
 
-// Where the k-th term lives: k = (tap across * taps along + tap along) * inputs + input channel.
+// Where the k-th term lives: k = (tap across * taps along + tap along) * inputs + input channel. Terms beyond the last meet
+// no column, so whatever weight they take is multiplied by 0.
 fn term_of(
     k: u32, terms_in_all: u32, inputs: u32, transposed: bool, across: Taps, along: Taps, row_anchor: u32, source_width: u32,
-) -> vec4<u32> {
+) -> vec3<u32> {
     if (k >= terms_in_all) {
-        return vec4<u32>(0u, NO_SHIFT, 0u, 0u);
+        return vec3<u32>(0u, NO_SHIFT, 0u);
     }
     let tap = k / inputs;
     let c = k % inputs;
@@ -266,7 +267,7 @@ fn term_of(
     let shift = along.shift + j * along.shift_step;
     let tap_in_w = (across.tap + i * across.tap_step) * p.kw + along.tap + j * along.tap_step;
     let row_in_w = select(tap_in_w * p.cy * p.cx + c, (tap_in_w * p.cy + c) * p.cx, transposed);
-    return vec4<u32>(((source_row * source_width + shift) * inputs + c) * p.n, shift, row_in_w, 1u);
+    return vec3<u32>(((source_row * source_width + shift) * inputs + c) * p.n, shift, row_in_w);
 }
 
 // x is [hx, wx, cx, n], w is [kh, kw, cy, cx]; y [hy, wy, cy, n] = epilogue(sum over taps and cx of x * w).

@@ -1,4 +1,6 @@
 //! GradCon
+#[doc(hidden)]
+pub mod cases;
 pub mod cli;
 pub mod data;
 pub mod engine;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
 use gradcon::geometry::Geometry;
 use gradcon::gradcon::model::{IMAGE_SIZE, Init, Model};
@@ -256,16 +257,21 @@ struct Loss {
     inputs: HashMap<&'static str, Vec<f64>>,
 }
 
-fn loss(channels: usize) -> Loss {
-    let (model, n) = (Model::new(channels), 3);
+/// The tape of L and its gradient for n images.
+fn loss_tape(model: &Model, n: usize) -> Tape {
     let mut tape = Tape::new();
-    let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, channels, n]);
+    let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, model.channels(), n]);
     let weight = tape.leaf("weight", [1, 1, 1, n]);
     // A large alpha, so that the second-order part dominates.
-    let o = objective(&mut tape, &model, x, weight, 0.5);
-    let gradient = parameter_gradient(&mut tape, &model, &o);
+    let o = objective(&mut tape, model, x, weight, 0.5);
+    let gradient = parameter_gradient(&mut tape, model, &o);
     tape.store(o.loss, "loss");
     tape.store(gradient, "gradient");
+    tape
+}
+
+fn loss(channels: usize) -> Loss {
+    let (model, n) = (Model::new(channels), 3);
     let params = model.init(Init::Kaiming, 3).into_iter().map(f64::from).zip(values(model.len(), 4)).map(|(p, v)| p + 0.02 * v).collect();
     let inputs = HashMap::from([
         ("x", values(model.pixels() * n, 1).into_iter().map(|v| 0.5 + 0.5 * v).collect()),
@@ -273,7 +279,7 @@ fn loss(channels: usize) -> Loss {
         ("params", params),
         ("reference", values(model.reference_len(), 2)),
     ]);
-    Loss { machine: Machine::new(&tape), model, inputs }
+    Loss { machine: Machine::new(&loss_tape(&model, n)), model, inputs }
 }
 
 /// Directional derivatives of L for each parameter tensor: (name, direction in the flat layout, numeric).
@@ -295,15 +301,40 @@ fn directional_derivatives(loss: &mut Loss) -> Vec<(String, Vec<f64>, f64)> {
     all
 }
 
+/// `gradient` against finite differences, in every parameter tensor, to `tolerance` of the derivative along a direction or, should that be small by
+/// chance, of what it would typically be.
+fn compare(loss: &mut Loss, gradient: &[f64], tolerance: f64) {
+    for (name, direction, numeric) in directional_derivatives(loss) {
+        let analytic: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        let typical = gradient.iter().zip(&direction).map(|(g, d)| (g * d).powi(2)).sum::<f64>().sqrt();
+        let error = (numeric - analytic).abs() / analytic.abs().max(typical);
+        assert!(error < tolerance, "{name}: numeric {numeric}, analytic {analytic}, error {error}");
+    }
+}
+
 fn check_loss(channels: usize) {
     let mut loss = loss(channels);
-    let derivatives = directional_derivatives(&mut loss);
     loss.machine.run(&loss.inputs);
     let gradient = loss.machine.engine.read("gradient").unwrap();
-    for (name, direction, numeric) in derivatives {
-        let analytic: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
-        let error = (numeric - analytic).abs() / analytic.abs();
-        assert!(error < 2e-5, "{name}: numeric {numeric}, analytic {analytic}, error {error}");
+    compare(&mut loss, &gradient, 2e-5);
+}
+
+/// The GPU's own gradient, second-order part included, against the same finite differences.
+#[test]
+#[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
+fn the_gpus_gradient_of_the_complete_loss() {
+    for channels in [1, 3] {
+        let mut loss = loss(channels);
+        let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
+        let mut engine = GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+        let options = Options { replicas: 1, workgroups: engine.workgroups() };
+        let program = engine.load(&compile("loss", &loss_tape(&loss.model, 3), options)).unwrap();
+        for (name, data) in &loss.inputs {
+            engine.write(name, Data::F64(data)).unwrap();
+        }
+        engine.run(program, 0..1).unwrap();
+        let gradient = engine.read("gradient").unwrap();
+        compare(&mut loss, &gradient, 2e-4);
     }
 }
 

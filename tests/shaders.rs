@@ -9,14 +9,17 @@ use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validato
 use naga::{AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 
 fn validate(module: &Module) -> ModuleInfo {
-    Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES).validate(module).unwrap_or_else(|e| panic!("{e:?}"))
+    Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
+        .validate(module)
+        .unwrap_or_else(|e| panic!("{e:?}"))
 }
 
 fn shaders() -> BTreeMap<&'static str, (Module, ModuleInfo)> {
     let names: BTreeSet<_> = KERNELS.iter().map(|row| row.shader).collect();
     let parse = |name| {
         let text = source(name);
-        let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
+        let module =
+            naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
         let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
@@ -42,7 +45,8 @@ fn variants() -> Vec<(Case, Launch)> {
 #[test]
 fn every_file_belongs_to_the_kernel_table_and_every_entry_point_is_a_kernel() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let files: BTreeSet<String> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    let files: BTreeSet<String> =
+        std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
     let wanted: BTreeSet<String> = KERNELS.iter().map(|row| format!("{}.wgsl", row.shader)).collect();
     assert_eq!(files, wanted);
     for (name, (module, _)) in shaders() {
@@ -63,7 +67,12 @@ fn bindings_equal_the_kernel_table() {
         for (handle, var) in module.global_variables.iter() {
             if let (false, Some(at)) = (used[handle].is_empty(), &var.binding) {
                 assert_eq!(at.group, 0, "{}", row.name);
-                assert!(bindings.insert(at.binding, (var, used[handle])).is_none(), "{}: binding {} twice", row.name, at.binding);
+                assert!(
+                    bindings.insert(at.binding, (var, used[handle])).is_none(),
+                    "{}: binding {} twice",
+                    row.name,
+                    at.binding
+                );
             }
         }
         let numbers: Vec<u32> = bindings.keys().copied().collect();
@@ -76,7 +85,11 @@ fn bindings_equal_the_kernel_table() {
             assert!(access.contains(StorageAccess::LOAD), "{at}: declared access");
             assert_eq!(uses.contains(GlobalUse::WRITE), writable, "{at}: written");
             // The log is only written; but a step's row alone, so the rest of it is kept.
-            assert_eq!(uses.contains(GlobalUse::READ), binding.access != Access::Write && row.kernel != Kernel::Record || !writable, "{at}: read");
+            assert_eq!(
+                uses.contains(GlobalUse::READ),
+                binding.access != Access::Write && row.kernel != Kernel::Record || !writable,
+                "{at}: read"
+            );
             let TypeInner::Array { base, stride, .. } = module.types[var.ty].inner else { panic!("{at} is no array") };
             let want = if binding.element == Element::Float { ScalarKind::Float } else { ScalarKind::Uint };
             let TypeInner::Scalar(scalar) = module.types[base].inner else { panic!("{at} is no array of scalars") };
@@ -92,12 +105,21 @@ fn immediates_are_the_header_and_the_parameters() {
         let row = case.kernel.row();
         let (module, info) = &shaders[row.shader];
         let used = info.get_entry_point(entry_point(module, row.name));
-        let mut immediates = module.global_variables.iter().filter(|(handle, var)| var.space == AddressSpace::Immediate && !used[*handle].is_empty());
-        let (Some((_, var)), None) = (immediates.next(), immediates.next()) else { panic!("{}: needs one immediate variable", row.name) };
+        let mut immediates = module
+            .global_variables
+            .iter()
+            .filter(|(handle, var)| var.space == AddressSpace::Immediate && !used[*handle].is_empty());
+        let (Some((_, var)), None) = (immediates.next(), immediates.next()) else {
+            panic!("{}: needs one immediate variable", row.name)
+        };
         let TypeInner::Struct { members, span } = &module.types[var.ty].inner else { panic!("{}", row.name) };
         let words = HEADER_WORDS + case.params.words().len();
         // A constraint has as many words as it has segments; the shader declares them all.
-        let fits = if let Params::Constraint { .. } = case.params { words * 4 <= *span as usize } else { words * 4 == *span as usize };
+        let fits = if let Params::Constraint { .. } = case.params {
+            words * 4 <= *span as usize
+        } else {
+            words * 4 == *span as usize
+        };
         assert!(fits && *span <= IMMEDIATE_BYTES, "{}: {span} bytes for {words} words", row.name);
         assert_eq!(members[0].name.as_deref(), Some("step"), "{}", row.name);
         // Scalars in sequence: the same layout in every language.
@@ -116,7 +138,8 @@ fn every_variant_has_the_declared_workgroup_and_translates_for_every_backend() {
         let (module, info) = &shaders[row.shader];
         let constants = launch.constants.iter().map(|&(name, value)| (name.to_string(), value as f64)).collect();
         let entry = Some((ShaderStage::Compute, row.name));
-        let (module, _) = naga::back::pipeline_constants::process_overrides(module, info, entry, &constants).unwrap_or_else(|e| panic!("{}: {e:?}", case.name));
+        let (module, _) = naga::back::pipeline_constants::process_overrides(module, info, entry, &constants)
+            .unwrap_or_else(|e| panic!("{}: {e:?}", case.name));
         let info = validate(&module);
         let at = entry_point(&module, row.name);
         assert_eq!(module.entry_points[at].workgroup_size, launch.workgroup_size, "{}", case.name);
@@ -129,18 +152,27 @@ fn every_variant_has_the_declared_workgroup_and_translates_for_every_backend() {
             .sum();
         assert_eq!(bytes, launch.workgroup_bytes, "{}: workgroup memory", case.name);
 
-        let spv = naga::back::spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: row.name.to_string() };
-        naga::back::spv::write_vec(&module, &info, &Default::default(), Some(&spv)).unwrap_or_else(|e| panic!("{} SPIR-V: {e:?}", case.name));
+        let spv =
+            naga::back::spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: row.name.to_string() };
+        naga::back::spv::write_vec(&module, &info, &Default::default(), Some(&spv))
+            .unwrap_or_else(|e| panic!("{} SPIR-V: {e:?}", case.name));
         let msl = naga::back::msl::Options { fake_missing_bindings: true, ..Default::default() };
-        naga::back::msl::write_string(&module, &info, &msl, &Default::default()).unwrap_or_else(|e| panic!("{} MSL: {e:?}", case.name));
+        naga::back::msl::write_string(&module, &info, &msl, &Default::default())
+            .unwrap_or_else(|e| panic!("{} MSL: {e:?}", case.name));
         let hlsl = naga::back::hlsl::Options {
             fake_missing_bindings: true,
             immediates_target: Some(naga::back::hlsl::BindTarget { register: 0, space: 1, ..Default::default() }),
-            special_constants_binding: Some(naga::back::hlsl::BindTarget { register: 0, space: 2, ..Default::default() }),
+            special_constants_binding: Some(naga::back::hlsl::BindTarget {
+                register: 0,
+                space: 2,
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let mut text = String::new();
         let pipeline = Default::default();
-        naga::back::hlsl::Writer::new(&mut text, &hlsl, &pipeline).write(&module, &info, None).unwrap_or_else(|e| panic!("{} HLSL: {e:?}", case.name));
+        naga::back::hlsl::Writer::new(&mut text, &hlsl, &pipeline)
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{} HLSL: {e:?}", case.name));
     }
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use gradcon::engine::Engine;
 use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::gradcon::detector::{Detector, load_parameters};
 use gradcon::gradcon::model::{Init, Model};
 use gradcon::gradcon::scorer::Scorer;
@@ -118,6 +119,34 @@ fn a_resumed_run_equals_an_unbroken_one() {
             Outcome::Epoch(_) => {}
         }
         state = Some(trainer.state().unwrap());
+    }
+}
+
+/// On the GPU: replicas equal lone models, a resumed run equals an unbroken one, two runs give the same bits; and the numbers are the CPU's.
+#[test]
+#[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
+fn a_gpu_trains_like_the_cpu_and_repeats_itself() {
+    let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
+    let mut gpu = GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+    let data: Vec<_> = [(45, 21), (19, 5)].iter().map(|&(n, v)| (bars(n, 1, n as u64, false), bars(v, 1, v as u64, false))).collect();
+    let sets = sets(&data);
+    let (reports, state) = run(&mut gpu, &sets, 2);
+    assert!((reports.clone(), state.clone()) == run(&mut gpu, &sets, 2), "two runs differ");
+    let (alone, lone) = run(&mut gpu, &sets[1..], 2);
+    assert_eq!((&reports[0][1], &reports[1][1]), (&alone[0][0], &alone[1][0]));
+    assert!(state.replicas[1] == lone.replicas[0], "a replica differs from a lone model");
+
+    let (_, half) = run(&mut gpu, &sets, 1);
+    let mut trainer = Trainer::new(&mut gpu, &Model::new(1), &config(2), &sets).unwrap();
+    trainer.restore(&half).unwrap();
+    assert_eq!(trainer.epoch(|_| ControlFlow::Continue(())).unwrap(), Outcome::Epoch(reports[1].clone()));
+    assert!(trainer.state().unwrap() == state, "a resumed run differs");
+
+    let (cpu, _) = run(&mut engine(), &sets, 2);
+    for (a, b) in reports.iter().flatten().zip(cpu.iter().flatten()) {
+        for (a, b) in [(&a.train, &b.train), (&a.validation, &b.validation)] {
+            assert!((a.mse - b.mse).abs() < 1e-4 * b.mse && (a.constraint - b.constraint).abs() < 1e-3, "{a:?} {b:?}");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use common::{Tolerance, assert_close, assert_same_bits};
 use gradcon::Error;
-use gradcon::cases::{self, Case, SENTINEL, Style};
+use gradcon::cases::{self, BROKEN_MODEL, Case, SENTINEL, Style};
 use gradcon::engine::cpu::CpuEngine;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Timing};
@@ -20,17 +20,19 @@ use gradcon::program::{Buffer, Call, Program, View};
 const IDS: [u32; 3] = [0, 1, 2];
 
 fn open(shader_checks: bool) -> GpuEngine {
-    GpuEngine::open(&Selector::Hardware, OpenOptions { allow_software: true, shader_checks }).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"))
+    GpuEngine::open(&Selector::Hardware, OpenOptions { allow_software: true, shader_checks })
+        .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"))
 }
 
 /// Results of a case within `tolerance` of the oracle's, guards untouched.
 fn check(case: &Case, got: &[Vec<f64>], want: &[Vec<f64>], replicas: usize, exact: bool) {
     for ((binding, got), want) in case.outputs().into_iter().zip(got).zip(want) {
         let what = format!("{}, binding {binding}, {replicas} replicas", case.name);
-        assert!(case.guards(binding, got, replicas).flatten().all(|&v| v == SENTINEL), "{what}: wrote outside of its result");
-        let tolerance = case.tolerance(binding);
-        let tolerance = if exact { Tolerance::EXACT } else { Tolerance { absolute: tolerance.absolute, relative: tolerance.relative } };
-        assert_close(&what, got, want, tolerance);
+        assert!(
+            case.guards(binding, got, replicas).flatten().all(|&v| v == SENTINEL),
+            "{what}: wrote outside of its result"
+        );
+        assert_close(&what, got, want, if exact { Tolerance::EXACT } else { case.tolerance(binding) });
     }
 }
 
@@ -45,17 +47,23 @@ fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut CpuEngine<f64
     for (again, got) in again.iter().zip(&got) {
         assert_same_bits(&format!("{}, second run", case.name), again, got);
     }
+    let same =
+        |what: String, one: &[Vec<f64>], (i, ones): (usize, usize), other: &[Vec<f64>], (j, others): (usize, usize)| {
+            for ((binding, one), other) in case.outputs().into_iter().zip(one).zip(other) {
+                let (one, other) =
+                    (case.part(binding, one, i, ones).concat(), case.part(binding, other, j, others).concat());
+                // Of a reference gradient without elements there is nothing to compare.
+                if !one.is_empty() || !other.is_empty() {
+                    assert_same_bits(&format!("{}, binding {binding}, {what}", case.name), &one, &other);
+                }
+            }
+        };
     for (replica, &id) in IDS.iter().enumerate() {
         let alone = case.run(engine, &[id], Style::Rough).unwrap();
-        for ((binding, alone), got) in case.outputs().into_iter().zip(&alone).zip(&got) {
-            let what = format!("{}, binding {binding}, replica {replica} alone", case.name);
-            let (alone, got) = (case.part(binding, alone, 0, 1), case.part(binding, got, replica, IDS.len()));
-            if alone.concat().is_empty() && got.concat().is_empty() {
-                continue; // a reference gradient of no elements
-            }
-            assert_same_bits(&what, &alone.concat(), &got.concat());
-        }
+        same(format!("replica {replica} alone"), &alone, (0, 1), &got, (replica, IDS.len()));
     }
+    let beside = case.run(engine, &[BROKEN_MODEL, IDS[1], BROKEN_MODEL], Style::Rough).unwrap();
+    same("beside models full of NaN".to_string(), &beside, (1, IDS.len()), &got, (1, IDS.len()));
     if case.exact() {
         let want = case.run(oracle, &IDS[1..2], Style::Eighths).unwrap();
         let got = case.run(engine, &IDS[1..2], Style::Eighths).unwrap();
@@ -75,7 +83,11 @@ fn check_gpu(shaders: &[&str]) {
 fn every_kernel_has_cases_with_unique_names() {
     let cases = cases::tests();
     for row in KERNELS {
-        assert!(cases.iter().filter(|case| case.kernel == row.kernel).count() >= 2, "{} has fewer than two cases", row.name);
+        assert!(
+            cases.iter().filter(|case| case.kernel == row.kernel).count() >= 2,
+            "{} has fewer than two cases",
+            row.name
+        );
         assert!(cases::benches(64, 1, 8).iter().any(|case| case.kernel == row.kernel), "{} has no benchmark", row.name);
     }
     let mut names = HashSet::new();
@@ -140,7 +152,13 @@ fn gpu_with_shader_checks_agrees_with_f64() {
 
 /// `log[step] = counter += 1` in a program of two calls, by name.
 fn counting_program(steps: usize) -> Program {
-    let buffer = |name: &str, len, replicated| Buffer { name: name.to_string(), element: Element::Float, len, replicated, persistent: true };
+    let buffer = |name: &str, len, replicated| Buffer {
+        name: name.to_string(),
+        element: Element::Float,
+        len,
+        replicated,
+        persistent: true,
+    };
     let view = |buffer, len| View { buffer, offset: 0, len };
     let call = |kernel, args, params| Call { kernel, args, params, label: "count".to_string() };
     let (one, two) = (Params::Map { len: 1, scale: 1.0, shift: 1.0 }, Params::Map { len: 1, scale: 1.0, shift: 0.0 });
@@ -213,10 +231,11 @@ fn gpu_times_are_by_the_device_where_it_can() {
 fn gpu_limits_become_errors() {
     let mut gpu = open(false);
     let mut program = counting_program(1);
+    program.replicas = 5;
     program.buffers[2].len = gpu.adapter().max_binding as usize / 4 + 1;
     let error = gpu.load(&program).unwrap_err();
     assert!(matches!(error, Error::Device(_)) && error.to_string().contains("'log'"), "{error}");
-    // The engine stays usable.
+    // The engine stays usable and keeps nothing of what failed: five replicas of the counter, say.
     let loaded = gpu.load(&counting_program(3)).unwrap();
     gpu.run(loaded, 0..1).unwrap();
     assert_eq!(gpu.read("counter").unwrap(), [1.0, 1.0]);
@@ -226,7 +245,8 @@ fn gpu_limits_become_errors() {
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_buffers_longer_than_one_row_of_workgroups_are_written_to_the_end() {
     let len = 65535 * 256 + 3;
-    let buffers = vec![Buffer { name: "long".to_string(), element: Element::Float, len, replicated: true, persistent: true }];
+    let buffers =
+        vec![Buffer { name: "long".to_string(), element: Element::Float, len, replicated: true, persistent: true }];
     let view = View { buffer: 0, offset: 0, len };
     let params = Params::Map { len, scale: 0.0, shift: 2.5 };
     let program = Program {
@@ -244,6 +264,8 @@ fn gpu_buffers_longer_than_one_row_of_workgroups_are_written_to_the_end() {
 #[test]
 fn an_adapter_that_does_not_exist_is_a_device_error() {
     let selector = Selector::Name("no such adapter".to_string());
-    let Err(error) = GpuEngine::open(&selector, OpenOptions::default()) else { panic!("opened an adapter of that name") };
+    let Err(error) = GpuEngine::open(&selector, OpenOptions::default()) else {
+        panic!("opened an adapter of that name")
+    };
     assert!(matches!(error, Error::Device(_)) && error.to_string().contains("no such adapter"), "{error}");
 }

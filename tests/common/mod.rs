@@ -2,29 +2,7 @@
 
 #![allow(dead_code)] // each test file uses its own part
 
-/// Largest allowed difference from a wanted value: `absolute + relative * |want|`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Tolerance {
-    /// In the unit of the values.
-    pub absolute: f64,
-    /// Per unit of the wanted value.
-    pub relative: f64,
-}
-
-impl Tolerance {
-    /// Nothing may differ.
-    pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
-
-    /// The same absolute difference for all values.
-    pub fn absolute(absolute: f64) -> Self {
-        Tolerance { absolute, relative: 0.0 }
-    }
-
-    /// A difference in proportion to each value.
-    pub fn relative(relative: f64) -> Self {
-        Tolerance { absolute: 0.0, relative }
-    }
-}
+pub use gradcon::cases::Tolerance;
 
 /// Compares two results: the worst ratio of difference to tolerance, or what is wrong.
 ///

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::{Data, Engine, Loaded, Timing};
 use crate::program::kernel::{Element, Kernel, Params};
-use crate::program::{Buffer, Call, Program};
+use crate::program::{Buffer, Call, Program, View};
 use crate::{Error, Result};
 use simd::{Isa, Real};
 
@@ -101,6 +101,8 @@ impl<T: Real> Stored<T> {
 
 struct LoadedProgram {
     program: Program,
+    /// The schedule that the batch is gathered by, if there is a batch.
+    schedule: Option<View>,
     /// Index into the engine's memory for each of the program's buffers.
     buffers: Vec<usize>,
 }
@@ -132,6 +134,12 @@ impl<T: Real> CpuEngine<T> {
 
     fn find(&self, name: &str) -> Result<usize> {
         self.persistent.get(name).copied().ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))
+    }
+
+    fn has_batch(&self, program: &LoadedProgram, replica: usize, step: u32) -> bool {
+        let Some(view) = program.schedule else { return true };
+        let schedule = self.memory[program.buffers[view.buffer]].floats();
+        schedule.is_none_or(|s| s[(step as usize * program.program.replicas + replica) * 4] != T::ZERO)
     }
 
     fn call(&self, program: &LoadedProgram, call: &Call, replica: usize, step: u32) {
@@ -256,7 +264,8 @@ impl<T: Real> Engine for CpuEngine<T> {
             buffers.push(self.memory.len());
             self.memory.push(Stored::new(buffer, program.replicas));
         }
-        self.programs.push(LoadedProgram { program: program.clone(), buffers });
+        let schedule = program.calls.iter().find(|c| c.kernel == Kernel::Gather).map(|c| c.args[2]);
+        self.programs.push(LoadedProgram { program: program.clone(), schedule, buffers });
         Ok(Loaded(self.programs.len() - 1))
     }
 
@@ -294,11 +303,12 @@ impl<T: Real> Engine for CpuEngine<T> {
 
     fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {
         let program = &self.programs[program.0];
+        let replicas = program.program.replicas;
         for step in steps {
+            // A replica without a batch in this step would only compute with padding images.
+            let active: Vec<usize> = (0..replicas).filter(|&r| self.has_batch(program, r, step)).collect();
             for call in &program.program.calls {
-                for replica in 0..program.program.replicas {
-                    self.call(program, call, replica, step);
-                }
+                active.iter().for_each(|&replica| self.call(program, call, replica, step));
             }
         }
         Ok(())

@@ -98,7 +98,10 @@ impl AdapterSummary {
 
     /// Smaller is better.
     fn rank(&self) -> usize {
-        ["discrete GPU", "integrated GPU", "virtual GPU", "other", "software"].iter().position(|&t| t == self.device_type).unwrap_or(usize::MAX)
+        ["discrete GPU", "integrated GPU", "virtual GPU", "other", "software"]
+            .iter()
+            .position(|&t| t == self.device_type)
+            .unwrap_or(usize::MAX)
     }
 }
 
@@ -121,12 +124,21 @@ pub fn adapters() -> Vec<AdapterSummary> {
 }
 
 /// The index of the adapter that is meant. `named` is what WGPU_ADAPTER_NAME says.
-fn choose(adapters: &[AdapterSummary], selector: &Selector, allow_software: bool, named: Option<&str>) -> Result<usize> {
+fn choose(
+    adapters: &[AdapterSummary],
+    selector: &Selector,
+    allow_software: bool,
+    named: Option<&str>,
+) -> Result<usize> {
     let known = || match adapters {
         [] => format!("this machine has no Vulkan, Metal or DX12 adapter. {INSTALL}"),
-        all => format!("adapters here: {}", all.iter().map(|a| format!("{}: {a}", a.index)).collect::<Vec<_>>().join("; ")),
+        all => {
+            format!("adapters here: {}", all.iter().map(|a| format!("{}: {a}", a.index)).collect::<Vec<_>>().join("; "))
+        }
     };
-    let best = |fits: &dyn Fn(&AdapterSummary) -> bool| adapters.iter().filter(|a| fits(a)).min_by_key(|a| (a.rank(), a.index)).map(|a| a.index);
+    let best = |fits: &dyn Fn(&AdapterSummary) -> bool| {
+        adapters.iter().filter(|a| fits(a)).min_by_key(|a| (a.rank(), a.index)).map(|a| a.index)
+    };
     let by_name = |name: &str| best(&|a| a.name.to_lowercase().contains(&name.to_lowercase()));
     let (found, asked) = match (selector, named) {
         (Selector::Index(i), _) => (adapters.get(*i).map(|a| a.index), format!("GPU number {i}")),
@@ -171,7 +183,8 @@ pub(super) struct Opened {
 /// Finds and opens an adapter with all of its limits.
 pub(super) fn open(selector: &Selector, options: OpenOptions) -> Result<Opened> {
     let adapters = list();
-    let mut summaries: Vec<_> = adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::new(i, adapter)).collect();
+    let mut summaries: Vec<_> =
+        adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::new(i, adapter)).collect();
     let named = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
     let index = choose(&summaries, selector, options.allow_software, named.as_deref())?;
     let (adapter, summary) = (&adapters[index], summaries.swap_remove(index));
@@ -185,8 +198,8 @@ pub(super) fn open(selector: &Selector, options: OpenOptions) -> Result<Opened> 
         required_limits,
         ..Default::default()
     };
-    let (device, queue) =
-        pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| Error::Device(format!("{summary} could not be opened: {e}")))?;
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        .map_err(|e| Error::Device(format!("{summary} could not be opened: {e}")))?;
     let faults = Arc::new(Faults::default());
     let (on_error, on_loss) = (faults.clone(), faults.clone());
     let (at_error, at_loss) = (summary.to_string(), summary.to_string());
@@ -217,7 +230,11 @@ mod tests {
     }
 
     fn machine() -> Vec<AdapterSummary> {
-        vec![adapter(0, "llvmpipe", "software"), adapter(1, "Iris Xe", "integrated GPU"), adapter(2, "GeForce RTX", "discrete GPU")]
+        vec![
+            adapter(0, "llvmpipe", "software"),
+            adapter(1, "Iris Xe", "integrated GPU"),
+            adapter(2, "GeForce RTX", "discrete GPU"),
+        ]
     }
 
     #[test]

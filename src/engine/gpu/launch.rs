@@ -20,11 +20,14 @@ const MAX_GROUPS: u32 = 65535;
 /// Workgroups of one model below which a convolution takes smaller tiles: enough for a large GPU to have something to choose from.
 const ENOUGH_WORKGROUPS: u64 = 256;
 
+/// Values of a shader's `override` constants, by name.
+pub type Constants = Vec<(&'static str, u32)>;
+
 /// One dispatch.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Launch {
-    /// Values of the shader's `override` constants.
-    pub constants: Vec<(&'static str, u32)>,
+    /// What specialises the shader.
+    pub constants: Constants,
     /// Threads of a workgroup.
     pub workgroup_size: [u32; 3],
     /// Workgroup memory in bytes.
@@ -55,7 +58,9 @@ pub fn launch(kernel: Kernel, params: &Params, replicas: usize) -> Launch {
         (Kernel::ConvY, Params::Conv { geometry: g, .. }) => conv(g.cy, g.hy, g.wy, 1, g.n),
         (Kernel::ConvX, Params::Conv { geometry: g, .. }) => conv(g.cx, g.hx, g.wx, g.stride, g.n),
         (_, Params::ConvW { geometry, splits, .. }) => conv_w(geometry, int(*splits)),
-        (_, Params::SplitSum { len, .. }) | (_, Params::Map { len, .. }) | (_, Params::Adam { len, .. }) => flat(int(*len), 256),
+        (_, Params::SplitSum { len, .. }) | (_, Params::Map { len, .. }) | (_, Params::Adam { len, .. }) => {
+            flat(int(*len), 256)
+        }
         (Kernel::Broadcast, Params::Reshape { large, .. }) => flat(int(large.iter().product()), 256),
         (Kernel::SumTo, Params::Reshape { small, .. }) => {
             Launch { workgroup_bytes: 4 * 256, ..fixed([256, 1, 1], fold(int(small.iter().product()))) }
@@ -65,13 +70,17 @@ pub fn launch(kernel: Kernel, params: &Params, replicas: usize) -> Launch {
         (Kernel::Constraint, Params::Constraint { segments, .. }) => {
             Launch { workgroup_bytes: 16 * 256, ..fixed([256, 1, 1], [int(max_blocks(segments)), int(segments.len())]) }
         }
-        (Kernel::ConstraintSum, Params::Constraint { .. }) => Launch { workgroup_bytes: 16 * 256 + 32, ..fixed([256, 1, 1], [1, 1]) },
+        (Kernel::ConstraintSum, Params::Constraint { .. }) => {
+            Launch { workgroup_bytes: 16 * 256 + 32, ..fixed([256, 1, 1], [1, 1]) }
+        }
         (Kernel::ConstraintGrad, Params::Constraint { segments, .. }) => {
             let longest = segments.iter().map(|s| s.len).max().unwrap_or(0);
             fixed([256, 1, 1], [int(longest).div_ceil(256), int(segments.len())])
         }
         (_, Params::ImageGrad { geometry }) => image_grad(geometry),
-        (_, Params::ImageCos { n, .. }) => Launch { workgroup_bytes: 8 * 256, ..fixed([32, 8, 1], [int(*n).div_ceil(32), 1]) },
+        (_, Params::ImageCos { n, .. }) => {
+            Launch { workgroup_bytes: 8 * 256, ..fixed([32, 8, 1], [int(*n).div_ceil(32), 1]) }
+        }
         (_, Params::Gather { pixels, n }) => flat(int(pixels.div_ceil(4) * n), 64),
         (_, Params::Record { len, .. }) => fixed([64, 1, 1], [int(*len).div_ceil(64), 1]),
         (kernel, params) => panic!("{kernel:?} can't take {params:?}"),
@@ -176,12 +185,28 @@ mod tests {
                     }
                 }
                 for cx in [1, 3, 4, 5, 32, 64, 65] {
-                    let g = Geometry { n, cx, cy: channels, hx: 9, wx: 7, hy: 4, wy: 3, kh: 4, kw: 3, stride: 2, padding: 1 };
+                    let g = Geometry {
+                        n,
+                        cx,
+                        cy: channels,
+                        hx: 9,
+                        wx: 7,
+                        hy: 4,
+                        wy: 3,
+                        kh: 4,
+                        kw: 3,
+                        stride: 2,
+                        padding: 1,
+                    };
                     for l in [conv_w(&g, 3), image_grad(&g)] {
                         assert!(l.workgroup_size.iter().product::<u32>() <= 256 && l.workgroup_bytes <= 16384, "{l:?}");
                     }
                     let l = conv_w(&g, 3);
-                    assert!(l.grid[0] * 4 * l.workgroup_size[0] >= int(12 * cx) && l.grid[1] / 3 * 4 * l.workgroup_size[1] >= int(channels), "{l:?}");
+                    assert!(
+                        l.grid[0] * 4 * l.workgroup_size[0] >= int(12 * cx)
+                            && l.grid[1] / 3 * 4 * l.workgroup_size[1] >= int(channels),
+                        "{l:?}"
+                    );
                 }
             }
         }

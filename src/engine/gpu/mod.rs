@@ -18,7 +18,7 @@ use wgpu::{BufferUsages, PollType};
 
 pub use self::device::{AdapterSummary, OpenOptions, Selector, adapters};
 use self::device::{Faults, Opened};
-use self::launch::{HEADER_WORDS, IMMEDIATE_BYTES, Launch};
+use self::launch::{Constants, HEADER_WORDS, IMMEDIATE_BYTES, Launch};
 use super::{Data, Engine, Loaded, Timing};
 use crate::program::kernel::{Access, Element, Kernel};
 use crate::program::{Buffer, Call, Program};
@@ -70,7 +70,7 @@ pub struct GpuEngine {
     shaders: HashMap<&'static str, wgpu::ShaderModule>,
     layouts: HashMap<Kernel, Layout>,
     pipelines: Vec<wgpu::ComputePipeline>,
-    pipeline_of: HashMap<(Kernel, Vec<(&'static str, u32)>), usize>,
+    pipeline_of: HashMap<(Kernel, Constants), usize>,
     memory: Vec<Stored>,
     persistent: HashMap<String, usize>,
     programs: Vec<Vec<Prepared>>,
@@ -105,7 +105,8 @@ impl GpuEngine {
 
     /// Runs `make` and turns whatever wgpu reports meanwhile into an error that starts with `what`.
     fn guarded<T>(&self, what: impl FnOnce() -> String, make: impl FnOnce(&wgpu::Device) -> T) -> Result<T> {
-        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory].map(|f| self.device.push_error_scope(f));
+        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory]
+            .map(|f| self.device.push_error_scope(f));
         let made = make(&self.device);
         let mut error = None;
         for scope in scopes.into_iter().rev() {
@@ -130,11 +131,19 @@ impl GpuEngine {
                 self.adapter, buffer.name
             )));
         }
-        let usage = if buffer.persistent { BufferUsages::COPY_SRC | BufferUsages::COPY_DST } else { BufferUsages::empty() };
+        let usage =
+            if buffer.persistent { BufferUsages::COPY_SRC | BufferUsages::COPY_DST } else { BufferUsages::empty() };
         let size = bytes.next_multiple_of(4).max(4);
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(&buffer.name), size, usage: usage | BufferUsages::STORAGE, mapped_at_creation: false };
-        let memory = self.guarded(|| format!("buffer '{}' of {size} bytes", buffer.name), |device| device.create_buffer(&descriptor))?;
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some(&buffer.name),
+            size,
+            usage: usage | BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        };
+        let memory = self.guarded(
+            || format!("buffer '{}' of {size} bytes", buffer.name),
+            |device| device.create_buffer(&descriptor),
+        )?;
         Ok(Stored { buffer: buffer.clone(), total, memory })
     }
 
@@ -150,11 +159,18 @@ impl GpuEngine {
         if launch.workgroup_bytes > self.adapter.workgroup_memory || threads > self.adapter.workgroup_threads {
             return Err(Error::Device(format!(
                 "{}: kernel {} needs workgroups of {threads} threads and {} bytes, the device allows {} and {}",
-                self.adapter, row.name, launch.workgroup_bytes, self.adapter.workgroup_threads, self.adapter.workgroup_memory
+                self.adapter,
+                row.name,
+                launch.workgroup_bytes,
+                self.adapter.workgroup_threads,
+                self.adapter.workgroup_memory
             )));
         }
         if !self.shaders.contains_key(row.shader) {
-            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(row.shader), source: wgpu::ShaderSource::Wgsl(launch::source(row.shader).into()) };
+            let descriptor = wgpu::ShaderModuleDescriptor {
+                label: Some(row.shader),
+                source: wgpu::ShaderSource::Wgsl(launch::source(row.shader).into()),
+            };
             let checked = self.shader_checks;
             let module = self.guarded(
                 || format!("shader {}", row.shader),
@@ -162,7 +178,9 @@ impl GpuEngine {
                     true => device.create_shader_module(descriptor),
                     // SAFETY: the shaders are part of this crate, compare every index with a size that load() has checked against the buffer,
                     // end every loop and divide by sizes that aren't 0. The twin tests run each kernel with the checks on as well.
-                    false => unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) },
+                    false => unsafe {
+                        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+                    },
                 },
             )?;
             self.shaders.insert(row.shader, module);
@@ -181,7 +199,10 @@ impl GpuEngine {
                     module: &self.shaders[row.shader],
                     entry_point: Some(row.name),
                     // Every kernel writes workgroup memory before it reads it.
-                    compilation_options: wgpu::PipelineCompilationOptions { constants: &constants, zero_initialize_workgroup_memory: false },
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        constants: &constants,
+                        zero_initialize_workgroup_memory: false,
+                    },
                     cache: None,
                 })
             },
@@ -209,7 +230,10 @@ impl GpuEngine {
         self.guarded(
             || format!("layout of kernel {}", row.name),
             |device| {
-                let bindings = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(row.name), entries: &entries });
+                let bindings = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                    label: Some(row.name),
+                    entries: &entries,
+                });
                 let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                     label: Some(row.name),
                     bind_group_layouts: &[Some(&bindings)],
@@ -226,7 +250,12 @@ impl GpuEngine {
         let what = || format!("call '{}' of kernel {}", call.label, call.kernel.row().name);
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
         if launch.grid.iter().any(|&groups| groups > limit) {
-            return Err(Error::Device(format!("{}: {} needs {:?} workgroups, the device allows {limit} in each direction", self.adapter, what(), launch.grid)));
+            return Err(Error::Device(format!(
+                "{}: {} needs {:?} workgroups, the device allows {limit} in each direction",
+                self.adapter,
+                what(),
+                launch.grid
+            )));
         }
         let pipeline = self.pipeline(call.kernel, &launch)?;
         let words = call.params.words();
@@ -240,17 +269,51 @@ impl GpuEngine {
             // To the end of the buffer: later replicas lie behind the view.
             entries.push(wgpu::BindGroupEntry {
                 binding: i as u32,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &stored.memory, offset, size: None }),
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &stored.memory,
+                    offset,
+                    size: None,
+                }),
             });
         }
-        let descriptor =
-            wgpu::BindGroupDescriptor { label: Some(&call.label), layout: &self.layouts[&call.kernel].bindings, entries: &entries };
+        let descriptor = wgpu::BindGroupDescriptor {
+            label: Some(&call.label),
+            layout: &self.layouts[&call.kernel].bindings,
+            entries: &entries,
+        };
         let bind_group = self.guarded(what, |device| device.create_bind_group(&descriptor))?;
         Ok(Prepared { pipeline, bind_group, immediates, grid: launch.grid })
     }
 
+    /// Allocates a program's buffers and prepares its calls.
+    fn bind(&mut self, program: &Program) -> Result<Vec<Prepared>> {
+        let mut buffers = Vec::with_capacity(program.buffers.len());
+        for buffer in &program.buffers {
+            let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
+            if let Some(&at) = known {
+                super::same_buffer(&self.memory[at].buffer, buffer, self.memory[at].total, program.replicas)?;
+                buffers.push(at);
+                continue;
+            }
+            let stored = self.allocate(buffer, program.replicas)?;
+            if buffer.persistent {
+                self.persistent.insert(buffer.name.clone(), self.memory.len());
+            }
+            buffers.push(self.memory.len());
+            self.memory.push(stored);
+        }
+        program.calls.iter().map(|call| self.prepare(call, &buffers, program.replicas)).collect()
+    }
+
     /// Records one call, `times` over. `current` is the pipeline that the pass has set.
-    fn record(&self, pass: &mut wgpu::ComputePass, call: &Prepared, step: u32, times: u32, current: &mut Option<usize>) {
+    fn record(
+        &self,
+        pass: &mut wgpu::ComputePass,
+        call: &Prepared,
+        step: u32,
+        times: u32,
+        current: &mut Option<usize>,
+    ) {
         if *current != Some(call.pipeline) {
             pass.set_pipeline(&self.pipelines[call.pipeline]);
             *current = Some(call.pipeline);
@@ -270,7 +333,10 @@ impl GpuEngine {
     }
 
     fn find(&self, name: &str) -> Result<&Stored> {
-        let at = self.persistent.get(name).ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))?;
+        let at = self
+            .persistent
+            .get(name)
+            .ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))?;
         Ok(&self.memory[*at])
     }
 
@@ -283,7 +349,8 @@ impl GpuEngine {
             usage: BufferUsages::COPY_DST | BufferUsages::MAP_READ,
             mapped_at_creation: false,
         };
-        let staging = self.guarded(|| format!("reading {bytes} bytes back"), |device| device.create_buffer(&descriptor))?;
+        let staging =
+            self.guarded(|| format!("reading {bytes} bytes back"), |device| device.create_buffer(&descriptor))?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(from, 0, &staging, 0, bytes);
         self.queue.submit([encoder.finish()]);
@@ -315,7 +382,8 @@ impl GpuEngine {
             beginning_of_pass_write_index: Some(0),
             end_of_pass_write_index: Some(1),
         });
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("timing"), timestamp_writes });
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("timing"), timestamp_writes });
         self.record(&mut pass, call, step, times, &mut None);
         drop(pass);
         encoder.resolve_query_set(&clock.queries, 0..2, &clock.ticks, 0);
@@ -325,7 +393,13 @@ impl GpuEngine {
     }
 
     /// The least of `repeats` measurements of every call; None if the device's clock doesn't run.
-    fn time_all(&mut self, clock: Option<&Clock>, calls: &[Prepared], step: u32, repeats: usize) -> Result<Option<Vec<f64>>> {
+    fn time_all(
+        &mut self,
+        clock: Option<&Clock>,
+        calls: &[Prepared],
+        step: u32,
+        repeats: usize,
+    ) -> Result<Option<Vec<f64>>> {
         let mut least = Vec::with_capacity(calls.len());
         for call in calls {
             // A pipeline's first dispatch may still compile it.
@@ -367,9 +441,18 @@ impl GpuEngine {
         self.guarded(
             || "timestamps".to_string(),
             |device| {
-                let queries = device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 });
+                let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: None,
+                    ty: wgpu::QueryType::Timestamp,
+                    count: 2,
+                });
                 let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
-                let ticks = device.create_buffer(&wgpu::BufferDescriptor { label: Some("ticks"), size: 16, usage, mapped_at_creation: false });
+                let ticks = device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("ticks"),
+                    size: 16,
+                    usage,
+                    mapped_at_creation: false,
+                });
                 Some(Clock { queries, ticks })
             },
         )
@@ -386,24 +469,14 @@ impl Engine for GpuEngine {
     fn load(&mut self, program: &Program) -> Result<Loaded> {
         self.faults.check()?;
         program.check();
-        let mut buffers = Vec::with_capacity(program.buffers.len());
-        for buffer in &program.buffers {
-            let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
-            if let Some(&at) = known {
-                super::same_buffer(&self.memory[at].buffer, buffer, self.memory[at].total, program.replicas)?;
-                buffers.push(at);
-                continue;
-            }
-            let stored = self.allocate(buffer, program.replicas)?;
-            if buffer.persistent {
-                self.persistent.insert(buffer.name.clone(), self.memory.len());
-            }
-            buffers.push(self.memory.len());
-            self.memory.push(stored);
+        let held = self.memory.len();
+        let prepared = self.bind(program).and_then(|prepared| self.faults.check().map(|()| prepared));
+        if prepared.is_err() {
+            // As if it had never been asked for: a smaller program may follow.
+            self.memory.truncate(held);
+            self.persistent.retain(|_, at| *at < held);
         }
-        let prepared = program.calls.iter().map(|call| self.prepare(call, &buffers, program.replicas)).collect::<Result<_>>()?;
-        self.programs.push(prepared);
-        self.faults.check()?;
+        self.programs.push(prepared?);
         Ok(Loaded(self.programs.len() - 1))
     }
 
@@ -437,7 +510,9 @@ impl Engine for GpuEngine {
                     self.queue.write_buffer(memory, words.len() as u64, &last);
                 }
             }
-            (element, _) => return Err(Error::invalid(format!("buffer '{name}' holds {element:?}, not what was written"))),
+            (element, _) => {
+                return Err(Error::invalid(format!("buffer '{name}' holds {element:?}, not what was written")));
+            }
         }
         self.faults.check()
     }
@@ -501,5 +576,63 @@ impl Engine for GpuEngine {
     fn workgroups(&self) -> usize {
         // A software adapter has a few cores, and split sums only add work.
         if self.adapter.software { 1 } else { WORKGROUPS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::View;
+    use crate::program::kernel::Params;
+
+    fn open() -> (GpuEngine, Loaded) {
+        let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
+        let mut gpu = GpuEngine::open(&Selector::Hardware, options)
+            .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+        let buffer =
+            Buffer { name: "out".to_string(), element: Element::Float, len: 1, replicated: false, persistent: true };
+        let args = vec![View { buffer: 0, offset: 0, len: 1 }];
+        let call = Call {
+            kernel: Kernel::Fill,
+            args,
+            params: Params::Map { len: 1, scale: 0.0, shift: 1.0 },
+            label: "fill".to_string(),
+        };
+        let loaded = gpu
+            .load(&Program { name: "fill".to_string(), replicas: 1, buffers: vec![buffer], calls: vec![call] })
+            .unwrap();
+        gpu.run(loaded, 0..1).unwrap();
+        assert_eq!(gpu.read("out").unwrap(), [1.0]);
+        (gpu, loaded)
+    }
+
+    fn fails(mut gpu: GpuEngine, loaded: Loaded) {
+        for result in
+            [gpu.run(loaded, 0..1), gpu.wait(), gpu.read("out").map(|_| ()), gpu.write("out", Data::F32(&[2.0]))]
+        {
+            assert!(matches!(result, Err(Error::Device(_))), "{result:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+    fn a_lost_device_is_an_error_of_every_later_call() {
+        let (gpu, loaded) = open();
+        gpu.device.destroy();
+        fails(gpu, loaded);
+    }
+
+    #[test]
+    #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+    fn an_error_that_nobody_waited_for_surfaces_at_the_next_call() {
+        let (gpu, loaded) = open();
+        let usage = BufferUsages::MAP_READ | BufferUsages::MAP_WRITE;
+        let _ = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4,
+            usage,
+            mapped_at_creation: false,
+        });
+        fails(gpu, loaded);
     }
 }

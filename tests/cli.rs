@@ -1,0 +1,256 @@
+//! The real program on the small real dataset inside it: prepare, train, interrupt, resume, evaluate, score, report; and what it says when it can't.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A fresh folder to run the program in.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gradcon"));
+        command.current_dir(self.0.path()).args(line.split_whitespace()).env_remove("WGPU_ADAPTER_NAME").env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs to success and returns stdout.
+    fn ok(&self, line: &str) -> String {
+        let out = self.command(line).output().unwrap();
+        assert!(out.status.success(), "gradcon {line}: {}\n{}", out.status, text(&out.stderr));
+        text(&out.stdout)
+    }
+
+    /// Runs to failure with `code` and returns stderr.
+    fn fails(&self, line: &str, code: i32) -> String {
+        let out: Output = self.command(line).output().unwrap();
+        assert_eq!(out.status.code(), Some(code), "gradcon {line}\n{}\n{}", text(&out.stdout), text(&out.stderr));
+        let stderr = text(&out.stderr);
+        assert!(!stderr.contains("panicked"), "gradcon {line}\n{stderr}");
+        stderr
+    }
+
+    fn prepared(self) -> Place {
+        self.ok("prep fmnist --subset --out data -q");
+        self
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// metrics.csv without the column that time decides.
+fn metrics(path: &Path) -> Vec<Vec<String>> {
+    let mut table = csv::Reader::from_path(path).unwrap();
+    table.records().map(|row| row.unwrap().iter().enumerate().filter(|(i, _)| *i != 11).map(|(_, v)| v.to_string()).collect()).collect()
+}
+
+const TRAIN: &str = "train --data data --init kaiming --device cpu --batch-size 32";
+
+#[test]
+fn from_data_to_report() {
+    let place = Place::new().prepared();
+    place.ok(&format!("{TRAIN} --inlier 1,sandal --epochs 3 --out run"));
+    for class in ["Trouser", "Sandal"] {
+        let folder = place.path("run/models").join(class);
+        for file in ["metrics.csv", "best/model.safetensors", "best/README.md", "last/model.safetensors", "last/optimizer.safetensors", "last/state.json"] {
+            assert!(folder.join(file).exists(), "{class}/{file}");
+        }
+        assert_eq!(metrics(&folder.join("metrics.csv")).len(), 3);
+        assert!(std::fs::read_dir(&folder).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("tfevents")));
+    }
+    let table = place.ok("eval run --device cpu");
+    assert!(table.contains("Trouser") && table.contains("Sandal") && table.contains("GradCon"), "{table}");
+    let results: serde_json::Value = serde_json::from_slice(&read(&place.path("run/results.json"))).unwrap();
+    let auroc = results["classes"][0]["evaluations"][0]["full"]["auroc"].as_f64().unwrap();
+    assert!(auroc > 0.8, "a trouser is easy to know: {auroc}");
+    assert!(text(&read(&place.path("run/eval/Sandal/scores.csv"))).lines().count() > 100);
+    place.ok("report run --out page.html");
+    let page = text(&read(&place.path("page.html")));
+    assert!(page.contains("Trouser") && page.contains("<svg") && !page.contains("http://") && !page.contains("<script"));
+}
+
+#[test]
+fn one_class_of_several_equals_the_class_alone() {
+    let place = Place::new().prepared();
+    place.ok(&format!("{TRAIN} --inlier 1,7 --epochs 1 --out both"));
+    place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --out alone"));
+    assert_eq!(metrics(&place.path("both/models/Trouser/metrics.csv")), metrics(&place.path("alone/metrics.csv")));
+    for file in ["last/model.safetensors", "last/optimizer.safetensors"] {
+        assert!(read(&place.path("both/models/Trouser").join(file)) == read(&place.path("alone").join(file)), "{file}");
+    }
+}
+
+/// Killed without warning, again and again, a run still comes to the same bits.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
+    let place = Place::new().prepared();
+    place.ok(&format!("{TRAIN} --inlier 7 --epochs 4 --out whole"));
+    let finished = |folder: &str| {
+        assert_eq!(metrics(&place.path(folder).join("metrics.csv")), metrics(&place.path("whole/metrics.csv")), "{folder}");
+        for file in ["last/model.safetensors", "last/optimizer.safetensors", "last/best.safetensors", "last/state.json", "best/model.safetensors"] {
+            assert!(read(&place.path(folder).join(file)) == read(&place.path("whole").join(file)), "{folder}/{file} differs");
+        }
+    };
+
+    let mut child = place.command(&format!("{TRAIN} --inlier 7 --epochs 4 --out killed")).stderr(std::process::Stdio::null()).spawn().unwrap();
+    while !place.path("killed/checkpoint.json").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "ended before its first checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    place.ok("train --resume killed --device cpu");
+    finished("killed");
+
+    // Ctrl-C: finishes the step, saves, says how to go on, exits with 130.
+    let child = place.command(&format!("{TRAIN} --inlier 7 --epochs 4 --out stopped")).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !place.path("stopped/metrics.csv").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("--resume"), "{}", text(&out.stderr));
+    place.ok("train --resume stopped --device cpu");
+    finished("stopped");
+
+    // A finished run goes on to more epochs, and refuses other settings.
+    place.ok("train --resume whole --epochs 5 --device cpu");
+    assert_eq!(metrics(&place.path("whole/metrics.csv")).len(), 5);
+    let error = place.fails("train --resume whole --lr 0.1", 2);
+    assert!(error.contains("--lr"), "{error}");
+
+    // A damaged checkpoint is an error, not a fresh start.
+    let state = place.path("whole/last/optimizer.safetensors");
+    std::fs::write(&state, &read(&state)[..1000]).unwrap();
+    let error = place.fails("train --resume whole --epochs 6 --device cpu", 1);
+    assert!(error.contains("optimizer.safetensors"), "{error}");
+}
+
+#[test]
+fn seeds_give_a_spread() {
+    let place = Place::new().prepared();
+    place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --seeds 3,4 --out seeds"));
+    let table = place.ok("eval seeds --device cpu --no-bootstrap");
+    assert!(table.contains("seeds"), "{table}");
+    let results: serde_json::Value = serde_json::from_slice(&read(&place.path("seeds/results.json"))).unwrap();
+    assert_eq!(results["over_seeds"]["seeds"], serde_json::json!([3, 4]));
+    assert!(results["over_seeds"]["rows"][0]["full"]["std"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn scoring_streams_files_and_names_what_it_skips() {
+    let place = Place::new().prepared();
+    place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --out run"));
+    let folder = place.path("images");
+    std::fs::create_dir(&folder).unwrap();
+    for k in 0..5u8 {
+        let pixels: Vec<u8> = (0..40 * 30).map(|i| (i as u8).wrapping_mul(k + 1)).collect();
+        image::save_buffer(folder.join(format!("{k}.png")), &pixels, 40, 30, image::ColorType::L8).unwrap();
+    }
+    let model = "--model run/best/model.safetensors --device cpu";
+    let csv = place.ok(&format!("score {model} images"));
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "image,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6,anomalous");
+    assert_eq!(lines.len(), 6);
+    let json = place.ok(&format!("score {model} --format json images"));
+    for (line, json) in lines[1..].iter().zip(json.lines()) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let object: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!((object["image"].as_str().unwrap(), object["score"].as_f64().unwrap()), (fields[0], fields[1].parse().unwrap()));
+        assert_eq!(object["anomalous"].as_bool().unwrap(), fields[8] == "1");
+    }
+    // All noise: nothing like a trouser.
+    assert!(lines[1..].iter().all(|l| l.ends_with(",1")), "{csv}");
+    let all = place.ok(&format!("score {model} --threshold 1e9 images"));
+    assert!(all.lines().skip(1).all(|l| l.ends_with(",0")), "{all}");
+
+    std::fs::write(folder.join("broken.png"), b"no image").unwrap();
+    let out = place.command(&format!("score {model} --out scores.csv images")).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("broken.png") && text(&out.stderr).contains("1 of 6"), "{}", text(&out.stderr));
+    assert_eq!(text(&read(&place.path("scores.csv"))), csv);
+}
+
+#[test]
+fn the_demo_writes_what_it_promises() {
+    let place = Place::new();
+    let out = place.ok("demo --epochs 2 --device cpu");
+    let auroc: f64 = out.strip_prefix("AUROC ").and_then(|rest| rest.split_whitespace().next()).and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("{out}"));
+    assert!(auroc > 0.85, "{out}");
+    for file in ["model.safetensors", "scores.csv", "reconstructions.png", "extremes.png", "histogram.png"] {
+        assert!(read(&place.path("gradcon-demo").join(file)).len() > 1000, "{file}");
+    }
+}
+
+#[test]
+fn errors_name_what_is_wrong_and_have_their_exit_codes() {
+    let place = Place::new().prepared();
+    let cases = [
+        ("train --data nowhere --out run", 1, "nowhere"),
+        ("train --out run", 2, "--data"),
+        ("train --data data --inlier 11 --out run", 2, "Sneaker"),
+        ("train --data data --inlier 1,1 --out run", 2, "twice"),
+        ("train --data data --dataset mnist --out run", 2, "fmnist"),
+        ("train --data data --out data", 2, "not empty"),
+        ("train --data data --lr -1 --out run", 2, "--lr"),
+        ("train --data data --inlier 1 --lr 0 --out run0", 2, "learning rate"),
+        ("train --resume nothing", 1, "nothing"),
+        ("train --data data --inlier 1 --device gpu:99 --out run1", 3, "99"),
+        ("demo --device gpu:99", 3, "99"),
+        ("eval data", 1, "no run"),
+        ("report data", 1, "results.json"),
+        ("score --model missing.safetensors images", 1, "missing.safetensors"),
+        ("score --model data/manifest.json images", 1, "safetensors"),
+        ("program --batch 0", 2, "--batch"),
+        ("demo --init torch", 2, "--init"),
+        ("prep minst", 2, "mnist"),
+    ];
+    for (line, code, says) in cases {
+        let error = place.fails(line, code);
+        assert!(error.contains(says), "gradcon {line}: {error}");
+    }
+    std::fs::write(place.path("bad.toml"), "data = 'data'\nepoch = 3\n").unwrap();
+    let error = place.fails("train --config bad.toml --out run", 2);
+    assert!(error.contains("bad.toml") && error.contains("epoch"), "{error}");
+    assert!(!place.path("run").exists(), "nothing is left of a run that could not start");
+}
+
+#[test]
+fn a_configuration_file_is_resolved_and_written() {
+    let place = Place::new().prepared();
+    std::fs::write(place.path("c.toml"), "data = 'data'\ninliers = ['Bag']\nepochs = 9\ninit = 'kaiming'\nbatch_size = 48\n").unwrap();
+    place.ok("train --config c.toml --epochs 1 --no-shuffle --device cpu --out run");
+    let config = text(&read(&place.path("run/config.toml")));
+    for line in ["epochs = 1\n", "batch_size = 48\n", "shuffle = false\n", "inliers = [\"Bag\"]\n", "init = \"kaiming\"\n"] {
+        assert!(config.contains(line), "{line} in\n{config}");
+    }
+}
+
+#[test]
+fn a_program_can_be_looked_at() {
+    let place = Place::new();
+    let table = place.ok("program --model cae --batch 64");
+    for word in ["conv_y", "conv_w", "constraint_grad", "adam", "MFLOP", "total"] {
+        assert!(table.contains(word), "{word} in\n{table}");
+    }
+    assert!(place.ok("devices").contains("cpu"));
+    assert!(place.ok("completions bash").contains("gradcon"));
+    place.ok("man pages");
+    assert!(text(&read(&place.path("pages/gradcon-train.1"))).contains("resume"));
+}

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Checks that model files pass between gradcon and PyTorch in both directions with the same scores.
+
+    pip install -r tools/requirements.txt
+    gradcon demo --out gradcon-demo
+    python3 tools/check_pytorch_roundtrip.py gradcon-demo/model.safetensors
+    python3 tools/check_pytorch_roundtrip.py runs/mine/best/model.safetensors images/*.png
+
+Without images: the demo's held-out images and the scores.csv beside the model (or --scores). With images, PNG files of
+28x28 pixels: the scores that `gradcon score` gives them. Then
+
+1. gradcon -> PyTorch: the file's parameters pass load_state_dict(strict=True), and PyTorch's scores equal gradcon's;
+2. PyTorch -> gradcon: a model that PyTorch trains for a moment on the same images is saved as safetensors, with a
+   threshold and a weight of the cosine of its own; `gradcon score` reads it, and its scores equal PyTorch's.
+
+Every column is compared for every image: score, mse, mean cosine, each layer's cosine. Exit code 1 if one differs by
+more than --tolerance.
+"""
+
+import argparse
+import csv
+import io
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+from PIL import Image
+
+import pytorch_gradcon as peer
+
+# Enough iterations of the second model for references that are more than one batch's gradient.
+ITERATIONS = 24
+# Not the default, so that a reader who ignores the file's own weight is found out.
+OTHER_BETA = 0.25
+
+
+class Mismatch(Exception):
+    """A broken promise; the text says which."""
+
+
+def read_images(paths, channels):
+    """PNG files as bytes [n, 28, 28, channels]."""
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        if pixels.shape[:2] != (peer.IMAGE_SIZE, peer.IMAGE_SIZE):
+            raise Mismatch(
+                f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected 28x28: resizing is not checked here"
+            )
+        images.append(pixels.reshape(peer.IMAGE_SIZE, peer.IMAGE_SIZE, channels))
+    return np.stack(images)
+
+
+def write_images(images, folder):
+    """Writes bytes [n, 28, 28, channels] as PNG files and returns their paths, in order."""
+    paths = [folder / f"{i:05}.png" for i in range(len(images))]
+    for path, pixels in zip(paths, images, strict=True):
+        Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels).save(path)
+    return paths
+
+
+def parse_scores(text, source):
+    """Rows of a CSV with gradcon's score columns, as dictionaries, and those columns as an array [n, 7]."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    missing = [column for column in ["image", *peer.COLUMNS] if rows and column not in rows[0]]
+    if not rows or missing:
+        raise Mismatch(f"{source}: {'no columns ' + ', '.join(missing) if missing else 'no rows'}")
+    return rows, np.array([[float(row[column]) for column in peer.COLUMNS] for row in rows])
+
+
+def gradcon_scores(args, model, paths, *options):
+    """What `gradcon score` says about the files: rows and score columns, in the order of the files."""
+    call = [str(args.gradcon), "score", "--model", str(model), *options, "--device", args.device, *map(str, paths)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Mismatch(f"{' '.join(call[:4])} ...: exit code {done.returncode}\n{done.stderr.strip()}")
+    rows, scores = parse_scores(done.stdout, "gradcon score")
+    if [row["image"] for row in rows] != [str(path) for path in paths]:
+        raise Mismatch(
+            f"gradcon score: {len(rows)} rows that are not the {len(paths)} images in the order that was asked for"
+        )
+    return rows, scores
+
+
+def compare(title, gradcon, pytorch, names, tolerance):
+    """Prints the largest difference in every column. Returns whether all are within the tolerance."""
+    print(f"{title}: {len(names)} images, tolerance {tolerance:g}")
+    if gradcon.shape != pytorch.shape:
+        raise Mismatch(f"{title}: {len(gradcon)} rows of gradcon for {len(pytorch)} images")
+    differences = np.abs(gradcon - pytorch)
+    good = True
+    for i, column in enumerate(peer.COLUMNS):
+        worst = int(np.argmax(differences[:, i]))
+        holds = bool(differences[:, i].max() <= tolerance)
+        line = f"  {column:<8} largest difference {differences[worst, i]:.1e}"
+        if not holds:
+            line += f"  DIFFERS: {names[worst]}: gradcon {gradcon[worst, i]:.9f}, PyTorch {pytorch[worst, i]:.9f}"
+        print(line)
+        good = good and holds
+    return good
+
+
+def check_gradcon_to_pytorch(args, images, paths):
+    """Direction 1."""
+    model, references, description = peer.load_model(args.model)
+    if args.images:
+        names = [str(path) for path in paths]
+        # Without a meaning here, but a model without a threshold of its own needs one.
+        _, gradcon = gradcon_scores(args, args.model, paths, "--threshold", "0")
+    else:
+        scores = args.scores or args.model.with_name("scores.csv")
+        if not scores.is_file():
+            raise Mismatch(f"{scores}: no such file; make it with 'gradcon demo', or name images to score")
+        rows, gradcon = parse_scores(scores.read_text(), scores)
+        names = [row["image"] for row in rows]
+    beta = float(description.get("beta", peer.BETA))
+    pytorch = peer.score_vectorised(model, references, peer.to_input(images), beta)
+    return compare("gradcon -> PyTorch", gradcon, pytorch, names, args.tolerance)
+
+
+def check_pytorch_to_gradcon(args, images, paths, folder):
+    """Direction 2."""
+    inputs = peer.to_input(images)
+    model = peer.Autoencoder(images.shape[3])
+    peer.initialise(model, "kaiming", 1)
+    trainer = peer.Trainer(model)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(ITERATIONS):
+        trainer.step(inputs[torch.randint(len(inputs), (peer.BATCH,), generator=generator)])
+    pytorch = peer.score_vectorised(model, trainer.references, inputs, OTHER_BETA)
+    threshold = float(np.median(pytorch[:, 0]))
+
+    file = folder / "model.safetensors"
+    peer.save_model(file, model.state_dict(), trainer.references, {"beta": OTHER_BETA, "threshold": threshold})
+    rows, gradcon = gradcon_scores(args, file, paths)
+    good = compare("PyTorch -> gradcon", gradcon, pytorch, [str(path) for path in paths], args.tolerance)
+
+    # Scores next to the threshold may fall on either side of it.
+    clear = np.abs(pytorch[:, 0] - threshold) > args.tolerance
+    anomalous = np.array([row.get("anomalous") == "1" for row in rows])
+    wrong = np.flatnonzero(clear & (anomalous != (pytorch[:, 0] >= threshold)))
+    print(f"  anomalous: {len(wrong)} of {clear.sum()} images off the threshold judged otherwise")
+    return good and len(wrong) == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help="a model.safetensors that gradcon wrote")
+    parser.add_argument(
+        "images",
+        type=pathlib.Path,
+        nargs="*",
+        metavar="IMAGE",
+        help="PNG files of 28x28 pixels [the demo's held-out images]",
+    )
+    parser.add_argument(
+        "--scores", type=pathlib.Path, metavar="FILE", help="the demo's scores [scores.csv beside MODEL]"
+    )
+    parser.add_argument(
+        "--gradcon", type=pathlib.Path, default=peer.PROGRAM, metavar="PATH", help="[target/release/gradcon]"
+    )
+    parser.add_argument("--device", default="auto", help="gradcon's device [auto]")
+    parser.add_argument("--tolerance", type=float, default=1e-5, metavar="T", help="largest absolute difference [1e-5]")
+    args = parser.parse_args()
+    if not args.gradcon.is_file():
+        parser.error(
+            f"{args.gradcon}: no such program; build it with 'cargo build --release' or name it with --gradcon"
+        )
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            if args.images:
+                channels = peer.load_model(args.model)[0].channels
+                paths, images = args.images, read_images(args.images, channels)
+            else:
+                images = peer.fashion_subset()[1][0]
+                paths = write_images(images, folder)
+            good = check_gradcon_to_pytorch(args, images, paths)
+            good = check_pytorch_to_gradcon(args, images, paths, folder) and good
+    except (Mismatch, peer.ModelError, OSError) as error:
+        sys.exit(f"FAILED: {error}")
+    if not good:
+        sys.exit("FAILED: gradcon and PyTorch differ")
+    print("passed: both directions agree")
+
+
+if __name__ == "__main__":
+    main()
