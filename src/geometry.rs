@@ -69,16 +69,36 @@ impl Taps {
 impl Geometry {
     /// conv2d of `[hx, wx, cx, n]` with a `kh x kw` kernel: y's size by PyTorch's floor formula.
     #[track_caller]
-    pub fn conv2d(n: usize, (cx, hx, wx): (usize, usize, usize), cy: usize, (kh, kw): (usize, usize), stride: usize, padding: usize) -> Self {
-        assert!(hx + 2 * padding >= kh && wx + 2 * padding >= kw, "conv2d: kernel {kh}x{kw} is larger than the padded {hx}x{wx} image (padding {padding})");
+    pub fn conv2d(
+        n: usize,
+        (cx, hx, wx): (usize, usize, usize),
+        cy: usize,
+        (kh, kw): (usize, usize),
+        stride: usize,
+        padding: usize,
+    ) -> Self {
+        assert!(
+            hx + 2 * padding >= kh && wx + 2 * padding >= kw,
+            "conv2d: kernel {kh}x{kw} is larger than the padded {hx}x{wx} image (padding {padding})"
+        );
         let (hy, wy) = ((hx + 2 * padding - kh) / stride + 1, (wx + 2 * padding - kw) / stride + 1);
         Geometry { n, cx, cy, hx, wx, hy, wy, kh, kw, stride, padding }
     }
 
     /// conv_transpose2d of `[hy, wy, cy, n]`: x's size is `(hy - 1) * stride - 2 * padding + kh`.
     #[track_caller]
-    pub fn conv_transpose2d(n: usize, (cy, hy, wy): (usize, usize, usize), cx: usize, (kh, kw): (usize, usize), stride: usize, padding: usize) -> Self {
-        assert!((hy - 1) * stride + kh > 2 * padding && (wy - 1) * stride + kw > 2 * padding, "conv_transpose2d: padding {padding} leaves nothing of a {hy}x{wy} image");
+    pub fn conv_transpose2d(
+        n: usize,
+        (cy, hy, wy): (usize, usize, usize),
+        cx: usize,
+        (kh, kw): (usize, usize),
+        stride: usize,
+        padding: usize,
+    ) -> Self {
+        assert!(
+            (hy - 1) * stride + kh > 2 * padding && (wy - 1) * stride + kw > 2 * padding,
+            "conv_transpose2d: padding {padding} leaves nothing of a {hy}x{wy} image"
+        );
         let (hx, wx) = ((hy - 1) * stride + kh - 2 * padding, (wy - 1) * stride + kw - 2 * padding);
         Geometry { n, cx, cy, hx, wx, hy, wy, kh, kw, stride, padding }
     }
@@ -158,16 +178,36 @@ mod tests {
                 for k in 1..6 {
                     for sx in 1..9 {
                         for sy in 1..6 {
-                            let g = Geometry { n: 1, cx: 1, cy: 1, hx: sx, wx: 1, hy: sy, wy: 1, kh: k, kw: 1, stride, padding };
-                            let meets = |i: usize, o: usize, t: usize| (o * stride + t) as isize - padding as isize == i as isize;
+                            let g = Geometry {
+                                n: 1,
+                                cx: 1,
+                                cy: 1,
+                                hx: sx,
+                                wx: 1,
+                                hy: sy,
+                                wy: 1,
+                                kh: k,
+                                kw: 1,
+                                stride,
+                                padding,
+                            };
+                            let meets = |i: usize, o: usize, t: usize| {
+                                (o * stride + t) as isize - padding as isize == i as isize
+                            };
                             for o in 0..sy {
-                                let want: Vec<_> = (0..k).flat_map(|t| (0..sx).map(move |i| (t, i))).filter(|&(t, i)| meets(i, o, t)).collect();
+                                let want: Vec<_> = (0..k)
+                                    .flat_map(|t| (0..sx).map(move |i| (t, i)))
+                                    .filter(|&(t, i)| meets(i, o, t))
+                                    .collect();
                                 let taps = g.taps_of_y(o, sx, k);
                                 let got: Vec<_> = taps.pairs().collect();
                                 assert_eq!(got, want, "y {g} o {o}");
                             }
                             for i in 0..sx {
-                                let want: Vec<_> = (0..k).flat_map(|t| (0..sy).map(move |o| (t, o))).filter(|&(t, o)| meets(i, o, t)).collect();
+                                let want: Vec<_> = (0..k)
+                                    .flat_map(|t| (0..sy).map(move |o| (t, o)))
+                                    .filter(|&(t, o)| meets(i, o, t))
+                                    .collect();
                                 let taps = g.taps_of_x(i, sy, k);
                                 let got: Vec<_> = taps.pairs().collect();
                                 assert_eq!(got, want, "x {g} i {i}");

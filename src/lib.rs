@@ -1,4 +1,40 @@
-//! GradCon
+//! GradCon: anomaly detection in images by gradient constraints, on a hand-written compute engine for any GPU and the CPU.
+//!
+//! An autoencoder learns one class of images. Training also keeps the gradients that this class sends into the decoder's weights aligned; an image whose
+//! own gradient points elsewhere is anomalous. (Kwon, Prabhushankar, Temel, AlRegib: "Backpropagated Gradient Representations for Anomaly
+//! Detection", ECCV 2020.)
+//!
+//! ```
+//! use gradcon::data::embedded::fashion_subset;
+//! use gradcon::engine::device;
+//! use gradcon::{Init, Scorer, TrainConfig, train};
+//!
+//! # fn main() -> gradcon::Result<()> {
+//! let (train_set, test_set) = fashion_subset()?;
+//! let trousers = train_set.of(1); // bytes [n, 28, 28, channels]
+//! let (validation, training) = trousers.data.split_at(30 * 784);
+//!
+//! let mut engine = device::open("auto", false)?; // a hardware GPU, else the CPU engine
+//! let config = TrainConfig { epochs: 3, init: Init::Kaiming, ..TrainConfig::default() };
+//! let detector = train(engine.as_mut(), 1, (training, validation), &config, |epoch| println!("{:?}", epoch.validation))?;
+//!
+//! let scores = Scorer::new(engine.as_mut(), &detector)?.score(&test_set.images.data)?;
+//! println!("class {}: {:.4} = {:.4} - beta * {:.4}", test_set.labels[0], scores[0].score, scores[0].mse, scores[0].cos);
+//! # let file = std::env::temp_dir().join("gradcon-doc.safetensors");
+//! detector.save(&file)?; // PyTorch reads it as well
+//! # std::fs::remove_file(&file).unwrap();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rooms
+//!
+//! [`tape`] records operations and differentiates them, any number of times; [`program`] compiles a tape to a list of kernel calls, plain data;
+//! [`engine`] runs programs, on a GPU through wgpu or on the CPU; [`gradcon`] is the model, its objective, training and scoring. Around
+//! it: [`data`] (formats, splits, resizing), [`run`] (trainings as folders), [`report`] (metrics, pictures, pages) and [`cli`].
+
+#![warn(missing_docs)]
+
 #[doc(hidden)]
 pub mod cases;
 pub mod cli;
@@ -12,4 +48,10 @@ pub mod program;
 pub mod report;
 pub mod run;
 pub mod tape;
+
+pub use crate::gradcon::detector::Detector;
+pub use crate::gradcon::model::{Init, Model};
+pub use crate::gradcon::scorer::{Score, Scorer};
+pub use crate::gradcon::train;
+pub use crate::gradcon::trainer::{TrainConfig, Trainer, TrainingSet};
 pub use error::{Error, Result};

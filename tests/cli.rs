@@ -17,7 +17,11 @@ impl Place {
 
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gradcon"));
-        command.current_dir(self.0.path()).args(line.split_whitespace()).env_remove("WGPU_ADAPTER_NAME").env("NO_COLOR", "1");
+        command
+            .current_dir(self.0.path())
+            .args(line.split_whitespace())
+            .env_remove("WGPU_ADAPTER_NAME")
+            .env("NO_COLOR", "1");
         command
     }
 
@@ -54,7 +58,10 @@ fn read(path: &Path) -> Vec<u8> {
 /// metrics.csv without the column that time decides.
 fn metrics(path: &Path) -> Vec<Vec<String>> {
     let mut table = csv::Reader::from_path(path).unwrap();
-    table.records().map(|row| row.unwrap().iter().enumerate().filter(|(i, _)| *i != 11).map(|(_, v)| v.to_string()).collect()).collect()
+    table
+        .records()
+        .map(|row| row.unwrap().iter().enumerate().filter(|(i, _)| *i != 11).map(|(_, v)| v.to_string()).collect())
+        .collect()
 }
 
 const TRAIN: &str = "train --data data --init kaiming --device cpu --batch-size 32";
@@ -65,11 +72,20 @@ fn from_data_to_report() {
     place.ok(&format!("{TRAIN} --inlier 1,sandal --epochs 3 --out run"));
     for class in ["Trouser", "Sandal"] {
         let folder = place.path("run/models").join(class);
-        for file in ["metrics.csv", "best/model.safetensors", "best/README.md", "last/model.safetensors", "last/optimizer.safetensors", "last/state.json"] {
+        for file in [
+            "metrics.csv",
+            "best/model.safetensors",
+            "best/README.md",
+            "last/model.safetensors",
+            "last/optimizer.safetensors",
+            "last/state.json",
+        ] {
             assert!(folder.join(file).exists(), "{class}/{file}");
         }
         assert_eq!(metrics(&folder.join("metrics.csv")).len(), 3);
-        assert!(std::fs::read_dir(&folder).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("tfevents")));
+        assert!(
+            std::fs::read_dir(&folder).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("tfevents"))
+        );
     }
     let table = place.ok("eval run --device cpu");
     assert!(table.contains("Trouser") && table.contains("Sandal") && table.contains("GradCon"), "{table}");
@@ -79,7 +95,9 @@ fn from_data_to_report() {
     assert!(text(&read(&place.path("run/eval/Sandal/scores.csv"))).lines().count() > 100);
     place.ok("report run --out page.html");
     let page = text(&read(&place.path("page.html")));
-    assert!(page.contains("Trouser") && page.contains("<svg") && !page.contains("http://") && !page.contains("<script"));
+    assert!(
+        page.contains("Trouser") && page.contains("<svg") && !page.contains("http://") && !page.contains("<script")
+    );
 }
 
 #[test]
@@ -100,13 +118,30 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
     let place = Place::new().prepared();
     place.ok(&format!("{TRAIN} --inlier 7 --epochs 4 --out whole"));
     let finished = |folder: &str| {
-        assert_eq!(metrics(&place.path(folder).join("metrics.csv")), metrics(&place.path("whole/metrics.csv")), "{folder}");
-        for file in ["last/model.safetensors", "last/optimizer.safetensors", "last/best.safetensors", "last/state.json", "best/model.safetensors"] {
-            assert!(read(&place.path(folder).join(file)) == read(&place.path("whole").join(file)), "{folder}/{file} differs");
+        assert_eq!(
+            metrics(&place.path(folder).join("metrics.csv")),
+            metrics(&place.path("whole/metrics.csv")),
+            "{folder}"
+        );
+        for file in [
+            "last/model.safetensors",
+            "last/optimizer.safetensors",
+            "last/best.safetensors",
+            "last/state.json",
+            "best/model.safetensors",
+        ] {
+            assert!(
+                read(&place.path(folder).join(file)) == read(&place.path("whole").join(file)),
+                "{folder}/{file} differs"
+            );
         }
     };
 
-    let mut child = place.command(&format!("{TRAIN} --inlier 7 --epochs 4 --out killed")).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = place
+        .command(&format!("{TRAIN} --inlier 7 --epochs 4 --out killed"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     while !place.path("killed/checkpoint.json").exists() {
         assert!(child.try_wait().unwrap().is_none(), "ended before its first checkpoint");
         std::thread::sleep(std::time::Duration::from_millis(2));
@@ -117,7 +152,11 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
     finished("killed");
 
     // Ctrl-C: finishes the step, saves, says how to go on, exits with 130.
-    let child = place.command(&format!("{TRAIN} --inlier 7 --epochs 4 --out stopped")).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = place
+        .command(&format!("{TRAIN} --inlier 7 --epochs 4 --out stopped"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     while !place.path("stopped/metrics.csv").exists() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
@@ -172,7 +211,10 @@ fn scoring_streams_files_and_names_what_it_skips() {
     for (line, json) in lines[1..].iter().zip(json.lines()) {
         let fields: Vec<&str> = line.split(',').collect();
         let object: serde_json::Value = serde_json::from_str(json).unwrap();
-        assert_eq!((object["image"].as_str().unwrap(), object["score"].as_f64().unwrap()), (fields[0], fields[1].parse().unwrap()));
+        assert_eq!(
+            (object["image"].as_str().unwrap(), object["score"].as_f64().unwrap()),
+            (fields[0], fields[1].parse().unwrap())
+        );
         assert_eq!(object["anomalous"].as_bool().unwrap(), fields[8] == "1");
     }
     // All noise: nothing like a trouser.
@@ -191,7 +233,11 @@ fn scoring_streams_files_and_names_what_it_skips() {
 fn the_demo_writes_what_it_promises() {
     let place = Place::new();
     let out = place.ok("demo --epochs 2 --device cpu");
-    let auroc: f64 = out.strip_prefix("AUROC ").and_then(|rest| rest.split_whitespace().next()).and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("{out}"));
+    let auroc: f64 = out
+        .strip_prefix("AUROC ")
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|v| v.parse().ok())
+        .unwrap_or_else(|| panic!("{out}"));
     assert!(auroc > 0.85, "{out}");
     for file in ["model.safetensors", "scores.csv", "reconstructions.png", "extremes.png", "histogram.png"] {
         assert!(read(&place.path("gradcon-demo").join(file)).len() > 1000, "{file}");
@@ -234,10 +280,16 @@ fn errors_name_what_is_wrong_and_have_their_exit_codes() {
 #[test]
 fn a_configuration_file_is_resolved_and_written() {
     let place = Place::new().prepared();
-    std::fs::write(place.path("c.toml"), "data = 'data'\ninliers = ['Bag']\nepochs = 9\ninit = 'kaiming'\nbatch_size = 48\n").unwrap();
+    std::fs::write(
+        place.path("c.toml"),
+        "data = 'data'\ninliers = ['Bag']\nepochs = 9\ninit = 'kaiming'\nbatch_size = 48\n",
+    )
+    .unwrap();
     place.ok("train --config c.toml --epochs 1 --no-shuffle --device cpu --out run");
     let config = text(&read(&place.path("run/config.toml")));
-    for line in ["epochs = 1\n", "batch_size = 48\n", "shuffle = false\n", "inliers = [\"Bag\"]\n", "init = \"kaiming\"\n"] {
+    for line in
+        ["epochs = 1\n", "batch_size = 48\n", "shuffle = false\n", "inliers = [\"Bag\"]\n", "init = \"kaiming\"\n"]
+    {
         assert!(config.contains(line), "{line} in\n{config}");
     }
 }

@@ -40,7 +40,9 @@ impl Golden<'_> {
         let t = self.0.tensor(name).unwrap();
         match t.dtype() {
             Dtype::F64 => (t.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(), true),
-            Dtype::F32 => (t.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64).collect(), false),
+            Dtype::F32 => {
+                (t.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64).collect(), false)
+            }
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -49,7 +51,12 @@ impl Golden<'_> {
     fn check(&self, name: &str, got: &[f64], tolerance: f64) {
         let (want, exact) = self.get(name);
         let largest = want.iter().fold(0.0f64, |a, v| a.max(v.abs()));
-        assert_close(name, got, &want, Tolerance::absolute((tolerance + if exact { 0.0 } else { STORED_F32 }) * largest));
+        assert_close(
+            name,
+            got,
+            &want,
+            Tolerance::absolute((tolerance + if exact { 0.0 } else { STORED_F32 }) * largest),
+        );
     }
 
     fn check_absolute(&self, name: &str, got: &[f64], tolerance: f64) {
@@ -74,8 +81,16 @@ fn images_innermost(nchw: &[f64], n: usize) -> Vec<f64> {
     out
 }
 
-fn check(engine: &mut dyn Engine, options: Options, tolerances: &Tolerances, channels: usize, batch: usize, steps: usize) {
-    let bytes = std::fs::read(format!("{}/tests/golden/golden-c{channels}.safetensors", env!("CARGO_MANIFEST_DIR"))).unwrap();
+fn check(
+    engine: &mut dyn Engine,
+    options: Options,
+    tolerances: &Tolerances,
+    channels: usize,
+    batch: usize,
+    steps: usize,
+) {
+    let bytes =
+        std::fs::read(format!("{}/tests/golden/golden-c{channels}.safetensors", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let golden = Golden(SafeTensors::deserialize(&bytes).unwrap());
     let model = Model::new(channels);
 
@@ -95,7 +110,9 @@ fn check(engine: &mut dyn Engine, options: Options, tolerances: &Tolerances, cha
     }
     engine.write("params", Data::F64(&flat)).unwrap();
     let schedule: Vec<f64> = (1..=steps as i32)
-        .flat_map(|t| [1.0 / batch as f64, 1.0 / (1.0 - 0.9f64.powi(t)), 1.0 / (1.0 - 0.999f64.powi(t)), 1.0 / t as f64])
+        .flat_map(|t| {
+            [1.0 / batch as f64, 1.0 / (1.0 - 0.9f64.powi(t)), 1.0 / (1.0 - 0.999f64.powi(t)), 1.0 / t as f64]
+        })
         .collect();
     engine.write("train.schedule", Data::F64(&schedule)).unwrap();
 
@@ -107,7 +124,12 @@ fn check(engine: &mut dyn Engine, options: Options, tolerances: &Tolerances, cha
         if step == 0 {
             let (want, _) = golden.get("step0.recon");
             let got = engine.read("reconstruction").unwrap();
-            assert_close("step0.recon", &got, &images_innermost(&want, batch), Tolerance::absolute(tolerances.score.max(STORED_F32)));
+            assert_close(
+                "step0.recon",
+                &got,
+                &images_innermost(&want, batch),
+                Tolerance::absolute(tolerances.score.max(STORED_F32)),
+            );
         }
         if step < 2 {
             let g = engine.read("g").unwrap();
@@ -144,7 +166,10 @@ fn check(engine: &mut dyn Engine, options: Options, tolerances: &Tolerances, cha
     let program = engine.load(&compile("score", &tape, options)).unwrap();
     let mut flat = vec![0.0; model.len()];
     for p in model.params() {
-        p.to_flat(&golden.get(&format!("final.{}", p.name)).0.iter().map(|&v| v as f32 as f64).collect::<Vec<_>>(), &mut flat);
+        p.to_flat(
+            &golden.get(&format!("final.{}", p.name)).0.iter().map(|&v| v as f32 as f64).collect::<Vec<_>>(),
+            &mut flat,
+        );
     }
     let mut reference = vec![0.0; model.reference_len()];
     for (i, p) in model.decoder_weights().enumerate() {
@@ -188,7 +213,8 @@ fn cpu_f32_splits() {
 
 fn check_gpu(channels: usize, batch: usize, steps: usize) {
     let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
-    let mut engine = GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+    let mut engine =
+        GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
     let options = Options { replicas: 1, workgroups: engine.workgroups() };
     check(&mut engine, options, &GPU, channels, batch, steps);
 }

@@ -52,19 +52,32 @@ impl Machine {
     }
 }
 
+/// Records an operation on its inputs.
+type Recorder = Box<dyn Fn(&mut Tape, &[Tensor]) -> Tensor>;
+
 /// One operation under test: its inputs and how to record it.
 struct Case {
     name: &'static str,
     inputs: Vec<(&'static str, Shape)>,
-    record: Box<dyn Fn(&mut Tape, &[Tensor]) -> Tensor>,
+    record: Recorder,
     /// Inputs that have a gradient.
     differentiable: Vec<usize>,
     /// Adds this to the inputs: keeps squared norms positive, for instance.
     shift: f64,
 }
 
-fn case(name: &'static str, inputs: &[(&'static str, Shape)], record: impl Fn(&mut Tape, &[Tensor]) -> Tensor + 'static) -> Case {
-    Case { name, inputs: inputs.to_vec(), record: Box::new(record), differentiable: (0..inputs.len()).collect(), shift: 0.0 }
+fn case(
+    name: &'static str,
+    inputs: &[(&'static str, Shape)],
+    record: impl Fn(&mut Tape, &[Tensor]) -> Tensor + 'static,
+) -> Case {
+    Case {
+        name,
+        inputs: inputs.to_vec(),
+        record: Box::new(record),
+        differentiable: (0..inputs.len()).collect(),
+        shift: 0.0,
+    }
 }
 
 fn conv_cases(name: &'static str, g: Geometry) -> Vec<Case> {
@@ -105,9 +118,16 @@ fn cases() -> Vec<Case> {
         },
     ];
     let segments = [Segment { offset: 0, len: 70 }, Segment { offset: 128, len: 5 }, Segment { offset: 192, len: 1 }];
-    cases.push(case("constraint", &[("g", flat(200)), ("r", flat(200))], move |t, i| t.constraint(i[0], i[1], &segments)));
-    cases.push(case("constraint_grad", &[("g", flat(200)), ("r", flat(200))], move |t, i| t.constraint_grad(i[0], i[1], &segments)));
-    cases.extend(conv_cases("conv", Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 }));
+    cases.push(case("constraint", &[("g", flat(200)), ("r", flat(200))], move |t, i| {
+        t.constraint(i[0], i[1], &segments)
+    }));
+    cases.push(case("constraint_grad", &[("g", flat(200)), ("r", flat(200))], move |t, i| {
+        t.constraint_grad(i[0], i[1], &segments)
+    }));
+    cases.extend(conv_cases(
+        "conv",
+        Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 },
+    ));
     // Floor case: the last row of x is reached by fewer taps.
     cases.extend(conv_cases("conv floor", Geometry::conv2d(2, (3, 5, 6), 4, (4, 3), 2, 2)));
     cases.extend(conv_cases("conv stride 3", Geometry::conv2d(1, (2, 8, 11), 5, (4, 3), 3, 1)));
@@ -172,7 +192,11 @@ fn check(case: &Case, order: usize) {
         let analytic: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
         let scale = numeric.abs().max(analytic.abs()).max(1e-3);
         let error = (numeric - analytic).abs() / scale;
-        assert!(error < 1e-7, "{} order {order}, input {name}: numeric {numeric}, analytic {analytic}, error {error}", case.name);
+        assert!(
+            error < 1e-7,
+            "{} order {order}, input {name}: numeric {numeric}, analytic {analytic}, error {error}",
+            case.name
+        );
     }
 }
 
@@ -189,12 +213,14 @@ fn every_rule_to_second_order() {
 fn every_differentiable_operation_has_a_case() {
     let mut tape = Tape::new();
     for (k, case) in cases().into_iter().enumerate() {
-        let leaves: Vec<Tensor> = case.inputs.iter().map(|(name, shape)| tape.leaf(&format!("{name}{k}"), *shape)).collect();
+        let leaves: Vec<Tensor> =
+            case.inputs.iter().map(|(name, shape)| tape.leaf(&format!("{name}{k}"), *shape)).collect();
         (case.record)(&mut tape, &leaves);
     }
     let seen = |of: fn(&Op) -> bool| tape.nodes().iter().any(|n| of(&n.op));
     use Op::*;
-    let kinds: &[(&str, fn(&Op) -> bool)] = &[
+    type Is = fn(&Op) -> bool;
+    let kinds: &[(&str, Is)] = &[
         ("slice", |o| matches!(o, Slice { .. })),
         ("concat", |o| matches!(o, Concat { .. })),
         ("conv_y", |o| matches!(o, ConvY { .. })),
@@ -244,9 +270,16 @@ fn the_convolution_trio_is_adjoint() {
         }
         let mut machine = Machine::new(&tape);
         let seed = 10 * k as u64;
-        machine.run(&HashMap::from([("x", values(g.x_len(), seed)), ("y", values(g.y_len(), seed + 1)), ("w", values(g.w_len(), seed + 2))]));
+        machine.run(&HashMap::from([
+            ("x", values(g.x_len(), seed)),
+            ("y", values(g.y_len(), seed + 1)),
+            ("w", values(g.w_len(), seed + 2)),
+        ]));
         let [a, b, c] = ["a", "b", "c"].map(|name| machine.engine.read(name).unwrap()[0]);
-        assert!(a.abs() > 1e-3 && (a - b).abs() < 1e-12 * a.abs().max(1.0) && (a - c).abs() < 1e-12 * a.abs().max(1.0), "{g}: {a} {b} {c}");
+        assert!(
+            a.abs() > 1e-3 && (a - b).abs() < 1e-12 * a.abs().max(1.0) && (a - c).abs() < 1e-12 * a.abs().max(1.0),
+            "{g}: {a} {b} {c}"
+        );
     }
 }
 
@@ -272,7 +305,13 @@ fn loss_tape(model: &Model, n: usize) -> Tape {
 
 fn loss(channels: usize) -> Loss {
     let (model, n) = (Model::new(channels), 3);
-    let params = model.init(Init::Kaiming, 3).into_iter().map(f64::from).zip(values(model.len(), 4)).map(|(p, v)| p + 0.02 * v).collect();
+    let params = model
+        .init(Init::Kaiming, 3)
+        .into_iter()
+        .map(f64::from)
+        .zip(values(model.len(), 4))
+        .map(|(p, v)| p + 0.02 * v)
+        .collect();
     let inputs = HashMap::from([
         ("x", values(model.pixels() * n, 1).into_iter().map(|v| 0.5 + 0.5 * v).collect()),
         ("weight", vec![0.5, 0.5, 0.0]),
@@ -326,7 +365,8 @@ fn the_gpus_gradient_of_the_complete_loss() {
     for channels in [1, 3] {
         let mut loss = loss(channels);
         let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
-        let mut engine = GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+        let mut engine = GpuEngine::open(&Selector::Hardware, options)
+            .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
         let options = Options { replicas: 1, workgroups: engine.workgroups() };
         let program = engine.load(&compile("loss", &loss_tape(&loss.model, 3), options)).unwrap();
         for (name, data) in &loss.inputs {

@@ -37,11 +37,18 @@ fn engine() -> CpuEngine<f32> {
 
 /// Sets of different sizes, also with a different number of steps.
 fn data() -> Vec<(Vec<u8>, Vec<u8>)> {
-    [(50, 21), (19, 5), (81, 30)].iter().enumerate().map(|(k, &(n, v))| (bars(n, 1, k as u64, false), bars(v, 1, 9 + k as u64, false))).collect()
+    [(50, 21), (19, 5), (81, 30)]
+        .iter()
+        .enumerate()
+        .map(|(k, &(n, v))| (bars(n, 1, k as u64, false), bars(v, 1, 9 + k as u64, false)))
+        .collect()
 }
 
 fn sets(data: &[(Vec<u8>, Vec<u8>)]) -> Vec<TrainingSet<'_>> {
-    data.iter().enumerate().map(|(k, (train, validation))| TrainingSet { train, validation, seed: k as u64, start: None }).collect()
+    data.iter()
+        .enumerate()
+        .map(|(k, (train, validation))| TrainingSet { train, validation, seed: k as u64, start: None })
+        .collect()
 }
 
 fn run(engine: &mut dyn Engine, sets: &[TrainingSet], epochs: usize) -> (Vec<Vec<EpochReport>>, State) {
@@ -87,7 +94,8 @@ fn a_resumed_run_equals_an_unbroken_one() {
     let sets = sets(&data);
     let (reports, unbroken) = run(&mut engine(), &sets, 3);
     let big = (bars(400, 1, 5, true), bars(40, 1, 6, true));
-    let with_big: Vec<TrainingSet> = [TrainingSet { train: &big.0, validation: &big.1, seed: 4, start: None }, sets[1]].to_vec();
+    let with_big: Vec<TrainingSet> =
+        [TrainingSet { train: &big.0, validation: &big.1, seed: 4, start: None }, sets[1]].to_vec();
     let (_, unbroken_big) = run(&mut engine(), &with_big, 2);
 
     // Between epochs.
@@ -127,8 +135,10 @@ fn a_resumed_run_equals_an_unbroken_one() {
 #[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
 fn a_gpu_trains_like_the_cpu_and_repeats_itself() {
     let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
-    let mut gpu = GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
-    let data: Vec<_> = [(45, 21), (19, 5)].iter().map(|&(n, v)| (bars(n, 1, n as u64, false), bars(v, 1, v as u64, false))).collect();
+    let mut gpu =
+        GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+    let data: Vec<_> =
+        [(45, 21), (19, 5)].iter().map(|&(n, v)| (bars(n, 1, n as u64, false), bars(v, 1, v as u64, false))).collect();
     let sets = sets(&data);
     let (reports, state) = run(&mut gpu, &sets, 2);
     assert!((reports.clone(), state.clone()) == run(&mut gpu, &sets, 2), "two runs differ");
@@ -167,7 +177,9 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     let mut engine = engine();
     let config = TrainConfig { epochs: 15, ..config(15) };
     let mut losses = vec![];
-    let detector = gradcon::gradcon::train(&mut engine, 3, (&train, &validation), &config, |r| losses.push(r.validation.loss)).unwrap();
+    let detector =
+        gradcon::gradcon::train(&mut engine, 3, (&train, &validation), &config, |r| losses.push(r.validation.loss))
+            .unwrap();
     assert!(losses[14] < losses[0], "{losses:?}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -190,7 +202,10 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     assert_eq!(alone[0], a[13]);
     // Reconstructions are the ones whose error is the score's.
     let reconstruction = scorer.reconstruct(&normal).unwrap();
-    let mse: f64 = (0..784 * 3).map(|p| (reconstruction[69 * 784 * 3 + p] as f64 - normal[69 * 784 * 3 + p] as f64 / 255.0).powi(2)).sum::<f64>() / (784.0 * 3.0);
+    let mse: f64 = (0..784 * 3)
+        .map(|p| (reconstruction[69 * 784 * 3 + p] as f64 - normal[69 * 784 * 3 + p] as f64 / 255.0).powi(2))
+        .sum::<f64>()
+        / (784.0 * 3.0);
     assert!((mse - a[69].mse).abs() < 1e-6, "{mse} {}", a[69].mse);
 }
 
@@ -202,7 +217,12 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
     assert!(missing.contains("model.safetensors"), "{missing}");
 
     let model = Model::new(1);
-    let good = Detector { params: model.init(Init::Torch, 1), reference: vec![0.5; model.reference_len()], model, description: Default::default() };
+    let good = Detector {
+        params: model.init(Init::Torch, 1),
+        reference: vec![0.5; model.reference_len()],
+        model,
+        description: Default::default(),
+    };
     good.save(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -217,7 +237,11 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
 
     good.save(&path).unwrap();
     assert_eq!(load_parameters(&path).unwrap().1, good.params);
-    let renamed: Vec<u8> = bytes.windows(13).position(|w| w == b"ref_grad.up.2").map(|i| [&bytes[..i], b"ref_brad.up.2", &bytes[i + 13..]].concat()).unwrap();
+    let renamed: Vec<u8> = bytes
+        .windows(13)
+        .position(|w| w == b"ref_grad.up.2")
+        .map(|i| [&bytes[..i], b"ref_brad.up.2", &bytes[i + 13..]].concat())
+        .unwrap();
     std::fs::write(&path, renamed).unwrap();
     let error = Detector::load(&path).unwrap_err().to_string();
     assert!(error.contains("ref_grad.up.2.weight") && error.contains("reference"), "{error}");
@@ -228,12 +252,19 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
     let error = Trainer::new(&mut engine, &Model::new(1), &config(1), &[set]).err().unwrap().to_string();
     assert!(error.contains("validation") && error.contains("784"), "{error}");
     let set = TrainingSet { validation: &train, ..set };
-    for bad in [TrainConfig { batch_size: 0, ..config(1) }, TrainConfig { alpha: f64::NAN, ..config(1) }, TrainConfig { epochs: 0, ..config(1) }] {
+    for bad in [
+        TrainConfig { batch_size: 0, ..config(1) },
+        TrainConfig { alpha: f64::NAN, ..config(1) },
+        TrainConfig { epochs: 0, ..config(1) },
+    ] {
         assert!(Trainer::new(&mut engine, &Model::new(1), &bad, &[set]).is_err(), "{bad:?}");
     }
     let mut wild = config(3);
     wild.adam.lr = 1e30;
     let mut trainer = Trainer::new(&mut engine, &Model::new(1), &wild, &[set]).unwrap();
-    let error = (0..3).find_map(|_| trainer.epoch(|_| ControlFlow::Continue(())).err()).expect("a loss of NaN is an error").to_string();
+    let error = (0..3)
+        .find_map(|_| trainer.epoch(|_| ControlFlow::Continue(())).err())
+        .expect("a loss of NaN is an error")
+        .to_string();
     assert!(error.contains("diverged"), "{error}");
 }

@@ -58,7 +58,7 @@ def processor():
 
 
 def pytorch_rounds(args):
-    """PyTorch's variants: name, kind of work, and a function that does one round and returns how many images it took."""
+    """PyTorch's variants: name, kind of work, and a function that does one round and returns its number of images."""
     images = peer.BATCH * args.steps
     size = peer.IMAGE_SIZE
     # The pattern that `gradcon bench` trains on.
@@ -169,8 +169,8 @@ def markdown_speed(speed):
         return f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
 
     lines = [
-        f"Batch {speed['batch']}, one channel; medians of {speed['repeats']} rounds of {speed['steps']} batches, in turns"
-        f" (one at a time: {speed['one_by_one_images']} images). gradcon: {speed['gradcon_device']}.",
+        f"Batch {speed['batch']}, one channel; medians of {speed['repeats']} rounds of {speed['steps']} batches "
+        f"(one at a time: {speed['one_by_one_images']} images), in turns. gradcon: {speed['gradcon_device']}.",
         "",
         "| what PyTorch does | PyTorch images/s | gradcon images/s | gradcon / PyTorch |",
         "|---|---|---|---|",
@@ -187,7 +187,7 @@ def markdown_auroc(auroc):
         return f"{auroc['mean'][side]:.4f}{deviation}"
 
     lines = [
-        f"AUROC of the demo's job, {auroc['epochs']} epochs, best epoch by validation loss; mean ± sample standard deviation.",
+        f"AUROC of the demo's job, {auroc['epochs']} epochs; mean ± sample standard deviation.",
         "",
         "| seed | PyTorch | gradcon |",
         "|---|---|---|",

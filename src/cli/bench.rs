@@ -65,7 +65,9 @@ fn measure(rounds: usize, images: usize, mut round: impl FnMut() -> Result<()>) 
 
 pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     if [args.batch, args.channels, args.replicas, args.steps, args.rounds].contains(&0) || args.batch > 4096 {
-        return Err(Error::Usage("--batch (at most 4096), --channels, --replicas, --steps and --rounds must be positive".into()));
+        return Err(Error::Usage(
+            "--batch (at most 4096), --channels, --replicas, --steps and --rounds must be positive".into(),
+        ));
     }
     let model = Model::new(args.channels);
     let mut engine = args.device.open(ui)?;
@@ -91,8 +93,14 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
         println!("{result}");
         return Ok(());
     }
-    println!("{device}; batch {}, {} channel(s), {} model(s), median (least to greatest) of {} rounds", args.batch, args.channels, args.replicas, args.rounds);
-    println!("training  {train_median:>9.0} images/s  ({train_low:.0} to {train_high:.0})  {:.1} GFLOP/s", flops * train_median / 1e9);
+    println!(
+        "{device}; batch {}, {} channel(s), {} model(s), median (least to greatest) of {} rounds",
+        args.batch, args.channels, args.replicas, args.rounds
+    );
+    println!(
+        "training  {train_median:>9.0} images/s  ({train_low:.0} to {train_high:.0})  {:.1} GFLOP/s",
+        flops * train_median / 1e9
+    );
     println!("scoring   {score_median:>9.0} images/s  ({score_low:.0} to {score_high:.0})");
     Ok(())
 }
@@ -105,7 +113,8 @@ fn bench_training(engine: &mut dyn Engine, model: &Model, args: &BenchArgs, data
     let program = training_program(model, &config, images, args.steps, options);
     engine.clear();
     let loaded = engine.load(&program)?;
-    let readings: Vec<Reading> = (0..args.replicas).map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 }).collect();
+    let readings: Vec<Reading> =
+        (0..args.replicas).map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 }).collect();
     let batches = Batches::new(&readings, args.batch, |count| 1.0 / count as f64, (0.9, 0.999));
     engine.write("train.data", Data::U8(data))?;
     engine.write("train.indices", Data::U32(&batches.indices))?;

@@ -116,7 +116,14 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
 }
 
 /// `scores.csv` and the pictures.
-fn write_results(out: &Path, test: &crate::data::Labelled, scored: &[Score], anomalous: &[bool], recons: &[f32], class: &str) -> Result<()> {
+fn write_results(
+    out: &Path,
+    test: &crate::data::Labelled,
+    scored: &[Score],
+    anomalous: &[bool],
+    recons: &[f32],
+    class: &str,
+) -> Result<()> {
     let rows: Vec<scores::ScoreRow> = scored
         .iter()
         .enumerate()
@@ -145,7 +152,8 @@ fn write_results(out: &Path, test: &crate::data::Labelled, scored: &[Score], ano
     picture::reconstructions(&out.join("reconstructions.png"), &pick(&inputs), &pick(recons), some)?;
     let values: Vec<f64> = scored.iter().map(|s| s.score).collect();
     picture::extremes(&out.join("extremes.png"), &inputs, recons, shape, &values, anomalous, 12)?;
-    let side = |odd: bool| -> Vec<f64> { values.iter().zip(anomalous).filter(|(_, a)| **a == odd).map(|(v, _)| *v).collect() };
+    let side =
+        |odd: bool| -> Vec<f64> { values.iter().zip(anomalous).filter(|(_, a)| **a == odd).map(|(v, _)| *v).collect() };
     let title = format!("{class} against nine other classes: anomaly scores");
     picture::histogram(&out.join("histogram.png"), &side(false), &side(true), &title, None)
 }

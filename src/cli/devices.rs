@@ -49,7 +49,9 @@ pub fn run(args: DevicesArgs) -> Result<()> {
         }
     }
     if adapters.is_empty() {
-        println!("no GPU adapter through Vulkan, Metal or DX12 (on Debian and Ubuntu the package mesa-vulkan-drivers brings drivers)");
+        println!(
+            "no GPU adapter through Vulkan, Metal or DX12 (on Debian and Ubuntu the package mesa-vulkan-drivers brings drivers)"
+        );
     }
     println!("cpu    {cpu}");
     let hardware = adapters.iter().find(|a| !a.software && a.lacks.is_none());

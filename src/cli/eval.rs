@@ -51,7 +51,8 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
             runs.push((folder, config));
         }
     }
-    if let Some(missing) = args.seeds.iter().flatten().find(|&&seed| runs.iter().all(|(_, config)| config.seed != seed)) {
+    if let Some(missing) = args.seeds.iter().flatten().find(|&&seed| runs.iter().all(|(_, config)| config.seed != seed))
+    {
         return Err(crate::Error::Usage(format!("{}: no run of seed {missing}", args.run.display())));
     }
     let mut engine = args.device.open(ui)?;
@@ -61,7 +62,8 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
         if folders.len() > 1 {
             ui.progress(&format!("seed {}", config.seed));
         }
-        let results = evaluate(folder, &config, &prepared, engine.as_mut(), !args.no_bootstrap, |line| ui.progress(line))?;
+        let results =
+            evaluate(folder, &config, &prepared, engine.as_mut(), !args.no_bootstrap, |line| ui.progress(line))?;
         all.push((config.seed, results));
     }
     let Some((_, first)) = all.first() else { return Ok(()) };

@@ -69,7 +69,8 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
         return Ok(());
     };
     let loaded = engine.load(&program)?;
-    let readings: Vec<Reading> = (0..args.replicas).map(|_| Reading { order: (0..args.batch as u32).collect(), iterations: 0 }).collect();
+    let readings: Vec<Reading> =
+        (0..args.replicas).map(|_| Reading { order: (0..args.batch as u32).collect(), iterations: 0 }).collect();
     let batches = Batches::new(&readings, args.batch, |count| 1.0 / count as f64, (0.9, 0.999));
     let images: Vec<u8> = (0..args.batch * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
     engine.write(&format!("{name}.data"), Data::U8(&images))?;
@@ -79,6 +80,9 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
     engine.run(loaded, 0..1)?;
     let (seconds, timing) = engine.time_calls(loaded, 0, 10)?;
     print!("{}", program.table(Some(&seconds)));
-    println!("least of 10 measurements by {}", if timing == Timing::Device { "the device's timestamps" } else { "the host's clock" });
+    println!(
+        "least of 10 measurements by {}",
+        if timing == Timing::Device { "the device's timestamps" } else { "the host's clock" }
+    );
     Ok(())
 }

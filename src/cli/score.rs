@@ -72,7 +72,16 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let mut scorer = Scorer::new(engine.as_mut(), &detector)?;
     let json = args.format == "json";
     match &args.out {
-        None => score_all(&mut scorer, &detector, &images, threshold, json, ui, &mut std::io::stdout().lock(), Path::new("standard output")),
+        None => score_all(
+            &mut scorer,
+            &detector,
+            &images,
+            threshold,
+            json,
+            ui,
+            &mut std::io::stdout().lock(),
+            Path::new("standard output"),
+        ),
         Some(path) => {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
@@ -166,7 +175,8 @@ impl<'a> Lines<'a> {
             fields.push((anomalous as u8).to_string());
             return self.csv(&fields);
         }
-        let mut object = serde_json::json!({ "image": image, "score": s.score, "mse": s.mse, "cos": s.cos, "anomalous": anomalous });
+        let mut object =
+            serde_json::json!({ "image": image, "score": s.score, "mse": s.mse, "cos": s.cos, "anomalous": anomalous });
         for (layer, cos) in LAYERS.into_iter().zip(&s.cosines) {
             object[column(layer)] = (*cos).into();
         }

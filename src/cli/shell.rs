@@ -35,11 +35,12 @@ pub fn man(args: ManArgs, ui: &Ui) -> Result<()> {
     std::fs::create_dir_all(&args.folder).map_err(Error::io(&args.folder))?;
     let mut command = Cli::command();
     command.build();
-    let pages = std::iter::once(command.clone()).chain(command.get_subcommands().filter(|c| c.get_name() != "help").map(|c| {
-        // The page of `gradcon train` is gradcon-train.
-        let name: &'static str = format!("gradcon-{}", c.get_name()).leak();
-        c.clone().name(name)
-    }));
+    let pages =
+        std::iter::once(command.clone()).chain(command.get_subcommands().filter(|c| c.get_name() != "help").map(|c| {
+            // The page of `gradcon train` is gradcon-train.
+            let name: &'static str = format!("gradcon-{}", c.get_name()).leak();
+            c.clone().name(name)
+        }));
     for page in pages {
         let path = args.folder.join(format!("{}.1", page.get_name()));
         let mut text = vec![];

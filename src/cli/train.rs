@@ -161,10 +161,16 @@ fn started(args: TrainArgs) -> Result<Vec<(PathBuf, RunConfig)>> {
     let Some(out) = args.out else { return Err(Error::Usage("give --out RUN, the folder for the run".into())) };
     let occupied = std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some());
     if occupied || out.is_file() {
-        return Err(Error::Usage(format!("{}: not empty; continue it with --resume, or choose another folder", out.display())));
+        return Err(Error::Usage(format!(
+            "{}: not empty; continue it with --resume, or choose another folder",
+            out.display()
+        )));
     }
     let runs: Vec<(PathBuf, RunConfig)> = match args.seeds {
-        Some(seeds) => seeds.into_iter().map(|seed| (out.join(format!("seed-{seed}")), RunConfig { seed, ..config.clone() })).collect(),
+        Some(seeds) => seeds
+            .into_iter()
+            .map(|seed| (out.join(format!("seed-{seed}")), RunConfig { seed, ..config.clone() }))
+            .collect(),
         None => vec![(out, config)],
     };
     for (folder, config) in &runs {
@@ -193,7 +199,10 @@ fn resumed(folder: &Path, args: TrainArgs) -> Result<Vec<(PathBuf, RunConfig)>> 
         ("--config", args.config.is_some()),
     ];
     if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
-        return Err(Error::Usage(format!("{flag} can't change in a run that continues; {} has the settings", folder.join("config.toml").display())));
+        return Err(Error::Usage(format!(
+            "{flag} can't change in a run that continues; {} has the settings",
+            folder.join("config.toml").display()
+        )));
     }
     let mut runs = vec![];
     for folder in run_folders(folder)? {
@@ -222,7 +231,10 @@ pub fn run_folders(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     seeds.sort();
     if seeds.is_empty() {
-        return Err(Error::invalid(format!("{}: no run: neither config.toml nor folders seed-S with one", folder.display())));
+        return Err(Error::invalid(format!(
+            "{}: no run: neither config.toml nor folders seed-S with one",
+            folder.display()
+        )));
     }
     Ok(seeds.into_iter().map(|(_, path)| path).collect())
 }
@@ -272,7 +284,11 @@ impl Watch for Progress {
         self.bar.suspend(|| {
             self.ui.progress(&line);
             for (report, class) in reports.iter().zip(classes).filter(|_| classes.len() > 1) {
-                self.ui.detail(&format!("    {class}: validation {:.5}{}", report.validation.loss, if report.best { "  best" } else { "" }));
+                self.ui.detail(&format!(
+                    "    {class}: validation {:.5}{}",
+                    report.validation.loss,
+                    if report.best { "  best" } else { "" }
+                ));
             }
         });
     }

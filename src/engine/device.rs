@@ -34,7 +34,10 @@ impl FromStr for Device {
             "cpu" => Ok(Device::Cpu),
             "gpu" => Ok(Device::Gpu),
             lower => match lower.strip_prefix("gpu:") {
-                Some(n) => n.parse().map(Device::Index).map_err(|_| format!("'{n}' is no number; expected gpu:N with N from `gradcon devices`")),
+                Some(n) => n
+                    .parse()
+                    .map(Device::Index)
+                    .map_err(|_| format!("'{n}' is no number; expected gpu:N with N from `gradcon devices`")),
                 None => Ok(Device::Name(text.into())),
             },
         }

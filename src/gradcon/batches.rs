@@ -1,7 +1,7 @@
 //! Which images make which batch: index lists and schedules, as the device wants them.
 
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::program::kernel::PADDING_IMAGE;
@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn replicas_of_different_sizes_pad_and_stop() {
-        let readings = [Reading { order: (0..5).collect(), iterations: 3 }, Reading { order: (10..12).collect(), iterations: 0 }];
+        let readings =
+            [Reading { order: (0..5).collect(), iterations: 3 }, Reading { order: (10..12).collect(), iterations: 0 }];
         let b = Batches::new(&readings, 2, |count| 1.0 / count as f64, (0.9, 0.999));
         assert_eq!((b.steps, padded(2)), (3, 16));
         assert_eq!(b.counts, [2, 2, 2, 0, 1, 0]);

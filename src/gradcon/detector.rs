@@ -52,9 +52,14 @@ impl Detector {
             tensors.push((p.name.clone(), p.torch_shape.clone(), le_bytes(&p.from_flat(&self.params))));
         }
         for p in self.model.decoder_weights() {
-            tensors.push((format!("ref_grad.{}", p.name), p.torch_shape.clone(), le_bytes(&p.from_flat(&self.reference))));
+            tensors.push((
+                format!("ref_grad.{}", p.name),
+                p.torch_shape.clone(),
+                le_bytes(&p.from_flat(&self.reference)),
+            ));
         }
-        let mut metadata: HashMap<String, String> = self.description.iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
+        let mut metadata: HashMap<String, String> =
+            self.description.iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
         metadata.insert("format".into(), "pt".into());
         metadata.insert(format!("{PREFIX}model"), "cae".into());
         metadata.insert(format!("{PREFIX}channels"), self.model.channels().to_string());
@@ -65,7 +70,7 @@ impl Detector {
     ///
     /// Errors name the file, the tensor, what was found and what was expected; unknown tensors and non-finite values are errors.
     pub fn load(path: &Path) -> Result<Detector> {
-        let (params, model, mut rest, description) = read_parameters(path)?;
+        let Opened { params, model, mut rest, description } = read_parameters(path)?;
         let mut reference = vec![0.0; model.reference_len()];
         for p in model.decoder_weights() {
             let name = format!("ref_grad.{}", p.name);
@@ -79,11 +84,19 @@ impl Detector {
 
 /// Reads only the parameters of a model file, with or without references: to start a training from. Returns the model and its flat parameters.
 pub fn load_parameters(path: &Path) -> Result<(Model, Vec<f32>)> {
-    let (params, model, ..) = read_parameters(path)?;
+    let Opened { params, model, .. } = read_parameters(path)?;
     Ok((model, params))
 }
 
-fn read_parameters(path: &Path) -> Result<(Vec<f32>, Model, TensorFile, BTreeMap<String, String>)> {
+/// A model file whose parameters have been taken out.
+struct Opened {
+    params: Vec<f32>,
+    model: Model,
+    rest: TensorFile,
+    description: BTreeMap<String, String>,
+}
+
+fn read_parameters(path: &Path) -> Result<Opened> {
     let (mut file, metadata) = TensorFile::open(path)?;
     if let Some(kind) = metadata.get("gradcon.model").filter(|kind| *kind != "cae") {
         return Err(Error::invalid(format!("{}: holds a model of kind '{kind}', only 'cae' is known", path.display())));
@@ -91,8 +104,15 @@ fn read_parameters(path: &Path) -> Result<(Vec<f32>, Model, TensorFile, BTreeMap
     let first = "down.0.weight";
     let channels = match file.tensors.get(first) {
         Some((shape, _)) if shape.len() == 4 && shape[0] == 32 && shape[1] > 0 => shape[1],
-        Some((shape, _)) => return Err(Error::invalid(format!("{}: {first} has shape {shape:?}, expected [32, channels, 4, 4]", path.display()))),
-        None => return Err(Error::invalid(format!("{}: no tensor '{first}': not a model of this kind", path.display()))),
+        Some((shape, _)) => {
+            return Err(Error::invalid(format!(
+                "{}: {first} has shape {shape:?}, expected [32, channels, 4, 4]",
+                path.display()
+            )));
+        }
+        None => {
+            return Err(Error::invalid(format!("{}: no tensor '{first}': not a model of this kind", path.display())));
+        }
     };
     let model = Model::new(channels);
     let mut params = vec![0.0; model.len()];
@@ -102,7 +122,7 @@ fn read_parameters(path: &Path) -> Result<(Vec<f32>, Model, TensorFile, BTreeMap
     }
     let description = metadata.into_iter().filter_map(|(k, v)| Some((k.strip_prefix(PREFIX)?.to_string(), v)));
     let description = description.filter(|(k, _)| k != "model" && k != "channels").collect();
-    Ok((params, model, file, description))
+    Ok(Opened { params, model, rest: file, description })
 }
 
 fn le_bytes(values: &[f32]) -> Vec<u8> {
@@ -110,7 +130,11 @@ fn le_bytes(values: &[f32]) -> Vec<u8> {
 }
 
 /// Writes float32 tensors `(name, shape, little-endian bytes)` atomically.
-pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<u8>)], metadata: HashMap<String, String>) -> Result<()> {
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: &[(String, Vec<usize>, Vec<u8>)],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
     let problem = |e: safetensors::SafeTensorError| Error::invalid(format!("{}: {e}", path.display()));
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
@@ -131,17 +155,28 @@ impl TensorFile {
     /// Reads the file and its metadata.
     pub(crate) fn open(path: &Path) -> Result<(TensorFile, HashMap<String, String>)> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let problem = |e: safetensors::SafeTensorError| Error::invalid(format!("{}: no valid safetensors file: {e}", path.display()));
+        let problem = |e: safetensors::SafeTensorError| {
+            Error::invalid(format!("{}: no valid safetensors file: {e}", path.display()))
+        };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(problem)?;
         let file = SafeTensors::deserialize(&bytes).map_err(problem)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
             if view.dtype() != Dtype::F32 {
-                return Err(Error::invalid(format!("{}: tensor '{name}' is {:?}, expected F32", path.display(), view.dtype())));
+                return Err(Error::invalid(format!(
+                    "{}: tensor '{name}' is {:?}, expected F32",
+                    path.display(),
+                    view.dtype()
+                )));
             }
-            let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let values: Vec<f32> =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-                return Err(Error::invalid(format!("{}: tensor '{name}' holds {} at element {i}, expected finite numbers", path.display(), values[i])));
+                return Err(Error::invalid(format!(
+                    "{}: tensor '{name}' holds {} at element {i}, expected finite numbers",
+                    path.display(),
+                    values[i]
+                )));
             }
             tensors.insert(name, (view.shape().to_vec(), values));
         }
@@ -152,7 +187,10 @@ impl TensorFile {
     pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         match self.tensors.remove(name) {
             Some((found, values)) if found == shape => Ok(values),
-            Some((found, _)) => Err(Error::invalid(format!("{}: tensor '{name}' has shape {found:?}, expected {shape:?}", self.path.display()))),
+            Some((found, _)) => Err(Error::invalid(format!(
+                "{}: tensor '{name}' has shape {found:?}, expected {shape:?}",
+                self.path.display()
+            ))),
             None if name.starts_with("ref_grad.") => Err(Error::invalid(format!(
                 "{}: no tensor '{name}': the file has parameters but no reference gradients, without which an image can't be scored",
                 self.path.display()

@@ -143,9 +143,11 @@ impl Model {
         order.extend(layers.iter().map(|l| (l, false)));
         let sizes = order.iter().map(|(l, weight)| if *weight { l.geometry.w_len() } else { l.bias_len() });
         let (offsets, len) = layout(sizes);
-        let mut params: Vec<Param> = order.iter().zip(&offsets).map(|((l, weight), &offset)| l.param(*weight, offset)).collect();
+        let mut params: Vec<Param> =
+            order.iter().zip(&offsets).map(|((l, weight), &offset)| l.param(*weight, offset)).collect();
         let reference_len = params[3].offset + params[3].len();
-        let rank = |p: &Param| layers.iter().position(|l| p.name.starts_with(l.name)).map(|i| (i, p.name.ends_with("bias")));
+        let rank =
+            |p: &Param| layers.iter().position(|l| p.name.starts_with(l.name)).map(|i| (i, p.name.ends_with("bias")));
         params.sort_by_key(rank);
         Model { channels, layers, params, len, reference_len }
     }
@@ -224,13 +226,15 @@ impl Model {
         let n = tape.shape(x)[3];
         let leaf = tape.leaf("params", [1, 1, 1, self.len]);
         let params: Vec<Tensor> = self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
-        let mut forward = Forward { reconstruction: x, params, decoder: vec![], decoder_inputs: vec![], decoder_sums: vec![] };
+        let mut forward =
+            Forward { reconstruction: x, params, decoder: vec![], decoder_inputs: vec![], decoder_sums: vec![] };
         let mut h = x;
         for (i, layer) in self.layers.iter().enumerate() {
             tape.label(layer.name);
             let (weight, bias) = (forward.params[2 * i], forward.params[2 * i + 1]);
             let geometry = Geometry { n, ..layer.geometry };
-            let sum = if layer.transposed { tape.conv_x(geometry, h, weight) } else { tape.conv_y(geometry, h, weight) };
+            let sum =
+                if layer.transposed { tape.conv_x(geometry, h, weight) } else { tape.conv_y(geometry, h, weight) };
             if layer.transposed {
                 forward.decoder.push(weight);
                 forward.decoder_inputs.push(h);
@@ -281,7 +285,8 @@ mod tests {
         let model = Model::new(1);
         assert_eq!(model.parameter_count(), 230_721);
         assert_eq!(Model::new(3).parameter_count(), 232_771);
-        let heights: Vec<usize> = model.layers.iter().map(|l| if l.transposed { l.geometry.hx } else { l.geometry.hy }).collect();
+        let heights: Vec<usize> =
+            model.layers.iter().map(|l| if l.transposed { l.geometry.hx } else { l.geometry.hy }).collect();
         assert_eq!(heights, [15, 8, 5, 3, 4, 8, 14, 28]);
         let names: Vec<&str> = model.params.iter().map(|p| p.name.as_str()).take(3).collect();
         assert_eq!(names, ["down.0.weight", "down.0.bias", "down.2.weight"]);

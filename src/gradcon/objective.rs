@@ -50,7 +50,8 @@ pub fn objective(tape: &mut Tape, model: &Model, x: Tensor, weight: Tensor, alph
 /// dL/dtheta for every parameter, in the flat layout of the parameters.
 pub fn parameter_gradient(tape: &mut Tape, model: &Model, objective: &Objective) -> Tensor {
     let gradients = tape.grad(objective.loss, &objective.forward.params);
-    let mut parts: Vec<(Tensor, usize)> = gradients.into_iter().zip(model.params()).map(|(g, p)| (g, p.offset)).collect();
+    let mut parts: Vec<(Tensor, usize)> =
+        gradients.into_iter().zip(model.params()).map(|(g, p)| (g, p.offset)).collect();
     parts.sort_by_key(|part| part.1);
     tape.label("gradient");
     tape.concat(&parts, model.len())
@@ -81,7 +82,15 @@ fn record_losses(tape: &mut Tape, model: &Model, objective: &Objective, log: &st
 }
 
 /// A training step on the batch x: losses to `log`, then the update of parameters and references.
-pub fn training_step(tape: &mut Tape, model: &Model, (x, weight): (Tensor, Tensor), alpha: f64, adam: AdamConfig, name: &str, steps: usize) -> Objective {
+pub fn training_step(
+    tape: &mut Tape,
+    model: &Model,
+    (x, weight): (Tensor, Tensor),
+    alpha: f64,
+    adam: AdamConfig,
+    name: &str,
+    steps: usize,
+) -> Objective {
     let objective = objective(tape, model, x, weight, alpha);
     record_losses(tape, model, &objective, &format!("{name}.log"), steps);
     let gradient = parameter_gradient(tape, model, &objective);
@@ -91,7 +100,14 @@ pub fn training_step(tape: &mut Tape, model: &Model, (x, weight): (Tensor, Tenso
 }
 
 /// The same losses without an update.
-pub fn validation_step(tape: &mut Tape, model: &Model, (x, weight): (Tensor, Tensor), alpha: f64, name: &str, steps: usize) {
+pub fn validation_step(
+    tape: &mut Tape,
+    model: &Model,
+    (x, weight): (Tensor, Tensor),
+    alpha: f64,
+    name: &str,
+    steps: usize,
+) {
     let objective = objective(tape, model, x, weight, alpha);
     record_losses(tape, model, &objective, &format!("{name}.log"), steps);
 }

@@ -67,10 +67,22 @@ impl<'e> Scorer<'e> {
         let reconstruct = engine.load(&reconstruction_program(&detector.model, options))?;
         engine.write("params", Data::F32(&detector.params))?;
         engine.write("reference", Data::F32(&detector.reference))?;
-        let batches = Batches::new(&[Reading { order: (0..(BATCH * STEPS) as u32).collect(), iterations: 0 }], BATCH, |_| 1.0, (0.9, 0.999));
+        let batches = Batches::new(
+            &[Reading { order: (0..(BATCH * STEPS) as u32).collect(), iterations: 0 }],
+            BATCH,
+            |_| 1.0,
+            (0.9, 0.999),
+        );
         engine.write("score.indices", Data::U32(&batches.indices))?;
         engine.write("score.schedule", Data::F64(&batches.schedule))?;
-        Ok(Scorer { engine, pixels: detector.model.pixels(), layers: detector.model.segments().len(), beta, score, reconstruct })
+        Ok(Scorer {
+            engine,
+            pixels: detector.model.pixels(),
+            layers: detector.model.segments().len(),
+            beta,
+            score,
+            reconstruct,
+        })
     }
 
     /// Scores images, bytes `[n, 28, 28, channels]`, in order.
@@ -90,7 +102,10 @@ impl<'e> Scorer<'e> {
             scores.truncate(scores.len() - (steps * BATCH - chunk.len() / self.pixels));
         }
         match scores.iter().position(|s| !s.score.is_finite()) {
-            Some(i) => Err(Error::invalid(format!("image {i}: its score is {} (mse {}, cosine {})", scores[i].score, scores[i].mse, scores[i].cos))),
+            Some(i) => Err(Error::invalid(format!(
+                "image {i}: its score is {} (mse {}, cosine {})",
+                scores[i].score, scores[i].mse, scores[i].cos
+            ))),
             None => Ok(scores),
         }
     }
@@ -111,7 +126,11 @@ impl<'e> Scorer<'e> {
     /// Chunks that fit the device's dataset, with the steps that each takes.
     fn chunks<'i>(&self, images: &'i [u8]) -> Result<Vec<(&'i [u8], usize)>> {
         if !images.len().is_multiple_of(self.pixels) {
-            return Err(Error::invalid(format!("{} bytes are no whole number of images of {} bytes", images.len(), self.pixels)));
+            return Err(Error::invalid(format!(
+                "{} bytes are no whole number of images of {} bytes",
+                images.len(),
+                self.pixels
+            )));
         }
         let steps = |chunk: &[u8]| (chunk.len() / self.pixels).div_ceil(BATCH);
         Ok(images.chunks(BATCH * STEPS * self.pixels).map(|chunk| (chunk, steps(chunk))).collect())

@@ -35,7 +35,15 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        TrainConfig { epochs: 25, batch_size: 64, alpha: 0.03, adam: AdamConfig::default(), init: Init::Torch, seed: 0, shuffle: true }
+        TrainConfig {
+            epochs: 25,
+            batch_size: 64,
+            alpha: 0.03,
+            adam: AdamConfig::default(),
+            init: Init::Torch,
+            seed: 0,
+            shuffle: true,
+        }
     }
 }
 
@@ -180,7 +188,13 @@ pub fn training_program(model: &Model, config: &TrainConfig, images: usize, step
 }
 
 /// The program of a validation step: losses without an update.
-pub fn validation_program(model: &Model, config: &TrainConfig, images: usize, steps: usize, options: Options) -> Program {
+pub fn validation_program(
+    model: &Model,
+    config: &TrainConfig,
+    images: usize,
+    steps: usize,
+    options: Options,
+) -> Program {
     let mut tape = Tape::new();
     tape.label("batch");
     let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
@@ -204,7 +218,12 @@ impl<'e> Trainer<'e> {
     ///
     /// Errors: a configuration that makes no sense, a set without training or validation images or with a length that is no whole number of
     /// images, a device that can't hold the program.
-    pub fn new(engine: &'e mut dyn Engine, model: &Model, config: &TrainConfig, sets: &[TrainingSet]) -> Result<Trainer<'e>> {
+    pub fn new(
+        engine: &'e mut dyn Engine,
+        model: &Model,
+        config: &TrainConfig,
+        sets: &[TrainingSet],
+    ) -> Result<Trainer<'e>> {
         check_config(config)?;
         if sets.is_empty() {
             return Err(Error::invalid("training: no training set was given"));
@@ -234,16 +253,25 @@ impl<'e> Trainer<'e> {
         }
         let replicas = sets.len();
         let steps = known.iter().map(|s| s.train.div_ceil(config.batch_size)).max().unwrap_or(0);
-        let readings: Vec<Reading> =
-            known.iter().map(|s| Reading { order: (s.first_validation..).take(s.validation).collect(), iterations: 0 }).collect();
+        let readings: Vec<Reading> = known
+            .iter()
+            .map(|s| Reading { order: (s.first_validation..).take(s.validation).collect(), iterations: 0 })
+            .collect();
         let betas = (config.adam.beta1, config.adam.beta2);
         let validation = Batches::new(&readings, config.batch_size, |count| 1.0 / count as f64, betas);
 
         engine.clear();
         let options = Options { replicas, workgroups: engine.workgroups() };
         let train = engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
-        let validate = engine.load(&validation_program(model, config, validation_data.len() / pixels, validation.steps, options))?;
-        let preview = engine.load(&preview_program(model, config, validation_data.len() / pixels, validation.steps, options))?;
+        let validate = engine.load(&validation_program(
+            model,
+            config,
+            validation_data.len() / pixels,
+            validation.steps,
+            options,
+        ))?;
+        let preview =
+            engine.load(&preview_program(model, config, validation_data.len() / pixels, validation.steps, options))?;
         engine.write("train.data", Data::U8(&data))?;
         engine.write("validation.data", Data::U8(&validation_data))?;
         engine.write("validation.indices", Data::U32(&validation.indices))?;
@@ -252,14 +280,34 @@ impl<'e> Trainer<'e> {
         for set in sets {
             match set.start {
                 Some(start) if start.len() == model.len() => params.extend(start),
-                Some(start) => return Err(Error::invalid(format!("initial parameters: {} values, the model has {}", start.len(), model.len()))),
+                Some(start) => {
+                    return Err(Error::invalid(format!(
+                        "initial parameters: {} values, the model has {}",
+                        start.len(),
+                        model.len()
+                    )));
+                }
                 None => params.extend(model.init(config.init, set.seed)),
             }
         }
         engine.write("params", Data::F32(&params))?;
         let best = vec![None; replicas];
         let (model, config) = (model.clone(), config.clone());
-        Ok(Trainer { engine, model, config, sets: known, train, validate, preview, steps, validation, epoch: 0, step: 0, log: vec![], best })
+        Ok(Trainer {
+            engine,
+            model,
+            config,
+            sets: known,
+            train,
+            validate,
+            preview,
+            steps,
+            validation,
+            epoch: 0,
+            step: 0,
+            log: vec![],
+            best,
+        })
     }
 
     /// The engine's device, for people.
@@ -306,7 +354,9 @@ impl<'e> Trainer<'e> {
         self.epoch += 1;
         self.step = 0;
         self.log.clear();
-        let improved: Vec<bool> = (0..replicas).map(|r| self.best[r].as_ref().is_none_or(|b| validation[r].loss < b.validation_loss)).collect();
+        let improved: Vec<bool> = (0..replicas)
+            .map(|r| self.best[r].as_ref().is_none_or(|b| validation[r].loss < b.validation_loss))
+            .collect();
         if improved.contains(&true) {
             let (params, reference) = (self.read("params")?, self.read("reference")?);
             for r in (0..replicas).filter(|&r| improved[r]) {
@@ -319,7 +369,11 @@ impl<'e> Trainer<'e> {
             }
         }
         let reports = train.into_iter().zip(validation).zip(improved);
-        Ok(Outcome::Epoch(reports.map(|((train, validation), best)| EpochReport { epoch: self.epoch, train, validation, best }).collect()))
+        Ok(Outcome::Epoch(
+            reports
+                .map(|((train, validation), best)| EpochReport { epoch: self.epoch, train, validation, best })
+                .collect(),
+        ))
     }
 
     /// The epoch's batches: a function of the configuration, the seeds and the epoch alone.
@@ -328,11 +382,19 @@ impl<'e> Trainer<'e> {
             .sets
             .iter()
             .map(|s| Reading {
-                order: epoch_order(s.train, s.seed, self.epoch as u64, self.config.shuffle).into_iter().map(|i| i + s.first_image).collect(),
+                order: epoch_order(s.train, s.seed, self.epoch as u64, self.config.shuffle)
+                    .into_iter()
+                    .map(|i| i + s.first_image)
+                    .collect(),
                 iterations: (self.epoch * s.train.div_ceil(self.config.batch_size)) as u64,
             })
             .collect();
-        Batches::new(&readings, self.config.batch_size, |count| 1.0 / count as f64, (self.config.adam.beta1, self.config.adam.beta2))
+        Batches::new(
+            &readings,
+            self.config.batch_size,
+            |count| 1.0 / count as f64,
+            (self.config.adam.beta1, self.config.adam.beta2),
+        )
     }
 
     /// Takes over the log of the steps since `from`.
@@ -406,7 +468,8 @@ impl<'e> Trainer<'e> {
     /// Everything that the rest of the training depends on.
     pub fn state(&mut self) -> Result<State> {
         let replicas = self.sets.len();
-        let [params, m, v, reference] = [self.read("params")?, self.read("adam.m")?, self.read("adam.v")?, self.read("reference")?];
+        let [params, m, v, reference] =
+            [self.read("params")?, self.read("adam.m")?, self.read("adam.v")?, self.read("reference")?];
         let state = |r: usize| ReplicaState {
             params: part(&params, r, replicas),
             m: part(&m, r, replicas),
@@ -414,7 +477,12 @@ impl<'e> Trainer<'e> {
             reference: part(&reference, r, replicas),
             best: self.best[r].clone(),
         };
-        Ok(State { epoch: self.epoch, step: self.step, log: self.log.clone(), replicas: (0..replicas).map(state).collect() })
+        Ok(State {
+            epoch: self.epoch,
+            step: self.step,
+            log: self.log.clone(),
+            replicas: (0..replicas).map(state).collect(),
+        })
     }
 
     /// Continues from a state that [`Trainer::state`] returned for the same configuration and images: every later number is the same bits as in a
@@ -431,7 +499,8 @@ impl<'e> Trainer<'e> {
                 self.steps
             )));
         }
-        let join = |of: fn(&ReplicaState) -> &Vec<f32>| state.replicas.iter().flat_map(of).copied().collect::<Vec<f32>>();
+        let join =
+            |of: fn(&ReplicaState) -> &Vec<f32>| state.replicas.iter().flat_map(of).copied().collect::<Vec<f32>>();
         self.engine.write("params", Data::F32(&join(|r| &r.params)))?;
         self.engine.write("adam.m", Data::F32(&join(|r| &r.m)))?;
         self.engine.write("adam.v", Data::F32(&join(|r| &r.v)))?;
@@ -449,7 +518,11 @@ fn part(all: &[f32], replica: usize, replicas: usize) -> Vec<f32> {
 
 fn check_config(config: &TrainConfig) -> Result<()> {
     let positive = |what: &str, v: f64| {
-        if v.is_finite() && v > 0.0 { Ok(()) } else { Err(Error::Usage(format!("{what} is {v}, expected a positive number"))) }
+        if v.is_finite() && v > 0.0 {
+            Ok(())
+        } else {
+            Err(Error::Usage(format!("{what} is {v}, expected a positive number")))
+        }
     };
     positive("learning rate", config.adam.lr)?;
     positive("Adam's eps", config.adam.eps)?;

@@ -70,10 +70,10 @@ impl Fusion {
         }
         let mut ends = HashMap::new();
         let mut taken = vec![false; live.len()];
-        for i in 0..live.len() {
+        for (i, &live) in live.iter().enumerate() {
             let conv = Tensor(i);
             let weight_gradient = matches!(tape.node(conv).op, Op::ConvW { .. });
-            if !live[i] || !(weight_gradient || matches!(tape.node(conv).op, Op::ConvY { .. } | Op::ConvX { .. })) {
+            if !live || !(weight_gradient || matches!(tape.node(conv).op, Op::ConvY { .. } | Op::ConvX { .. })) {
                 continue;
             }
             let mut fused = Fused { conv, bias: None, addend: None, gate: None, activation: Activation::None };
@@ -99,7 +99,9 @@ impl Fused {
             Op::Add { a, b } if open && self.addend.is_none() => {
                 let other = if a == end { b } else { a };
                 match tape.node(other).op {
-                    Op::Broadcast { a: bias } if !weight_gradient && self.bias.is_none() && per_channel(tape, bias) => self.bias = Some(bias),
+                    Op::Broadcast { a: bias } if !weight_gradient && self.bias.is_none() && per_channel(tape, bias) => {
+                        self.bias = Some(bias)
+                    }
                     _ if other != end => self.addend = Some(other),
                     _ => return false,
                 }
@@ -182,14 +184,24 @@ impl<'a> Lowering<'a> {
         let buffer = self.virtual_buffer(None, Element::Float, size(self.tape.shape(node)), true, true);
         self.homes.insert(node, View { buffer, offset: 0, len: size(self.tape.shape(node)) });
         for &(part, offset) in parts {
-            let computed = !matches!(self.tape.node(part).op, Op::Leaf { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Constraint { .. });
+            let computed = !matches!(
+                self.tape.node(part).op,
+                Op::Leaf { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Constraint { .. }
+            );
             if computed {
                 self.homes.entry(part).or_insert(View { buffer, offset, len: size(self.tape.shape(part)) });
             }
         }
     }
 
-    fn virtual_buffer(&mut self, name: Option<String>, element: Element, len: usize, replicated: bool, dedicated: bool) -> usize {
+    fn virtual_buffer(
+        &mut self,
+        name: Option<String>,
+        element: Element,
+        len: usize,
+        replicated: bool,
+        dedicated: bool,
+    ) -> usize {
         self.buffers.push(Virtual { name, element, len, replicated, dedicated });
         self.buffers.len() - 1
     }
@@ -204,7 +216,10 @@ impl<'a> Lowering<'a> {
             }
         };
         let known = &self.buffers[buffer];
-        assert!(known.element == element && known.len == len && known.replicated == replicated, "buffer '{name}' is used with two sizes or types");
+        assert!(
+            known.element == element && known.len == len && known.replicated == replicated,
+            "buffer '{name}' is used with two sizes or types"
+        );
         View { buffer, offset: 0, len }
     }
 
@@ -283,7 +298,12 @@ impl<'a> Lowering<'a> {
         self.emit(node, Kernel::ConvW, vec![x, y, x, partial], Params::ConvW { geometry, add: false, splits });
         let args = vec![partial, addend.unwrap_or(partial)];
         let out = self.result(node, &args);
-        self.emit_with(node, Kernel::SplitSum, [args, vec![out]].concat(), Params::SplitSum { len: geometry.w_len(), splits, add });
+        self.emit_with(
+            node,
+            Kernel::SplitSum,
+            [args, vec![out]].concat(),
+            Params::SplitSum { len: geometry.w_len(), splits, add },
+        );
         out
     }
 
@@ -316,9 +336,9 @@ impl<'a> Lowering<'a> {
             &Op::InvNorm { a, eps } => self.map(node, Kernel::InvNorm, &[a], eps, 0.0),
             &Op::Broadcast { a } => self.reshape(node, Kernel::Broadcast, a, (tape.shape(a), shape)),
             &Op::SumTo { a } => self.reshape(node, Kernel::SumTo, a, (shape, tape.shape(a))),
-            &Op::Mse { x, target, weight } | &Op::MseGrad { x, target, weight } | &Op::ImageMse { x, target, weight } => {
-                self.mse(node, [x, target, weight])
-            }
+            &Op::Mse { x, target, weight }
+            | &Op::MseGrad { x, target, weight }
+            | &Op::ImageMse { x, target, weight } => self.mse(node, [x, target, weight]),
             Op::ConstraintStats { g, r, segments } => {
                 let (g, r) = (self.place(*g), self.place(*r));
                 let partial = self.scratch(segments.len() * max_blocks(segments) * 3);
@@ -334,7 +354,12 @@ impl<'a> Lowering<'a> {
                 // Dedicated: what lies between the segments stays zero.
                 let buffer = self.virtual_buffer(None, Element::Float, size(shape), true, true);
                 let out = View { buffer, offset: 0, len: size(shape) };
-                self.emit(node, Kernel::ConstraintGrad, [&args[..], &[out]].concat(), Params::Constraint { segments: segments.clone(), scale: *scale });
+                self.emit(
+                    node,
+                    Kernel::ConstraintGrad,
+                    [&args[..], &[out]].concat(),
+                    Params::Constraint { segments: segments.clone(), scale: *scale },
+                );
                 out
             }
             &Op::ImageGrad { geometry, x, y, r } => {
@@ -347,14 +372,24 @@ impl<'a> Lowering<'a> {
                 let [_, blocks, _, n] = tape.shape(partial);
                 let args = [partial, stats].map(|t| self.place(t));
                 let out = self.scratch(n);
-                self.emit(node, Kernel::ImageCos, [&args[..], &[out]].concat(), Params::ImageCos { blocks, n, segment });
+                self.emit(
+                    node,
+                    Kernel::ImageCos,
+                    [&args[..], &[out]].concat(),
+                    Params::ImageCos { blocks, n, segment },
+                );
                 out
             }
             Op::BatchImages { .. } | Op::BatchWeight { .. } => self.gather(node),
             Op::Record { a, log, offset, width, steps } => {
                 let a = self.place(*a);
                 let log = self.persistent(log, Element::Float, steps * self.options.replicas * width, false);
-                self.emit(node, Kernel::Record, vec![a, log], Params::Record { len: size(shape), offset: *offset, width: *width });
+                self.emit(
+                    node,
+                    Kernel::Record,
+                    vec![a, log],
+                    Params::Record { len: size(shape), offset: *offset, width: *width },
+                );
                 log
             }
             Op::Store { a, name } => {
@@ -366,14 +401,22 @@ impl<'a> Lowering<'a> {
             Op::Adam { grad, reference_len, schedule, steps, config } => {
                 let (len, reference_len) = (size(shape), *reference_len);
                 let grad = self.place(*grad);
-                let [params, m, v] = ["params", "adam.m", "adam.v"].map(|name| self.persistent(name, Element::Float, len, true));
+                let [params, m, v] =
+                    ["params", "adam.m", "adam.v"].map(|name| self.persistent(name, Element::Float, len, true));
                 let reference = self.persistent("reference", Element::Float, reference_len, true);
                 let schedule = self.persistent(schedule, Element::Float, steps * self.options.replicas * 4, false);
                 let crate::tape::AdamConfig { lr, beta1, beta2, eps } = *config;
-                self.emit(node, Kernel::Adam, vec![params, m, v, reference, grad, schedule], Params::Adam { len, reference_len, lr, beta1, beta2, eps });
+                self.emit(
+                    node,
+                    Kernel::Adam,
+                    vec![params, m, v, reference, grad, schedule],
+                    Params::Adam { len, reference_len, lr, beta1, beta2, eps },
+                );
                 params
             }
-            op @ (Op::ConvY { .. } | Op::ConvX { .. } | Op::ConvW { .. }) => unreachable!("inside a fused convolution: {op:?}"),
+            op @ (Op::ConvY { .. } | Op::ConvX { .. } | Op::ConvW { .. }) => {
+                unreachable!("inside a fused convolution: {op:?}")
+            }
         }
     }
 
@@ -422,18 +465,24 @@ impl<'a> Lowering<'a> {
 
     /// The kernel behind BatchImages and BatchWeight of the same batch.
     fn gather(&mut self, node: Tensor) -> View {
-        let (Op::BatchImages { batch } | Op::BatchWeight { batch }) = &self.tape.node(node).op else { unreachable!("no batch") };
-        let images = self.tape.nodes().iter().position(|other| matches!(&other.op, Op::BatchImages { batch: b } if b == batch));
+        let (Op::BatchImages { batch } | Op::BatchWeight { batch }) = &self.tape.node(node).op else {
+            unreachable!("no batch")
+        };
+        let images =
+            self.tape.nodes().iter().position(|other| matches!(&other.op, Op::BatchImages { batch: b } if b == batch));
         let images = Tensor(images.expect("a batch has images"));
         let [h, w, c, n] = self.tape.shape(images);
         let pixels = h * w * c;
         let replicas = self.options.replicas;
         let data = self.persistent(&format!("{}.data", batch.name), Element::U8, batch.images * pixels, false);
-        let indices = self.persistent(&format!("{}.indices", batch.name), Element::U32, batch.steps * replicas * n, false);
-        let schedule = self.persistent(&format!("{}.schedule", batch.name), Element::Float, batch.steps * replicas * 4, false);
+        let indices =
+            self.persistent(&format!("{}.indices", batch.name), Element::U32, batch.steps * replicas * n, false);
+        let schedule =
+            self.persistent(&format!("{}.schedule", batch.name), Element::Float, batch.steps * replicas * 4, false);
         let (x, weight) = (self.scratch(pixels * n), self.scratch(n));
         self.emit(node, Kernel::Gather, vec![data, indices, schedule, x, weight], Params::Gather { pixels, n });
-        let of_weight = self.tape.nodes().iter().position(|other| matches!(&other.op, Op::BatchWeight { batch: b } if b == batch));
+        let of_weight =
+            self.tape.nodes().iter().position(|other| matches!(&other.op, Op::BatchWeight { batch: b } if b == batch));
         if let Some(i) = of_weight {
             self.places.insert(Tensor(i), weight);
         }
@@ -480,7 +529,8 @@ fn assign_memory(virtuals: Vec<Virtual>, steps: Vec<Step>) -> (Vec<Buffer>, Vec<
             let v = &virtuals[arg.buffer];
             let at = *real[arg.buffer].get_or_insert_with(|| {
                 // The smallest that is large enough, else the largest, which grows.
-                let fits = (0..free.len()).filter(|&f| buffers[free[f]].len >= v.len).min_by_key(|&f| buffers[free[f]].len);
+                let fits =
+                    (0..free.len()).filter(|&f| buffers[free[f]].len >= v.len).min_by_key(|&f| buffers[free[f]].len);
                 let best = fits.or_else(|| (0..free.len()).max_by_key(|&f| buffers[free[f]].len));
                 if let (false, Some(f)) = (v.dedicated, best) {
                     let at = free.swap_remove(f);
@@ -488,13 +538,23 @@ fn assign_memory(virtuals: Vec<Virtual>, steps: Vec<Step>) -> (Vec<Buffer>, Vec<
                     return at;
                 }
                 let name = v.name.clone().unwrap_or_else(|| format!("scratch{}", buffers.len()));
-                buffers.push(Buffer { name, element: v.element, len: v.len, replicated: v.replicated, persistent: v.name.is_some() });
+                buffers.push(Buffer {
+                    name,
+                    element: v.element,
+                    len: v.len,
+                    replicated: v.replicated,
+                    persistent: v.name.is_some(),
+                });
                 buffers.len() - 1
             });
             arg.buffer = at;
         }
         for (v, buffer) in virtuals.iter().enumerate() {
-            if last_use[v] == c && !buffer.dedicated && let Some(at) = real[v] && !free.contains(&at) {
+            if last_use[v] == c
+                && !buffer.dedicated
+                && let Some(at) = real[v]
+                && !free.contains(&at)
+            {
                 free.push(at);
             }
         }

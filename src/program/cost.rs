@@ -59,8 +59,12 @@ impl Call {
             (_, Params::Map { len, .. }) => *len as u64,
             (Kernel::SumTo, Params::Reshape { large, .. }) => large.iter().product::<usize>() as u64,
             (Kernel::Mse, Params::Mse { rows, n }) => 4 * len(rows * n),
-            (Kernel::Constraint, Params::Constraint { segments, .. }) => 6 * segments.iter().map(|s| len(s.len)).sum::<u64>(),
-            (Kernel::ConstraintGrad, Params::Constraint { segments, .. }) => 3 * segments.iter().map(|s| len(s.len)).sum::<u64>(),
+            (Kernel::Constraint, Params::Constraint { segments, .. }) => {
+                6 * segments.iter().map(|s| len(s.len)).sum::<u64>()
+            }
+            (Kernel::ConstraintGrad, Params::Constraint { segments, .. }) => {
+                3 * segments.iter().map(|s| len(s.len)).sum::<u64>()
+            }
             // Each image's gradient elements are multiplied with r and squared.
             (_, Params::ImageGrad { geometry }) => 2 * geometry.macs() + 4 * len(geometry.w_len() * geometry.n),
             (_, Params::ImageCos { blocks, n, .. }) => 2 * len(blocks * n),

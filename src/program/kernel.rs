@@ -265,7 +265,10 @@ impl Params {
     /// Adam's betas travel as 1 - beta: taking 0.999 from 1 in f32 loses five digits.
     pub fn words(&self) -> Vec<u32> {
         fn geometry(g: &Geometry) -> Vec<u32> {
-            [g.n, g.cx, g.cy, g.hx, g.wx, g.hy, g.wy, g.kh, g.kw, g.stride, g.padding].iter().map(|&v| v as u32).collect()
+            [g.n, g.cx, g.cy, g.hx, g.wx, g.hy, g.wy, g.kh, g.kw, g.stride, g.padding]
+                .iter()
+                .map(|&v| v as u32)
+                .collect()
         }
         let int = |v: usize| v as u32;
         let float = |v: f64| (v as f32).to_bits();

@@ -73,8 +73,20 @@ impl Program {
             assert_eq!(call.args.len(), row.bindings.len(), "{at}: arguments");
             for (i, (arg, binding)) in call.args.iter().zip(row.bindings).enumerate() {
                 let buffer = &self.buffers[arg.buffer];
-                assert!(arg.offset + arg.len <= buffer.len, "{at}: {} reaches {} of {} elements", binding.name, arg.offset + arg.len, buffer.len);
-                assert!(arg.offset % kernel::ALIGNMENT == 0, "{at}: {} starts at {}, no multiple of {}", binding.name, arg.offset, kernel::ALIGNMENT);
+                assert!(
+                    arg.offset + arg.len <= buffer.len,
+                    "{at}: {} reaches {} of {} elements",
+                    binding.name,
+                    arg.offset + arg.len,
+                    buffer.len
+                );
+                assert!(
+                    arg.offset % kernel::ALIGNMENT == 0,
+                    "{at}: {} starts at {}, no multiple of {}",
+                    binding.name,
+                    arg.offset,
+                    kernel::ALIGNMENT
+                );
                 assert_eq!(buffer.element, binding.element, "{at}: {}", binding.name);
                 let shared = call.args.iter().enumerate().any(|(j, other)| i != j && other.buffer == arg.buffer);
                 assert!(binding.access == Access::Read || !shared, "{at}: {} is written and bound twice", binding.name);

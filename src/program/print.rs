@@ -25,7 +25,11 @@ fn details(call: &Call) -> String {
             text
         }
         Params::ConvW { geometry, add, splits } => {
-            format!("{geometry}{}{}", if *add { " +add" } else { "" }, if *splits > 1 { format!(" splits {splits}") } else { String::new() })
+            format!(
+                "{geometry}{}{}",
+                if *add { " +add" } else { "" },
+                if *splits > 1 { format!(" splits {splits}") } else { String::new() }
+            )
         }
         Params::SplitSum { len, splits, add } => format!("{splits} x {len}{}", if *add { " +add" } else { "" }),
         Params::Map { len, scale, shift } => match call.kernel {
@@ -35,7 +39,11 @@ fn details(call: &Call) -> String {
         },
         Params::Reshape { small, large } => {
             let shape = |s: &[usize; 4]| s.map(|v| v.to_string()).join("x");
-            if call.kernel == Kernel::SumTo { format!("{} -> {}", shape(large), shape(small)) } else { format!("{} -> {}", shape(small), shape(large)) }
+            if call.kernel == Kernel::SumTo {
+                format!("{} -> {}", shape(large), shape(small))
+            } else {
+                format!("{} -> {}", shape(small), shape(large))
+            }
         }
         Params::Mse { rows, n } => format!("rows {rows} n{n}"),
         Params::Constraint { segments, scale } => {
@@ -53,16 +61,32 @@ fn details(call: &Call) -> String {
 impl Program {
     /// The table; with seconds per call (from an engine's `time_calls`) also what was achieved.
     pub fn table(&self, seconds: Option<&[f64]>) -> String {
-        let mut text = format!("program {} x {} replica(s): {} kernel calls, {} buffers\n", self.name, self.replicas, self.calls.len(), self.buffers.len());
+        let mut text = format!(
+            "program {} x {} replica(s): {} kernel calls, {} buffers\n",
+            self.name,
+            self.replicas,
+            self.calls.len(),
+            self.buffers.len()
+        );
         let label_width = self.calls.iter().map(|c| c.label.len()).max().unwrap_or(0).max(3);
         let detail: Vec<String> = self.calls.iter().map(details).collect();
         let detail_width = detail.iter().map(String::len).max().unwrap_or(0);
-        let _ = write!(text, "{:>3}  {:15} {:label_width$} {:detail_width$} {:>9} {:>9}", "#", "kernel", "for", "sizes", "MFLOP", "KB");
+        let _ = write!(
+            text,
+            "{:>3}  {:15} {:label_width$} {:detail_width$} {:>9} {:>9}",
+            "#", "kernel", "for", "sizes", "MFLOP", "KB"
+        );
         text += if seconds.is_some() { "       us   GFLOP/s   GB/s\n" } else { "\n" };
         for (i, call) in self.calls.iter().enumerate() {
             let cost = call.cost(self);
             let (mflop, kb) = (cost.flops as f64 / 1e6, cost.bytes as f64 / 1e3);
-            let _ = write!(text, "{i:>3}  {:15} {:label_width$} {:detail_width$} {mflop:>9.3} {kb:>9.1}", call.kernel.row().name, call.label, detail[i]);
+            let _ = write!(
+                text,
+                "{i:>3}  {:15} {:label_width$} {:detail_width$} {mflop:>9.3} {kb:>9.1}",
+                call.kernel.row().name,
+                call.label,
+                detail[i]
+            );
             if let Some(s) = seconds {
                 let (us, gflops, gbs) = (s[i] * 1e6, cost.flops as f64 / s[i] / 1e9, cost.bytes as f64 / s[i] / 1e9);
                 let _ = write!(text, " {us:>8.1} {gflops:>9.1} {gbs:>6.1}");

@@ -43,7 +43,9 @@ const MARK: &str = "checkpoint.json";
 pub fn read_mark(run: &Path) -> Result<Option<Mark>> {
     let path = run.join(MARK);
     match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::invalid(format!("{}: {e}", path.display()))),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(&path)(e)),
     }
@@ -75,7 +77,12 @@ fn remove(folder: &Path) -> Result<()> {
 }
 
 fn detector(model: &Model, params: &[f32], reference: &[f32]) -> Detector {
-    Detector { model: model.clone(), params: params.to_vec(), reference: reference.to_vec(), description: Default::default() }
+    Detector {
+        model: model.clone(),
+        params: params.to_vec(),
+        reference: reference.to_vec(),
+        description: Default::default(),
+    }
 }
 
 fn save_model(folder: &Path, model: &Model, state: &State, replica: &ReplicaState, log: Vec<f64>) -> Result<()> {
@@ -111,19 +118,27 @@ fn moment_name(p: &Param, moment: &str) -> String {
 
 /// Reads the checkpoint that counts. Errors name the file; a damaged checkpoint is an error, never replaced by another one.
 pub fn load(run: &Path, folders: &[PathBuf], model: &Model) -> Result<State> {
-    let mark = read_mark(run)?.ok_or_else(|| Error::invalid(format!("{}: no checkpoint to resume from", run.join(MARK).display())))?;
+    let mark = read_mark(run)?
+        .ok_or_else(|| Error::invalid(format!("{}: no checkpoint to resume from", run.join(MARK).display())))?;
     let width = StepLog::width(model.segments().len());
     let mut replicas = vec![];
     let mut logs: Vec<Vec<f64>> = vec![];
     for folder in folders {
         let (replica, state) = load_model(folder, mark, model)?;
         if state.log.len() != mark.step * width {
-            return Err(Error::invalid(format!("{}: {} logged values, expected {}", folder.display(), state.log.len(), mark.step * width)));
+            return Err(Error::invalid(format!(
+                "{}: {} logged values, expected {}",
+                folder.display(),
+                state.log.len(),
+                mark.step * width
+            )));
         }
         replicas.push(replica);
         logs.push(state.log);
     }
-    let log = (0..mark.step).flat_map(|step| logs.iter().flat_map(move |log| log[step * width..(step + 1) * width].iter().copied())).collect();
+    let log = (0..mark.step)
+        .flat_map(|step| logs.iter().flat_map(move |log| log[step * width..(step + 1) * width].iter().copied()))
+        .collect();
     Ok(State { epoch: mark.epoch, step: mark.step, log, replicas })
 }
 
@@ -136,7 +151,8 @@ fn load_model(folder: &Path, mark: Mark, model: &Model) -> Result<(ReplicaState,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             Err(e) => return Err(Error::io(&path)(e)),
         };
-        let state: ModelState = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+        let state: ModelState =
+            serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
         if (state.epoch, state.step) == (mark.epoch, mark.step) {
             return Ok((load_tensors(&folder.join(name), model, &state)?, state));
         }
@@ -156,7 +172,12 @@ fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<Repl
         if other == model {
             return Ok(());
         }
-        Err(Error::invalid(format!("{}: a model of {} channels, expected {}", path.display(), other.channels(), model.channels())))
+        Err(Error::invalid(format!(
+            "{}: a model of {} channels, expected {}",
+            path.display(),
+            other.channels(),
+            model.channels()
+        )))
     };
     let path = folder.join("model.safetensors");
     let current = Detector::load(&path)?;
@@ -186,7 +207,12 @@ fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<Repl
 pub fn load_start(path: &Path, model: &Model) -> Result<Vec<f32>> {
     let (other, params) = load_parameters(path)?;
     if other != *model {
-        return Err(Error::invalid(format!("{}: a model of {} channels, the dataset has {}", path.display(), other.channels(), model.channels())));
+        return Err(Error::invalid(format!(
+            "{}: a model of {} channels, the dataset has {}",
+            path.display(),
+            other.channels(),
+            model.channels()
+        )));
     }
     Ok(params)
 }

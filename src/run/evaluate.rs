@@ -41,7 +41,11 @@ pub fn evaluate(
         let training = class_folder(folder, &class, inliers.len());
         let path = training.join("best").join("model.safetensors");
         if !path.exists() {
-            return Err(Error::invalid(format!("{}: no model to evaluate; train the run first (`gradcon train --resume {}`)", path.display(), folder.display())));
+            return Err(Error::invalid(format!(
+                "{}: no model to evaluate; train the run first (`gradcon train --resume {}`)",
+                path.display(),
+                folder.display()
+            )));
         }
         let mut detector = Detector::load(&path)?;
         // The run's configuration decides, also if it was changed after the training.
@@ -52,7 +56,8 @@ pub fn evaluate(
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
         for set in sets {
-            let percent = set.info.ratio.map_or(100.0 * set.info.anomalous as f64 / set.indices.len() as f64, f64::from);
+            let percent =
+                set.info.ratio.map_or(100.0 * set.info.anomalous as f64 / set.indices.len() as f64, f64::from);
             let evaluation = Evaluation::of(percent, &scored.rows(prepared, set), intervals)?;
             match (&set.info.challenge, set.info.level) {
                 (Some(challenge), Some(level)) => {
@@ -63,7 +68,8 @@ pub fn evaluate(
             let better = headline.is_none_or(|(best, _)| best != 50.0 && (percent == 50.0 || percent > best));
             headline = if better { Some((percent, set)) } else { headline };
         }
-        let (_, set) = headline.ok_or_else(|| Error::invalid(format!("the dataset has no test set for class {class}")))?;
+        let (_, set) =
+            headline.ok_or_else(|| Error::invalid(format!("the dataset has no test set for class {class}")))?;
         evaluations.sort_by(|a, b| a.outlier_percent.total_cmp(&b.outlier_percent));
         let rows = scored.rows(prepared, set);
         let out = eval_folder(folder, &class);
@@ -72,11 +78,21 @@ pub fn evaluate(
         write_pictures(&out, engine, &detector, prepared, set, &rows)?;
         let epochs = read_epochs(&training.join("metrics.csv")).ok();
         if let Some(e) = evaluations.last() {
-            progress(&format!("{class}: AUROC {:.4} ({:.0} % outliers, {} images)", e.full.auroc, e.outlier_percent, e.normal + e.anomalous));
+            progress(&format!(
+                "{class}: AUROC {:.4} ({:.0} % outliers, {} images)",
+                e.full.auroc,
+                e.outlier_percent,
+                e.normal + e.anomalous
+            ));
         }
         if !evaluations.is_empty() {
             let best_epoch = detector.number("epoch")?.map(|e| e as u64);
-            classes.push(ClassResult { class, epochs: epochs.and_then(|rows| rows.last().map(|row| row.epoch)), best_epoch, evaluations });
+            classes.push(ClassResult {
+                class,
+                epochs: epochs.and_then(|rows| rows.last().map(|row| row.epoch)),
+                best_epoch,
+                evaluations,
+            });
         }
     }
     let about = About {
@@ -126,7 +142,14 @@ impl Scored {
 }
 
 /// Inputs, reconstructions and error maps of the extremes.
-fn write_pictures(out: &Path, engine: &mut dyn Engine, detector: &Detector, prepared: &Prepared, set: &TestSet, rows: &[ScoreRow]) -> Result<()> {
+fn write_pictures(
+    out: &Path,
+    engine: &mut dyn Engine,
+    detector: &Detector,
+    prepared: &Prepared,
+    set: &TestSet,
+    rows: &[ScoreRow],
+) -> Result<()> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|&a, &b| rows[a].score.total_cmp(&rows[b].score));
     let count = EXTREMES.min(rows.len() / 2);

@@ -80,16 +80,29 @@ struct ClassFiles {
 /// Trains in the folder `run`, from its checkpoint if `resume`, to the configuration's number of epochs.
 ///
 /// The same configuration and data give the same bits on one device, interrupted or not. Errors leave the last checkpoint intact.
-pub fn train(run: &Path, config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine, resume: bool, watch: &mut dyn Watch) -> Result<End> {
+pub fn train(
+    run: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+    engine: &mut dyn Engine,
+    resume: bool,
+    watch: &mut dyn Watch,
+) -> Result<End> {
     let model = Model::new(prepared.channels());
     let inliers = find_inliers(prepared, &config.inliers)?;
     let classes: Vec<String> = inliers.iter().map(|&k| prepared.inliers()[k].name.clone()).collect();
     let folders: Vec<PathBuf> = classes.iter().map(|c| class_folder(run, c, classes.len())).collect();
     let start = config.init_from.as_deref().map(|path| checkpoint::load_start(path, &model)).transpose()?;
-    let images = inliers.iter().map(|&k| Ok((prepared.train_of(k)?, prepared.val_of(k)?))).collect::<Result<Vec<_>>>()?;
+    let images =
+        inliers.iter().map(|&k| Ok((prepared.train_of(k)?, prepared.val_of(k)?))).collect::<Result<Vec<_>>>()?;
     let sets: Vec<TrainingSet> = images
         .iter()
-        .map(|(train, val)| TrainingSet { train: &train.data, validation: &val.data, seed: config.seed, start: start.as_deref() })
+        .map(|(train, val)| TrainingSet {
+            train: &train.data,
+            validation: &val.data,
+            seed: config.seed,
+            start: start.as_deref(),
+        })
         .collect();
     let mut trainer = Trainer::new(engine, &model, &config.train_config(), &sets)?;
     let device = trainer.device();
@@ -114,7 +127,8 @@ pub fn train(run: &Path, config: &RunConfig, prepared: &Prepared, engine: &mut d
         };
         let rate = seen as f64 / clock.elapsed().as_secs_f64();
         let epoch = trainer.epochs_done();
-        let pictures = (epoch <= 5 || epoch % 10 == 0 || epoch == config.epochs).then(|| trainer.preview(PREVIEW)).transpose()?;
+        let pictures =
+            (epoch <= 5 || epoch % 10 == 0 || epoch == config.epochs).then(|| trainer.preview(PREVIEW)).transpose()?;
         for (r, class) in files.iter_mut().enumerate() {
             class.record(&reports[r], rate)?;
             if let Some(pictures) = &pictures {
@@ -192,13 +206,22 @@ impl ClassFiles {
             rows.retain(|row| row.epoch <= epochs_done as u64);
         }
         // TensorBoard hides what an interrupted run logged after its checkpoint.
-        let events = if resume { EventWriter::resume(folder, epochs_done as u64 * steps + 1)? } else { EventWriter::create(folder)? };
+        let events = if resume {
+            EventWriter::resume(folder, epochs_done as u64 * steps + 1)?
+        } else {
+            EventWriter::create(folder)?
+        };
         Ok(ClassFiles { folder: folder.into(), rows, events, steps_per_epoch: steps })
     }
 
     fn record(&mut self, report: &EpochReport, images_per_second: f64) -> Result<()> {
         let losses = |l: &Losses| epochs::Losses { total: l.loss, mse: l.mse, grad: l.constraint };
-        let cosines: [f64; 4] = report.train.cosines.clone().try_into().map_err(|_| Error::invalid("a model of other than four decoder layers"))?;
+        let cosines: [f64; 4] = report
+            .train
+            .cosines
+            .clone()
+            .try_into()
+            .map_err(|_| Error::invalid("a model of other than four decoder layers"))?;
         self.rows.push(EpochRow {
             epoch: report.epoch as u64,
             train: losses(&report.train),

@@ -77,5 +77,8 @@ pub(super) fn no_derivative(op: &Op) -> ! {
 #[track_caller]
 pub(super) fn check_flat(tape: &Tape, op: &str, t: Tensor, len: usize) {
     let shape = tape.shape(t);
-    assert!(shape == flat(size(shape)) && size(shape) >= len, "{op}: {shape:?} is no flat tensor of at least {len} elements");
+    assert!(
+        shape == flat(size(shape)) && size(shape) >= len,
+        "{op}: {shape:?} is no flat tensor of at least {len} elements"
+    );
 }

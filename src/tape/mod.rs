@@ -102,12 +102,20 @@ impl Op {
         use Op::*;
         match self {
             Leaf { .. } | Fill { .. } | BatchImages { .. } | BatchWeight { .. } => vec![],
-            Slice { of: a, .. } | Affine { a, .. } | Relu { a } | Sigmoid { a } | InvNorm { a, .. } | Broadcast { a } | SumTo { a } => vec![*a],
+            Slice { of: a, .. }
+            | Affine { a, .. }
+            | Relu { a }
+            | Sigmoid { a }
+            | InvNorm { a, .. }
+            | Broadcast { a }
+            | SumTo { a } => vec![*a],
             Record { a, .. } | Store { a, .. } | Adam { grad: a, .. } => vec![*a],
             Concat { parts } => parts.iter().map(|p| p.0).collect(),
             ConvY { x: a, w: b, .. } | ConvX { y: a, w: b, .. } | ConvW { x: a, y: b, .. } => vec![*a, *b],
             Add { a, b } | Mul { a, b } | ReluGrad { a, gate: b } | SigmoidGrad { a, s: b } => vec![*a, *b],
-            Mse { x, target, weight } | MseGrad { x, target, weight } | ImageMse { x, target, weight } => vec![*x, *target, *weight],
+            Mse { x, target, weight } | MseGrad { x, target, weight } | ImageMse { x, target, weight } => {
+                vec![*x, *target, *weight]
+            }
             ConstraintStats { g, r, .. } => vec![*g, *r],
             Constraint { stats, g, r, .. } | ConstraintGrad { stats, g, r, .. } => vec![*stats, *g, *r],
             ImageGrad { x, y, r, .. } => vec![*x, *y, *r],

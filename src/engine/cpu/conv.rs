@@ -35,14 +35,34 @@ struct Conv<'a, T> {
 
 /// `y = epilogue(conv_y(x, w))`: see [`crate::program::kernel::Kernel::ConvY`].
 #[allow(clippy::too_many_arguments)] // the kernel table's order
-pub fn conv_y<T: Real>(isa: Isa, geometry: &Geometry, epilogue: Epilogue, x: &[T], w: &[T], bias: &[T], addend: &[T], gate: &[T], y: &mut [T]) {
+pub fn conv_y<T: Real>(
+    isa: Isa,
+    geometry: &Geometry,
+    epilogue: Epilogue,
+    x: &[T],
+    w: &[T],
+    bias: &[T],
+    addend: &[T],
+    gate: &[T],
+    y: &mut [T],
+) {
     let args = Conv { geometry, forward: true, epilogue, src: x, w, bias, addend, gate, out: Out(y.as_mut_ptr()) };
     run_conv(isa, &args);
 }
 
 /// `x = epilogue(conv_x(y, w))`: see [`crate::program::kernel::Kernel::ConvX`].
 #[allow(clippy::too_many_arguments)] // the kernel table's order
-pub fn conv_x<T: Real>(isa: Isa, geometry: &Geometry, epilogue: Epilogue, y: &[T], w: &[T], bias: &[T], addend: &[T], gate: &[T], x: &mut [T]) {
+pub fn conv_x<T: Real>(
+    isa: Isa,
+    geometry: &Geometry,
+    epilogue: Epilogue,
+    y: &[T],
+    w: &[T],
+    bias: &[T],
+    addend: &[T],
+    gate: &[T],
+    x: &mut [T],
+) {
     let args = Conv { geometry, forward: false, epilogue, src: y, w, bias, addend, gate, out: Out(x.as_mut_ptr()) };
     run_conv(isa, &args);
 }
@@ -144,7 +164,12 @@ unsafe fn conv_rows<S: Simd, const M: usize>(args: &Conv<S::Real>, unit: &Positi
 
 /// The register tile: M output channels times V vectors of images from image i.
 #[inline(always)]
-unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(args: &Conv<S::Real>, unit: &Position, m0: usize, i: usize) {
+unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
+    args: &Conv<S::Real>,
+    unit: &Position,
+    m0: usize,
+    i: usize,
+) {
     let n = unit.n;
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); V]; M];
@@ -223,7 +248,17 @@ const ROWS: usize = IMAGE_GRAD_TILE;
 const COLS: usize = 6;
 
 /// `w = conv_w(x, y)`, by runs of positions: see [`crate::program::kernel::Kernel::ConvW`].
-pub fn conv_w<T: Real>(isa: Isa, geometry: &Geometry, splits: usize, add: bool, x: &[T], y: &[T], addend: &[T], w: &mut [T]) {
+#[allow(clippy::too_many_arguments)] // the kernel table's order
+pub fn conv_w<T: Real>(
+    isa: Isa,
+    geometry: &Geometry,
+    splits: usize,
+    add: bool,
+    x: &[T],
+    y: &[T],
+    addend: &[T],
+    w: &mut [T],
+) {
     assert!(!add || splits == 1, "conv_w: an addend belongs to split_sum when there are splits");
     let args = ConvW { geometry, splits, x, y, addend: add.then_some(addend), out: Out(w.as_mut_ptr()) };
     dispatch!(conv_w_rows, conv_w_rows_body, ConvW);
@@ -355,7 +390,12 @@ unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
 
 /// `acc[c][d] += y[c] * x[d]` for one vector of images; rows are `n` apart.
 #[inline(always)]
-unsafe fn outer<S: Simd, const Y: usize, const X: usize>(acc: &mut [[S; X]; Y], x: *const S::Real, y: *const S::Real, n: usize) {
+unsafe fn outer<S: Simd, const Y: usize, const X: usize>(
+    acc: &mut [[S; X]; Y],
+    x: *const S::Real,
+    y: *const S::Real,
+    n: usize,
+) {
     unsafe {
         let mut b = [S::splat(S::Real::ZERO); X];
         for (d, b) in b.iter_mut().enumerate() {
@@ -395,7 +435,9 @@ struct ImageGrad<'a, T> {
 pub fn image_grad<T: Real>(isa: Isa, geometry: &Geometry, x: &[T], y: &[T], r: &[T], partial: &mut [T]) {
     let args = ImageGrad { geometry, x, y, r, partial: Out(partial.as_mut_ptr()) };
     dispatch!(image_grad_block, image_grad_block_body, ImageGrad);
-    parallel(geometry.kh * geometry.kw * geometry.cy.div_ceil(IMAGE_GRAD_TILE), |block| image_grad_block(isa, &args, block));
+    parallel(geometry.kh * geometry.kw * geometry.cy.div_ceil(IMAGE_GRAD_TILE), |block| {
+        image_grad_block(isa, &args, block)
+    });
 }
 
 /// One block: one tap and IMAGE_GRAD_TILE channels of y, all channels of x and all images.
@@ -419,7 +461,14 @@ unsafe fn image_grad_block_body<S: Simd>(args: &ImageGrad<S::Real>, block: usize
 }
 
 #[inline(always)]
-unsafe fn image_grad_rows<S: Simd>(args: &ImageGrad<S::Real>, pairs: &[(usize, usize)], tap: usize, block: usize, y0: usize, i: usize) {
+unsafe fn image_grad_rows<S: Simd>(
+    args: &ImageGrad<S::Real>,
+    pairs: &[(usize, usize)],
+    tap: usize,
+    block: usize,
+    y0: usize,
+    i: usize,
+) {
     let g = args.geometry;
     unsafe {
         let mut sums = [S::splat(S::Real::ZERO); 2];
@@ -478,7 +527,12 @@ unsafe fn image_grad_tile<S: Simd, const Y: usize, const X: usize>(
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); X]; Y];
         for &(px, py) in pairs {
-            outer::<S, Y, X>(&mut acc, args.x.as_ptr().add(px + x0 * g.n + i), args.y.as_ptr().add(py + y0 * g.n + i), g.n);
+            outer::<S, Y, X>(
+                &mut acc,
+                args.x.as_ptr().add(px + x0 * g.n + i),
+                args.y.as_ptr().add(py + y0 * g.n + i),
+                g.n,
+            );
         }
         for (c, row) in acc.iter().enumerate() {
             for (d, &gradient) in row.iter().enumerate() {

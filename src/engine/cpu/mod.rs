@@ -70,7 +70,9 @@ impl<T: Real> Stored<T> {
     fn new(buffer: &Buffer, replicas: usize) -> Self {
         let total = buffer.len * if buffer.replicated { replicas } else { 1 };
         let memory = match buffer.element {
-            Element::Float => Memory::Float((0..total.div_ceil(16)).map(|_| Line(UnsafeCell::new([T::ZERO; 16]))).collect()),
+            Element::Float => {
+                Memory::Float((0..total.div_ceil(16)).map(|_| Line(UnsafeCell::new([T::ZERO; 16]))).collect())
+            }
             Element::U32 => Memory::U32(vec![0; total]),
             Element::U8 => Memory::U8(vec![0; total]),
         };
@@ -133,7 +135,10 @@ impl<T: Real> CpuEngine<T> {
     }
 
     fn find(&self, name: &str) -> Result<usize> {
-        self.persistent.get(name).copied().ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))
+        self.persistent
+            .get(name)
+            .copied()
+            .ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))
     }
 
     fn has_batch(&self, program: &LoadedProgram, replica: usize, step: u32) -> bool {
@@ -150,18 +155,42 @@ impl<T: Real> CpuEngine<T> {
         use Kernel::*;
         match (call.kernel, &call.params) {
             (ConvY, Params::Conv { geometry, epilogue }) => {
-                conv::conv_y(isa, geometry, *epilogue, args.read(0), args.read(1), args.read(2), args.read(3), args.read(4), args.write(5));
+                conv::conv_y(
+                    isa,
+                    geometry,
+                    *epilogue,
+                    args.read(0),
+                    args.read(1),
+                    args.read(2),
+                    args.read(3),
+                    args.read(4),
+                    args.write(5),
+                );
             }
             (ConvX, Params::Conv { geometry, epilogue }) => {
-                conv::conv_x(isa, geometry, *epilogue, args.read(0), args.read(1), args.read(2), args.read(3), args.read(4), args.write(5));
+                conv::conv_x(
+                    isa,
+                    geometry,
+                    *epilogue,
+                    args.read(0),
+                    args.read(1),
+                    args.read(2),
+                    args.read(3),
+                    args.read(4),
+                    args.write(5),
+                );
             }
             (ConvW, &Params::ConvW { ref geometry, add, splits }) => {
                 conv::conv_w(isa, geometry, splits, add, args.read(0), args.read(1), args.read(2), args.write(3));
             }
-            (SplitSum, &Params::SplitSum { splits, add, .. }) => conv::split_sum(splits, add, args.read(0), args.read(1), args.write(2)),
+            (SplitSum, &Params::SplitSum { splits, add, .. }) => {
+                conv::split_sum(splits, add, args.read(0), args.read(1), args.write(2))
+            }
             (Add, Params::Map { .. }) => elementwise::add(args.read(0), args.read(1), args.write(2)),
             (Mul, Params::Map { .. }) => elementwise::mul(args.read(0), args.read(1), args.write(2)),
-            (Affine, &Params::Map { scale, shift, .. }) => elementwise::affine(scale, shift, args.read(0), args.write(1)),
+            (Affine, &Params::Map { scale, shift, .. }) => {
+                elementwise::affine(scale, shift, args.read(0), args.write(1))
+            }
             (Relu, Params::Map { .. }) => elementwise::relu(args.read(0), args.write(1)),
             (ReluGrad, Params::Map { .. }) => elementwise::relu_grad(args.read(0), args.read(1), args.write(2)),
             (Sigmoid, Params::Map { .. }) => elementwise::sigmoid(args.read(0), args.write(1)),
@@ -169,12 +198,22 @@ impl<T: Real> CpuEngine<T> {
             (InvNorm, &Params::Map { scale, .. }) => elementwise::inv_norm(scale, args.read(0), args.write(1)),
             (Copy, Params::Map { .. }) => elementwise::copy(args.read(0), args.write(1)),
             (Fill, &Params::Map { shift, .. }) => elementwise::fill(shift, args.write(0)),
-            (Broadcast, &Params::Reshape { small, large }) => reduce::broadcast(small, large, args.read(0), args.write(1)),
+            (Broadcast, &Params::Reshape { small, large }) => {
+                reduce::broadcast(small, large, args.read(0), args.write(1))
+            }
             (SumTo, &Params::Reshape { small, large }) => reduce::sum_to(small, large, args.read(0), args.write(1)),
-            (Mse, &Params::Mse { rows, n }) => reduce::mse(rows, n, args.read(0), args.read(1), args.read(2), args.write(3), args.write(4)),
-            (MseSum, &Params::Mse { rows, n }) => reduce::mse_sum(rows, n, args.read(0), args.read(1), args.write(2), args.write(3)),
-            (Constraint, Params::Constraint { segments, .. }) => reduce::constraint(segments, args.read(0), args.read(1), args.write(2)),
-            (ConstraintSum, Params::Constraint { segments, .. }) => reduce::constraint_sum(segments, args.read(0), args.write(1)),
+            (Mse, &Params::Mse { rows, n }) => {
+                reduce::mse(rows, n, args.read(0), args.read(1), args.read(2), args.write(3), args.write(4))
+            }
+            (MseSum, &Params::Mse { rows, n }) => {
+                reduce::mse_sum(rows, n, args.read(0), args.read(1), args.write(2), args.write(3))
+            }
+            (Constraint, Params::Constraint { segments, .. }) => {
+                reduce::constraint(segments, args.read(0), args.read(1), args.write(2))
+            }
+            (ConstraintSum, Params::Constraint { segments, .. }) => {
+                reduce::constraint_sum(segments, args.read(0), args.write(1))
+            }
             (ConstraintGrad, Params::Constraint { segments, scale }) => {
                 reduce::constraint_grad(segments, *scale, args.read(0), args.read(1), args.read(2), args.write(3));
             }
@@ -187,12 +226,27 @@ impl<T: Real> CpuEngine<T> {
             (Adam, &Params::Adam { lr, beta1, beta2, eps, .. }) => {
                 let constants = update::Adam { lr, beta1, beta2, eps };
                 let schedule = &args.read(5)[row..row + 4];
-                update::adam(constants, args.write(0), args.write(1), args.write(2), args.write(3), args.read(4), schedule);
+                update::adam(
+                    constants,
+                    args.write(0),
+                    args.write(1),
+                    args.write(2),
+                    args.write(3),
+                    args.read(4),
+                    schedule,
+                );
             }
             (Gather, &Params::Gather { pixels, n }) => {
                 let first = (step as usize * replicas + replica) * n;
                 let image_weight = args.read(2)[row];
-                update::gather(pixels, args.bytes(0), &args.indices(1)[first..first + n], image_weight, args.write(3), args.write(4));
+                update::gather(
+                    pixels,
+                    args.bytes(0),
+                    &args.indices(1)[first..first + n],
+                    image_weight,
+                    args.write(3),
+                    args.write(4),
+                );
             }
             (Record, &Params::Record { len, offset, width }) => {
                 let at = (step as usize * replicas + replica) * width + offset;
@@ -221,7 +275,8 @@ impl<'a, T: Real> Args<'a, T> {
 
     fn read(&self, i: usize) -> &'a [T] {
         let (stored, range) = self.locate(i);
-        &stored.floats().unwrap_or_else(|| panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name))[range]
+        &stored.floats().unwrap_or_else(|| panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name))
+            [range]
     }
 
     fn indices(&self, i: usize) -> &'a [u32] {
@@ -241,7 +296,8 @@ impl<'a, T: Real> Args<'a, T> {
     /// The memory of an output. `load` made sure that no other argument of the call is in the same buffer, and calls run one after the other.
     fn write(&self, i: usize) -> &'a mut [T] {
         let (stored, range) = self.locate(i);
-        let out = stored.out().unwrap_or_else(|| panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name));
+        let out =
+            stored.out().unwrap_or_else(|| panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name));
         // SAFETY: see above; the engine is borrowed mutably by `run`, so nobody else looks at its memory.
         unsafe { out.slice(range.start, range.len()) }
     }
@@ -290,7 +346,12 @@ impl<T: Real> Engine for CpuEngine<T> {
                 stored.floats_mut().into_iter().flatten().zip(d).for_each(|(to, &v)| *to = T::from_f64(v));
             }
             (_, data) if data.len() != want => return Err(mismatch(data.len())),
-            _ => return Err(Error::invalid(format!("buffer '{name}' holds {:?}, not what was written", stored.buffer.element))),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "buffer '{name}' holds {:?}, not what was written",
+                    stored.buffer.element
+                )));
+            }
         }
         Ok(())
     }
@@ -340,4 +401,3 @@ impl<T: Real> Engine for CpuEngine<T> {
         1
     }
 }
-

@@ -120,7 +120,8 @@ pub fn constraint_sum<T: Real>(segments: &[Segment], partial: &[T], stats: &mut 
     let blocks = max_blocks(segments);
     let mut total = 0.0;
     for s in 0..segments.len() {
-        let sums: [f64; 3] = std::array::from_fn(|k| (0..blocks).map(|b| partial[(s * blocks + b) * 3 + k].to_f64()).sum());
+        let sums: [f64; 3] =
+            std::array::from_fn(|k| (0..blocks).map(|b| partial[(s * blocks + b) * 3 + k].to_f64()).sum());
         let cos = sums[0] * inv_norm_of(sums[1], COSINE_EPS) * inv_norm_of(sums[2], COSINE_EPS);
         total += cos;
         for (k, v) in [sums[0], sums[1], sums[2], cos].into_iter().enumerate() {

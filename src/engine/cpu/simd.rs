@@ -71,6 +71,7 @@ macro_rules! real {
 ///
 /// # Safety
 /// `load` and `store` touch `LANES` consecutive elements at any alignment. Methods may only run on a CPU that has the type's instructions.
+#[allow(clippy::missing_safety_doc)] // said once, here
 pub unsafe trait Simd: Copy {
     /// Element.
     type Real: Real;
@@ -216,18 +217,18 @@ mod x86 {
         _mm512_add_pd, _mm512_max_pd, _mm512_setzero_pd,
         |v, g| _mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(g, _mm512_setzero_pd()), v), |s| _mm512_reduce_add_pd(s));
     vector!(F32x8, f32, __m256, 8, rows 6, vectors 2, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-        _mm256_add_ps, _mm256_max_ps, _mm256_setzero_ps,
-        |v, g| _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(g, _mm256_setzero_ps()), v), |s| {
-            let q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
-            let d = _mm_add_ps(q, _mm_movehl_ps(q, q));
-            _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)))
-        });
+    _mm256_add_ps, _mm256_max_ps, _mm256_setzero_ps,
+    |v, g| _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(g, _mm256_setzero_ps()), v), |s| {
+        let q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
+        let d = _mm_add_ps(q, _mm_movehl_ps(q, q));
+        _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)))
+    });
     vector!(F64x4, f64, __m256d, 4, rows 6, vectors 2, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-        _mm256_add_pd, _mm256_max_pd, _mm256_setzero_pd,
-        |v, g| _mm256_and_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(g, _mm256_setzero_pd()), v), |s| {
-            let q = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd::<1>(s));
-            _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)))
-        });
+    _mm256_add_pd, _mm256_max_pd, _mm256_setzero_pd,
+    |v, g| _mm256_and_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(g, _mm256_setzero_pd()), v), |s| {
+        let q = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd::<1>(s));
+        _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)))
+    });
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -286,7 +287,11 @@ impl Isa {
 /// with the vectors of `isa`.
 macro_rules! dispatch {
     ($name:ident, $body:ident, $args:ident) => {
-        fn $name<T: $crate::engine::cpu::simd::Real>(isa: $crate::engine::cpu::simd::Isa, args: &$args<T>, unit: usize) {
+        fn $name<T: $crate::engine::cpu::simd::Real>(
+            isa: $crate::engine::cpu::simd::Isa,
+            args: &$args<T>,
+            unit: usize,
+        ) {
             use $crate::engine::cpu::simd::Isa;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]

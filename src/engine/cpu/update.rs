@@ -18,7 +18,15 @@ pub struct Adam {
 
 /// One Adam step and the running mean of the gradient in `reference`; `schedule` is this step's and replica's row.
 #[allow(clippy::too_many_arguments)] // the kernel table's order
-pub fn adam<T: Real>(c: Adam, params: &mut [T], m: &mut [T], v: &mut [T], reference: &mut [T], grad: &[T], schedule: &[T]) {
+pub fn adam<T: Real>(
+    c: Adam,
+    params: &mut [T],
+    m: &mut [T],
+    v: &mut [T],
+    reference: &mut [T],
+    grad: &[T],
+    schedule: &[T],
+) {
     let [active, c1, c2, inv_t]: [T; 4] = std::array::from_fn(|k| schedule[k]);
     if active == T::ZERO {
         return;
@@ -43,7 +51,8 @@ pub fn gather<T: Real>(pixels: usize, data: &[u8], indices: &[u32], image_weight
         let padding = index == PADDING_IMAGE;
         weight[i] = if padding { T::ZERO } else { image_weight };
         for p in 0..pixels {
-            x[p * n + i] = if padding { T::ZERO } else { T::from_f64(data[index as usize * pixels + p] as f64) / scale };
+            x[p * n + i] =
+                if padding { T::ZERO } else { T::from_f64(data[index as usize * pixels + p] as f64) / scale };
         }
     }
 }

@@ -546,7 +546,9 @@ impl Engine for GpuEngine {
             }
             self.faults.check()?;
         }
-        Ok(())
+        // Doesn't wait; lets wgpu notice a device that is gone.
+        let _ = self.device.poll(PollType::Poll);
+        self.faults.check()
     }
 
     fn wait(&mut self) -> Result<()> {

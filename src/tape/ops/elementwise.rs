@@ -86,7 +86,10 @@ impl Tape {
     #[track_caller]
     pub fn broadcast(&mut self, a: Tensor, shape: Shape) -> Tensor {
         let from = self.shape(a);
-        assert!(from.iter().zip(shape).all(|(&f, t)| f == t || f == 1), "broadcast: {from:?} does not repeat to {shape:?}");
+        assert!(
+            from.iter().zip(shape).all(|(&f, t)| f == t || f == 1),
+            "broadcast: {from:?} does not repeat to {shape:?}"
+        );
         match self.constant(a) {
             _ if from == shape => a,
             Some(value) => self.fill(shape, value),

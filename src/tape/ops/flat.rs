@@ -23,7 +23,8 @@ impl Tape {
     /// A persistent buffer of the engine, by name, one for each replica.
     #[track_caller]
     pub fn leaf(&mut self, name: &str, shape: Shape) -> Tensor {
-        let clash = self.nodes.iter().find(|n| matches!(&n.op, Op::Leaf { name: known } if known == name) && n.shape != shape);
+        let clash =
+            self.nodes.iter().find(|n| matches!(&n.op, Op::Leaf { name: known } if known == name) && n.shape != shape);
         assert!(clash.is_none(), "leaf '{name}': recorded with another shape than {shape:?}");
         self.push(Op::Leaf { name: name.into() }, shape)
     }
@@ -41,7 +42,10 @@ impl Tape {
     pub fn concat(&mut self, parts: &[(Tensor, usize)], len: usize) -> Tensor {
         let mut end = 0;
         for &(t, offset) in parts {
-            assert!(offset.is_multiple_of(ALIGNMENT) && offset >= end, "concat: offset {offset} is taken or no multiple of {ALIGNMENT}");
+            assert!(
+                offset.is_multiple_of(ALIGNMENT) && offset >= end,
+                "concat: offset {offset} is taken or no multiple of {ALIGNMENT}"
+            );
             end = offset + size(self.shape(t));
         }
         assert!(end <= len, "concat: parts end at {end}, beyond {len}");

@@ -41,7 +41,11 @@ impl Tape {
     /// Sums and cosines of every segment of g and r, as the kernel `constraint_sum` lays them out. No derivative.
     #[track_caller]
     pub fn constraint_stats(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
-        assert!((1..=MAX_SEGMENTS).contains(&segments.len()), "constraint: {} segments, 1 to {MAX_SEGMENTS} are possible", segments.len());
+        assert!(
+            (1..=MAX_SEGMENTS).contains(&segments.len()),
+            "constraint: {} segments, 1 to {MAX_SEGMENTS} are possible",
+            segments.len()
+        );
         for s in segments {
             check_flat(self, "constraint g", g, s.offset + s.len);
             check_flat(self, "constraint r", r, s.offset + s.len);
@@ -115,7 +119,9 @@ pub(super) fn rule(tape: &mut Tape, op: &Op, v: Tensor, want: Want) -> Vec<(Tens
             if want(x) || want(target) {
                 let weight = tape.broadcast(weight, tape.shape(x));
                 let weighted = tape.mul(v, weight);
-                push_difference(tape, &mut out, (x, target), want, |tape| tape.affine(weighted, 2.0 / (h * w * c) as f64, 0.0));
+                push_difference(tape, &mut out, (x, target), want, |tape| {
+                    tape.affine(weighted, 2.0 / (h * w * c) as f64, 0.0)
+                });
             }
             if want(weight) {
                 let slope = tape.image_mse_slope(x, target);
@@ -160,7 +166,13 @@ pub(super) fn rule(tape: &mut Tape, op: &Op, v: Tensor, want: Want) -> Vec<(Tens
 }
 
 /// Gradients of something that depends on `x - target` only: `make` for x, its negative for the target.
-fn push_difference(tape: &mut Tape, out: &mut Vec<(Tensor, Tensor)>, (x, target): (Tensor, Tensor), want: Want, make: impl Fn(&mut Tape) -> Tensor) {
+fn push_difference(
+    tape: &mut Tape,
+    out: &mut Vec<(Tensor, Tensor)>,
+    (x, target): (Tensor, Tensor),
+    want: Want,
+    make: impl Fn(&mut Tape) -> Tensor,
+) {
     let part = make(tape);
     if want(x) {
         out.push((x, part));

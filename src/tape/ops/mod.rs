@@ -30,7 +30,11 @@ pub(super) fn rule(tape: &mut Tape, node: Tensor, op: &Op, v: Tensor, want: Want
         | Op::InvNorm { .. }
         | Op::Broadcast { .. }
         | Op::SumTo { .. } => elementwise::rule(tape, node, op, v, want),
-        Op::Mse { .. } | Op::MseGrad { .. } | Op::ImageMse { .. } | Op::Constraint { .. } | Op::ConstraintGrad { .. } => loss::rule(tape, op, v, want),
+        Op::Mse { .. }
+        | Op::MseGrad { .. }
+        | Op::ImageMse { .. }
+        | Op::Constraint { .. }
+        | Op::ConstraintGrad { .. } => loss::rule(tape, op, v, want),
         Op::ConstraintStats { .. }
         | Op::ImageGrad { .. }
         | Op::ImageCos { .. }
