@@ -186,6 +186,9 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     detector.save(&path).unwrap();
     let loaded = Detector::load(&path).unwrap();
     assert_eq!(loaded, detector);
+    let again = folder.path().join("again.safetensors");
+    loaded.save(&again).unwrap();
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(&path).unwrap(), "equal models are equal files");
 
     let (normal, odd) = (bars(70, 3, 5, false), bars(75, 3, 5, true));
     let mut scorer = Scorer::new(&mut engine, &loaded).unwrap();

@@ -59,12 +59,17 @@ def globals_in_pickle(file):
 
 def load_checkpoint(path):
     """The checkpoint with tensors on the CPU and shells for unknown objects. Raises ModelError if it is none."""
+    unknown = set()
     try:
-        unknown = {name for name in globals_named(path) if not name.startswith(("torch.", "collections."))}
+        unknown |= {name for name in globals_named(path) if not name.startswith(("torch.", "collections."))}
         with torch.serialization.safe_globals([(Shell, name) for name in unknown]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise peer.ModelError(f"{path}: can't be read as a PyTorch checkpoint: {str(error).strip()}") from error
+    except pickle.UnpicklingError as error:
+        # PyTorch's own message advises to switch the restriction off.
+        names = f"; it names {', '.join(sorted(unknown))}" if unknown else ""
+        raise peer.ModelError(f"{path}: refused: damaged, or not just tensors and plain objects{names}") from error
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise peer.ModelError(f"{path}: can't be read as a PyTorch checkpoint: {error}") from error
 
 
 def entry(checkpoint, key, path):

@@ -49,15 +49,15 @@ pub struct TrainArgs {
     batch_size: Option<usize>,
 
     /// Adam's learning rate. [default: 0.001]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
 
     /// Weight of the gradient constraint in the loss. [default: 0.03]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     alpha: Option<f64>,
 
     /// Weight of the cosine in scores. [default: 0.12]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     beta: Option<f64>,
 
     /// Seed of the initial parameters and of the order of images. [default: 0]

@@ -142,7 +142,19 @@ pub(crate) fn write_tensors(
         .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
         .map_err(problem)?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(problem)?;
-    crate::files::write_atomically(path, &bytes)
+    crate::files::write_atomically(path, &sorted_header(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?)
+}
+
+/// The same file with the keys of its header in order. The crate writes metadata in a random order; equal models should be equal files.
+fn sorted_header(file: &[u8]) -> serde_json::Result<Vec<u8>> {
+    let (length, rest) = file.split_at(8);
+    let length = length.iter().rev().fold(0, |n, &b| n << 8 | b as usize);
+    let (header, data) = rest.split_at(length);
+    let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    let mut header = serde_json::to_vec(&sorted)?;
+    // Data stay aligned to 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
 }
 
 /// Float32 tensors of a safetensors file, taken out one by one.

@@ -56,7 +56,7 @@ pub enum Access {
 /// One binding of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
-    /// The name, as in the shader.
+    /// The name in the kernel's definition. Shaders use it too, except where one variable serves several kernels.
     pub name: &'static str,
     /// Read, written or updated.
     pub access: Access,
