@@ -116,7 +116,9 @@ fn losses(program: &Program, poison: bool) -> Vec<u64> {
     let loaded = engine.load(program).unwrap();
     let name = &program.name;
     let images = if name == "score" { 128 } else { 100 };
-    engine.write(&format!("{name}.data"), Data::U8(&(0..images * 784).map(|i| (i % 251) as u8).collect::<Vec<_>>())).unwrap();
+    engine
+        .write(&format!("{name}.data"), Data::U8(&(0..images * 784).map(|i| (i % 251) as u8).collect::<Vec<_>>()))
+        .unwrap();
     engine.write(&format!("{name}.indices"), Data::U32(&(0..128).map(|i| i % 64).collect::<Vec<_>>())).unwrap();
     let schedule = [1.0 / 64.0, 10.0, 1000.0, 1.0, 1.0 / 64.0, 10.0, 1000.0, 1.0];
     let params = model.init(gradcon::Init::Kaiming, 1);
@@ -151,7 +153,13 @@ fn independent_kernels_are_neighbours() {
     let mut waits = 0;
     let mut written: Vec<usize> = vec![];
     for call in &train.calls {
-        let touches = |access: Access| call.args.iter().zip(call.kernel.row().bindings).filter(move |(_, b)| b.access == access).map(|(a, _)| a.buffer);
+        let touches = |access: Access| {
+            call.args
+                .iter()
+                .zip(call.kernel.row().bindings)
+                .filter(move |(_, b)| b.access == access)
+                .map(|(a, _)| a.buffer)
+        };
         if call.args.iter().any(|a| written.contains(&a.buffer)) {
             waits += 1;
             written.clear();

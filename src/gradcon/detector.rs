@@ -142,7 +142,10 @@ pub(crate) fn write_tensors(
         .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
         .map_err(problem)?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(problem)?;
-    crate::files::write_atomically(path, &sorted_header(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?)
+    crate::files::write_atomically(
+        path,
+        &sorted_header(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?,
+    )
 }
 
 /// The same file with the keys of its header in order. The crate writes metadata in a random order; equal models should be equal files.

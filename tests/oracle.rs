@@ -1,0 +1,146 @@
+//! The oracle itself: the CPU engine's convolutions against their definition, written as plain loops, with every instruction set this CPU has.
+//! Whole numbers small enough for every order of summation to be exact, so results must be equal, in f32 as in f64.
+
+use gradcon::cases::{self, Style};
+use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu::simd::{Isa, Real};
+use gradcon::engine::{Data, Engine};
+use gradcon::geometry::Geometry;
+use gradcon::program::compile::{Options, compile};
+use gradcon::tape::Tape;
+
+/// Small whole numbers.
+fn whole(len: usize, seed: usize) -> Vec<f64> {
+    (0..len).map(|i| ((i * 7 + seed * 13 + i / 5) % 9) as f64 - 4.0).collect()
+}
+
+/// Visits every (x, y, w) triple of the definition as flat indices, image by image: `i = o * stride - padding + k`.
+fn each(g: &Geometry, mut visit: impl FnMut(usize, usize, usize, usize)) {
+    for oh in 0..g.hy {
+        for ow in 0..g.wy {
+            for kh in 0..g.kh {
+                for kw in 0..g.kw {
+                    let (ih, iw) = (
+                        (oh * g.stride + kh) as isize - g.padding as isize,
+                        (ow * g.stride + kw) as isize - g.padding as isize,
+                    );
+                    if ih < 0 || iw < 0 || ih >= g.hx as isize || iw >= g.wx as isize {
+                        continue;
+                    }
+                    let (ih, iw) = (ih as usize, iw as usize);
+                    for cy in 0..g.cy {
+                        for cx in 0..g.cx {
+                            for n in 0..g.n {
+                                let x = ((ih * g.wx + iw) * g.cx + cx) * g.n + n;
+                                let y = ((oh * g.wy + ow) * g.cy + cy) * g.n + n;
+                                let w = ((kh * g.kw + kw) * g.cy + cy) * g.cx + cx;
+                                visit(x, y, w, n);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn geometries() -> Vec<Geometry> {
+    vec![
+        Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 },
+        // Whole tiles and tails of every instruction set at once.
+        Geometry::conv2d(64 + 16 + 3, (13, 4, 3), 17, (2, 3), 1, 1),
+        Geometry::conv2d(37, (7, 5, 4), 6, (4, 4), 2, 2),
+        // Floor cases, batch 1, stride 3, linear.
+        Geometry::conv2d(1, (5, 15, 15), 3, (4, 4), 2, 2),
+        Geometry::conv2d(2, (1, 8, 11), 5, (4, 3), 3, 1),
+        Geometry::conv2d(5, (37, 1, 1), 21, (1, 1), 1, 0),
+        Geometry::conv_transpose2d(9, (1, 3, 4), 1, (4, 4), 2, 1),
+    ]
+}
+
+fn check<T: Real>(isa: Isa, g: &Geometry) {
+    let mut tape = Tape::new();
+    let x = tape.leaf("x", [g.hx, g.wx, g.cx, g.n]);
+    let y = tape.leaf("y", [g.hy, g.wy, g.cy, g.n]);
+    let w = tape.leaf("w", [g.kh, g.kw, g.cy, g.cx]);
+    let (to_y, to_x, to_w) = (tape.conv_y(*g, x, w), tape.conv_x(*g, y, w), tape.conv_w(*g, x, y));
+    let sums = tape.image_grad(*g, x, y, w);
+    for (t, name) in [(to_y, "to y"), (to_x, "to x"), (to_w, "to w"), (sums, "sums")] {
+        tape.store(t, name);
+    }
+    let mut engine = CpuEngine::<T>::with_isa(isa);
+    let loaded = engine.load(&compile("oracle", &tape, Options::default())).unwrap();
+    let (x, y, w) = (whole(g.x_len(), 1), whole(g.y_len(), 2), whole(g.w_len(), 3));
+    for (name, data) in [("x", &x), ("y", &y), ("w", &w)] {
+        engine.write(name, Data::F64(data)).unwrap();
+    }
+    engine.run(loaded, 0..1).unwrap();
+
+    let (mut want_y, mut want_x, mut want_w) = (vec![0.0; y.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+    let mut images = vec![vec![0.0; w.len()]; g.n];
+    each(g, |ix, iy, iw, n| {
+        want_y[iy] += x[ix] * w[iw];
+        want_x[ix] += y[iy] * w[iw];
+        want_w[iw] += x[ix] * y[iy];
+        images[n][iw] += x[ix] * y[iy];
+    });
+    let mut same = |name: &str, want: &[f64]| {
+        let got = engine.read(name).unwrap();
+        assert_eq!(got.len(), want.len());
+        let wrong = got.iter().zip(want).position(|(g, w)| g != w);
+        assert!(
+            wrong.is_none(),
+            "{isa:?} {}, {g}: {name}[{}] is {}, expected {}",
+            size_of::<T>(),
+            wrong.unwrap(),
+            got[wrong.unwrap()],
+            want[wrong.unwrap()]
+        );
+    };
+    same("to y", &want_y);
+    same("to x", &want_x);
+    same("to w", &want_w);
+    // The sums over all blocks, image by image.
+    let partial = engine.read("sums").unwrap();
+    for (n, gradient) in images.iter().enumerate() {
+        let sum = |k: usize| partial.chunks_exact(2 * g.n).map(|block| block[k * g.n + n]).sum::<f64>();
+        let dot: f64 = gradient.iter().zip(&w).map(|(a, b)| a * b).sum();
+        let square: f64 = gradient.iter().map(|v| v * v).sum();
+        // In f32 a sum of squares may pass 2^24.
+        let tolerance = if size_of::<T>() == 4 { 1e-6 * square } else { 0.0 };
+        assert!(
+            (sum(0) - dot).abs() <= tolerance && (sum(1) - square).abs() <= tolerance,
+            "{isa:?}, {g}, image {n}: {} {dot}, {} {square}",
+            sum(0),
+            sum(1)
+        );
+    }
+}
+
+#[test]
+fn convolutions_are_their_definition() {
+    for isa in Isa::available() {
+        for g in geometries() {
+            check::<f32>(isa, &g);
+            check::<f64>(isa, &g);
+        }
+    }
+}
+
+/// Every kernel with every instruction set, against the widest in f64.
+#[test]
+fn instruction_sets_agree() {
+    for isa in Isa::available() {
+        for case in cases::tests() {
+            let want = case.run(&mut CpuEngine::<f64>::new(), &[0], Style::Rough).unwrap();
+            let got = case.run(&mut CpuEngine::<f32>::with_isa(isa), &[0], Style::Rough).unwrap();
+            for ((binding, got), want) in case.outputs().into_iter().zip(&got).zip(&want) {
+                let tolerance = case.tolerance(binding);
+                for (i, (g, w)) in got.iter().zip(want).enumerate() {
+                    let close = (g - w).abs() <= tolerance.absolute + tolerance.relative * w.abs();
+                    assert!(close, "{isa:?}, {}, binding {binding}: [{i}] {g} and {w}", case.name);
+                }
+            }
+        }
+    }
+}
