@@ -1,8 +1,8 @@
 //! From a tape to a program: dead code goes, epilogues move into the convolutions, results of one kernel are made together, independent kernels
 //! stand next to each other, and scratch buffers are shared by lifetime.
 //!
-//! In order: [`Fusion`] decides which nodes disappear into a convolution; [`Lowering`] makes one [`Step`] (one or two kernel calls) for every node that
-//! is needed; [`schedule`] sorts the steps; [`assign_memory`] gives virtual buffers real ones.
+//! In order: `Fusion` decides which nodes disappear into a convolution; `Lowering` makes one `Step` (one or two kernel calls) for every node that
+//! is needed; `schedule` sorts the steps; `assign_memory` gives virtual buffers real ones.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -285,7 +285,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn weight_gradient(&mut self, node: Tensor, geometry: Geometry, x: View, y: View, addend: Option<View>) -> View {
-        let tiles = geometry.kh * geometry.kw * geometry.cy.div_ceil(32) * geometry.cx.div_ceil(32);
+        let tiles = (geometry.kh * geometry.kw * geometry.cx).div_ceil(32) * geometry.cy.div_ceil(32);
         let splits = self.options.workgroups.div_ceil(tiles).clamp(1, (geometry.hy * geometry.wy).div_ceil(4));
         let add = addend.is_some();
         if splits == 1 {

@@ -1,6 +1,6 @@
 //! Vectors for the hot loops: one small trait, and one type per instruction set and float.
 //!
-//! A kernel body is written once, generic over [`Simd`] and `#[inline(always)]`; [`dispatch!`] instantiates it inside functions that enable
+//! A kernel body is written once, generic over [`Simd`] and `#[inline(always)]`; `dispatch!` instantiates it inside functions that enable
 //! an instruction set, and picks one at run time. Portable Rust only reaches SSE2 on x86-64, a quarter of the lanes of AVX-512.
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
