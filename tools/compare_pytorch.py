@@ -14,7 +14,8 @@ are in brackets. gradcon's numbers come from `gradcon bench --json`.
 auroc: the job of `gradcon demo`, with the same split, initialisation, batches, epochs and choice of the best epoch on
 both sides, each with its own random numbers; the area under the ROC curve on the held-out images for every seed.
 
-Prints Markdown; --json writes every number. The machine should have nothing else to do.
+Prints Markdown; --json writes every number. The machine must have nothing else to do: PyTorch's threads wait for each
+other many times in a step, so other work slows it down several times more than gradcon.
 """
 
 import argparse
@@ -38,6 +39,8 @@ import pytorch_gradcon as peer
 
 # Scoring one image at a time is slow; this many tell its speed.
 ONE_BY_ONE_IMAGES = 256
+# Mean number of running programs in the last minute that is worth a warning.
+BUSY = 0.5
 
 
 def run_gradcon(args, *command):
@@ -104,6 +107,11 @@ def pytorch_rounds(args):
 
 def compare_speed(args):
     """Rates of every round of both programs, in turns."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > BUSY:
+        print(
+            f"warning: other programs are running (load {load:.1f}): the ratios are not to be trusted", file=sys.stderr
+        )
     variants = pytorch_rounds(args)
     for _, _, work in variants:
         work()  # warm-up; gradcon's bench has its own
@@ -135,6 +143,7 @@ def compare_speed(args):
         "repeats": args.repeats,
         "one_by_one_images": min(ONE_BY_ONE_IMAGES, peer.BATCH * args.steps),
         "gradcon_device": device,
+        "load_before": load,
         "rows": rows,
     }
 

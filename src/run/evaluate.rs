@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::config::RunConfig;
-use super::train::{class_folder, find_inliers, now};
+use super::train::{class_folder, export, find_inliers, now};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::gradcon::detector::Detector;
@@ -68,7 +68,7 @@ pub fn evaluate(
             let better = headline.is_none_or(|(best, _)| best != 50.0 && (percent == 50.0 || percent > best));
             headline = if better { Some((percent, set)) } else { headline };
         }
-        let (_, set) =
+        let (headline_percent, set) =
             headline.ok_or_else(|| Error::invalid(format!("the dataset has no test set for class {class}")))?;
         evaluations.sort_by(|a, b| a.outlier_percent.total_cmp(&b.outlier_percent));
         let rows = scored.rows(prepared, set);
@@ -85,6 +85,7 @@ pub fn evaluate(
                 e.normal + e.anomalous
             ));
         }
+        export(&training, &detector, config, evaluations.iter().find(|e| e.outlier_percent == headline_percent).cloned())?;
         if !evaluations.is_empty() {
             let best_epoch = detector.number("epoch")?.map(|e| e as u64);
             classes.push(ClassResult {

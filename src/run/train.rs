@@ -11,12 +11,13 @@ use crate::engine::Engine;
 use crate::gradcon::detector::Detector;
 use crate::gradcon::model::{IMAGE_SIZE, Model};
 use crate::gradcon::scorer::Scorer;
-use crate::gradcon::trainer::{EpochReport, Losses, Outcome, Trainer, TrainingSet};
+use crate::gradcon::trainer::{EpochReport, Losses, Outcome, Snapshot, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, read_epochs, write_epochs};
 use crate::report::metrics::quantile_of_sorted;
 use crate::report::picture;
-use crate::report::run::model_folder;
+use crate::report::results::Evaluation;
+use crate::report::run::{folder_name, model_folder};
 use crate::report::tensorboard::EventWriter;
 use crate::{Error, Result};
 
@@ -135,53 +136,71 @@ pub fn train(
                 class.picture(epoch, &images[r].1.data, &pictures[r], model.channels())?;
             }
         }
-        checkpoint::save(run, &folders, &model, &trainer.state()?)?;
+        let state = trainer.state()?;
+        checkpoint::save(run, &folders, &model, &state)?;
+        // The threshold comes at the end; a model that is there after a kill has none yet.
+        for (r, replica) in state.replicas.into_iter().enumerate().filter(|(r, _)| reports[*r].best) {
+            if let Some(best) = replica.best {
+                export(&folders[r], &detector(best, &model, config, prepared, &classes[r], &device), config, None)?;
+            }
+        }
         watch.epoch(&reports, &classes, rate);
     }
     if end == End::Stopped {
         checkpoint::save(run, &folders, &model, &trainer.state()?)?;
     }
     let best: Vec<_> = trainer.best().to_vec();
-    let done = trainer.epochs_done();
-    for (((best, folder), class), (_, val)) in best.into_iter().zip(&folders).zip(&classes).zip(&images) {
+    for (k, best) in best.into_iter().enumerate() {
         let Some(best) = best else { continue };
-        let best_epoch = best.epoch;
-        let mut detector = best.into_detector(&model, &config.train_config());
-        let describe = [
-            ("beta", config.beta.to_string()),
-            ("dataset", prepared.manifest().dataset.name().to_string()),
-            ("inlier", class.clone()),
-            ("preprocessing", format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255")),
-        ];
-        detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
-        let threshold = threshold(engine, &detector, &val.data, config.threshold_quantile)?;
+        let mut detector = detector(best, &model, config, prepared, &classes[k], &device);
+        let threshold = threshold(engine, &detector, &images[k].1.data, config.threshold_quantile)?;
         detector.description.insert("threshold".into(), threshold.to_string());
         detector.description.insert("threshold_quantile".into(), config.threshold_quantile.to_string());
-        let folder = folder.join("best");
-        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        detector.save(&folder.join("model.safetensors"))?;
-        let dataset = prepared.manifest().dataset.name().to_string();
-        let card = Card {
-            name: format!("gradcon-{dataset}-{}", crate::report::run::folder_name(class).to_lowercase()),
-            dataset,
-            class: class.clone(),
-            model: "cae".into(),
-            input: [IMAGE_SIZE, IMAGE_SIZE, model.channels()],
-            parameters: model.parameter_count(),
-            alpha: config.alpha,
-            beta: config.beta,
-            epochs: done as u64,
-            best_epoch: Some(best_epoch as u64),
-            seed: Some(config.seed),
-            device: device.clone(),
-            date: now(),
-            gradcon_version: env!("CARGO_PKG_VERSION").into(),
-            threshold: Some(threshold),
-            evaluation: None,
-        };
-        write_card(&folder, &card)?;
+        export(&folders[k], &detector, config, None)?;
     }
     Ok(end)
+}
+
+/// A class's best epoch with what is known of it.
+fn detector(best: Snapshot, model: &Model, config: &RunConfig, prepared: &Prepared, class: &str, device: &str) -> Detector {
+    let mut detector = best.into_detector(model, &config.train_config());
+    let describe = [
+        ("beta", config.beta.to_string()),
+        ("dataset", prepared.manifest().dataset.name().to_string()),
+        ("inlier", class.to_string()),
+        ("device", device.to_string()),
+        ("preprocessing", format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255")),
+    ];
+    detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
+    detector
+}
+
+/// Writes `best/`: the model and its card, which tells of an evaluation if there was one.
+pub fn export(class_folder: &Path, detector: &Detector, config: &RunConfig, evaluation: Option<Evaluation>) -> Result<()> {
+    let folder = class_folder.join("best");
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    detector.save(&folder.join("model.safetensors"))?;
+    let text = |key: &str| detector.description.get(key).cloned().unwrap_or_default();
+    let (dataset, class) = (text("dataset"), text("inlier"));
+    let card = Card {
+        name: format!("gradcon-{dataset}-{}", folder_name(&class).to_lowercase()),
+        dataset,
+        class,
+        model: "cae".into(),
+        input: [IMAGE_SIZE, IMAGE_SIZE, detector.model.channels()],
+        parameters: detector.model.parameter_count(),
+        alpha: config.alpha,
+        beta: config.beta,
+        epochs: config.epochs as u64,
+        best_epoch: detector.number("epoch")?.map(|e| e as u64),
+        seed: Some(config.seed),
+        device: text("device"),
+        date: now(),
+        gradcon_version: env!("CARGO_PKG_VERSION").into(),
+        threshold: detector.number("threshold")?,
+        evaluation,
+    };
+    write_card(&folder, &card)
 }
 
 /// The time, in RFC 3339, UTC.
