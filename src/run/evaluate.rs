@@ -76,7 +76,10 @@ pub fn evaluate(
         std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
         write_scores(&out.join("scores.csv"), &rows)?;
         write_pictures(&out, engine, &detector, prepared, set, &rows)?;
-        let epochs = read_epochs(&training.join("metrics.csv")).ok();
+        let best_epoch = detector.number("epoch")?.map(|e| e as u64);
+        let metrics = training.join("metrics.csv");
+        let rows = if metrics.exists() { read_epochs(&metrics)? } else { vec![] };
+        let epochs = rows.last().map(|row| row.epoch);
         if let Some(e) = evaluations.last() {
             progress(&format!(
                 "{class}: AUROC {:.4} ({:.0} % outliers, {} images)",
@@ -85,15 +88,13 @@ pub fn evaluate(
                 e.normal + e.anomalous
             ));
         }
-        export(&training, &detector, config, evaluations.iter().find(|e| e.outlier_percent == headline_percent).cloned())?;
+        // The card tells of the dataset that the model was made for.
+        if detector.description.get("dataset").is_some_and(|name| name == prepared.manifest().dataset.name()) {
+            let shown = evaluations.iter().find(|e| e.outlier_percent == headline_percent).cloned();
+            export(&training, &detector, config, epochs.or(best_epoch).unwrap_or(0) as usize, shown)?;
+        }
         if !evaluations.is_empty() {
-            let best_epoch = detector.number("epoch")?.map(|e| e as u64);
-            classes.push(ClassResult {
-                class,
-                epochs: epochs.and_then(|rows| rows.last().map(|row| row.epoch)),
-                best_epoch,
-                evaluations,
-            });
+            classes.push(ClassResult { class, epochs, best_epoch, evaluations });
         }
     }
     let about = About {

@@ -141,7 +141,13 @@ pub fn train(
         // The threshold comes at the end; a model that is there after a kill has none yet.
         for (r, replica) in state.replicas.into_iter().enumerate().filter(|(r, _)| reports[*r].best) {
             if let Some(best) = replica.best {
-                export(&folders[r], &detector(best, &model, config, prepared, &classes[r], &device), config, None)?;
+                export(
+                    &folders[r],
+                    &detector(best, &model, config, prepared, &classes[r], &device),
+                    config,
+                    epoch,
+                    None,
+                )?;
             }
         }
         watch.epoch(&reports, &classes, rate);
@@ -149,20 +155,27 @@ pub fn train(
     if end == End::Stopped {
         checkpoint::save(run, &folders, &model, &trainer.state()?)?;
     }
-    let best: Vec<_> = trainer.best().to_vec();
+    let (best, done) = (trainer.best().to_vec(), trainer.epochs_done());
     for (k, best) in best.into_iter().enumerate() {
         let Some(best) = best else { continue };
         let mut detector = detector(best, &model, config, prepared, &classes[k], &device);
         let threshold = threshold(engine, &detector, &images[k].1.data, config.threshold_quantile)?;
         detector.description.insert("threshold".into(), threshold.to_string());
         detector.description.insert("threshold_quantile".into(), config.threshold_quantile.to_string());
-        export(&folders[k], &detector, config, None)?;
+        export(&folders[k], &detector, config, done, None)?;
     }
     Ok(end)
 }
 
 /// A class's best epoch with what is known of it.
-fn detector(best: Snapshot, model: &Model, config: &RunConfig, prepared: &Prepared, class: &str, device: &str) -> Detector {
+fn detector(
+    best: Snapshot,
+    model: &Model,
+    config: &RunConfig,
+    prepared: &Prepared,
+    class: &str,
+    device: &str,
+) -> Detector {
     let mut detector = best.into_detector(model, &config.train_config());
     let describe = [
         ("beta", config.beta.to_string()),
@@ -175,8 +188,14 @@ fn detector(best: Snapshot, model: &Model, config: &RunConfig, prepared: &Prepar
     detector
 }
 
-/// Writes `best/`: the model and its card, which tells of an evaluation if there was one.
-pub fn export(class_folder: &Path, detector: &Detector, config: &RunConfig, evaluation: Option<Evaluation>) -> Result<()> {
+/// Writes `best/`: the model and its card, which tells of an evaluation if there was one. `epochs` is how many were trained.
+pub fn export(
+    class_folder: &Path,
+    detector: &Detector,
+    config: &RunConfig,
+    epochs: usize,
+    evaluation: Option<Evaluation>,
+) -> Result<()> {
     let folder = class_folder.join("best");
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     detector.save(&folder.join("model.safetensors"))?;
@@ -191,7 +210,7 @@ pub fn export(class_folder: &Path, detector: &Detector, config: &RunConfig, eval
         parameters: detector.model.parameter_count(),
         alpha: config.alpha,
         beta: config.beta,
-        epochs: config.epochs as u64,
+        epochs: epochs as u64,
         best_epoch: detector.number("epoch")?.map(|e| e as u64),
         seed: Some(config.seed),
         device: text("device"),
