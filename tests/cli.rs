@@ -111,6 +111,31 @@ fn one_class_of_several_equals_the_class_alone() {
     }
 }
 
+/// Own images in an MVTec-style tree: bars across are normal, bars along are not.
+#[test]
+fn own_images_of_any_size() {
+    let place = Place::new();
+    for (folder, count, along) in [("train/good", 40, false), ("test/good", 8, false), ("test/bent", 6, true)] {
+        let folder = place.path("tree").join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..count {
+            let (w, h) = (40 + i % 7, 50 - i % 5);
+            let bar = |p: u32| if along { p % w } else { p / w }.abs_diff(10 + i % 20) < 4;
+            let pixels: Vec<u8> =
+                (0..w * h).flat_map(|p| [if bar(p) { 250 } else { 10 }, 60, if bar(p) { 30 } else { 200 }]).collect();
+            image::save_buffer(folder.join(format!("{i}.bmp")), &pixels, w, h, image::ColorType::Rgb8).unwrap();
+        }
+    }
+    place.ok("prep folder --from tree --out own -q");
+    place.ok("train --data own --epochs 2 --init kaiming --device cpu --out run");
+    let table = place.ok("eval run --device cpu");
+    assert!(table.contains("| normal | 8 | 6 |") && table.contains("42.9 % outliers"), "{table}");
+    let scores = text(&read(&place.path("run/eval/normal/scores.csv")));
+    assert!(scores.contains("bent/0.bmp,1,bent,"), "{scores}");
+    let csv = place.ok("score --model run/best/model.safetensors --device cpu tree/test/bent tree/test/good/3.bmp");
+    assert_eq!(csv.lines().count(), 1 + 6 + 1, "{csv}");
+}
+
 /// Killed without warning, again and again, a run still comes to the same bits.
 #[cfg(unix)]
 #[test]

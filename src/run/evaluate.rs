@@ -56,8 +56,9 @@ pub fn evaluate(
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
         for set in sets {
-            let percent =
-                set.info.ratio.map_or(100.0 * set.info.anomalous as f64 / set.indices.len() as f64, f64::from);
+            // A share that nobody chose is told to a tenth of a percent.
+            let share = (1000.0 * set.info.anomalous as f64 / set.indices.len() as f64).round() / 10.0;
+            let percent = set.info.ratio.map_or(share, f64::from);
             let evaluation = Evaluation::of(percent, &scored.rows(prepared, set), intervals)?;
             match (&set.info.challenge, set.info.level) {
                 (Some(challenge), Some(level)) => {

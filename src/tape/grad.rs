@@ -1,6 +1,6 @@
 //! The reverse sweep.
 
-use super::{Op, SCALAR, Shape, Tape, Tensor, ops, size};
+use super::{SCALAR, Tape, Tensor, ops};
 
 impl Tape {
     /// Gradients of the scalar `of` with respect to each of `wrt`, appended to the tape: gradients can be differentiated again.
@@ -60,25 +60,4 @@ impl Tape {
         let product = self.mul(a, b);
         self.sum_to(product, SCALAR)
     }
-}
-
-/// The shape of a flat tensor of `len` elements.
-pub(super) fn flat(len: usize) -> Shape {
-    [1, 1, 1, len]
-}
-
-/// What an operation without a derivative says when one is asked for.
-#[track_caller]
-pub(super) fn no_derivative(op: &Op) -> ! {
-    panic!("{op:?} has no derivative")
-}
-
-/// Checks that a flat tensor is at least `len` long.
-#[track_caller]
-pub(super) fn check_flat(tape: &Tape, op: &str, t: Tensor, len: usize) {
-    let shape = tape.shape(t);
-    assert!(
-        shape == flat(size(shape)) && size(shape) >= len,
-        "{op}: {shape:?} is no flat tensor of at least {len} elements"
-    );
 }

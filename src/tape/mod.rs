@@ -192,3 +192,24 @@ impl Tape {
         assert!(a == b, "{op}: shapes {a:?} and {b:?} differ");
     }
 }
+
+/// The shape of a flat tensor of `len` elements.
+fn flat(len: usize) -> Shape {
+    [1, 1, 1, len]
+}
+
+/// What an operation without a derivative says when one is asked for.
+#[track_caller]
+fn no_derivative(op: &Op) -> ! {
+    panic!("{op:?} has no derivative")
+}
+
+/// Checks that a flat tensor is at least `len` long.
+#[track_caller]
+fn check_flat(tape: &Tape, op: &str, t: Tensor, len: usize) {
+    let shape = tape.shape(t);
+    assert!(
+        shape == flat(size(shape)) && size(shape) >= len,
+        "{op}: {shape:?} is no flat tensor of at least {len} elements"
+    );
+}

@@ -2,8 +2,7 @@
 
 use super::Want;
 use crate::program::kernel::ALIGNMENT;
-use crate::tape::grad::{check_flat, flat};
-use crate::tape::{Op, Shape, Tape, Tensor, size};
+use crate::tape::{Op, Shape, Tape, Tensor, check_flat, flat, size};
 
 /// Offsets of tensors of these sizes in one flat buffer, each at a multiple of [`ALIGNMENT`], and the buffer's length.
 pub fn layout(sizes: impl IntoIterator<Item = usize>) -> (Vec<usize>, usize) {

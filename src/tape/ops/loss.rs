@@ -5,8 +5,7 @@
 
 use super::Want;
 use crate::program::kernel::{COSINE_EPS, MAX_SEGMENTS, Segment};
-use crate::tape::grad::{check_flat, flat};
-use crate::tape::{Op, SCALAR, Tape, Tensor, size};
+use crate::tape::{Op, SCALAR, Tape, Tensor, check_flat, flat, size};
 
 impl Tape {
     #[track_caller]

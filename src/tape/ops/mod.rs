@@ -9,7 +9,7 @@ pub(super) mod flat;
 mod loss;
 mod sink;
 
-use super::{Op, Tape, Tensor, grad};
+use super::{Op, Tape, Tensor, no_derivative};
 
 /// Which inputs need a gradient.
 pub(super) type Want<'a> = &'a dyn Fn(Tensor) -> bool;
@@ -42,6 +42,6 @@ pub(super) fn rule(tape: &mut Tape, node: Tensor, op: &Op, v: Tensor, want: Want
         | Op::BatchWeight { .. }
         | Op::Record { .. }
         | Op::Store { .. }
-        | Op::Adam { .. } => grad::no_derivative(op),
+        | Op::Adam { .. } => no_derivative(op),
     }
 }

@@ -1,7 +1,6 @@
 //! What enters from outside (batches) and what is there for its effect (records, stores, the optimiser). None has a derivative.
 
-use crate::tape::grad::{check_flat, flat};
-use crate::tape::{AdamConfig, Batch, Op, Shape, Tape, Tensor, size};
+use crate::tape::{AdamConfig, Batch, Op, Shape, Tape, Tensor, check_flat, flat, size};
 
 impl Tape {
     /// A batch gathered on the device: images `[h, w, c, n]` in [0, 1], and the weight of each, `[1, 1, 1, n]`.
