@@ -6,6 +6,12 @@ use clap::Parser;
 use gradcon::cli::Cli;
 
 fn main() -> ExitCode {
+    // `gradcon program | head` should end like any other filter, not panic at the closed pipe.
+    // SAFETY: restores what a process has by default; no other thread is running yet.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
     // Mesa's device-selection layer looks for a desktop and complains on stderr where there is none; we choose adapters ourselves.
     // SAFETY: no other thread is running yet.
     #[cfg(target_os = "linux")]

@@ -17,8 +17,9 @@ const NORMAL_CLASS: u8 = 7;
 
 /// Train on one class of a small real dataset inside the program, and judge held-out images.
 ///
-/// The normal class is Sneaker of Fashion-MNIST: 1,800 images to learn from, 200 to choose the best epoch. Held out are 200 sneakers and 900 images of
-/// the nine other classes. Prints the area under the ROC curve and writes into --out:
+/// The normal class is Sneaker of Fashion-MNIST: 1,800 images to learn from, 200 to choose
+/// the best epoch. Held out are 200 sneakers and 900 images of the nine other classes. Prints
+/// the area under the ROC curve and writes into --out:
 ///
 ///     model.safetensors     the trained model (PyTorch names and layouts) with its reference gradients
 ///     scores.csv            every held-out image: score and its parts

@@ -11,8 +11,9 @@ use crate::{Error, Result};
 
 /// Show what a step runs: every kernel call with shapes, operations and bytes.
 ///
-/// Counts follow from the sizes alone: a multiply-add is two operations, taps in the padding are not counted, bytes are what has to move at least once.
-/// With --time every call is measured on the device:
+/// Counts follow from the sizes alone: a multiply-add is two operations, taps in the padding
+/// are not counted, bytes are what has to move at least once. With --time every call is
+/// measured on the device:
 ///
 ///     gradcon program --step score --time --device cpu
 #[derive(clap::Args)]

@@ -14,10 +14,12 @@ use crate::{Error, Result};
 
 /// Score images: one line an image, higher is more anomalous.
 ///
-/// Files and folders (searched for png, jpeg and bmp) are read, resized and scaled as the model's training images were. A line has the image, its score
-/// and its parts (reconstruction error, mean cosine and one cosine a decoder layer) and whether the score reaches the threshold, which comes from the
-/// model file (a quantile of the validation scores) or --threshold. Any number of images passes through in bounded memory. An image that can't be read is
-/// named on stderr and skipped; the exit code is then 1.
+/// Files and folders (searched for png, jpeg and bmp) are read, resized and scaled as the
+/// model's training images were. A line has the image, its score and its parts
+/// (reconstruction error, mean cosine and one cosine a decoder layer) and whether the score
+/// reaches the threshold, which comes from the model file (a quantile of the validation
+/// scores) or --threshold. Any number of images passes through in bounded memory. An image
+/// that can't be read is named on stderr and skipped; the exit code is then 1.
 ///
 /// Example:
 ///

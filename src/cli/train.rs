@@ -12,13 +12,17 @@ use crate::run::config::{InitName, Partial, RunConfig};
 use crate::run::train::{End, Watch, find_inliers, train};
 use crate::{Error, Result};
 
-/// Train one model for each normal class of a prepared dataset, as a folder that can be interrupted and continued.
+/// Train one model for each normal class of a prepared dataset, as a folder that can be
+/// interrupted and continued.
 ///
-/// Models of several classes train at once, as replicas of one program; each one's numbers are those of training it alone. Ctrl-C finishes the step,
-/// saves and exits with 130; `--resume RUN` goes on to the same bits as a run that was never stopped, also after a kill.
+/// Models of several classes train at once, as replicas of one program; each one's numbers
+/// are those of training it alone. Ctrl-C finishes the step, saves and exits with 130;
+/// `--resume RUN` goes on to the same bits as a run that was never stopped, also after a
+/// kill.
 ///
-/// The folder gets config.toml (resolved), and for each class metrics.csv, TensorBoard events, best/ (model and model card) and last/ (model,
-/// optimizer, state). `gradcon eval RUN` comes next.
+/// The folder gets config.toml (resolved), and for each class metrics.csv, TensorBoard
+/// events, best/ (model and model card) and last/ (model, optimizer, state). `gradcon eval
+/// RUN` comes next.
 ///
 /// Examples:
 ///
@@ -110,7 +114,7 @@ pub fn run(args: TrainArgs, ui: &Ui) -> Result<()> {
     interrupt::catch();
     let mut engine = device.open(ui)?;
     for (folder, config) in runs {
-        let resume = read_mark(&folder)?.is_some();
+        let mark = read_mark(&folder)?;
         let prepared = Prepared::open(&config.data)?;
         let classes = find_inliers(&prepared, &config.inliers)?.len();
         ui.progress(&format!(
@@ -121,8 +125,8 @@ pub fn run(args: TrainArgs, ui: &Ui) -> Result<()> {
             config.seed,
             config.epochs
         ));
-        let mut progress = Progress::new(*ui, &config, &prepared)?;
-        let end = train(&folder, &config, &prepared, engine.as_mut(), resume, &mut progress);
+        let mut progress = Progress::new(*ui, &config, &prepared, mark.map_or(0, |mark| mark.epoch))?;
+        let end = train(&folder, &config, &prepared, engine.as_mut(), mark.is_some(), &mut progress);
         progress.bar.finish_and_clear();
         if end? == End::Stopped {
             ui.progress(&format!("saved; continue with: gradcon train --resume {}", folder.display()));
@@ -247,13 +251,15 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(ui: Ui, config: &RunConfig, prepared: &Prepared) -> Result<Progress> {
+    fn new(ui: Ui, config: &RunConfig, prepared: &Prepared, epochs_done: usize) -> Result<Progress> {
         let mut images = 0;
         for k in find_inliers(prepared, &config.inliers)? {
             images += prepared.train_of(k)?.n;
         }
         let bar = ui.bar((images * config.epochs) as u64);
         bar.set_message("images");
+        bar.set_position((images * epochs_done) as u64);
+        bar.reset_eta();
         Ok(Progress { ui, bar, epochs: config.epochs })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// Progress and notes.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,11 @@ impl Ui {
     pub fn bar(&self, len: u64) -> ProgressBar {
         let target = if self.is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(len), target);
-        let style = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len} {per_sec} {eta} left");
-        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+        let style = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len}  {rate}/s  {eta} left");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+        bar.with_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // A bar that can't be drawn is no reason to stop.
+            let _ = write!(out, "{:.0}", state.per_sec());
+        }))
     }
 }
