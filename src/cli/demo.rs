@@ -21,11 +21,11 @@ const NORMAL_CLASS: u8 = 7;
 /// the best epoch. Held out are 200 sneakers and 900 images of the nine other classes. Prints
 /// the area under the ROC curve and writes into --out:
 ///
-///     model.safetensors     the trained model (PyTorch names and layouts) with its reference gradients
-///     scores.csv            every held-out image: score and its parts
-///     reconstructions.png   inputs, reconstructions and errors
-///     extremes.png          the most normal and the most anomalous images
-///     histogram.png         scores of normal and anomalous images
+///   model.safetensors     the trained model (PyTorch names and layouts) with its reference gradients
+///   scores.csv            every held-out image: score and its parts
+///   reconstructions.png   inputs, reconstructions and errors
+///   extremes.png          the most normal and the most anomalous images
+///   histogram.png         scores of normal and anomalous images
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct DemoArgs {

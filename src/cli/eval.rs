@@ -20,7 +20,7 @@ use crate::run::evaluate::evaluate;
 ///
 /// Example:
 ///
-///     gradcon eval runs/fmnist && gradcon report runs/fmnist
+///   gradcon eval runs/fmnist && gradcon report runs/fmnist
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct EvalArgs {

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// are not counted, bytes are what has to move at least once. With --time every call is
 /// measured on the device:
 ///
-///     gradcon program --step score --time --device cpu
+///   gradcon program --step score --time --device cpu
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ProgramArgs {

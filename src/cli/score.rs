@@ -23,7 +23,7 @@ use crate::{Error, Result};
 ///
 /// Example:
 ///
-///     gradcon score --model runs/mine/best/model.safetensors camera/ > scores.csv
+///   gradcon score --model runs/mine/best/model.safetensors camera/ > scores.csv
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ScoreArgs {

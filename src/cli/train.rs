@@ -26,9 +26,9 @@ use crate::{Error, Result};
 ///
 /// Examples:
 ///
-///     gradcon prep fmnist --out data/fmnist
-///     gradcon train --data data/fmnist --inlier all --epochs 30 --init kaiming --out runs/fmnist
-///     gradcon train --resume runs/fmnist --epochs 60
+///   gradcon prep fmnist --out data/fmnist
+///   gradcon train --data data/fmnist --inlier all --epochs 30 --init kaiming --out runs/fmnist
+///   gradcon train --resume runs/fmnist --epochs 60
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct TrainArgs {

@@ -20,7 +20,7 @@ fn tile(len: usize, most: usize, i: usize) -> (usize, usize) {
 }
 
 /// Arguments of conv_y and conv_x in the terms both share: `out[p, m, n] = sum over taps t, k of w[t, m, k] src[s, k, n]`.
-struct Conv<'a, T> {
+pub struct Conv<'a, T> {
     geometry: &'a Geometry,
     /// conv_y (m = cy, k = cx) or conv_x (m = cx, k = cy).
     forward: bool,
@@ -70,8 +70,7 @@ pub fn conv_x<T: Real>(
 fn run_conv<T: Real>(isa: Isa, args: &Conv<T>) {
     let g = args.geometry;
     let (positions, channels) = if args.forward { (g.hy * g.wy, g.cy) } else { (g.hx * g.wx, g.cx) };
-    dispatch!(conv_unit, conv_unit_body, Conv);
-    parallel(positions * units_per_position(positions, channels), |unit| conv_unit(isa, args, unit));
+    parallel(positions * units_per_position(positions, channels), |unit| T::conv_unit(isa, args, unit));
 }
 
 /// Few positions are split further, by channels, so that every thread gets work.
@@ -233,7 +232,7 @@ unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
 }
 
 /// Arguments of conv_w.
-struct ConvW<'a, T> {
+pub struct ConvW<'a, T> {
     geometry: &'a Geometry,
     splits: usize,
     x: &'a [T],
@@ -261,8 +260,7 @@ pub fn conv_w<T: Real>(
 ) {
     assert!(!add || splits == 1, "conv_w: an addend belongs to split_sum when there are splits");
     let args = ConvW { geometry, splits, x, y, addend: add.then_some(addend), out: Out(w.as_mut_ptr()) };
-    dispatch!(conv_w_rows, conv_w_rows_body, ConvW);
-    parallel(splits * geometry.kh * geometry.kw * geometry.cy.div_ceil(ROWS), |unit| conv_w_rows(isa, &args, unit));
+    parallel(splits * geometry.kh * geometry.kw * geometry.cy.div_ceil(ROWS), |unit| T::conv_w_rows(isa, &args, unit));
 }
 
 /// Offsets in x and in y of every pair of positions that tap `(kh, kw)` joins, for y's positions in `run`, in order.
@@ -423,7 +421,7 @@ pub fn split_sum<T: Real>(splits: usize, add: bool, partial: &[T], addend: &[T],
 }
 
 /// Arguments of image_grad.
-struct ImageGrad<'a, T> {
+pub struct ImageGrad<'a, T> {
     geometry: &'a Geometry,
     x: &'a [T],
     y: &'a [T],
@@ -434,9 +432,8 @@ struct ImageGrad<'a, T> {
 /// Inner product with r and squared norm of every image's own weight gradient: see [`crate::program::kernel::Kernel::ImageGrad`].
 pub fn image_grad<T: Real>(isa: Isa, geometry: &Geometry, x: &[T], y: &[T], r: &[T], partial: &mut [T]) {
     let args = ImageGrad { geometry, x, y, r, partial: Out(partial.as_mut_ptr()) };
-    dispatch!(image_grad_block, image_grad_block_body, ImageGrad);
     parallel(geometry.kh * geometry.kw * geometry.cy.div_ceil(IMAGE_GRAD_TILE), |block| {
-        image_grad_block(isa, &args, block)
+        T::image_grad_block(isa, &args, block)
     });
 }
 
@@ -542,3 +539,37 @@ unsafe fn image_grad_tile<S: Simd, const Y: usize, const X: usize>(
         }
     }
 }
+
+dispatch!(conv_unit, conv_unit_body, Conv);
+dispatch!(conv_w_rows, conv_w_rows_body, ConvW);
+dispatch!(image_grad_block, image_grad_block_body, ImageGrad);
+
+/// The hot loops of a float. A trait with two implementations, so that they are compiled here, once, and not again in every crate that names
+/// `CpuEngine<f32>`: they are a good part of the crate's code.
+pub trait Hot: Sized {
+    /// One unit of conv_y or conv_x.
+    fn conv_unit(isa: Isa, args: &Conv<Self>, unit: usize);
+    /// One unit of conv_w.
+    fn conv_w_rows(isa: Isa, args: &ConvW<Self>, unit: usize);
+    /// One block of image_grad.
+    fn image_grad_block(isa: Isa, args: &ImageGrad<Self>, block: usize);
+}
+
+macro_rules! hot {
+    ($t:ty) => {
+        impl Hot for $t {
+            fn conv_unit(isa: Isa, args: &Conv<Self>, unit: usize) {
+                conv_unit(isa, args, unit);
+            }
+            fn conv_w_rows(isa: Isa, args: &ConvW<Self>, unit: usize) {
+                conv_w_rows(isa, args, unit);
+            }
+            fn image_grad_block(isa: Isa, args: &ImageGrad<Self>, block: usize) {
+                image_grad_block(isa, args, block);
+            }
+        }
+    };
+}
+
+hot!(f32);
+hot!(f64);

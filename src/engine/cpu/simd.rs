@@ -7,7 +7,8 @@ use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 /// Float of an engine: f32 or f64.
 pub trait Real:
-    Copy
+    super::conv::Hot
+    + Copy
     + Send
     + Sync
     + PartialOrd
@@ -41,6 +42,8 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Exponential.
     fn exp(self) -> Self;
+    /// `self * b + c`, rounded once.
+    fn mul_add(self, b: Self, c: Self) -> Self;
 }
 
 macro_rules! real {
@@ -62,6 +65,9 @@ macro_rules! real {
             }
             fn exp(self) -> Self {
                 self.exp()
+            }
+            fn mul_add(self, b: Self, c: Self) -> Self {
+                self.mul_add(b, c)
             }
         }
     };
@@ -104,10 +110,10 @@ pub unsafe trait Simd: Copy {
 #[derive(Clone, Copy)]
 pub struct Portable<T, const L: usize>([T; L]);
 
-/// `a * b + c`, fused where the hardware fuses: elsewhere `mul_add` would be a library call.
+/// `a * b + c`, fused where the baseline has the instruction: elsewhere `mul_add` would be a library call.
 #[inline(always)]
 fn mul_add<T: Real>(a: T, b: T, c: T) -> T {
-    a * b + c
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
 }
 
 unsafe impl<T: Real, const L: usize> Simd for Portable<T, L> {
