@@ -202,11 +202,6 @@ impl Model {
         self.layers.iter().filter(|l| l.transposed).map(|l| Geometry { n, ..l.geometry }).collect()
     }
 
-    /// Names and geometries of all layers for batches of n, with whether a layer is transposed.
-    pub fn geometries(&self, n: usize) -> Vec<(&'static str, bool, Geometry)> {
-        self.layers.iter().map(|l| (l.name, l.transposed, Geometry { n, ..l.geometry })).collect()
-    }
-
     /// Fresh parameters as a flat buffer. The same seed gives the same bits on every machine.
     pub fn init(&self, init: Init, seed: u64) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -320,11 +320,6 @@ impl<'e> Trainer<'e> {
         self.epoch
     }
 
-    /// Training images of one epoch, over all replicas.
-    pub fn images_per_epoch(&self) -> usize {
-        self.sets.iter().map(|s| s.train).sum()
-    }
-
     /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps and may stop the training there.
     ///
     /// Errors: a device failure; a loss that is no longer a finite number.
