@@ -11,14 +11,14 @@
 //!
 //! # fn main() -> gradcon::Result<()> {
 //! let (train_set, test_set) = fashion_subset()?;
-//! let trousers = train_set.of(1); // bytes [n, 28, 28, channels]
-//! let (validation, training) = trousers.data.split_at(30 * 784);
+//! let trousers = train_set.of(1); // images [n, 28, 28, 1]
+//! let (validation, training) = trousers.split_at(30);
 //!
 //! let mut engine = device::open("auto", false)?; // a hardware GPU, else the CPU engine
 //! let config = TrainConfig { epochs: 3, init: Init::Kaiming, ..TrainConfig::default() };
-//! let detector = train(engine.as_mut(), 1, (training, validation), &config, |epoch| println!("{:?}", epoch.validation))?;
+//! let detector = train(engine.as_mut(), (&training, &validation), &config, |epoch| println!("{:?}", epoch.validation))?;
 //!
-//! let scores = Scorer::new(engine.as_mut(), &detector)?.score(&test_set.images.data)?;
+//! let scores = Scorer::new(engine.as_mut(), &detector)?.score(&test_set.images)?;
 //! println!("class {}: {:.4} = {:.4} - beta * {:.4}", test_set.labels[0], scores[0].score, scores[0].mse, scores[0].cos);
 //! # let file = std::env::temp_dir().join("gradcon-doc.safetensors");
 //! detector.save(&file)?; // PyTorch reads it as well
@@ -44,6 +44,7 @@ pub mod error;
 pub(crate) mod files;
 pub mod geometry;
 pub mod gradcon;
+pub mod images;
 pub mod program;
 pub mod report;
 pub mod run;
@@ -55,3 +56,4 @@ pub use crate::gradcon::scorer::{Score, Scorer};
 pub use crate::gradcon::train;
 pub use crate::gradcon::trainer::{TrainConfig, Trainer, TrainingSet};
 pub use error::{Error, Result};
+pub use images::Images;

@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use gradcon::Images;
 use gradcon::engine::Engine;
 use gradcon::engine::cpu::CpuEngine;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
@@ -12,7 +13,7 @@ use gradcon::gradcon::scorer::Scorer;
 use gradcon::gradcon::trainer::{EpochReport, Outcome, State, TrainConfig, Trainer, TrainingSet};
 
 /// Images of a bar whose direction and place depend on `seed`: enough structure to learn something.
-fn bars(count: usize, channels: usize, seed: u64, vertical: bool) -> Vec<u8> {
+fn bars(count: usize, channels: usize, seed: u64, vertical: bool) -> Images {
     let mut images = vec![0; count * 784 * channels];
     for i in 0..count {
         let at = 4 + (seed as usize * 31 + i * 7) % 20;
@@ -24,7 +25,7 @@ fn bars(count: usize, channels: usize, seed: u64, vertical: bool) -> Vec<u8> {
             }
         }
     }
-    images
+    Images::new(images, [count, 28, 28, channels]).unwrap()
 }
 
 fn config(epochs: usize) -> TrainConfig {
@@ -36,7 +37,7 @@ fn engine() -> CpuEngine<f32> {
 }
 
 /// Sets of different sizes, also with a different number of steps.
-fn data() -> Vec<(Vec<u8>, Vec<u8>)> {
+fn data() -> Vec<(Images, Images)> {
     [(50, 21), (19, 5), (81, 30)]
         .iter()
         .enumerate()
@@ -44,7 +45,7 @@ fn data() -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-fn sets(data: &[(Vec<u8>, Vec<u8>)]) -> Vec<TrainingSet<'_>> {
+fn sets(data: &[(Images, Images)]) -> Vec<TrainingSet<'_>> {
     data.iter()
         .enumerate()
         .map(|(k, (train, validation))| TrainingSet { train, validation, seed: k as u64, start: None })
@@ -178,7 +179,7 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     let config = TrainConfig { epochs: 15, ..config(15) };
     let mut losses = vec![];
     let detector =
-        gradcon::gradcon::train(&mut engine, 3, (&train, &validation), &config, |r| losses.push(r.validation.loss))
+        gradcon::gradcon::train(&mut engine, (&train, &validation), &config, |r| losses.push(r.validation.loss))
             .unwrap();
     assert!(losses[14] < losses[0], "{losses:?}");
     let folder = tempfile::tempdir().unwrap();
@@ -201,12 +202,12 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
         assert!((s.cos - s.cosines.iter().sum::<f64>() / 4.0).abs() < 1e-12 && s.cos.abs() <= 1.0);
     }
     // An image's score doesn't depend on its neighbours.
-    let alone = scorer.score(&normal[13 * 784 * 3..][..784 * 3]).unwrap();
+    let alone = scorer.score(&normal.select(&[13])).unwrap();
     assert_eq!(alone[0], a[13]);
     // Reconstructions are the ones whose error is the score's.
     let reconstruction = scorer.reconstruct(&normal).unwrap();
     let mse: f64 = (0..784 * 3)
-        .map(|p| (reconstruction[69 * 784 * 3 + p] as f64 - normal[69 * 784 * 3 + p] as f64 / 255.0).powi(2))
+        .map(|p| (reconstruction[69 * 784 * 3 + p] as f64 - normal.image(69)[p] as f64 / 255.0).powi(2))
         .sum::<f64>()
         / (784.0 * 3.0);
     assert!((mse - a[69].mse).abs() < 1e-6, "{mse} {}", a[69].mse);
@@ -250,11 +251,21 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
     assert!(error.contains("ref_grad.up.2.weight") && error.contains("reference"), "{error}");
 
     let mut engine = engine();
-    let (train, validation) = (bars(3, 1, 1, false), vec![]);
+    let (train, validation) = (bars(3, 1, 1, false), bars(0, 1, 1, false));
     let set = TrainingSet { train: &train, validation: &validation, seed: 0, start: None };
     let error = Trainer::new(&mut engine, &Model::new(1), &config(1), &[set]).err().unwrap().to_string();
-    assert!(error.contains("validation") && error.contains("784"), "{error}");
+    assert!(error.contains("validation") && error.contains("no images"), "{error}");
     let set = TrainingSet { validation: &train, ..set };
+    let error = Trainer::new(&mut engine, &Model::new(3), &config(1), &[set]).err().unwrap().to_string();
+    assert!(error.contains("[28, 28, 1]") && error.contains("[28, 28, 3]"), "{error}");
+    let mut scorer = Scorer::new(&mut engine, &good).unwrap();
+    // As many bytes as three gray images have, but another shape; and fewer images than it says.
+    let wide = Images::new(vec![0; 3 * 784], [1, 28, 28, 3]).unwrap();
+    let error = scorer.score(&wide).unwrap_err().to_string();
+    assert!(error.contains("[28, 28, 3]") && error.contains("[28, 28, 1]"), "{error}");
+    assert!(scorer.reconstruct(&wide).is_err());
+    let error = scorer.score(&Images { n: 4, ..train.clone() }).unwrap_err().to_string();
+    assert!(error.contains("2352 bytes") && error.contains("[4, 28, 28, 1]"), "{error}");
     for bad in [
         TrainConfig { batch_size: 0, ..config(1) },
         TrainConfig { alpha: f64::NAN, ..config(1) },

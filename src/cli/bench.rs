@@ -6,9 +6,10 @@ use super::{DeviceArgs, Ui};
 use crate::engine::{Data, Engine};
 use crate::gradcon::batches::{Batches, Reading};
 use crate::gradcon::detector::Detector;
-use crate::gradcon::model::{Init, Model};
+use crate::gradcon::model::{IMAGE_SIZE, Init, Model};
 use crate::gradcon::scorer::Scorer;
 use crate::gradcon::trainer::{TrainConfig, training_program};
+use crate::images::Images;
 use crate::program::compile::Options;
 use crate::{Error, Result};
 
@@ -72,8 +73,9 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     let model = Model::new(args.channels);
     let mut engine = args.device.open(ui)?;
     let images = args.batch * args.steps;
-    let data: Vec<u8> = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
-    let (train, flops) = bench_training(engine.as_mut(), &model, &args, &data)?;
+    let pixels = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
+    let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, args.channels])?;
+    let (train, flops) = bench_training(engine.as_mut(), &model, &args, &data.data)?;
     let params = model.init(Init::Kaiming, 0);
     let reference = vec![1e-3; model.reference_len()];
     let detector = Detector { model: model.clone(), params, reference, description: Default::default() };

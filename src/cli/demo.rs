@@ -53,8 +53,8 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     let (train, test) = fashion_subset()?;
     let class = FASHION_CLASSES[NORMAL_CLASS as usize];
     let normal = train.of(NORMAL_CLASS);
-    let (validation, train) = normal.data.split_at(normal.n / 10 * normal.image_len());
-    let (train_count, validation_count) = (train.len() / normal.image_len(), validation.len() / normal.image_len());
+    let (validation, train) = normal.split_at(normal.n / 10);
+    let (train_count, validation_count) = (train.n, validation.n);
     ui.progress(&format!(
         "normal class: {class} (Fashion-MNIST), {train_count} images to train on, {validation_count} to validate, {} held out",
         test.images.n
@@ -62,7 +62,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
 
     let config = TrainConfig { epochs: args.epochs, init: Init::Kaiming, seed: args.seed, ..TrainConfig::default() };
     let model = Model::new(normal.channels);
-    let set = TrainingSet { train, validation, seed: args.seed, start: None };
+    let set = TrainingSet { train: &train, validation: &validation, seed: args.seed, start: None };
     let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set])?;
     let bar = ui.bar((args.epochs * train_count) as u64);
     bar.set_message("images");
@@ -100,11 +100,11 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
 
     let mut scorer = Scorer::new(engine.as_mut(), &detector)?;
     let scoring = Instant::now();
-    let scored = scorer.score(&test.images.data)?;
+    let scored = scorer.score(&test.images)?;
     let rate = scored.len() as f64 / scoring.elapsed().as_secs_f64();
     ui.progress(&format!("scored {} held-out images with their own gradients, {rate:.0} images/s", scored.len()));
     let anomalous: Vec<bool> = test.labels.iter().map(|&l| l != NORMAL_CLASS).collect();
-    let reconstructions = scorer.reconstruct(&test.images.data)?;
+    let reconstructions = scorer.reconstruct(&test.images)?;
     write_results(&args.out, &test, &scored, &anomalous, &reconstructions, class)?;
 
     let auroc = |of: fn(&Score) -> f64| metrics::auroc(&scored.iter().map(of).collect::<Vec<_>>(), &anomalous);

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 use super::{DeviceArgs, Ui, interrupt};
 use crate::data::folder;
 use crate::gradcon::detector::Detector;
+use crate::gradcon::model::IMAGE_SIZE;
 use crate::gradcon::scorer::{Score, Scorer};
+use crate::images::Images;
 use crate::report::scores::LAYERS;
 use crate::{Error, Result};
 
@@ -117,12 +119,13 @@ fn score_all(
             return Err(Error::Interrupted);
         }
         let loaded: Vec<_> = chunk.par_iter().map(|path| folder::load_one(path, channels)).collect();
-        let mut data = Vec::with_capacity(chunk.len() * detector.model.pixels());
+        let mut data = Images::new(vec![], [0, IMAGE_SIZE, IMAGE_SIZE, channels])?;
         let mut names = vec![];
         for (path, image) in chunk.iter().zip(loaded) {
             match image {
                 Ok(image) => {
-                    data.extend_from_slice(&image.data);
+                    data.data.extend_from_slice(&image.data);
+                    data.n += 1;
                     names.push(path);
                 }
                 Err(reason) => {

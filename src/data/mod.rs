@@ -35,10 +35,9 @@ pub mod sheet;
 pub mod source;
 pub mod split;
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
+pub use crate::images::Images;
 pub use manifest::{Inlier, Manifest, TestSetInfo};
 pub use prepared::{Prepared, TestSet};
 
@@ -88,47 +87,6 @@ impl Dataset {
             Dataset::Cifar10 => cifar::CLASSES,
             Dataset::CureTsr | Dataset::Folder => panic!("class_names: {} has no ten classes", self.name()),
         }
-    }
-}
-
-/// Images of one size, bytes in [n, height, width, channels] order.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Images {
-    /// The pixels, `n * height * width * channels` of them.
-    pub data: Vec<u8>,
-    /// Number of images.
-    pub n: usize,
-    /// Rows of each image.
-    pub height: usize,
-    /// Columns of each image.
-    pub width: usize,
-    /// 1 (gray) or 3 (red, green, blue).
-    pub channels: usize,
-}
-
-/// The shape only: nobody wants to read millions of pixels.
-impl fmt::Debug for Images {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Images [{}, {}, {}, {}]", self.n, self.height, self.width, self.channels)
-    }
-}
-
-impl Images {
-    /// Bytes of one image.
-    pub fn image_len(&self) -> usize {
-        self.height * self.width * self.channels
-    }
-
-    /// The pixels of image `i` [height, width, channels].
-    pub fn image(&self, i: usize) -> &[u8] {
-        &self.data[i * self.image_len()..][..self.image_len()]
-    }
-
-    /// The images at `indices`, in that order; [indices.len(), height, width, channels].
-    pub fn select(&self, indices: &[usize]) -> Images {
-        let mut data = Vec::with_capacity(indices.len() * self.image_len());
-        indices.iter().for_each(|&i| data.extend_from_slice(self.image(i)));
-        Images { data, n: indices.len(), ..*self }
     }
 }
 

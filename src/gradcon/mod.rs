@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::engine::Engine;
+use crate::images::Images;
 use crate::{Error, Result};
 use detector::{DEFAULT_BETA, Detector};
 use model::Model;
@@ -18,16 +19,15 @@ use trainer::{EpochReport, Outcome, TrainConfig, Trainer, TrainingSet};
 
 /// Trains one model on images in memory and returns its best epoch, ready to score.
 ///
-/// `train` and `validation` are bytes `[n, 28, 28, channels]`; `report` is called after every epoch. For several models at once, interruption and
+/// `train` and `validation` are images [n, 28, 28, channels]; `report` is called after every epoch. For several models at once, interruption and
 /// saved states use a [`Trainer`].
 pub fn train(
     engine: &mut dyn Engine,
-    channels: usize,
-    (train, validation): (&[u8], &[u8]),
+    (train, validation): (&Images, &Images),
     config: &TrainConfig,
     mut report: impl FnMut(&EpochReport),
 ) -> Result<Detector> {
-    let model = Model::new(channels);
+    let model = Model::new(train.channels);
     let set = TrainingSet { train, validation, seed: config.seed, start: None };
     let mut trainer = Trainer::new(engine, &model, config, &[set])?;
     for _ in 0..config.epochs {

@@ -6,7 +6,9 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::error::{Error, Result};
 use crate::geometry::Geometry;
+use crate::images::Images;
 use crate::program::kernel::Segment;
 use crate::tape::{Shape, Tape, Tensor, layout, size};
 
@@ -160,6 +162,19 @@ impl Model {
     /// Values of an image.
     pub fn pixels(&self) -> usize {
         self.channels * IMAGE_SIZE * IMAGE_SIZE
+    }
+
+    /// Errors unless the images have the shape that this model was made for; the message names both.
+    pub fn check_images(&self, images: &Images) -> Result<()> {
+        images.check()?;
+        let (found, expected) =
+            ([images.height, images.width, images.channels], [IMAGE_SIZE, IMAGE_SIZE, self.channels]);
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "images of shape {found:?} (height, width, channels), the model is for {expected:?}"
+        )))
     }
 
     /// Parameter tensors in the order of PyTorch's state dict.

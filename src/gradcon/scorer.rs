@@ -5,6 +5,7 @@ use super::detector::Detector;
 use super::model::{IMAGE_SIZE, Model};
 use super::objective::score_step;
 use crate::engine::{Data, Engine, Loaded};
+use crate::images::Images;
 use crate::program::Program;
 use crate::program::compile::{Options, compile};
 use crate::tape::{Batch, Tape};
@@ -30,8 +31,7 @@ const STEPS: usize = 16;
 /// Scores images with one detector on an engine, which it has to itself.
 pub struct Scorer<'e> {
     engine: &'e mut dyn Engine,
-    pixels: usize,
-    layers: usize,
+    model: Model,
     beta: f64,
     score: Loaded,
     reconstruct: Loaded,
@@ -75,31 +75,24 @@ impl<'e> Scorer<'e> {
         );
         engine.write("score.indices", Data::U32(&batches.indices))?;
         engine.write("score.schedule", Data::F64(&batches.schedule))?;
-        Ok(Scorer {
-            engine,
-            pixels: detector.model.pixels(),
-            layers: detector.model.segments().len(),
-            beta,
-            score,
-            reconstruct,
-        })
+        Ok(Scorer { engine, model: detector.model.clone(), beta, score, reconstruct })
     }
 
-    /// Scores images, bytes `[n, 28, 28, channels]`, in order.
+    /// Scores images [n, 28, 28, channels] in order.
     ///
-    /// Errors: a length that is no whole number of images; a device failure; a score that is no finite number.
-    pub fn score(&mut self, images: &[u8]) -> Result<Vec<Score>> {
-        let mut scores = Vec::with_capacity(images.len() / self.pixels);
-        for (chunk, steps) in self.chunks(images)? {
-            let log = self.run(self.score, chunk, steps, "score.log")?;
-            for row in log.chunks_exact((1 + self.layers) * BATCH).take(steps) {
-                for i in 0..BATCH {
-                    let cosines: Vec<f64> = (1..=self.layers).map(|layer| row[layer * BATCH + i]).collect();
-                    let (mse, cos) = (row[i], cosines.iter().sum::<f64>() / self.layers as f64);
-                    scores.push(Score { score: mse - self.beta * cos, mse, cos, cosines });
-                }
+    /// Errors: images of another shape than the model was made for; a device failure; a score that is no finite number.
+    pub fn score(&mut self, images: &Images) -> Result<Vec<Score>> {
+        self.model.check_images(images)?;
+        let layers = self.model.segments().len();
+        let mut scores = Vec::with_capacity(images.n);
+        for chunk in self.chunks(images) {
+            let (count, log) = self.run(self.score, chunk, "score.log")?;
+            for i in 0..count {
+                let row = &log[i / BATCH * (1 + layers) * BATCH + i % BATCH..];
+                let cosines: Vec<f64> = (1..=layers).map(|layer| row[layer * BATCH]).collect();
+                let (mse, cos) = (row[0], cosines.iter().sum::<f64>() / layers as f64);
+                scores.push(Score { score: mse - self.beta * cos, mse, cos, cosines });
             }
-            scores.truncate(scores.len() - (steps * BATCH - chunk.len() / self.pixels));
         }
         match scores.iter().position(|s| !s.score.is_finite()) {
             Some(i) => Err(Error::invalid(format!(
@@ -110,38 +103,35 @@ impl<'e> Scorer<'e> {
         }
     }
 
-    /// Reconstructions of images, both `[n, 28, 28, channels]`; values in (0, 1).
-    pub fn reconstruct(&mut self, images: &[u8]) -> Result<Vec<f32>> {
-        let mut all = Vec::with_capacity(images.len());
-        for (chunk, steps) in self.chunks(images)? {
-            let log = self.run(self.reconstruct, chunk, steps, "reconstruction.log")?;
-            for i in 0..chunk.len() / self.pixels {
-                let row = &log[i / BATCH * self.pixels * BATCH..];
-                all.extend((0..self.pixels).map(|p| row[p * BATCH + i % BATCH] as f32));
+    /// Reconstructions of images, both [n, 28, 28, channels]; values in (0, 1). Errors as [`Scorer::score`].
+    pub fn reconstruct(&mut self, images: &Images) -> Result<Vec<f32>> {
+        self.model.check_images(images)?;
+        let pixels = self.model.pixels();
+        let mut all = Vec::with_capacity(images.data.len());
+        for chunk in self.chunks(images) {
+            let (count, log) = self.run(self.reconstruct, chunk, "reconstruction.log")?;
+            for i in 0..count {
+                let row = &log[i / BATCH * pixels * BATCH..];
+                all.extend((0..pixels).map(|p| row[p * BATCH + i % BATCH] as f32));
             }
         }
         Ok(all)
     }
 
-    /// Chunks that fit the device's dataset, with the steps that each takes.
-    fn chunks<'i>(&self, images: &'i [u8]) -> Result<Vec<(&'i [u8], usize)>> {
-        if !images.len().is_multiple_of(self.pixels) {
-            return Err(Error::invalid(format!(
-                "{} bytes are no whole number of images of {} bytes",
-                images.len(),
-                self.pixels
-            )));
-        }
-        let steps = |chunk: &[u8]| (chunk.len() / self.pixels).div_ceil(BATCH);
-        Ok(images.chunks(BATCH * STEPS * self.pixels).map(|chunk| (chunk, steps(chunk))).collect())
+    /// Chunks that fit the device's dataset.
+    fn chunks<'i>(&self, images: &'i Images) -> std::slice::Chunks<'i, u8> {
+        images.data.chunks(BATCH * STEPS * self.model.pixels())
     }
 
-    fn run(&mut self, program: Loaded, chunk: &[u8], steps: usize, log: &str) -> Result<Vec<f64>> {
+    /// Runs a program on a chunk: how many images it has, and the log.
+    fn run(&mut self, program: Loaded, chunk: &[u8], log: &str) -> Result<(usize, Vec<f64>)> {
+        let pixels = self.model.pixels();
+        let count = chunk.len() / pixels;
         // The last chunk is filled up with black images; their scores are dropped.
         let mut data = chunk.to_vec();
-        data.resize(BATCH * STEPS * self.pixels, 0);
+        data.resize(BATCH * STEPS * pixels, 0);
         self.engine.write("score.data", Data::U8(&data))?;
-        self.engine.run(program, 0..steps as u32)?;
-        self.engine.read(log)
+        self.engine.run(program, 0..count.div_ceil(BATCH) as u32)?;
+        Ok((count, self.engine.read(log)?))
     }
 }

@@ -9,6 +9,7 @@ use super::batches::{Batches, Reading, epoch_order, padded};
 use super::model::{IMAGE_SIZE, Init, Model};
 use super::objective::{StepLog, training_step, validation_step};
 use crate::engine::{Data, Engine, Loaded};
+use crate::images::Images;
 use crate::program::Program;
 use crate::program::compile::{Options, compile};
 use crate::tape::{AdamConfig, Batch, Tape};
@@ -47,13 +48,13 @@ impl Default for TrainConfig {
     }
 }
 
-/// Images and start of one replica. Images are bytes `[n, 28, 28, channels]`.
+/// Images [n, 28, 28, channels] and start of one replica.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingSet<'a> {
     /// Images to learn from.
-    pub train: &'a [u8],
+    pub train: &'a Images,
     /// Images that choose the best epoch.
-    pub validation: &'a [u8],
+    pub validation: &'a Images,
     /// Seed of the initial parameters and of the order of images.
     pub seed: u64,
     /// Flat parameters to start from instead of fresh ones.
@@ -216,8 +217,8 @@ fn preview_program(model: &Model, config: &TrainConfig, images: usize, steps: us
 impl<'e> Trainer<'e> {
     /// Prepares a training of one model for each set.
     ///
-    /// Errors: a configuration that makes no sense, a set without training or validation images or with a length that is no whole number of
-    /// images, a device that can't hold the program.
+    /// Errors: a configuration that makes no sense, a set without training or validation images or with images of another shape than the model's, a
+    /// device that can't hold the program.
     pub fn new(
         engine: &'e mut dyn Engine,
         model: &Model,
@@ -233,23 +234,20 @@ impl<'e> Trainer<'e> {
         let mut known = vec![];
         for (k, set) in sets.iter().enumerate() {
             for (what, images) in [("training", set.train), ("validation", set.validation)] {
-                if images.is_empty() || images.len() % pixels != 0 {
-                    return Err(Error::invalid(format!(
-                        "set {k}: {} bytes of {what} images, expected one or more images of {IMAGE_SIZE}x{IMAGE_SIZE}x{} = {pixels} bytes",
-                        images.len(),
-                        model.channels()
-                    )));
+                model.check_images(images).map_err(|e| Error::invalid(format!("{what} set {k}: {e}")))?;
+                if images.n == 0 {
+                    return Err(Error::invalid(format!("{what} set {k}: no images")));
                 }
             }
             known.push(Set {
                 first_image: (data.len() / pixels) as u32,
-                train: set.train.len() / pixels,
+                train: set.train.n,
                 first_validation: (validation_data.len() / pixels) as u32,
-                validation: set.validation.len() / pixels,
+                validation: set.validation.n,
                 seed: set.seed,
             });
-            data.extend_from_slice(set.train);
-            validation_data.extend_from_slice(set.validation);
+            data.extend_from_slice(&set.train.data);
+            validation_data.extend_from_slice(&set.validation.data);
         }
         let replicas = sets.len();
         let steps = known.iter().map(|s| s.train.div_ceil(config.batch_size)).max().unwrap_or(0);

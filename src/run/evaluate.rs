@@ -122,7 +122,7 @@ impl Scored {
         indices.sort_unstable();
         indices.dedup();
         let images = prepared.test().images.select(&indices);
-        let scores = Scorer::new(engine, detector)?.score(&images.data)?;
+        let scores = Scorer::new(engine, detector)?.score(&images)?;
         Ok(Scored(indices.into_iter().zip(scores).collect()))
     }
 
@@ -159,7 +159,7 @@ fn write_pictures(
     let shown: Vec<usize> = order[..count].iter().chain(&order[rows.len() - count..]).copied().collect();
     let images = prepared.test().images.select(&shown.iter().map(|&i| set.indices[i]).collect::<Vec<_>>());
     let inputs: Vec<f32> = images.data.iter().map(|&b| b as f32 / 255.0).collect();
-    let reconstructions = Scorer::new(engine, detector)?.reconstruct(&images.data)?;
+    let reconstructions = Scorer::new(engine, detector)?.reconstruct(&images)?;
     let rows: Vec<ScoreRow> = shown.iter().map(|&i| rows[i].clone()).collect();
     write_extremes(out, &inputs, &reconstructions, [rows.len(), IMAGE_SIZE, IMAGE_SIZE, images.channels], &rows, count)
 }

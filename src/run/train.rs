@@ -12,6 +12,7 @@ use crate::gradcon::detector::Detector;
 use crate::gradcon::model::{IMAGE_SIZE, Model};
 use crate::gradcon::scorer::Scorer;
 use crate::gradcon::trainer::{EpochReport, Losses, Outcome, Snapshot, Trainer, TrainingSet};
+use crate::images::Images;
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, read_epochs, write_epochs};
 use crate::report::metrics::quantile_of_sorted;
@@ -98,12 +99,7 @@ pub fn train(
         inliers.iter().map(|&k| Ok((prepared.train_of(k)?, prepared.val_of(k)?))).collect::<Result<Vec<_>>>()?;
     let sets: Vec<TrainingSet> = images
         .iter()
-        .map(|(train, val)| TrainingSet {
-            train: &train.data,
-            validation: &val.data,
-            seed: config.seed,
-            start: start.as_deref(),
-        })
+        .map(|(train, val)| TrainingSet { train, validation: val, seed: config.seed, start: start.as_deref() })
         .collect();
     let mut trainer = Trainer::new(engine, &model, &config.train_config(), &sets)?;
     let device = trainer.device();
@@ -159,7 +155,7 @@ pub fn train(
     for (k, best) in best.into_iter().enumerate() {
         let Some(best) = best else { continue };
         let mut detector = detector(best, &model, config, prepared, &classes[k], &device);
-        let threshold = threshold(engine, &detector, &images[k].1.data, config.threshold_quantile)?;
+        let threshold = threshold(engine, &detector, &images[k].1, config.threshold_quantile)?;
         detector.description.insert("threshold".into(), threshold.to_string());
         detector.description.insert("threshold_quantile".into(), config.threshold_quantile.to_string());
         export(&folders[k], &detector, config, done, None)?;
@@ -228,7 +224,7 @@ pub fn now() -> String {
 }
 
 /// The quantile of the validation scores above which an image is called anomalous.
-fn threshold(engine: &mut dyn Engine, detector: &Detector, validation: &[u8], quantile: f64) -> Result<f64> {
+fn threshold(engine: &mut dyn Engine, detector: &Detector, validation: &Images, quantile: f64) -> Result<f64> {
     let mut scores: Vec<f64> = Scorer::new(engine, detector)?.score(validation)?.into_iter().map(|s| s.score).collect();
     scores.sort_by(f64::total_cmp);
     Ok(quantile_of_sorted(&scores, quantile))

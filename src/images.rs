@@ -1,0 +1,91 @@
+//! Sets of images that carry their shape with them, so that nobody has to trust a number of bytes.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// Images of one size, bytes in [n, height, width, channels] order.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Images {
+    /// The pixels, `n * height * width * channels` of them.
+    pub data: Vec<u8>,
+    /// Number of images.
+    pub n: usize,
+    /// Rows of each image.
+    pub height: usize,
+    /// Columns of each image.
+    pub width: usize,
+    /// 1 (gray) or 3 (red, green, blue) in datasets; models take any number.
+    pub channels: usize,
+}
+
+/// The shape only: nobody wants to read millions of pixels.
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Images [{}, {}, {}, {}]", self.n, self.height, self.width, self.channels)
+    }
+}
+
+impl Images {
+    /// Images [n, height, width, channels] from their bytes.
+    ///
+    /// # Errors
+    /// The shape has another number of bytes than there are; the message names both.
+    pub fn new(data: Vec<u8>, [n, height, width, channels]: [usize; 4]) -> Result<Images> {
+        let images = Images { data, n, height, width, channels };
+        images.check()?;
+        Ok(images)
+    }
+
+    /// Errors unless the bytes are as many as the shape says: the fields are public.
+    pub(crate) fn check(&self) -> Result<()> {
+        let shape = [self.n, self.height, self.width, self.channels];
+        let expected = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        if expected == Some(self.data.len()) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{} bytes are no images of shape {shape:?}", self.data.len())))
+    }
+
+    /// Bytes of one image.
+    pub fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// The pixels of image `i` [height, width, channels].
+    pub fn image(&self, i: usize) -> &[u8] {
+        &self.data[i * self.image_len()..][..self.image_len()]
+    }
+
+    /// The images at `indices`, in that order; [indices.len(), height, width, channels].
+    pub fn select(&self, indices: &[usize]) -> Images {
+        let mut data = Vec::with_capacity(indices.len() * self.image_len());
+        indices.iter().for_each(|&i| data.extend_from_slice(self.image(i)));
+        Images { data, n: indices.len(), ..*self }
+    }
+
+    /// The first `n` images, and the rest.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn split_at(&self, n: usize) -> (Images, Images) {
+        let (head, tail) = self.data.split_at(n * self.image_len());
+        (Images { data: head.to_vec(), n, ..*self }, Images { data: tail.to_vec(), n: self.n - n, ..*self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_has_its_number_of_bytes() {
+        let images = Images::new((0..24).collect(), [4, 1, 2, 3]).unwrap();
+        let (a, b) = images.split_at(1);
+        assert_eq!((a.n, a.image(0), b.n, b.image(2)), (1, images.image(0), 3, images.image(3)));
+        for shape in [[5, 1, 2, 3], [4, 2, 2, 3], [usize::MAX, 1, 2, 3]] {
+            let error = Images::new(vec![0; 24], shape).unwrap_err().to_string();
+            assert!(error.contains("24 bytes"), "{error}");
+        }
+    }
+}
