@@ -41,7 +41,8 @@ pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod error;
-pub(crate) mod files;
+#[doc(hidden)]
+pub mod files;
 pub mod geometry;
 pub mod gradcon;
 pub mod images;
