@@ -569,6 +569,8 @@ mod runs {
             device: "Test \"device\" <1>".into(),
             beta: 0.12,
             seed: Some(42),
+            data: Some("data/fm & nist".into()),
+            data_sha256: Some("0123456789abcdef".repeat(4)),
         }
     }
 
@@ -680,6 +682,9 @@ mod runs {
         let markdown = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
         let mean = (aurocs[0] + aurocs[1]) / 2.0;
         let wanted = format!("| GradCon | {:.3} | {:.3} | {mean:.3} |", aurocs[0], aurocs[1]);
+        assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
+        let wanted =
+            format!("Data: `data/fm & nist`, SHA-256 of its manifest: `{}`.", written.about.data_sha256.unwrap());
         assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
     }
 
@@ -867,6 +872,9 @@ mod runs {
         }
         assert!(html.contains("alpha = 0.03 # &lt;0.1 &amp; &gt;0"), "configuration");
         assert!(html.contains("Bag &amp; &lt;Co&gt;") && !html.contains("<Co>"));
+        assert!(html.contains("<code>data/fm &amp; nist</code>"), "the folder of the data");
+        let hash = "0123456789abcdef".repeat(4);
+        assert!(html.contains(&format!("manifest.json: {hash}\">0123456789ab</abbr>")), "short hash, whole on hover");
         assert!(html.contains("epoch 2 of 3"));
         assert!(html.contains("@media print") && html.contains("prefers-color-scheme: dark"));
     }
@@ -993,6 +1001,8 @@ mod runs {
         let mut card = Card {
             name: "gradcon-fmnist-0".into(),
             dataset: "fm\"nist".into(),
+            data: Some("data/a|b".into()),
+            data_sha256: Some("0123456789abcdef".repeat(4)),
             class: "a|b".into(),
             model: "cae".into(),
             input: [28, 28, 1],
@@ -1018,7 +1028,16 @@ mod runs {
         assert!(front.contains("      type: \"fm\\\"nist\"\n"), "{front}");
         let value = format!("    - type: roc_auc\n      name: AUROC\n      value: {}\n", evaluation.full.auroc);
         assert!(front.contains(&value), "{front}");
-        for wanted in ["230721 parameters", "| alpha | 0.03 |", "| seed | 42 |", "-0.0123", "of epoch 5", "a\\|b"] {
+        for wanted in [
+            "230721 parameters",
+            "| alpha | 0.03 |",
+            "| seed | 42 |",
+            "-0.0123",
+            "of epoch 5",
+            "a\\|b",
+            "| folder | data/a\\|b |",
+            "| manifest SHA-256 | 0123456789abcdef0",
+        ] {
             assert!(body.contains(wanted), "{wanted} not in {body}");
         }
         let line = format!(
@@ -1028,8 +1047,9 @@ mod runs {
         );
         assert!(body.contains(&line), "{line}");
         (card.evaluation, card.threshold, card.seed, card.best_epoch) = (None, None, None, None);
+        (card.data, card.data_sha256) = (None, None);
         let bare = card.markdown();
-        for absent in ["model-index", "threshold |", "| seed", "of epoch"] {
+        for absent in ["| folder |", "SHA-256", "model-index", "threshold |", "| seed", "of epoch"] {
             assert!(!bare.contains(absent), "{absent}");
         }
         assert!(bare.contains("Not evaluated yet."));

@@ -15,6 +15,10 @@ pub struct Card {
     pub name: String,
     /// Name of the data set.
     pub dataset: String,
+    /// Folder of the prepared data, as it was given.
+    pub data: Option<String>,
+    /// SHA-256 of that folder's `manifest.json`.
+    pub data_sha256: Option<String>,
     /// The class the model takes as normal.
     pub class: String,
     /// `cae` or `vae`.
@@ -39,7 +43,7 @@ pub struct Card {
     pub date: String,
     /// Version of the program.
     pub gradcon_version: String,
-    /// Scores at or above it are called anomalous.
+    /// Scores above it are called anomalous.
     pub threshold: Option<f64>,
     /// What an evaluation found.
     pub evaluation: Option<Evaluation>,
@@ -72,12 +76,16 @@ impl Card {
         let _ = writeln!(out, "| | |\n|---|---|\n| architecture | {kind}, {} parameters |", self.parameters);
         let _ = writeln!(out, "| input | {h} x {w} {channels}, values in [0, 1] |");
         if let Some(threshold) = self.threshold {
-            let _ = writeln!(out, "| threshold | {threshold}: an image with this score or a higher one is anomalous |");
+            let _ = writeln!(out, "| threshold | {threshold}: an image with a higher score is anomalous |");
         }
         out += "\n## Use\n\n```sh\ngradcon score --model model.safetensors images/\n```\n\n`model.safetensors` has \
                 PyTorch's names and layouts. Without the reference gradients (`ref_grad.*`) it is a state dict\nfor \
                 `load_state_dict`.\n";
         let _ = writeln!(out, "\n## Training\n\n| | |\n|---|---|\n| data | {dataset}, class {class} only |");
+        let facts = [("folder", &self.data), ("manifest SHA-256", &self.data_sha256)];
+        for (what, value) in facts.iter().filter_map(|(what, value)| Some((what, value.as_ref()?))) {
+            let _ = writeln!(out, "| {what} | {} |", cell(value));
+        }
         let best = self.best_epoch.map_or(String::new(), |best| format!("; these weights are of epoch {best}"));
         let _ = writeln!(out, "| epochs | {}{best} |\n| alpha | {} |", self.epochs, self.alpha);
         if let Some(seed) = self.seed {

@@ -8,11 +8,14 @@ use super::extremes::Extreme;
 use super::html::{escape, png_data};
 use super::metrics::{Metrics, auroc, roc_curve};
 use super::plot::Histogram;
-use super::results::{ClassResult, Evaluation, MeanMetrics, truth};
+use super::results::{About, ClassResult, Evaluation, MeanMetrics, truth};
 use super::run::{ClassRun, Run};
 use super::svg;
 use super::tables::{SCORES, challenge_grid, three};
 use crate::{Error, Result};
+
+/// Characters of a hash that a reader compares.
+const SHORT_HASH: usize = 12;
 
 /// The page of one or more runs; several get a table that compares them first.
 ///
@@ -88,6 +91,10 @@ fn comparison(out: &mut String, runs: &[Run]) {
     let percent = |run: &Run| run.results.headline_percent().map_or("-".to_owned(), |p| format!("{p} %"));
     row(out, "outliers", &about(percent));
     row(out, "data set", &about(|run| run.results.about.dataset.clone()));
+    let hash = |run: &Run| {
+        run.results.about.data_sha256.as_ref().map_or("-".into(), |hash| hash.chars().take(SHORT_HASH).collect())
+    };
+    row(out, "manifest", &about(hash));
     row(out, "model", &about(|run| run.results.about.model.clone()));
     row(out, "device", &about(|run| run.results.about.device.clone()));
     row(out, "date", &about(|run| run.results.about.date.clone()));
@@ -112,6 +119,7 @@ fn section(out: &mut String, run: &Run, index: usize, level: usize) -> Result<()
     for (term, value) in facts {
         let _ = write!(out, "<div><dt>{term}</dt><dd>{}</dd></div>", escape(value));
     }
+    data_fact(out, about);
     out.push_str("</dl>\n");
     missing(out, run);
     headline(out, run, index);
@@ -128,6 +136,22 @@ fn section(out: &mut String, run: &Run, index: usize, level: usize) -> Result<()
     }
     out.push_str("</section>\n");
     Ok(())
+}
+
+/// Which data the numbers are of: the folder, and the manifest's hash in short; the whole hash shows on hover.
+fn data_fact(out: &mut String, about: &About) {
+    if about.data.is_none() && about.data_sha256.is_none() {
+        return;
+    }
+    out.push_str("<div><dt>Data</dt><dd>");
+    if let Some(folder) = &about.data {
+        let _ = write!(out, "<code>{}</code> ", escape(folder));
+    }
+    if let Some(hash) = &about.data_sha256 {
+        let (all, short) = (escape(hash), escape(&hash.chars().take(SHORT_HASH).collect::<String>()));
+        let _ = write!(out, "<abbr title=\"SHA-256 of manifest.json: {all}\">{short}</abbr>");
+    }
+    out.push_str("</dd></div>");
 }
 
 fn missing(out: &mut String, run: &Run) {

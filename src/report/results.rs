@@ -52,6 +52,12 @@ pub struct About {
     /// Seed of the training run, where it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// Folder of the prepared data that was evaluated, as it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// SHA-256 of that folder's `manifest.json`: which data these numbers are of, wherever the folder is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_sha256: Option<String>,
 }
 
 /// The model of one inlier class.

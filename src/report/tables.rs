@@ -59,6 +59,13 @@ pub fn markdown(results: &Results) -> String {
     let mut out = format!("# {} ({}), GradCon\n\n", cell(&about.dataset), cell(&about.model));
     let (date, version, device) = (cell(&about.date), cell(&about.gradcon_version), cell(&about.device));
     let _ = writeln!(out, "{date}, gradcon {version}, {device}, beta {}{seed}.\n", about.beta);
+    let facts = [("Data", &about.data), ("SHA-256 of its manifest", &about.data_sha256)];
+    let facts =
+        facts.iter().filter_map(|(what, value)| Some(format!("{what}: `{}`", value.as_ref()?.replace('`', "'"))));
+    let facts = facts.collect::<Vec<_>>().join(", ");
+    if !facts.is_empty() {
+        let _ = writeln!(out, "{facts}.\n");
+    }
     if let (Some(percent), Some(mean)) = (results.headline_percent(), results.headline_mean()) {
         let _ = writeln!(out, "AUROC, {percent} % outliers in each test set:\n");
         let names = results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_owned()]);

@@ -106,6 +106,8 @@ pub fn evaluate(
         device,
         beta: config.beta,
         seed: Some(config.seed),
+        data: None,
+        data_sha256: None,
     };
     let results = Results::new(about, classes, challenges)?;
     results.write(folder)?;

@@ -200,6 +200,8 @@ pub fn export(
     let card = Card {
         name: format!("gradcon-{dataset}-{}", folder_name(&class).to_lowercase()),
         dataset,
+        data: None,
+        data_sha256: None,
         class,
         model: "cae".into(),
         input: [IMAGE_SIZE, IMAGE_SIZE, detector.model.channels()],
