@@ -736,6 +736,15 @@ mod runs {
     }
 
     #[test]
+    fn evaluations_on_other_data_lie_beside_the_runs_own() {
+        let run = Path::new("runs/a");
+        let (own, other) = (EvalPlace::own(run), EvalPlace::other(run, "b/../c"));
+        assert_eq!((own.results.as_path(), own.class("x/y")), (run, run.join("eval/x-y")));
+        assert_eq!(own.class("x"), eval_folder(run, "x"));
+        assert_eq!((other.results.clone(), other.class("x")), (run.join("eval-b-..-c"), run.join("eval-b-..-c/x")));
+    }
+
+    #[test]
     fn folder_names_stay_inside_the_run() {
         assert_eq!(folder_name("T-shirt/top"), "T-shirt-top");
         assert_eq!(folder_name("../a b\\c"), "-.-a-b-c");

@@ -7,6 +7,9 @@
 //! RUN/results.json  .csv  .md            what the evaluation found                  (results.rs, tables.rs)
 //! RUN/eval/CLASS/scores.csv              every test image at the headline outlier percentage (scores.rs)
 //! RUN/eval/CLASS/extremes.json  *.png    most normal and most anomalous images      (extremes.rs)
+//!
+//! RUN/eval-NAME/results.json  .csv  .md  the same of an evaluation on other data than the run's own
+//! RUN/eval-NAME/CLASS/scores.csv  ...
 //! ```
 //!
 //! CLASS is [`folder_name`] of the class. Only `results.json` must be there; what else is missing the page says.
@@ -58,9 +61,38 @@ pub fn model_folder(run: &Path, class: &str) -> PathBuf {
     run.join("models").join(folder_name(class))
 }
 
-/// The folder of a class's evaluation.
+/// Where an evaluation of a run puts its files: that of the run's own data in the run, that of other data beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvalPlace {
+    /// Holds `results.json`, `results.csv` and `results.md`.
+    pub results: PathBuf,
+    classes: PathBuf,
+}
+
+impl EvalPlace {
+    /// The evaluation on the data that the run was trained on.
+    pub fn own(run: &Path) -> EvalPlace {
+        EvalPlace { results: run.into(), classes: run.join("eval") }
+    }
+
+    /// The evaluation on other data, called `name`.
+    pub fn other(run: &Path, name: &str) -> EvalPlace {
+        let folder = run.join(format!("{OTHER}{}", folder_name(name)));
+        EvalPlace { results: folder.clone(), classes: folder }
+    }
+
+    /// Holds a class's scores and pictures.
+    pub fn class(&self, class: &str) -> PathBuf {
+        self.classes.join(folder_name(class))
+    }
+}
+
+/// What the folder of an evaluation on other data is called, before the data's name.
+const OTHER: &str = "eval-";
+
+/// The folder of a class's evaluation on the run's own data.
 pub fn eval_folder(run: &Path, class: &str) -> PathBuf {
-    run.join("eval").join(folder_name(class))
+    EvalPlace::own(run).class(class)
 }
 
 impl Run {
