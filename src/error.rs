@@ -49,6 +49,18 @@ impl Error {
         Error::Invalid(message.into())
     }
 
+    /// The same kind of error, with the file that it is about in front.
+    pub fn in_file(self, path: &Path) -> Error {
+        let message = format!("{}: {self}", path.display());
+        match self {
+            Error::Usage(_) => Error::Usage(message),
+            Error::Device(_) => Error::Device(message),
+            Error::Verification(_) => Error::Verification(message),
+            Error::Io { .. } | Error::Invalid(_) => Error::Invalid(message),
+            Error::Interrupted => Error::Interrupted,
+        }
+    }
+
     /// The process exit code: 1 failure, 2 usage, 3 device, 4 verification, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {

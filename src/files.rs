@@ -25,12 +25,17 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn write_and_rename(unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    change().map_err(Error::io(path))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).open(unfinished).map_err(Error::io(path))?;
-    change().and_then(|()| file.write_all(bytes)).map_err(Error::io(path))?;
-    file.sync_all().map_err(Error::io(path))?;
+    write_new(unfinished, bytes)?;
     rename(unfinished, path)?;
     sync_folder(parent(path))
+}
+
+/// Writes a new file, flushed to the disk, in a folder that doesn't count yet.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    change().map_err(Error::io(path))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(Error::io(path))?;
+    change().and_then(|()| file.write_all(bytes)).map_err(Error::io(path))?;
+    file.sync_all().map_err(Error::io(path))
 }
 
 /// Renames a file or folder; whatever is at `to` must be a file or an empty folder.

@@ -74,7 +74,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         })?;
         match outcome {
             Outcome::Epoch(reports) => {
-                let r = &reports[0];
+                let Some(r) = &reports[0] else { break };
                 let rate = (r.epoch * train_count) as f64 / training.elapsed().as_secs_f64();
                 let mark = if r.best { " *" } else { "" };
                 bar.suspend(|| {
@@ -88,7 +88,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    let Some(best) = trainer.best()[0].clone() else { return Err(Error::Interrupted) };
+    let Some(best) = trainer.best().flatten().next().cloned() else { return Err(Error::Interrupted) };
     let mut detector = best.into_detector(&model, &config);
     detector.description.insert("dataset".into(), "Fashion-MNIST subset".into());
     detector.description.insert("inlier".into(), class.into());

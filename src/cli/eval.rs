@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::train::run_folders;
+use super::train::open_data;
 use super::{DeviceArgs, Ui};
-use crate::Result;
 use crate::data::Prepared;
+use crate::error::{Error, Result};
+use crate::files::Lock;
 use crate::report::results::{OverSeeds, Results};
+use crate::report::run::EvalPlace;
 use crate::run::config::RunConfig;
-use crate::run::evaluate::evaluate;
+use crate::run::evaluate::{Evaluate, evaluate};
 
 /// Evaluate a run: the paper's table for the full score and for its two parts alone.
 ///
@@ -28,7 +30,7 @@ pub struct EvalArgs {
     #[arg(value_name = "RUN")]
     run: PathBuf,
 
-    /// Evaluate on this prepared folder instead of the run's own dataset.
+    /// Evaluate on this prepared folder. If it isn't the run's own dataset in another place, the results go to RUN/eval-NAME, beside the run's own.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -45,27 +47,41 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
-    let folders = run_folders(&args.run)?;
-    let mut runs = vec![];
-    for folder in &folders {
-        let config = RunConfig::read(folder)?;
-        if args.seeds.as_ref().is_none_or(|seeds| seeds.contains(&config.seed)) {
-            runs.push((folder, config));
+    let config = RunConfig::read(&args.run)?;
+    let mut runs = config.runs(&args.run);
+    let several = runs.len() > 1;
+    if let Some(seeds) = &args.seeds {
+        if let Some(missing) = seeds.iter().find(|&&seed| runs.iter().all(|(_, config)| config.seed != seed)) {
+            return Err(Error::Usage(format!("{}: no run of seed {missing}", args.run.display())));
         }
+        runs.retain(|(_, config)| seeds.contains(&config.seed));
     }
-    if let Some(missing) = args.seeds.iter().flatten().find(|&&seed| runs.iter().all(|(_, config)| config.seed != seed))
-    {
-        return Err(crate::Error::Usage(format!("{}: no run of seed {missing}", args.run.display())));
+    let data = args.data.as_ref().unwrap_or(&config.data);
+    let prepared = match &args.data {
+        Some(data) => Prepared::open(data)?,
+        None => open_data(&config)?,
+    };
+    if args.data.is_none() {
+        config.check_data(&prepared)?;
     }
+    let lock = Lock::hold(&args.run, "gradcon eval")?;
     let mut engine = args.device.open(ui)?;
     let mut all: Vec<(u64, Results)> = vec![];
-    for (folder, config) in runs {
-        let prepared = Prepared::open(args.data.as_ref().unwrap_or(&config.data))?;
-        if folders.len() > 1 {
+    let mut place = EvalPlace::own(&args.run);
+    for (folder, config) in &runs {
+        if several {
+            config.check_seed(folder)?;
             ui.progress(&format!("seed {}", config.seed));
         }
-        let results =
-            evaluate(folder, &config, &prepared, engine.as_mut(), !args.no_bootstrap, |line| ui.progress(line))?;
+        let _inner = if several { Some(Lock::hold(folder, "gradcon eval")?) } else { None };
+        let what = Evaluate { run: folder, config, prepared: &prepared, data, bootstrap: !args.no_bootstrap };
+        let (results, written) = evaluate(&what, engine.as_mut(), |line| ui.progress(line))?;
+        lock.check()?;
+        if let Some(inside) = written.results.strip_prefix(folder).ok().filter(|inside| !inside.as_os_str().is_empty())
+        {
+            ui.progress(&format!("other data than the run's own: results in {}", written.results.display()));
+            place.results = args.run.join(inside);
+        }
         all.push((config.seed, results));
     }
     let Some((_, first)) = all.first() else { return Ok(()) };
@@ -73,7 +89,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     if all.len() > 1 {
         let pairs: Vec<(u64, &Results)> = all.iter().map(|(seed, results)| (*seed, results)).collect();
         results.over_seeds = Some(OverSeeds::of(&pairs)?);
-        results.write(&args.run)?;
+        results.write(&place.results)?;
     }
     print!("{}", results.markdown());
     Ok(())

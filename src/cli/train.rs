@@ -6,11 +6,13 @@ use indicatif::ProgressBar;
 
 use super::{DeviceArgs, Ui, interrupt};
 use crate::data::Prepared;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::files::{Lock, is_vacant, make_folder};
 use crate::gradcon::trainer::EpochReport;
-use crate::run::checkpoint::read_mark;
+use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, Partial, RunConfig};
-use crate::run::train::{End, Watch, find_inliers, train};
-use crate::{Error, Result};
+use crate::run::train::{End, Watch, check, find_inliers, train};
 
 /// Train one model for each normal class of a prepared dataset, as a folder that can be
 /// interrupted and continued.
@@ -18,11 +20,12 @@ use crate::{Error, Result};
 /// Models of several classes train at once, as replicas of one program; each one's numbers
 /// are those of training it alone. Ctrl-C finishes the step, saves and exits with 130;
 /// `--resume RUN` goes on to the same bits as a run that was never stopped, also after a
-/// kill.
+/// kill. A class whose numbers stop being finite is named and takes no more part.
 ///
 /// The folder gets config.toml (resolved), and for each class metrics.csv, TensorBoard
-/// events, best/ (model and model card) and last/ (model, optimizer, state). `gradcon eval
-/// RUN` comes next.
+/// events, best/ (model and model card), last/ (model, optimizer, state) and previous/ (the
+/// checkpoint before). One process at a time trains in a folder. `gradcon eval RUN` comes
+/// next.
 ///
 /// Examples:
 ///
@@ -32,7 +35,7 @@ use crate::{Error, Result};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct TrainArgs {
-    /// Folder of a dataset that `gradcon prep` made.
+    /// Folder of a dataset that `gradcon prep` made; with --resume, where the run's data are now.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -93,43 +96,52 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
-    /// The run's folder, new or empty.
-    #[arg(long, value_name = "RUN", required_unless_present = "resume")]
+    /// The run's folder, new or empty. [default: runs/DATASET]
+    #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
 
-    /// Continue the run in this folder; of the settings only --epochs may change.
+    /// Continue the run in this folder; of the settings only --epochs may change, and --data if the dataset was moved.
     #[arg(long, value_name = "RUN", conflicts_with = "out")]
     resume: Option<PathBuf>,
+
+    /// Continue from the newest checkpoint that is whole, after damage to the last one.
+    #[arg(long, requires = "resume")]
+    recover: bool,
 
     #[command(flatten)]
     device: DeviceArgs,
 }
 
 pub fn run(args: TrainArgs, ui: &Ui) -> Result<()> {
-    let device = args.device.clone();
-    let runs = match args.resume.clone() {
-        Some(folder) => resumed(&folder, args)?,
-        None => started(args)?,
-    };
+    let (device, recover) = (args.device.clone(), args.recover);
     interrupt::catch();
-    let mut engine = device.open(ui)?;
-    for (folder, config) in runs {
-        let mark = read_mark(&folder)?;
-        let prepared = Prepared::open(&config.data)?;
-        let classes = find_inliers(&prepared, &config.inliers)?.len();
+    let (root, config, prepared, lock, mut engine) = match args.resume.clone() {
+        Some(root) => {
+            let (config, prepared, lock) = resumed(&root, args)?;
+            (root, config, prepared, lock, device.open(ui)?)
+        }
+        None => started(args, ui)?,
+    };
+    if !lock.works {
+        ui.warn(&format!("{}: this file system has no locks: nothing keeps a second process out", root.display()));
+    }
+    for (folder, config) in config.runs(&root) {
+        let inner = if folder == root { None } else { Some(seed_folder(&folder, &config)?) };
+        let lock = inner.as_ref().unwrap_or(&lock);
         ui.progress(&format!(
-            "{}: {} from {}, {classes} model(s), seed {}, to epoch {}",
+            "{}: {} from {}, {} model(s), seed {}, to epoch {}",
             folder.display(),
             prepared.manifest().dataset.name(),
             config.data.display(),
+            config.inliers.len(),
             config.seed,
             config.epochs
         ));
-        let mut progress = Progress::new(*ui, &config, &prepared, mark.map_or(0, |mark| mark.epoch))?;
-        let end = train(&folder, &config, &prepared, engine.as_mut(), mark.is_some(), &mut progress);
+        let mut progress = Progress::new(*ui, &config, &prepared)?;
+        let end = train(&folder, lock, &config, &prepared, engine.as_mut(), recover, &mut progress);
         progress.bar.finish_and_clear();
         if end? == End::Stopped {
-            ui.progress(&format!("saved; continue with: gradcon train --resume {}", folder.display()));
+            ui.progress(&format!("saved; continue with: gradcon train --resume {}", root.display()));
             return Err(Error::Interrupted);
         }
         println!("{}", folder.display());
@@ -137,12 +149,16 @@ pub fn run(args: TrainArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// A new run, or one for each seed.
-fn started(args: TrainArgs) -> Result<Vec<(PathBuf, RunConfig)>> {
+/// What a run needs to go: its folder, settings, data, lock and device.
+type Ready = (PathBuf, RunConfig, Prepared, Lock, Box<dyn Engine>);
+
+/// A new run. The folder is made last, when nothing can be wrong with the command any more.
+fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
     let file = args.config.as_deref().map(Partial::read).transpose()?.unwrap_or_default();
     let by_name = args.dataset.as_ref().map(|name| Path::new("data").join(name));
     let partial = Partial {
         data: args.data.or(if file.data.is_none() { by_name } else { None }),
+        data_sha256: None,
         inliers: args.inlier,
         epochs: args.epochs,
         batch_size: args.batch_size,
@@ -150,44 +166,42 @@ fn started(args: TrainArgs) -> Result<Vec<(PathBuf, RunConfig)>> {
         alpha: args.alpha,
         beta: args.beta,
         seed: args.seed,
+        seeds: args.seeds,
         init: args.init,
         shuffle: args.no_shuffle.then_some(false),
         threshold_quantile: args.threshold_quantile,
         init_from: args.init_from,
     };
-    let config = partial.resolve(file)?;
+    let mut config = partial.resolve(file)?;
     let prepared = Prepared::open(&config.data)?;
-    if let Some(name) = args.dataset.filter(|name| name != prepared.manifest().dataset.name()) {
-        let found = prepared.manifest().dataset.name();
+    let found = prepared.manifest().dataset.name();
+    if let Some(name) = args.dataset.filter(|name| name != found) {
         return Err(Error::Usage(format!("--dataset {name}: {} holds {found}", config.data.display())));
     }
-    find_inliers(&prepared, &config.inliers)?;
-    let Some(out) = args.out else { return Err(Error::Usage("give --out RUN, the folder for the run".into())) };
-    let occupied = std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied || out.is_file() {
-        return Err(Error::Usage(format!(
-            "{}: not empty; continue it with --resume, or choose another folder",
-            out.display()
-        )));
+    config.bind(&prepared)?;
+    let out = args.out.unwrap_or_else(|| Path::new("runs").join(found));
+    check_vacant(&out)?;
+    let mut engine = args.device.open(ui)?;
+    if let Some((_, first)) = config.runs(&out).first() {
+        check(first, &prepared, engine.as_mut())?;
     }
-    let runs: Vec<(PathBuf, RunConfig)> = match args.seeds {
-        Some(seeds) => seeds
-            .into_iter()
-            .map(|seed| (out.join(format!("seed-{seed}")), RunConfig { seed, ..config.clone() }))
-            .collect(),
-        None => vec![(out, config)],
-    };
-    for (folder, config) in &runs {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        config.write(folder)?;
-    }
-    Ok(runs)
+    std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
+    let lock = Lock::hold(&out, "gradcon train")?;
+    check_vacant(&out)?;
+    config.write(&out)?;
+    Ok((out, config, prepared, lock, engine))
 }
 
-/// The run in a folder, or those of its seeds, perhaps to more epochs.
-fn resumed(folder: &Path, args: TrainArgs) -> Result<Vec<(PathBuf, RunConfig)>> {
+fn check_vacant(out: &Path) -> Result<()> {
+    if is_vacant(out)? {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("{}: not empty; continue it with --resume, or choose another folder", out.display())))
+}
+
+/// The run in a folder, perhaps to more epochs or with its data in another place.
+fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> {
     let fixed = [
-        ("--data", args.data.is_some()),
         ("--dataset", args.dataset.is_some()),
         ("--inlier", args.inlier.is_some()),
         ("--batch-size", args.batch_size.is_some()),
@@ -205,74 +219,102 @@ fn resumed(folder: &Path, args: TrainArgs) -> Result<Vec<(PathBuf, RunConfig)>> 
     if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
         return Err(Error::Usage(format!(
             "{flag} can't change in a run that continues; {} has the settings",
-            folder.join("config.toml").display()
+            root.join("config.toml").display()
         )));
     }
-    let mut runs = vec![];
-    for folder in run_folders(folder)? {
-        let mut config = RunConfig::read(&folder)?;
-        if let Some(epochs) = args.epochs {
-            config.epochs = epochs;
-            config.write(&folder)?;
-        }
-        runs.push((folder, config));
+    let before = RunConfig::read(root)?;
+    let lock = Lock::hold(root, "gradcon train")?;
+    let mut config = before.clone();
+    if let Some(data) = args.data {
+        config.data = std::path::absolute(&data).map_err(Error::io(&data))?;
     }
-    Ok(runs)
+    if let Some(epochs) = args.epochs {
+        config.epochs = epochs;
+        config.check()?;
+        for (folder, _) in config.runs(root) {
+            let reached = epochs_reached(&folder);
+            if reached > epochs {
+                return Err(Error::Usage(format!(
+                    "--epochs {epochs}: {} has {reached} already, and a run can't be shortened",
+                    folder.display()
+                )));
+            }
+        }
+    }
+    let prepared = open_data(&config)?;
+    config.check_data(&prepared)?;
+    if config.seeds.is_some() && config != before {
+        config.write(root)?;
+    }
+    Ok((config, prepared, lock))
 }
 
-/// The folder itself, or its `seed-S` folders in the order of their seeds.
-pub fn run_folders(folder: &Path) -> Result<Vec<PathBuf>> {
-    if folder.join("config.toml").exists() {
-        return Ok(vec![folder.into()]);
-    }
-    let mut seeds = vec![];
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
-        let path = entry.map_err(Error::io(folder))?.path();
-        let seed = path.file_name().and_then(|n| n.to_str()?.strip_prefix("seed-")?.parse::<u64>().ok());
-        if let Some(seed) = seed.filter(|_| path.join("config.toml").exists()) {
-            seeds.push((seed, path));
+/// The dataset of a run that is there already.
+pub fn open_data(config: &RunConfig) -> Result<Prepared> {
+    Prepared::open(&config.data).map_err(|e| match e {
+        Error::Invalid(what) => {
+            Error::Invalid(format!("{what}; if the run's data were moved, say with --data DIR to where"))
         }
+        other => other,
+    })
+}
+
+/// The folder of one seed, ready to train in.
+fn seed_folder(folder: &Path, config: &RunConfig) -> Result<Lock> {
+    make_folder(folder)?;
+    let lock = Lock::hold(folder, "gradcon train")?;
+    if folder.join("config.toml").exists() {
+        config.check_seed(folder)?
+    } else {
+        config.write(folder)?
     }
-    seeds.sort();
-    if seeds.is_empty() {
-        return Err(Error::invalid(format!(
-            "{}: no run: neither config.toml nor folders seed-S with one",
-            folder.display()
-        )));
-    }
-    Ok(seeds.into_iter().map(|(_, path)| path).collect())
+    Ok(lock)
 }
 
 /// A bar on a terminal, a line for each epoch elsewhere.
 struct Progress {
     ui: Ui,
     bar: ProgressBar,
+    /// Training images of all classes.
+    images: usize,
     epochs: usize,
 }
 
 impl Progress {
-    fn new(ui: Ui, config: &RunConfig, prepared: &Prepared, epochs_done: usize) -> Result<Progress> {
+    fn new(ui: Ui, config: &RunConfig, prepared: &Prepared) -> Result<Progress> {
         let mut images = 0;
         for k in find_inliers(prepared, &config.inliers)? {
             images += prepared.train_of(k)?.n;
         }
         let bar = ui.bar((images * config.epochs) as u64);
         bar.set_message("images");
-        bar.set_position((images * epochs_done) as u64);
-        bar.reset_eta();
-        Ok(Progress { ui, bar, epochs: config.epochs })
+        Ok(Progress { ui, bar, images, epochs: config.epochs })
     }
 }
 
 impl Watch for Progress {
+    fn begin(&mut self, epochs_done: usize) {
+        self.bar.set_position((self.images * epochs_done) as u64);
+        self.bar.reset_eta();
+    }
+
     fn images(&mut self, images: usize) -> bool {
         self.bar.inc(images as u64);
         interrupt::asked()
     }
 
-    fn epoch(&mut self, reports: &[EpochReport], classes: &[String], images_per_second: f64) {
+    fn warn(&mut self, message: &str) {
+        self.bar.suspend(|| self.ui.warn(message));
+    }
+
+    fn epoch(&mut self, reports: &[Option<EpochReport>], classes: &[String], images_per_second: f64) {
+        let (reports, classes): (Vec<&EpochReport>, Vec<&String>) =
+            reports.iter().zip(classes).filter_map(|(report, class)| Some((report.as_ref()?, class))).unzip();
+        if reports.is_empty() {
+            return;
+        }
         let epoch = reports[0].epoch;
-        let mean = |of: fn(&EpochReport) -> f64| reports.iter().map(of).sum::<f64>() / reports.len() as f64;
+        let mean = |of: fn(&EpochReport) -> f64| reports.iter().map(|r| of(r)).sum::<f64>() / reports.len() as f64;
         let best = reports.iter().filter(|r| r.best).count();
         let line = format!(
             "epoch {epoch:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint {:+.4})  {images_per_second:.0} images/s{}",
@@ -289,7 +331,7 @@ impl Watch for Progress {
         );
         self.bar.suspend(|| {
             self.ui.progress(&line);
-            for (report, class) in reports.iter().zip(classes).filter(|_| classes.len() > 1) {
+            for (report, class) in reports.iter().zip(&classes).filter(|_| classes.len() > 1) {
                 self.ui.detail(&format!(
                     "    {class}: validation {:.5}{}",
                     report.validation.loss,

@@ -24,6 +24,11 @@ impl Ui {
         }
     }
 
+    /// A line that nobody should miss: also shown to those who asked for quiet.
+    pub fn warn(&self, message: &str) {
+        eprintln!("gradcon: warning: {message}");
+    }
+
     /// A line for those who asked for details.
     pub fn detail(&self, message: &str) {
         if self.verbose {

@@ -9,6 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
+/// SHA-256 of bytes in memory.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// SHA-256 of a file.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::hash::sha256;
 use super::{Dataset, SIDE};
 use crate::{Error, Result};
 
@@ -179,6 +180,11 @@ impl Manifest {
     /// The manifest as the text of its file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a manifest has no key that is not text") + "\n"
+    }
+
+    /// Which dataset this is, to the byte: the SHA-256 of the manifest, which holds those of all files.
+    pub fn sha256(&self) -> String {
+        sha256(self.to_json().as_bytes())
     }
 
     /// The files that a folder with this manifest has beside it.

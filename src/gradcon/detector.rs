@@ -10,7 +10,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::model::Model;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
 
 /// A model that can judge images: parameters, reference gradients and description.
 #[derive(Clone, PartialEq, Debug)]
@@ -47,6 +48,11 @@ impl Detector {
 
     /// Writes `model.safetensors`, atomically: a temporary file beside it is renamed.
     pub fn save(&self, path: &Path) -> Result<()> {
+        write_atomically(path, &self.to_bytes()?)
+    }
+
+    /// The content of `model.safetensors`.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = vec![];
         for p in self.model.params() {
             tensors.push((p.name.clone(), p.torch_shape.clone(), le_bytes(&p.from_flat(&self.params))));
@@ -63,14 +69,19 @@ impl Detector {
         metadata.insert("format".into(), "pt".into());
         metadata.insert(format!("{PREFIX}model"), "cae".into());
         metadata.insert(format!("{PREFIX}channels"), self.model.channels().to_string());
-        write_tensors(path, &tensors, metadata)
+        tensor_bytes(&tensors, metadata)
     }
 
     /// Reads a model file. A state dict from PyTorch without references is an error that says so: without them there is no cosine.
     ///
     /// Errors name the file, the tensor, what was found and what was expected; unknown tensors and non-finite values are errors.
     pub fn load(path: &Path) -> Result<Detector> {
-        let Opened { params, model, mut rest, description } = read_parameters(path)?;
+        Detector::from_bytes(path, &std::fs::read(path).map_err(Error::io(path))?)
+    }
+
+    /// [`Detector::load`] for a file's content; `path` is for messages.
+    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Detector> {
+        let Opened { params, model, mut rest, description } = read_parameters(path, bytes)?;
         let mut reference = vec![0.0; model.reference_len()];
         for p in model.decoder_weights() {
             let name = format!("ref_grad.{}", p.name);
@@ -84,7 +95,8 @@ impl Detector {
 
 /// Reads only the parameters of a model file, with or without references: to start a training from. Returns the model and its flat parameters.
 pub fn load_parameters(path: &Path) -> Result<(Model, Vec<f32>)> {
-    let Opened { params, model, .. } = read_parameters(path)?;
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let Opened { params, model, .. } = read_parameters(path, &bytes)?;
     Ok((model, params))
 }
 
@@ -96,8 +108,8 @@ struct Opened {
     description: BTreeMap<String, String>,
 }
 
-fn read_parameters(path: &Path) -> Result<Opened> {
-    let (mut file, metadata) = TensorFile::open(path)?;
+fn read_parameters(path: &Path, bytes: &[u8]) -> Result<Opened> {
+    let (mut file, metadata) = TensorFile::from_bytes(path, bytes)?;
     if let Some(kind) = metadata.get("gradcon.model").filter(|kind| *kind != "cae") {
         return Err(Error::invalid(format!("{}: holds a model of kind '{kind}', only 'cae' is known", path.display())));
     }
@@ -129,23 +141,19 @@ fn le_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Writes float32 tensors `(name, shape, little-endian bytes)` atomically.
-pub(crate) fn write_tensors(
-    path: &Path,
+/// Float32 tensors `(name, shape, little-endian bytes)` as the content of a safetensors file.
+pub(crate) fn tensor_bytes(
     tensors: &[(String, Vec<usize>, Vec<u8>)],
     metadata: HashMap<String, String>,
-) -> Result<()> {
-    let problem = |e: safetensors::SafeTensorError| Error::invalid(format!("{}: {e}", path.display()));
+) -> Result<Vec<u8>> {
+    let problem = |e: safetensors::SafeTensorError| Error::invalid(format!("safetensors: {e}"));
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
         .map_err(problem)?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(problem)?;
-    crate::files::write_atomically(
-        path,
-        &sorted_header(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?,
-    )
+    sorted_header(&bytes).map_err(|e| Error::invalid(format!("safetensors: {e}")))
 }
 
 /// The same file with the keys of its header in order. The crate writes metadata in a random order; equal models should be equal files.
@@ -167,14 +175,13 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads the file and its metadata.
-    pub(crate) fn open(path: &Path) -> Result<(TensorFile, HashMap<String, String>)> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    /// Reads a file's content and its metadata; `path` is for messages.
+    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<(TensorFile, HashMap<String, String>)> {
         let problem = |e: safetensors::SafeTensorError| {
             Error::invalid(format!("{}: no valid safetensors file: {e}", path.display()))
         };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(problem)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(problem)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(problem)?;
+        let file = SafeTensors::deserialize(bytes).map_err(problem)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
             if view.dtype() != Dtype::F32 {

@@ -32,10 +32,11 @@ pub fn train(
     let mut trainer = Trainer::new(engine, &model, config, &[set])?;
     for _ in 0..config.epochs {
         if let Outcome::Epoch(reports) = trainer.epoch(|_| ControlFlow::Continue(()))? {
-            report(&reports[0]);
+            reports.iter().flatten().for_each(&mut report);
         }
     }
-    let best = trainer.best()[0].clone().ok_or_else(|| Error::invalid("training: no epoch was completed"))?;
+    let best =
+        trainer.best().flatten().next().cloned().ok_or_else(|| Error::invalid("training: no epoch was completed"))?;
     Ok(best.into_detector(&model, config))
 }
 

@@ -3,7 +3,11 @@
 //! One trainer trains one or several models (replicas) as one program. Each replica has its own images, seed and parameters, and its numbers are those
 //! of training it alone. The host writes an index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
 
+use std::fmt;
 use std::ops::ControlFlow;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 use super::batches::{Batches, Reading, epoch_order, padded};
 use super::model::{IMAGE_SIZE, Init, Model};
@@ -100,7 +104,25 @@ pub struct Snapshot {
     pub reference: Vec<f32>,
 }
 
-/// Everything that a training's future depends on, for one replica.
+/// When and where a replica's numbers stopped being finite.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Divergence {
+    /// The epoch under way, from 1.
+    pub epoch: usize,
+    /// The first step of it, from 1, whose losses show it; else the last one before it was seen.
+    pub step: usize,
+    /// What is no finite number, and what it is instead: `up.2.weight is NaN`.
+    pub what: String,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "diverged in epoch {}, step {}: {}", self.epoch, self.step, self.what)
+    }
+}
+
+/// Everything that a training's future depends on, for one replica. All numbers are finite.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ReplicaState {
     /// Flat parameters.
@@ -113,6 +135,8 @@ pub struct ReplicaState {
     pub reference: Vec<f32>,
     /// The best epoch, once there is one.
     pub best: Option<Snapshot>,
+    /// The replica takes no more part: its tensors are the last ones that were seen to be finite, perhaps older than the others'.
+    pub diverged: Option<Divergence>,
 }
 
 /// Where a training stands.
@@ -122,7 +146,7 @@ pub struct State {
     pub epoch: usize,
     /// Steps done of the epoch under way.
     pub step: usize,
-    /// Rows of the log of those steps, `[step, replicas, width]`.
+    /// Rows of the log of those steps, `[step, replicas, width]`; zeros for replicas that diverged.
     pub log: Vec<f64>,
     /// Each replica's tensors.
     pub replicas: Vec<ReplicaState>,
@@ -144,14 +168,15 @@ pub struct Progress {
 /// What a call of [`Trainer::epoch`] came to.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    /// An epoch is complete; one report a replica.
-    Epoch(Vec<EpochReport>),
+    /// An epoch is complete; one report a replica, none of those that diverged (see [`Trainer::diverged`]).
+    Epoch(Vec<Option<EpochReport>>),
     /// The caller asked to stop; [`Trainer::state`] continues from here.
     Stopped,
 }
 
-/// Steps between two looks at the caller: short enough for Ctrl-C, long enough to keep a device busy.
+/// Steps between two looks at the caller: at most so many, to keep a device busy, and fewer where they would take longer than this, for Ctrl-C.
 const STEPS_PER_RUN: usize = 8;
+const SECONDS_PER_RUN: f64 = 0.2;
 
 struct Set {
     first_image: u32,
@@ -175,7 +200,10 @@ pub struct Trainer<'e> {
     epoch: usize,
     step: usize,
     log: Vec<f64>,
-    best: Vec<Option<Snapshot>>,
+    /// The last state of each replica that was seen to be finite.
+    replicas: Vec<ReplicaState>,
+    /// Steps between two looks at the caller, once they were timed.
+    steps_per_run: Option<usize>,
 }
 
 /// The program of a training step on a resident dataset: for engines, and for people to look at.
@@ -289,7 +317,15 @@ impl<'e> Trainer<'e> {
             }
         }
         engine.write("params", Data::F32(&params))?;
-        let best = vec![None; replicas];
+        let fresh = |r: usize| ReplicaState {
+            params: part(&params, r, replicas),
+            m: vec![0.0; model.len()],
+            v: vec![0.0; model.len()],
+            reference: vec![0.0; model.reference_len()],
+            best: None,
+            diverged: None,
+        };
+        let replicas = (0..replicas).map(fresh).collect();
         let (model, config) = (model.clone(), config.clone());
         Ok(Trainer {
             engine,
@@ -304,7 +340,8 @@ impl<'e> Trainer<'e> {
             epoch: 0,
             step: 0,
             log: vec![],
-            best,
+            replicas,
+            steps_per_run: None,
         })
     }
 
@@ -318,55 +355,72 @@ impl<'e> Trainer<'e> {
         self.epoch
     }
 
-    /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps and may stop the training there.
+    /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps and may stop the training after any of them.
     ///
-    /// Errors: a device failure; a loss that is no longer a finite number.
+    /// A replica whose losses or tensors are no longer finite takes no more part; the others are not touched by it. Errors: a device failure; no
+    /// replica is left.
     pub fn epoch(&mut self, mut watch: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Outcome> {
         let replicas = self.sets.len();
-        let width = StepLog::width(self.model.segments().len());
         let batches = self.batches();
         self.engine.write("train.indices", Data::U32(&batches.indices))?;
         self.engine.write("train.schedule", Data::F64(&batches.schedule))?;
         let resumed = self.step;
         while self.step < batches.steps {
-            let end = (self.step + STEPS_PER_RUN).min(batches.steps);
-            self.engine.run(self.train, self.step as u32..end as u32)?;
+            let end = self.run_steps(batches.steps)?;
             let images = batches.counts[self.step * replicas..end * replicas].iter().sum();
             self.step = end;
             let progress = Progress { epoch: self.epoch + 1, step: end, steps: batches.steps, images };
-            if watch(progress).is_break() && self.step < batches.steps {
-                self.keep_log(resumed, width)?;
+            if watch(progress).is_break() {
+                self.keep_log(resumed)?;
                 return Ok(Outcome::Stopped);
             }
         }
-        self.keep_log(resumed, width)?;
-        let train = self.losses(&self.log, &batches.counts, width)?;
+        self.keep_log(resumed)?;
+        let log = std::mem::take(&mut self.log);
+        let train = self.losses(&log, &batches.counts, |row| row + 1)?;
         self.engine.run(self.validate, 0..self.validation.steps as u32)?;
         let log = self.engine.read("validation.log")?;
-        let validation = self.losses(&log, &self.validation.counts, width)?;
+        let validation = self.losses(&log, &self.validation.counts.clone(), |_| batches.steps)?;
+        self.take_tensors()?;
         self.epoch += 1;
         self.step = 0;
-        self.log.clear();
-        let improved: Vec<bool> = (0..replicas)
-            .map(|r| self.best[r].as_ref().is_none_or(|b| validation[r].loss < b.validation_loss))
-            .collect();
-        if improved.contains(&true) {
-            let (params, reference) = (self.read("params")?, self.read("reference")?);
-            for r in (0..replicas).filter(|&r| improved[r]) {
-                self.best[r] = Some(Snapshot {
-                    epoch: self.epoch,
-                    validation_loss: validation[r].loss,
-                    params: part(&params, r, replicas),
-                    reference: part(&reference, r, replicas),
-                });
-            }
+        let mut reports = vec![];
+        for ((train, validation), state) in train.into_iter().zip(validation).zip(&mut self.replicas) {
+            let report = match (train, validation) {
+                (Some(train), Some(validation)) if state.diverged.is_none() => {
+                    let best = state.best.as_ref().is_none_or(|b| validation.loss < b.validation_loss);
+                    if best {
+                        state.best = Some(Snapshot {
+                            epoch: self.epoch,
+                            validation_loss: validation.loss,
+                            params: state.params.clone(),
+                            reference: state.reference.clone(),
+                        });
+                    }
+                    Some(EpochReport { epoch: self.epoch, train, validation, best })
+                }
+                _ => None,
+            };
+            reports.push(report);
         }
-        let reports = train.into_iter().zip(validation).zip(improved);
-        Ok(Outcome::Epoch(
-            reports
-                .map(|((train, validation), best)| EpochReport { epoch: self.epoch, train, validation, best })
-                .collect(),
-        ))
+        Ok(Outcome::Epoch(reports))
+    }
+
+    /// Runs a few steps, at most to `steps`, and returns where it is then. The first time one step, whose duration says how many can follow at once.
+    fn run_steps(&mut self, steps: usize) -> Result<usize> {
+        let run = self.steps_per_run.unwrap_or(1);
+        let end = (self.step + run).min(steps);
+        if self.steps_per_run.is_none() {
+            self.engine.wait()?;
+        }
+        let clock = Instant::now();
+        self.engine.run(self.train, self.step as u32..end as u32)?;
+        if self.steps_per_run.is_none() {
+            self.engine.wait()?;
+            let fit = SECONDS_PER_RUN / clock.elapsed().as_secs_f64().max(1e-9);
+            self.steps_per_run = Some((fit as usize).clamp(1, STEPS_PER_RUN));
+        }
+        Ok(end)
     }
 
     /// The epoch's batches: a function of the configuration, the seeds and the epoch alone.
@@ -391,49 +445,105 @@ impl<'e> Trainer<'e> {
     }
 
     /// Takes over the log of the steps since `from`.
-    fn keep_log(&mut self, from: usize, width: usize) -> Result<()> {
-        let row = self.sets.len() * width;
+    fn keep_log(&mut self, from: usize) -> Result<()> {
+        let row = self.sets.len() * self.log_width();
         let log = self.engine.read("train.log")?;
         self.log.truncate(from * row);
         self.log.extend_from_slice(&log[from * row..self.step * row]);
         Ok(())
     }
 
-    /// Means of each replica's rows of a log.
-    fn losses(&self, log: &[f64], counts: &[usize], width: usize) -> Result<Vec<Losses>> {
+    fn log_width(&self) -> usize {
+        StepLog::width(self.model.segments().len())
+    }
+
+    /// Means of each replica's rows of a log; nothing for those that diverged, in this log or before. `step` tells which step a row belongs to. Errors
+    /// if none is left.
+    fn losses(&mut self, log: &[f64], counts: &[usize], step: impl Fn(usize) -> usize) -> Result<Vec<Option<Losses>>> {
+        (0..self.sets.len()).for_each(|r| self.check_log(log, r, &step));
+        self.check_any_left()?;
+        Ok((0..self.sets.len()).map(|r| self.replica_losses(log, counts, r)).collect())
+    }
+
+    fn replica_losses(&self, log: &[f64], counts: &[usize], r: usize) -> Option<Losses> {
+        if self.replicas[r].diverged.is_some() {
+            return None;
+        }
         let replicas = self.sets.len();
-        (0..replicas)
-            .map(|r| {
-                let mut sum = Losses { cosines: vec![0.0; self.model.segments().len()], ..Losses::default() };
-                let mut images = 0.0;
-                for (row, &count) in log.chunks_exact(width).zip(counts).skip(r).step_by(replicas) {
-                    if count == 0 {
-                        continue;
-                    }
-                    let (mse, constraint, cosines) = StepLog::parse(row);
-                    let count = count as f64;
-                    images += count;
-                    sum.mse += mse * count;
-                    sum.constraint += constraint * count;
-                    sum.cosines.iter_mut().zip(cosines).for_each(|(sum, cos)| *sum += cos * count);
-                }
-                sum.mse /= images;
-                sum.constraint /= images;
-                sum.cosines.iter_mut().for_each(|c| *c /= images);
-                sum.loss = sum.mse + self.config.alpha * sum.constraint;
-                if sum.loss.is_finite() {
-                    return Ok(sum);
-                }
-                Err(Error::invalid(format!(
-                    "training diverged in epoch {}: the loss of model {r} is {} (reconstruction {}, constraint {}); a smaller learning rate than {} may help",
-                    self.epoch + 1,
-                    sum.loss,
-                    sum.mse,
-                    sum.constraint,
-                    self.config.adam.lr
-                )))
-            })
-            .collect()
+        let mut sum = Losses { cosines: vec![0.0; self.model.segments().len()], ..Losses::default() };
+        let mut images = 0.0;
+        for (row, &count) in log.chunks_exact(self.log_width()).zip(counts).skip(r).step_by(replicas) {
+            if count == 0 {
+                continue;
+            }
+            let (mse, constraint, cosines) = StepLog::parse(row);
+            let count = count as f64;
+            images += count;
+            sum.mse += mse * count;
+            sum.constraint += constraint * count;
+            sum.cosines.iter_mut().zip(cosines).for_each(|(sum, cos)| *sum += cos * count);
+        }
+        sum.mse /= images;
+        sum.constraint /= images;
+        sum.cosines.iter_mut().for_each(|c| *c /= images);
+        sum.loss = sum.mse + self.config.alpha * sum.constraint;
+        Some(sum)
+    }
+
+    /// Marks the replica as diverged if its rows of a log say so.
+    fn check_log(&mut self, log: &[f64], r: usize, step: impl Fn(usize) -> usize) {
+        let rows = log.chunks_exact(self.log_width()).skip(r).step_by(self.sets.len());
+        for (i, row) in rows.enumerate() {
+            let (mse, constraint, _) = StepLog::parse(row);
+            let loss = mse + self.config.alpha * constraint;
+            if !loss.is_finite() {
+                let what = format!("the loss is {loss} (reconstruction {mse}, constraint {constraint})");
+                return self.mark_diverged(r, step(i), what);
+            }
+        }
+    }
+
+    fn mark_diverged(&mut self, r: usize, step: usize, what: String) {
+        self.replicas[r].diverged.get_or_insert(Divergence { epoch: self.epoch + 1, step, what });
+    }
+
+    /// Errors if every replica diverged.
+    fn check_any_left(&self) -> Result<()> {
+        let diverged: Vec<&Divergence> = self.replicas.iter().filter_map(|r| r.diverged.as_ref()).collect();
+        match diverged.first() {
+            Some(first) if diverged.len() == self.replicas.len() => Err(Error::invalid(format!(
+                "the training {first}; a smaller learning rate than {} or a smaller alpha than {} may help",
+                self.config.adam.lr, self.config.alpha
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes over the tensors of all replicas as they are on the device now; of a replica that has one that is not finite, nothing. Errors if none is
+    /// left.
+    fn take_tensors(&mut self) -> Result<()> {
+        let count = self.sets.len();
+        let [params, m, v, reference] =
+            [self.read("params")?, self.read("adam.m")?, self.read("adam.v")?, self.read("reference")?];
+        for r in 0..count {
+            let old = &self.replicas[r];
+            if old.diverged.is_some() {
+                continue;
+            }
+            let new = ReplicaState {
+                params: part(&params, r, count),
+                m: part(&m, r, count),
+                v: part(&v, r, count),
+                reference: part(&reference, r, count),
+                best: old.best.clone(),
+                diverged: None,
+            };
+            match new.not_finite(&self.model) {
+                None => self.replicas[r] = new,
+                Some(what) => self.mark_diverged(r, self.step, what),
+            }
+        }
+        self.check_any_left()
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<f32>> {
@@ -454,28 +564,29 @@ impl<'e> Trainer<'e> {
     }
 
     /// The best epoch of each replica; `None` before the first epoch is complete.
-    pub fn best(&self) -> &[Option<Snapshot>] {
-        &self.best
+    pub fn best(&self) -> impl ExactSizeIterator<Item = Option<&Snapshot>> {
+        self.replicas.iter().map(|r| r.best.as_ref())
     }
 
-    /// Everything that the rest of the training depends on.
+    /// The replicas whose numbers are no longer finite.
+    pub fn diverged(&self) -> impl ExactSizeIterator<Item = Option<&Divergence>> {
+        self.replicas.iter().map(|r| r.diverged.as_ref())
+    }
+
+    /// Everything that the rest of the training depends on. Errors if no replica is left whose numbers are finite.
     pub fn state(&mut self) -> Result<State> {
-        let replicas = self.sets.len();
-        let [params, m, v, reference] =
-            [self.read("params")?, self.read("adam.m")?, self.read("adam.v")?, self.read("reference")?];
-        let state = |r: usize| ReplicaState {
-            params: part(&params, r, replicas),
-            m: part(&m, r, replicas),
-            v: part(&v, r, replicas),
-            reference: part(&reference, r, replicas),
-            best: self.best[r].clone(),
-        };
-        Ok(State {
-            epoch: self.epoch,
-            step: self.step,
-            log: self.log.clone(),
-            replicas: (0..replicas).map(state).collect(),
-        })
+        let mut log = self.log.clone();
+        if self.step > 0 {
+            (0..self.sets.len()).for_each(|r| self.check_log(&log, r, |row| row + 1));
+            self.take_tensors()?;
+            let width = self.log_width();
+            for (row, r) in log.chunks_exact_mut(width).zip((0..self.sets.len()).cycle()) {
+                if self.replicas[r].diverged.is_some() {
+                    row.fill(0.0);
+                }
+            }
+        }
+        Ok(State { epoch: self.epoch, step: self.step, log, replicas: self.replicas.clone() })
     }
 
     /// Continues from a state that [`Trainer::state`] returned for the same configuration and images: every later number is the same bits as in a
@@ -499,8 +610,22 @@ impl<'e> Trainer<'e> {
         self.engine.write("adam.v", Data::F32(&join(|r| &r.v)))?;
         self.engine.write("reference", Data::F32(&join(|r| &r.reference)))?;
         (self.epoch, self.step, self.log) = (state.epoch, state.step, state.log.clone());
-        self.best = state.replicas.iter().map(|r| r.best.clone()).collect();
+        self.replicas = state.replicas.clone();
         Ok(())
+    }
+}
+
+impl ReplicaState {
+    /// The first element that is no finite number, by the tensor that it is in.
+    fn not_finite(&self, model: &Model) -> Option<String> {
+        [("", &self.params), ("exp_avg.", &self.m), ("exp_avg_sq.", &self.v), ("ref_grad.", &self.reference)]
+            .into_iter()
+            .find_map(|(prefix, flat)| {
+                let i = flat.iter().position(|v| !v.is_finite())?;
+                // The references lie as the head of the parameters does.
+                let param = model.params().iter().find(|p| (p.offset..p.offset + p.len()).contains(&i));
+                Some(format!("{prefix}{} is {}", param.map_or("padding", |p| &p.name), flat[i]))
+            })
     }
 }
 
@@ -509,7 +634,8 @@ fn part(all: &[f32], replica: usize, replicas: usize) -> Vec<f32> {
     all[replica * len..][..len].to_vec()
 }
 
-fn check_config(config: &TrainConfig) -> Result<()> {
+/// Errors unless the numbers of a configuration make sense.
+pub fn check_config(config: &TrainConfig) -> Result<()> {
     let positive = |what: &str, v: f64| {
         if v.is_finite() && v > 0.0 {
             Ok(())

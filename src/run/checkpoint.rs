@@ -1,28 +1,46 @@
 //! Checkpoints that survive a kill at any moment, also of several models that must agree.
 //!
-//! Every model's new checkpoint is first written whole as `next/`; then `checkpoint.json` names it (one rename: this is the moment it counts); then
-//! each `next/` becomes `last/`. A reader takes, of `last/` and `next/`, the folder that `checkpoint.json` means.
+//! ```text
+//! RUN/checkpoint.json       which checkpoint counts: its epoch and step, and the SHA-256 of each class's state.json
+//! CLASS/last/               that checkpoint: model.safetensors, optimizer.safetensors, best.safetensors, and state.json with the others' SHA-256
+//! CLASS/previous/           the one before it
+//! CLASS/checkpoint-E-S/     one of epoch E, step S that is being written, or was written and not yet renamed to last/
+//! ```
+//!
+//! A save writes every class's `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes it the one that counts; then `last/` becomes
+//! `previous/` and `checkpoint-E-S/` becomes `last/`. Whoever opens the folder after a kill completes these renames, or removes what never counted. Every
+//! folder proves itself by its hashes, so that damage is an error that names the file, and an older checkpoint can be offered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_atomically;
-use crate::gradcon::detector::{Detector, TensorFile, load_parameters, write_tensors};
+use crate::data::hash::sha256;
+use crate::data::manifest::FileInfo;
+use crate::error::{Error, Result};
+use crate::files::{make_folder, parent, remove_folder, rename, sweep, sync_folder, write_atomically, write_new};
+use crate::gradcon::detector::{Detector, TensorFile, load_parameters, tensor_bytes};
 use crate::gradcon::model::{Model, Param};
 use crate::gradcon::objective::StepLog;
-use crate::gradcon::trainer::{ReplicaState, Snapshot, State};
-use crate::{Error, Result};
+use crate::gradcon::trainer::{Divergence, ReplicaState, Snapshot, State};
+
+const MARK: &str = "checkpoint.json";
+const STATE: &str = "state.json";
+const FORMAT: u32 = 2;
+
+/// Settings by their names, as text: what must not change while a run goes on.
+pub type Settings = BTreeMap<String, String>;
 
 /// `checkpoint.json`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Mark {
-    /// Epochs completed.
-    pub epoch: usize,
-    /// Steps done of the epoch under way.
-    pub step: usize,
+struct Mark {
+    format: u32,
+    epoch: usize,
+    step: usize,
+    /// SHA-256 of each class's `state.json`, by the class's folder in the run.
+    states: BTreeMap<String, String>,
 }
 
 /// `state.json`: where one model's training stands.
@@ -31,188 +49,366 @@ pub struct Mark {
 struct ModelState {
     epoch: usize,
     step: usize,
-    /// Rows of the log of the epoch under way.
-    log: Vec<f64>,
+    device: String,
+    settings: Settings,
     best_epoch: Option<usize>,
     best_validation_loss: Option<f64>,
+    diverged: Option<Divergence>,
+    /// The other files of the folder.
+    files: BTreeMap<String, FileInfo>,
+    /// Rows of the log of the epoch under way.
+    log: Vec<f64>,
 }
 
-const MARK: &str = "checkpoint.json";
+/// A checkpoint with what is known of its making.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What the training goes on from.
+    pub state: State,
+    /// The device it ran on.
+    pub device: String,
+    /// The settings it was made with.
+    pub settings: Settings,
+}
 
-/// Reads which checkpoint counts; `None` where there is none yet.
-pub fn read_mark(run: &Path) -> Result<Option<Mark>> {
-    let path = run.join(MARK);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))
+/// The checkpoints of one run, whose lock the caller holds.
+#[derive(Debug)]
+pub struct Checkpoints {
+    run: PathBuf,
+    /// One folder a class.
+    folders: Vec<PathBuf>,
+    model: Model,
+}
+
+impl Checkpoints {
+    fn new(run: &Path, folders: &[PathBuf], model: &Model) -> Checkpoints {
+        Checkpoints { run: run.into(), folders: folders.to_vec(), model: model.clone() }
+    }
+
+    /// Opens the checkpoints of a run, completes or removes what a kill left half done, and reads the one that counts; `None` where the run was ended
+    /// before its first.
+    ///
+    /// # Errors
+    /// A file is damaged, missing, or another checkpoint's; the message names it and offers the newest checkpoint that is whole, if there is one.
+    pub fn open(run: &Path, folders: &[PathBuf], model: &Model) -> Result<(Checkpoints, Option<Checkpoint>)> {
+        let checkpoints = Checkpoints::new(run, folders, model);
+        let checkpoint = checkpoints.open_mark().map_err(|error| checkpoints.offer(error))?;
+        Ok((checkpoints, checkpoint))
+    }
+
+    fn open_mark(&self) -> Result<Option<Checkpoint>> {
+        let mark = self.read_mark()?;
+        sweep(&self.run)?;
+        for folder in &self.folders {
+            if let Some(mark) = &mark {
+                let next = next(folder, mark.epoch, mark.step);
+                let written = std::fs::read(next.join(STATE)).is_ok_and(|bytes| self.is_marked(mark, folder, &bytes));
+                if written {
+                    promote(&next)?;
+                }
+            }
+            for unmarked in unfinished(folder) {
+                remove_folder(&unmarked)?;
+            }
+            sweep(folder)?;
+            sweep(&folder.join("best"))?;
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(&path)(e)),
+        mark.map(|mark| self.load(&mark)).transpose()
     }
-}
 
-/// Writes the state of all models, each into its folder of `folders`, and makes it the one that counts.
-pub fn save(run: &Path, folders: &[PathBuf], model: &Model, state: &State) -> Result<()> {
-    let width = StepLog::width(model.segments().len());
-    for (k, (folder, replica)) in folders.iter().zip(&state.replicas).enumerate() {
-        let log = state.log.chunks_exact(width).skip(k).step_by(folders.len()).flatten().copied().collect();
-        save_model(&folder.join("next"), model, state, replica, log)?;
+    /// Opens the newest checkpoint that is whole in every class, whatever `checkpoint.json` says.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn recover(run: &Path, folders: &[PathBuf], model: &Model) -> Result<(Checkpoints, Checkpoint)> {
+        let checkpoints = Checkpoints::new(run, folders, model);
+        let whole = checkpoints.newest_whole();
+        let checkpoint = whole.ok_or_else(|| Error::invalid(format!("{}: no checkpoint is whole", run.display())))?;
+        Ok((checkpoints, checkpoint))
     }
-    let mark = Mark { epoch: state.epoch, step: state.step };
-    let json = serde_json::to_vec(&mark).map_err(|e| Error::invalid(format!("{MARK}: {e}")))?;
-    write_atomically(&run.join(MARK), &json)?;
-    for folder in folders {
-        let (last, next) = (folder.join("last"), folder.join("next"));
-        remove(&last)?;
-        std::fs::rename(&next, &last).map_err(Error::io(&next))?;
-    }
-    Ok(())
-}
 
-fn remove(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder)(e)),
-        _ => Ok(()),
+    /// Writes the state of all models and makes it the checkpoint that counts.
+    pub fn save(&self, state: &State, device: &str, settings: &Settings) -> Result<()> {
+        let width = StepLog::width(self.model.segments().len());
+        let next = |folder: &PathBuf| next(folder, state.epoch, state.step);
+        let mut states = BTreeMap::new();
+        for (k, (folder, replica)) in self.folders.iter().zip(&state.replicas).enumerate() {
+            let log = state.log.chunks_exact(width).skip(k).step_by(self.folders.len()).flatten().copied().collect();
+            let (best, diverged) = (replica.best.as_ref(), replica.diverged.clone());
+            let next = next(folder);
+            remove_folder(&next)?;
+            make_folder(&next)?;
+            let model_state = ModelState {
+                epoch: state.epoch,
+                step: state.step,
+                device: device.into(),
+                settings: settings.clone(),
+                best_epoch: best.map(|best| best.epoch),
+                best_validation_loss: best.map(|best| best.validation_loss),
+                diverged,
+                files: self.write_tensors(&next, replica)?,
+                log,
+            };
+            let json = serde_json::to_vec_pretty(&model_state).map_err(|e| Error::invalid(format!("{STATE}: {e}")))?;
+            write_new(&next.join(STATE), &json)?;
+            sync_folder(&next)?;
+            sync_folder(folder)?;
+            states.insert(self.class(folder), sha256(&json));
+        }
+        let mark = Mark { format: FORMAT, epoch: state.epoch, step: state.step, states };
+        let json = serde_json::to_vec_pretty(&mark).map_err(|e| Error::invalid(format!("{MARK}: {e}")))?;
+        write_atomically(&self.run.join(MARK), &json)?;
+        self.folders.iter().try_for_each(|folder| promote(&next(folder)))
     }
-}
 
-fn detector(model: &Model, params: &[f32], reference: &[f32]) -> Detector {
-    Detector {
-        model: model.clone(),
-        params: params.to_vec(),
-        reference: reference.to_vec(),
-        description: Default::default(),
+    fn write_tensors(&self, folder: &Path, replica: &ReplicaState) -> Result<BTreeMap<String, FileInfo>> {
+        let mut moments = vec![];
+        for (moment, flat) in [("exp_avg", &replica.m), ("exp_avg_sq", &replica.v)] {
+            for p in self.model.params() {
+                let bytes = p.from_flat(flat).iter().flat_map(|v| v.to_le_bytes()).collect();
+                moments.push((moment_name(moment, p), p.torch_shape.clone(), bytes));
+            }
+        }
+        let mut files = vec![
+            ("model.safetensors", self.detector(&replica.params, &replica.reference).to_bytes()?),
+            ("optimizer.safetensors", tensor_bytes(&moments, HashMap::from([("format".into(), "pt".into())]))?),
+        ];
+        if let Some(best) = &replica.best {
+            files.push(("best.safetensors", self.detector(&best.params, &best.reference).to_bytes()?));
+        }
+        let write = |(name, bytes): (&str, Vec<u8>)| {
+            write_new(&folder.join(name), &bytes)?;
+            Ok((name.to_string(), FileInfo { bytes: bytes.len() as u64, sha256: sha256(&bytes) }))
+        };
+        files.into_iter().map(write).collect()
     }
-}
 
-fn save_model(folder: &Path, model: &Model, state: &State, replica: &ReplicaState, log: Vec<f64>) -> Result<()> {
-    remove(folder)?;
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    detector(model, &replica.params, &replica.reference).save(&folder.join("model.safetensors"))?;
-    let mut tensors = vec![];
-    for (name, flat) in [("m", &replica.m), ("v", &replica.v)] {
-        for p in model.params() {
-            let bytes = p.from_flat(flat).iter().flat_map(|v| v.to_le_bytes()).collect();
-            tensors.push((moment_name(p, name), p.torch_shape.clone(), bytes));
+    fn detector(&self, params: &[f32], reference: &[f32]) -> Detector {
+        Detector {
+            model: self.model.clone(),
+            params: params.to_vec(),
+            reference: reference.to_vec(),
+            description: Default::default(),
         }
     }
-    write_tensors(&folder.join("optimizer.safetensors"), &tensors, HashMap::from([("format".into(), "pt".into())]))?;
-    if let Some(best) = &replica.best {
-        detector(model, &best.params, &best.reference).save(&folder.join("best.safetensors"))?;
+
+    /// A class's folder as `checkpoint.json` names it, the same on every system.
+    fn class(&self, folder: &Path) -> String {
+        let inside = folder.strip_prefix(&self.run).unwrap_or(folder);
+        let parts: Vec<_> = inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        if parts.is_empty() { ".".into() } else { parts.join("/") }
     }
-    let state = ModelState {
-        epoch: state.epoch,
-        step: state.step,
-        log,
-        best_epoch: replica.best.as_ref().map(|b| b.epoch),
-        best_validation_loss: replica.best.as_ref().map(|b| b.validation_loss),
-    };
-    let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::invalid(format!("state.json: {e}")))?;
-    write_atomically(&folder.join("state.json"), &json)
+
+    /// Reads `checkpoint.json`; `None` where there is none and no trace of a checkpoint either.
+    fn read_mark(&self) -> Result<Option<Mark>> {
+        let path = self.run.join(MARK);
+        let bytes = match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let kept = |folder: &PathBuf| ["last", "previous"].map(|name| folder.join(name));
+                return match self.folders.iter().flat_map(kept).find(|folder| folder.exists()) {
+                    Some(folder) => Err(Error::invalid(format!(
+                        "{}: missing, although there is a checkpoint in {}",
+                        path.display(),
+                        folder.display()
+                    ))),
+                    None => Ok(None),
+                };
+            }
+            bytes => bytes.map_err(Error::io(&path))?,
+        };
+        let invalid = |e: serde_json::Error| Error::invalid(format!("{}: damaged: {e}", path.display()));
+        #[derive(Deserialize)]
+        struct Format {
+            format: Option<u32>,
+        }
+        let Format { format } = serde_json::from_slice(&bytes).map_err(invalid)?;
+        if format != Some(FORMAT) {
+            let found = format.map_or("an earlier format".into(), |format| format!("format {format}"));
+            return Err(Error::invalid(format!("{}: {found}, this program reads {FORMAT}", path.display())));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(invalid)
+    }
+
+    /// Reads the checkpoint that counts from every class's `last/`.
+    fn load(&self, mark: &Mark) -> Result<Checkpoint> {
+        let mut models = vec![];
+        for folder in &self.folders {
+            let path = folder.join("last").join(STATE);
+            let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+            if !self.is_marked(mark, folder, &bytes) {
+                let expected = mark.states.get(&self.class(folder)).map_or("none", String::as_str);
+                return Err(differs(&path, &sha256(&bytes), expected, &self.run.join(MARK)));
+            }
+            let state = parse_state(&path, &bytes)?;
+            if (state.epoch, state.step) != (mark.epoch, mark.step) {
+                return Err(Error::invalid(format!(
+                    "{}: epoch {}, step {}, but its files are of epoch {}, step {}",
+                    self.run.join(MARK).display(),
+                    mark.epoch,
+                    mark.step,
+                    state.epoch,
+                    state.step
+                )));
+            }
+            models.push((load_tensors(&folder.join("last"), &self.model, &state)?, state));
+        }
+        self.join(models)
+    }
+
+    /// One checkpoint of all the classes' states, which are of one number.
+    fn join(&self, models: Vec<(ReplicaState, ModelState)>) -> Result<Checkpoint> {
+        let width = StepLog::width(self.model.segments().len());
+        let first = models[0].1.clone();
+        let mut replicas = vec![];
+        let mut logs = vec![];
+        for ((replica, state), folder) in models.into_iter().zip(&self.folders) {
+            let same = |s: &ModelState| (s.epoch, s.step, s.device.clone(), s.settings.clone());
+            if same(&state) != same(&first) || state.log.len() != first.step * width {
+                return Err(Error::invalid(format!(
+                    "{}: its {STATE} does not fit the other classes' or its own step",
+                    folder.display()
+                )));
+            }
+            replicas.push(replica);
+            logs.push(state.log);
+        }
+        let row = |step: usize| logs.iter().flat_map(move |log| log[step * width..(step + 1) * width].iter().copied());
+        let log = (0..first.step).flat_map(row).collect();
+        let state = State { epoch: first.epoch, step: first.step, log, replicas };
+        Ok(Checkpoint { state, device: first.device, settings: first.settings })
+    }
+
+    /// Whether this is the `state.json` of a class that `checkpoint.json` means.
+    fn is_marked(&self, mark: &Mark, folder: &Path, bytes: &[u8]) -> bool {
+        mark.states.get(&self.class(folder)) == Some(&sha256(bytes))
+    }
+
+    /// The newest checkpoint of which every class has a whole folder.
+    fn newest_whole(&self) -> Option<Checkpoint> {
+        let whole = |folder: &PathBuf| -> BTreeMap<(usize, usize), (ReplicaState, ModelState)> {
+            let kept = ["last", "previous"].map(|name| folder.join(name));
+            let load = |folder: PathBuf| {
+                let path = folder.join(STATE);
+                let state = parse_state(&path, &std::fs::read(&path).ok()?).ok()?;
+                Some(((state.epoch, state.step), (load_tensors(&folder, &self.model, &state).ok()?, state)))
+            };
+            kept.into_iter().chain(unfinished(folder)).filter_map(load).collect()
+        };
+        let mut classes: Vec<_> = self.folders.iter().map(whole).collect();
+        let newest_first: Vec<(usize, usize)> = classes.first()?.keys().rev().copied().collect();
+        newest_first.iter().find_map(|at| {
+            let models = classes.iter_mut().map(|class| class.remove(at)).collect::<Option<Vec<_>>>()?;
+            self.join(models).ok()
+        })
+    }
+
+    /// The error with what can be done about it.
+    fn offer(&self, error: Error) -> Error {
+        let run = self.run.display();
+        match self.newest_whole() {
+            Some(Checkpoint { state, .. }) => Error::invalid(format!(
+                "{error}\nthe newest checkpoint that is whole is of epoch {}, step {}; go on from it with: gradcon train --resume {run} --recover",
+                state.epoch, state.step
+            )),
+            None => Error::invalid(format!("{error}\nno checkpoint of {run} is whole")),
+        }
+    }
+}
+
+/// Epochs that a run has completed, as far as `checkpoint.json` can be read: [`Checkpoints::open`] says what is wrong with one that can't.
+pub fn epochs_reached(run: &Path) -> usize {
+    let mark = std::fs::read(run.join(MARK)).ok().and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
+    mark.map_or(0, |mark| mark.epoch)
+}
+
+/// The folder that a checkpoint is written to.
+fn next(folder: &Path, epoch: usize, step: usize) -> PathBuf {
+    folder.join(format!("checkpoint-{epoch}-{step}"))
+}
+
+/// The folders `checkpoint-E-S` in a class's folder.
+fn unfinished(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("checkpoint-");
+    entries.filter(|entry| named(entry)).map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// Renames `checkpoint-E-S/`, which counts now, to `last/`, and what was there to `previous/`. Begun before a kill, it is completed by being done again.
+fn promote(next: &Path) -> Result<()> {
+    let folder = parent(next);
+    let (last, previous) = (folder.join("last"), folder.join("previous"));
+    if last.exists() {
+        remove_folder(&previous)?;
+        rename(&last, &previous)?;
+    }
+    rename(next, &last)?;
+    sync_folder(folder)
+}
+
+fn differs(path: &Path, found: &str, expected: &str, by: &Path) -> Error {
+    Error::invalid(format!(
+        "{}: SHA-256 {found}, expected {expected} as {} says: one of the two was damaged, changed or exchanged",
+        path.display(),
+        by.display()
+    ))
+}
+
+fn parse_state(path: &Path, bytes: &[u8]) -> Result<ModelState> {
+    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("{}: damaged: {e}", path.display())))
 }
 
 /// PyTorch's Adam calls the moments exp_avg and exp_avg_sq.
-fn moment_name(p: &Param, moment: &str) -> String {
-    format!("{}.{}", if moment == "m" { "exp_avg" } else { "exp_avg_sq" }, p.name)
+fn moment_name(moment: &str, p: &Param) -> String {
+    format!("{moment}.{}", p.name)
 }
 
-/// Reads the checkpoint that counts. Errors name the file; a damaged checkpoint is an error, never replaced by another one.
-pub fn load(run: &Path, folders: &[PathBuf], model: &Model) -> Result<State> {
-    let mark = read_mark(run)?
-        .ok_or_else(|| Error::invalid(format!("{}: no checkpoint to resume from", run.join(MARK).display())))?;
-    let width = StepLog::width(model.segments().len());
-    let mut replicas = vec![];
-    let mut logs: Vec<Vec<f64>> = vec![];
-    for folder in folders {
-        let (replica, state) = load_model(folder, mark, model)?;
-        if state.log.len() != mark.step * width {
-            return Err(Error::invalid(format!(
-                "{}: {} logged values, expected {}",
-                folder.display(),
-                state.log.len(),
-                mark.step * width
-            )));
-        }
-        replicas.push(replica);
-        logs.push(state.log);
-    }
-    let log = (0..mark.step)
-        .flat_map(|step| logs.iter().flat_map(move |log| log[step * width..(step + 1) * width].iter().copied()))
-        .collect();
-    Ok(State { epoch: mark.epoch, step: mark.step, log, replicas })
-}
-
-fn load_model(folder: &Path, mark: Mark, model: &Model) -> Result<(ReplicaState, ModelState)> {
-    let mut seen = vec![];
-    for name in ["last", "next"] {
-        let path = folder.join(name).join("state.json");
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(Error::io(&path)(e)),
-        };
-        let state: ModelState =
-            serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
-        if (state.epoch, state.step) == (mark.epoch, mark.step) {
-            return Ok((load_tensors(&folder.join(name), model, &state)?, state));
-        }
-        seen.push(format!("{name} is of epoch {} step {}", state.epoch, state.step));
-    }
-    Err(Error::invalid(format!(
-        "{}: no checkpoint of epoch {} step {} ({})",
-        folder.display(),
-        mark.epoch,
-        mark.step,
-        if seen.is_empty() { "none at all".into() } else { seen.join(", ") }
-    )))
-}
-
+/// Reads the files that a `state.json` names, each against its hash.
 fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<ReplicaState> {
-    let same_model = |path: &Path, other: &Model| {
-        if other == model {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "{}: a model of {} channels, expected {}",
-            path.display(),
-            other.channels(),
-            model.channels()
-        )))
+    let read = |name: &str| {
+        let path = folder.join(name);
+        let expected = state.files.get(name).map_or("none", |info| &info.sha256);
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let found = sha256(&bytes);
+        if found == expected { Ok((path, bytes)) } else { Err(differs(&path, &found, expected, &folder.join(STATE))) }
     };
-    let path = folder.join("model.safetensors");
-    let current = Detector::load(&path)?;
-    same_model(&path, &current.model)?;
-    let (mut file, _) = TensorFile::open(&folder.join("optimizer.safetensors"))?;
+    let detector = |name: &str| {
+        let (path, bytes) = read(name)?;
+        let detector = Detector::from_bytes(&path, &bytes)?;
+        if detector.model == *model { Ok(detector) } else { Err(other_model(&path, &detector.model, model)) }
+    };
+    let current = detector("model.safetensors")?;
+    let (path, bytes) = read("optimizer.safetensors")?;
+    let (mut file, _) = TensorFile::from_bytes(&path, &bytes)?;
     let mut moments = [vec![0.0; model.len()], vec![0.0; model.len()]];
-    for (flat, name) in moments.iter_mut().zip(["m", "v"]) {
+    for (flat, moment) in moments.iter_mut().zip(["exp_avg", "exp_avg_sq"]) {
         for p in model.params() {
-            p.to_flat(&file.take(&moment_name(p, name), &p.torch_shape)?, flat);
+            p.to_flat(&file.take(&moment_name(moment, p), &p.torch_shape)?, flat);
         }
     }
     file.finish()?;
     let best = match (state.best_epoch, state.best_validation_loss) {
         (Some(epoch), Some(validation_loss)) => {
-            let path = folder.join("best.safetensors");
-            let best = Detector::load(&path)?;
-            same_model(&path, &best.model)?;
+            let best = detector("best.safetensors")?;
             Some(Snapshot { epoch, validation_loss, params: best.params, reference: best.reference })
         }
         _ => None,
     };
     let [m, v] = moments;
-    Ok(ReplicaState { params: current.params, m, v, reference: current.reference, best })
+    let diverged = state.diverged.clone();
+    Ok(ReplicaState { params: current.params, m, v, reference: current.reference, best, diverged })
+}
+
+fn other_model(path: &Path, found: &Model, expected: &Model) -> Error {
+    Error::invalid(format!(
+        "{}: a model of {} channels, the dataset has {}",
+        path.display(),
+        found.channels(),
+        expected.channels()
+    ))
 }
 
 /// Flat parameters of a model file, for a model of the same channels.
 pub fn load_start(path: &Path, model: &Model) -> Result<Vec<f32>> {
     let (other, params) = load_parameters(path)?;
-    if other != *model {
-        return Err(Error::invalid(format!(
-            "{}: a model of {} channels, the dataset has {}",
-            path.display(),
-            other.channels(),
-            model.channels()
-        )));
-    }
-    Ok(params)
+    if other == *model { Ok(params) } else { Err(other_model(path, &other, model)) }
 }

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Settings;
+use super::train::find_inliers;
+use crate::data::Prepared;
+use crate::error::{Error, Result};
+use crate::files::parent;
 use crate::gradcon::model::Init;
-use crate::gradcon::trainer::TrainConfig;
+use crate::gradcon::trainer::{TrainConfig, check_config};
 use crate::tape::AdamConfig;
-use crate::{Error, Result};
 
 /// Everything that determines a training; the content of `config.toml`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -15,6 +19,9 @@ use crate::{Error, Result};
 pub struct RunConfig {
     /// The prepared dataset's folder.
     pub data: PathBuf,
+    /// Which dataset it is: the SHA-256 of its manifest.
+    #[serde(default)]
+    pub data_sha256: String,
     /// Normal classes, one model each.
     pub inliers: Vec<String>,
     /// Epochs to reach.
@@ -29,6 +36,9 @@ pub struct RunConfig {
     pub beta: f64,
     /// Seed of parameters and order.
     pub seed: u64,
+    /// One run for each of these seeds instead, in the folders `seed-S`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<Vec<u64>>,
     /// `torch` or `kaiming`.
     pub init: InitName,
     /// A new order of images in every epoch.
@@ -56,6 +66,7 @@ pub enum InitName {
 #[allow(missing_docs)] // as in RunConfig
 pub struct Partial {
     pub data: Option<PathBuf>,
+    pub data_sha256: Option<String>,
     pub inliers: Option<Vec<String>>,
     pub epochs: Option<usize>,
     pub batch_size: Option<usize>,
@@ -63,6 +74,7 @@ pub struct Partial {
     pub alpha: Option<f64>,
     pub beta: Option<f64>,
     pub seed: Option<u64>,
+    pub seeds: Option<Vec<u64>>,
     pub init: Option<InitName>,
     pub shuffle: Option<bool>,
     pub threshold_quantile: Option<f64>,
@@ -78,7 +90,7 @@ impl Partial {
 
     /// This over `file` over the defaults.
     ///
-    /// Errors: no dataset folder; numbers that make no sense (those that a trainer checks are left to it).
+    /// Errors: no dataset folder; settings that make no sense.
     pub fn resolve(self, file: Partial) -> Result<RunConfig> {
         let defaults = TrainConfig::default();
         let data = self.data.or(file.data).ok_or_else(|| {
@@ -86,6 +98,7 @@ impl Partial {
         })?;
         let config = RunConfig {
             data: std::path::absolute(&data).map_err(Error::io(&data))?,
+            data_sha256: self.data_sha256.or(file.data_sha256).unwrap_or_default(),
             inliers: self.inliers.or(file.inliers).unwrap_or_else(|| vec!["all".into()]),
             epochs: self.epochs.or(file.epochs).unwrap_or(defaults.epochs),
             batch_size: self.batch_size.or(file.batch_size).unwrap_or(defaults.batch_size),
@@ -93,27 +106,131 @@ impl Partial {
             alpha: self.alpha.or(file.alpha).unwrap_or(defaults.alpha),
             beta: self.beta.or(file.beta).unwrap_or(crate::gradcon::detector::DEFAULT_BETA),
             seed: self.seed.or(file.seed).unwrap_or(defaults.seed),
+            // A seed on the command line is one run, whatever the file says.
+            seeds: self.seeds.or(if self.seed.is_some() { None } else { file.seeds }),
             init: self.init.or(file.init).unwrap_or(InitName::Torch),
             shuffle: self.shuffle.or(file.shuffle).unwrap_or(defaults.shuffle),
             threshold_quantile: self.threshold_quantile.or(file.threshold_quantile).unwrap_or(0.95),
-            init_from: self.init_from.or(file.init_from),
+            init_from: absolute(self.init_from.or(file.init_from))?,
         };
-        if !(0.0..=1.0).contains(&config.threshold_quantile) {
-            return Err(Error::Usage(format!("threshold quantile is {}, expected 0 to 1", config.threshold_quantile)));
-        }
-        if !config.beta.is_finite() {
-            return Err(Error::Usage(format!("beta is {}, expected a finite number", config.beta)));
-        }
+        config.check()?;
         Ok(config)
     }
 }
 
+/// A path that means the same from every folder.
+fn absolute(path: Option<PathBuf>) -> Result<Option<PathBuf>> {
+    path.map(|path| std::path::absolute(&path).map_err(Error::io(&path))).transpose()
+}
+
 impl RunConfig {
     /// Reads a run's `config.toml`.
+    ///
+    /// Errors name the file and the line, or the setting that makes no sense.
     pub fn read(run: &Path) -> Result<RunConfig> {
         let path = run.join("config.toml");
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        toml::from_str(&text).map_err(|e| Error::invalid(format!("{}: {}", path.display(), e.to_string().trim_end())))
+        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::invalid(format!("{}: no run: it has no config.toml", run.display())),
+            _ => Error::io(&path)(e),
+        })?;
+        let config: RunConfig = toml::from_str(&text)
+            .map_err(|e| Error::invalid(format!("{}: {}", path.display(), e.to_string().trim_end())))?;
+        config.check().map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+        Ok(config)
+    }
+
+    /// Errors unless the settings make sense by themselves.
+    pub fn check(&self) -> Result<()> {
+        check_config(&self.train_config())?;
+        if !(0.0..=1.0).contains(&self.threshold_quantile) {
+            return Err(Error::Usage(format!("threshold quantile is {}, expected 0 to 1", self.threshold_quantile)));
+        }
+        if !self.beta.is_finite() {
+            return Err(Error::Usage(format!("beta is {}, expected a finite number", self.beta)));
+        }
+        let seeds = self.seeds.as_deref().unwrap_or_default();
+        if self.seeds.is_some() && seeds.is_empty() {
+            return Err(Error::Usage("an empty list of seeds".into()));
+        }
+        match (1..seeds.len()).find(|&i| seeds[..i].contains(&seeds[i])) {
+            Some(i) => Err(Error::Usage(format!("seed {} is given twice", seeds[i]))),
+            None => Ok(()),
+        }
+    }
+
+    /// Ties the run to a dataset: the names of its classes for `all` and for numbers, and which dataset it is.
+    ///
+    /// Errors: no such class; the configuration is tied to another dataset already.
+    pub fn bind(&mut self, prepared: &Prepared) -> Result<()> {
+        if self.data_sha256.is_empty() {
+            self.data_sha256 = prepared.manifest().sha256();
+        }
+        self.check_data(prepared)?;
+        let inliers = find_inliers(prepared, &self.inliers)?;
+        self.inliers = inliers.into_iter().map(|k| prepared.inliers()[k].name.clone()).collect();
+        Ok(())
+    }
+
+    /// Errors unless this is the run's own dataset, to the byte.
+    pub fn check_data(&self, prepared: &Prepared) -> Result<()> {
+        let found = prepared.manifest().sha256();
+        if found == self.data_sha256 {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{}: not the data that the run was made with: the manifest's SHA-256 is {found}, the run's was {}; say with --data DIR where those data are",
+            self.data.display(),
+            self.data_sha256
+        )))
+    }
+
+    /// The runs in the folder `root`: itself, or one for each seed.
+    pub fn runs(&self, root: &Path) -> Vec<(PathBuf, RunConfig)> {
+        let of_seed =
+            |&seed: &u64| (root.join(format!("seed-{seed}")), RunConfig { seed, seeds: None, ..self.clone() });
+        self.seeds
+            .as_ref()
+            .map_or_else(|| vec![(root.into(), self.clone())], |seeds| seeds.iter().map(of_seed).collect())
+    }
+
+    /// Errors if the configuration in one seed's folder says something else than the one for all seeds, from which this is.
+    pub fn check_seed(&self, folder: &Path) -> Result<()> {
+        let there = RunConfig::read(folder)?;
+        // These are taken over when the seed's training goes on.
+        if *self == (RunConfig { epochs: self.epochs, data: self.data.clone(), ..there }) {
+            return Ok(());
+        }
+        let (one, all) = (folder.join("config.toml"), parent(folder).join("config.toml"));
+        Err(Error::Usage(format!("{}: differs from {}, which is for all seeds", one.display(), all.display())))
+    }
+
+    /// The settings that a checkpoint's numbers depend on: a run that goes on must have the same.
+    pub fn fixed(&self) -> Settings {
+        let fixed = [
+            ("data_sha256", self.data_sha256.clone()),
+            ("inliers", self.inliers.join(", ")),
+            ("batch_size", self.batch_size.to_string()),
+            ("lr", self.lr.to_string()),
+            ("alpha", self.alpha.to_string()),
+            ("seed", self.seed.to_string()),
+            ("init", format!("{:?}", self.init).to_lowercase()),
+            ("shuffle", self.shuffle.to_string()),
+        ];
+        fixed.map(|(name, value)| (name.to_string(), value)).into()
+    }
+
+    /// Errors unless a checkpoint was made with these settings; names the first that differs.
+    pub fn check_fixed(&self, made_with: &Settings) -> Result<()> {
+        for (name, value) in self.fixed() {
+            let before = made_with.get(&name).map_or("unknown", String::as_str);
+            if value != before {
+                return Err(Error::Usage(format!(
+                    "{name} is {value}, the run was trained with {before}; of a run that goes on only epochs, beta, threshold_quantile and \
+                     the place of the data may change"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Writes `config.toml`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::config::RunConfig;
-use super::train::{class_folder, export, find_inliers, now};
+use super::train::{class_folder, export, find_inliers, now, set_threshold};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::gradcon::detector::Detector;
@@ -14,25 +14,42 @@ use crate::report::epochs::read_epochs;
 use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::results::{About, ChallengeResult, ClassResult, Evaluation, Results};
-use crate::report::run::eval_folder;
+use crate::report::run::EvalPlace;
 use crate::report::scores::{ScoreRow, write_scores};
 use crate::{Error, Result};
 
 /// Most normal and most anomalous images that a report shows of each class.
 const EXTREMES: usize = 10;
 
-/// Evaluates the run in `folder` on its dataset. `progress` hears of every class; `bootstrap` adds 95 % intervals.
+/// What is evaluated on which data.
+pub struct Evaluate<'a> {
+    /// The run's folder, which the caller has locked.
+    pub run: &'a Path,
+    /// Its configuration.
+    pub config: &'a RunConfig,
+    /// The data: the run's own, or others.
+    pub prepared: &'a Prepared,
+    /// Their folder, as it was given.
+    pub data: &'a Path,
+    /// Adds 95 % intervals.
+    pub bootstrap: bool,
+}
+
+/// Evaluates a run. `progress` hears of every class.
 ///
 /// Writes `results.json`, `.csv`, `.md`, and for each class `eval/CLASS/scores.csv` (the test set of 50 % outliers, or the greatest share) with the
-/// images of its extremes. Errors: a class without a best model yet; a dataset without test images of a class.
+/// images of its extremes. On other data than the run's own all of this goes to `eval-NAME/` in the run, with NAME from the data's folder, and the run's
+/// own results and model cards stay as they are. Errors: a class without a best model yet; a dataset without test images of a class, or with images of
+/// another shape than the models are for.
 pub fn evaluate(
-    folder: &Path,
-    config: &RunConfig,
-    prepared: &Prepared,
+    what: &Evaluate,
     engine: &mut dyn Engine,
-    bootstrap: bool,
     mut progress: impl FnMut(&str),
-) -> Result<Results> {
+) -> Result<(Results, EvalPlace)> {
+    let Evaluate { run: folder, config, prepared, .. } = *what;
+    let data_sha256 = prepared.manifest().sha256();
+    let own = data_sha256 == config.data_sha256;
+    let place = if own { EvalPlace::own(folder) } else { other_place(what, &data_sha256) };
     let inliers = find_inliers(prepared, &config.inliers)?;
     let device = engine.description();
     let (mut classes, mut challenges) = (vec![], vec![]);
@@ -48,11 +65,16 @@ pub fn evaluate(
             )));
         }
         let mut detector = Detector::load(&path)?;
-        // The run's configuration decides, also if it was changed after the training.
+        // The run's configuration decides, also if it was changed after the training; the threshold depends on it.
+        let changed = detector.beta()? != config.beta
+            || detector.number("threshold_quantile")? != Some(config.threshold_quantile);
         detector.description.insert("beta".into(), config.beta.to_string());
+        if own && changed {
+            set_threshold(engine, &mut detector, &prepared.val_of(inlier)?, config.threshold_quantile)?;
+        }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
         let scored = Scored::new(engine, &detector, prepared, &sets)?;
-        let intervals = bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
+        let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
         for set in sets {
@@ -73,7 +95,7 @@ pub fn evaluate(
             headline.ok_or_else(|| Error::invalid(format!("the dataset has no test set for class {class}")))?;
         evaluations.sort_by(|a, b| a.outlier_percent.total_cmp(&b.outlier_percent));
         let rows = scored.rows(prepared, set);
-        let out = eval_folder(folder, &class);
+        let out = place.class(&class);
         std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
         write_scores(&out.join("scores.csv"), &rows)?;
         write_pictures(&out, engine, &detector, prepared, set, &rows)?;
@@ -89,8 +111,8 @@ pub fn evaluate(
                 e.normal + e.anomalous
             ));
         }
-        // The card tells of the dataset that the model was made for.
-        if detector.description.get("dataset").is_some_and(|name| name == prepared.manifest().dataset.name()) {
+        // The card tells of the data that the model was made for.
+        if own {
             let shown = evaluations.iter().find(|e| e.outlier_percent == headline_percent).cloned();
             export(&training, &detector, config, epochs.or(best_epoch).unwrap_or(0) as usize, shown)?;
         }
@@ -106,12 +128,24 @@ pub fn evaluate(
         device,
         beta: config.beta,
         seed: Some(config.seed),
-        data: None,
-        data_sha256: None,
+        data: Some(what.data.display().to_string()),
+        data_sha256: Some(data_sha256),
     };
     let results = Results::new(about, classes, challenges)?;
-    results.write(folder)?;
-    Ok(results)
+    results.write(&place.results)?;
+    Ok((results, place))
+}
+
+/// Where an evaluation on other data goes: `eval-NAME`, or, if that has results of still other data, with the beginning of their hash.
+fn other_place(what: &Evaluate, data_sha256: &str) -> EvalPlace {
+    let full = std::fs::canonicalize(what.data).unwrap_or_else(|_| what.data.into());
+    let name = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let place = EvalPlace::other(what.run, &name);
+    let free = match Results::read(&place.results.join("results.json")) {
+        Ok(results) => results.about.data_sha256.as_deref() == Some(data_sha256),
+        Err(_) => !place.results.exists(),
+    };
+    if free { place } else { EvalPlace::other(what.run, &format!("{name}-{}", &data_sha256[..8])) }
 }
 
 /// Scores of test images by their index in the dataset.

@@ -4,14 +4,16 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use super::checkpoint;
+use super::checkpoint::{self, Checkpoint, Checkpoints};
 use super::config::RunConfig;
 use crate::data::Prepared;
 use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::files::{Lock, make_folder, parent};
 use crate::gradcon::detector::Detector;
 use crate::gradcon::model::{IMAGE_SIZE, Model};
 use crate::gradcon::scorer::Scorer;
-use crate::gradcon::trainer::{EpochReport, Losses, Outcome, Snapshot, Trainer, TrainingSet};
+use crate::gradcon::trainer::{EpochReport, Losses, Outcome, Snapshot, State, Trainer, TrainingSet};
 use crate::images::Images;
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, read_epochs, write_epochs};
@@ -20,14 +22,17 @@ use crate::report::picture;
 use crate::report::results::Evaluation;
 use crate::report::run::{folder_name, model_folder};
 use crate::report::tensorboard::EventWriter;
-use crate::{Error, Result};
 
 /// What happens while a run trains, for whoever shows it.
 pub trait Watch {
+    /// The training is about to begin, after `epochs_done` epochs.
+    fn begin(&mut self, epochs_done: usize);
     /// Images were trained on (over all models) since the last call; true to stop after this step.
     fn images(&mut self, images: usize) -> bool;
-    /// An epoch is complete and saved.
-    fn epoch(&mut self, reports: &[EpochReport], classes: &[String], images_per_second: f64);
+    /// An epoch is complete and saved; no report of a class that diverged.
+    fn epoch(&mut self, reports: &[Option<EpochReport>], classes: &[String], images_per_second: f64);
+    /// Something that the user should know, whatever else is shown.
+    fn warn(&mut self, message: &str);
 }
 
 /// How a training ended.
@@ -79,88 +84,205 @@ struct ClassFiles {
     steps_per_epoch: u64,
 }
 
-/// Trains in the folder `run`, from its checkpoint if `resume`, to the configuration's number of epochs.
+/// Where each class of a run has its files.
+fn class_folders(run: &Path, config: &RunConfig) -> Vec<PathBuf> {
+    config.inliers.iter().map(|class| class_folder(run, class, config.inliers.len())).collect()
+}
+
+/// Training and validation images of a run's classes.
+fn images_of(config: &RunConfig, prepared: &Prepared) -> Result<Vec<(Images, Images)>> {
+    let inliers = find_inliers(prepared, &config.inliers)?;
+    inliers.into_iter().map(|k| Ok((prepared.train_of(k)?, prepared.val_of(k)?))).collect()
+}
+
+/// A trainer for a run that has not begun.
+fn fresh_trainer<'e>(
+    config: &RunConfig,
+    images: &[(Images, Images)],
+    model: &Model,
+    engine: &'e mut dyn Engine,
+) -> Result<Trainer<'e>> {
+    let start = config.init_from.as_deref().map(|path| checkpoint::load_start(path, model)).transpose()?;
+    let set = |(train, validation)| TrainingSet { train, validation, seed: config.seed, start: start.as_deref() };
+    let sets: Vec<TrainingSet> = images.iter().map(|(train, validation)| set((train, validation))).collect();
+    Trainer::new(engine, model, &config.train_config(), &sets)
+}
+
+/// Errors if a run of this configuration could not begin: everything is checked that [`train`] needs, and nothing is written.
+pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -> Result<()> {
+    config.check_data(prepared)?;
+    fresh_trainer(config, &images_of(config, prepared)?, &Model::new(prepared.channels()), engine).map(drop)
+}
+
+/// Trains in the folder `run`, which holds its `config.toml` and which the caller has locked, to the configuration's number of epochs: from the
+/// checkpoint that counts, from the newest one that is whole if `recover`, or from the beginning where there is none yet.
 ///
-/// The same configuration and data give the same bits on one device, interrupted or not. Errors leave the last checkpoint intact.
+/// The same configuration and data give the same bits on one device, interrupted or not. A class whose numbers are no longer finite takes no more part;
+/// that is an error at the end. Errors leave the last checkpoint intact.
 pub fn train(
     run: &Path,
+    lock: &Lock,
     config: &RunConfig,
     prepared: &Prepared,
     engine: &mut dyn Engine,
-    resume: bool,
+    recover: bool,
     watch: &mut dyn Watch,
 ) -> Result<End> {
+    config.check_data(prepared)?;
     let model = Model::new(prepared.channels());
-    let inliers = find_inliers(prepared, &config.inliers)?;
-    let classes: Vec<String> = inliers.iter().map(|&k| prepared.inliers()[k].name.clone()).collect();
-    let folders: Vec<PathBuf> = classes.iter().map(|c| class_folder(run, c, classes.len())).collect();
-    let start = config.init_from.as_deref().map(|path| checkpoint::load_start(path, &model)).transpose()?;
-    let images =
-        inliers.iter().map(|&k| Ok((prepared.train_of(k)?, prepared.val_of(k)?))).collect::<Result<Vec<_>>>()?;
-    let sets: Vec<TrainingSet> = images
-        .iter()
-        .map(|(train, val)| TrainingSet { train, validation: val, seed: config.seed, start: start.as_deref() })
-        .collect();
-    let mut trainer = Trainer::new(engine, &model, &config.train_config(), &sets)?;
-    let device = trainer.device();
-    if resume {
-        trainer.restore(&checkpoint::load(run, &folders, &model)?)?;
+    let (classes, folders) = (&config.inliers, class_folders(run, config));
+    let images = images_of(config, prepared)?;
+    let (checkpoints, checkpoint) = if recover {
+        let (checkpoints, checkpoint) = Checkpoints::recover(run, &folders, &model)?;
+        (checkpoints, Some(checkpoint))
+    } else {
+        Checkpoints::open(run, &folders, &model)?
+    };
+    let device = engine.description();
+    if let Some(Checkpoint { state, device: before, settings }) = &checkpoint {
+        config.check_fixed(settings).map_err(|e| e.in_file(&run.join("config.toml")))?;
+        check_epochs(run, config, state)?;
+        if *before != device {
+            watch.warn(&format!(
+                "{}: trained on {before} so far; on {device} the numbers go on with other roundings, so not to the same bits",
+                run.display()
+            ));
+        }
+    }
+    if *config != RunConfig::read(run)? {
+        config.write(run)?;
+    }
+    // What a checkpoint holds is not asked for again.
+    let begin = RunConfig { init_from: config.init_from.clone().filter(|_| checkpoint.is_none()), ..config.clone() };
+    let mut trainer = fresh_trainer(&begin, &images, &model, engine)?;
+    if let Some(checkpoint) = &checkpoint {
+        trainer.restore(&checkpoint.state)?;
     }
     let mut files = vec![];
     for (folder, (train, _)) in folders.iter().zip(&images) {
         let steps = (train.n.div_ceil(config.batch_size)) as u64;
-        files.push(ClassFiles::open(folder, trainer.epochs_done(), resume, steps)?);
+        files.push(ClassFiles::open(run, folder, trainer.epochs_done(), checkpoint.is_some(), steps)?);
     }
+    watch.begin(trainer.epochs_done());
     let mut end = End::Complete;
+    let mut told = Told::of(&trainer);
     while trainer.epochs_done() < config.epochs {
         let (clock, mut seen) = (Instant::now(), 0);
         let outcome = trainer.epoch(|progress| {
             seen += progress.images;
             if watch.images(progress.images) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        let Outcome::Epoch(reports) = outcome else {
+        });
+        told.tell(&trainer, classes, watch);
+        let Outcome::Epoch(reports) = outcome? else {
             end = End::Stopped;
             break;
         };
+        lock.check()?;
+        told.tell_dead(&reports, &model, classes, watch);
         let rate = seen as f64 / clock.elapsed().as_secs_f64();
         let epoch = trainer.epochs_done();
         let pictures =
             (epoch <= 5 || epoch % 10 == 0 || epoch == config.epochs).then(|| trainer.preview(PREVIEW)).transpose()?;
         for (r, class) in files.iter_mut().enumerate() {
-            class.record(&reports[r], rate)?;
+            let Some(report) = &reports[r] else { continue };
+            class.record(report, rate)?;
             if let Some(pictures) = &pictures {
                 class.picture(epoch, &images[r].1.data, &pictures[r], model.channels())?;
             }
         }
         let state = trainer.state()?;
-        checkpoint::save(run, &folders, &model, &state)?;
+        checkpoints.save(&state, &device, &config.fixed())?;
         // The threshold comes at the end; a model that is there after a kill has none yet.
-        for (r, replica) in state.replicas.into_iter().enumerate().filter(|(r, _)| reports[*r].best) {
+        let improved = |r: usize| reports[r].as_ref().is_some_and(|report| report.best);
+        for (r, replica) in state.replicas.into_iter().enumerate().filter(|(r, _)| improved(*r)) {
             if let Some(best) = replica.best {
-                export(
-                    &folders[r],
-                    &detector(best, &model, config, prepared, &classes[r], &device),
-                    config,
-                    epoch,
-                    None,
-                )?;
+                let detector = detector(best, &model, config, prepared, &classes[r], &device);
+                export(&folders[r], &detector, config, epoch, None)?;
             }
         }
-        watch.epoch(&reports, &classes, rate);
+        watch.epoch(&reports, classes, rate);
     }
     if end == End::Stopped {
-        checkpoint::save(run, &folders, &model, &trainer.state()?)?;
+        let state = trainer.state();
+        told.tell(&trainer, classes, watch);
+        lock.check()?;
+        checkpoints.save(&state?, &device, &config.fixed())?;
     }
-    let (best, done) = (trainer.best().to_vec(), trainer.epochs_done());
+    let best: Vec<Option<Snapshot>> = trainer.best().map(|best| best.cloned()).collect();
+    let (done, diverged) = (trainer.epochs_done(), trainer.diverged().flatten().count());
     for (k, best) in best.into_iter().enumerate() {
         let Some(best) = best else { continue };
         let mut detector = detector(best, &model, config, prepared, &classes[k], &device);
-        let threshold = threshold(engine, &detector, &images[k].1, config.threshold_quantile)?;
-        detector.description.insert("threshold".into(), threshold.to_string());
-        detector.description.insert("threshold_quantile".into(), config.threshold_quantile.to_string());
+        set_threshold(engine, &mut detector, &images[k].1, config.threshold_quantile)?;
         export(&folders[k], &detector, config, done, None)?;
     }
+    if end == End::Complete && diverged > 0 {
+        return Err(Error::invalid(format!(
+            "{}: {diverged} of {} classes diverged, as said above; their best epochs before, if any, are kept, and the others are complete",
+            run.display(),
+            classes.len()
+        )));
+    }
     Ok(end)
+}
+
+/// Errors if a run is past the epochs that were asked for.
+fn check_epochs(run: &Path, config: &RunConfig, state: &State) -> Result<()> {
+    let reached = state.epoch;
+    if config.epochs >= reached {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "epochs is {}, but {} has {reached} already; a run can't be shortened",
+        config.epochs,
+        run.display()
+    )))
+}
+
+/// Which warnings the user has heard.
+struct Told {
+    diverged: Vec<bool>,
+    dead: Vec<bool>,
+}
+
+impl Told {
+    fn of(trainer: &Trainer) -> Told {
+        let classes = trainer.diverged().len();
+        Told { diverged: vec![false; classes], dead: vec![false; classes] }
+    }
+
+    /// Which classes diverged, and when.
+    fn tell(&mut self, trainer: &Trainer, classes: &[String], watch: &mut dyn Watch) {
+        for ((class, divergence), told) in classes.iter().zip(trainer.diverged()).zip(&mut self.diverged) {
+            if let Some(divergence) = divergence
+                && !std::mem::replace(told, true)
+            {
+                watch.warn(&format!("class {class} {divergence}; it takes no more part in the training"));
+            }
+        }
+    }
+
+    /// Which classes have a decoder layer that no image can change any more: its gradient is zero, and so is the cosine.
+    fn tell_dead(&mut self, reports: &[Option<EpochReport>], model: &Model, classes: &[String], watch: &mut dyn Watch) {
+        for ((class, report), told) in classes.iter().zip(reports).zip(&mut self.dead) {
+            let Some(report) = report else { continue };
+            let dead = |(_, cos): &(_, &f64)| **cos == 0.0;
+            let layers: Vec<&str> = model
+                .decoder_weights()
+                .map(|p| p.name.as_str())
+                .zip(&report.validation.cosines)
+                .filter(dead)
+                .map(|(name, _)| name)
+                .collect();
+            if !layers.is_empty() && !std::mem::replace(told, true) {
+                watch.warn(&format!(
+                    "class {class} has a dead model since epoch {}: no image has a gradient in {}; a smaller learning rate may help",
+                    report.epoch,
+                    layers.join(", ")
+                ));
+            }
+        }
+    }
 }
 
 /// A class's best epoch with what is known of it.
@@ -176,6 +298,7 @@ fn detector(
     let describe = [
         ("beta", config.beta.to_string()),
         ("dataset", prepared.manifest().dataset.name().to_string()),
+        ("data_sha256", config.data_sha256.clone()),
         ("inlier", class.to_string()),
         ("device", device.to_string()),
         ("preprocessing", format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255")),
@@ -193,15 +316,15 @@ pub fn export(
     evaluation: Option<Evaluation>,
 ) -> Result<()> {
     let folder = class_folder.join("best");
-    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    make_folder(&folder)?;
     detector.save(&folder.join("model.safetensors"))?;
     let text = |key: &str| detector.description.get(key).cloned().unwrap_or_default();
     let (dataset, class) = (text("dataset"), text("inlier"));
     let card = Card {
         name: format!("gradcon-{dataset}-{}", folder_name(&class).to_lowercase()),
         dataset,
-        data: None,
-        data_sha256: None,
+        data: Some(config.data.display().to_string()),
+        data_sha256: detector.description.get("data_sha256").cloned(),
         class,
         model: "cae".into(),
         input: [IMAGE_SIZE, IMAGE_SIZE, detector.model.channels()],
@@ -225,16 +348,27 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// The quantile of the validation scores above which an image is called anomalous.
-fn threshold(engine: &mut dyn Engine, detector: &Detector, validation: &Images, quantile: f64) -> Result<f64> {
+/// Sets the threshold above which an image is called anomalous: a quantile of the validation images' scores, which depend on the detector's beta.
+pub fn set_threshold(
+    engine: &mut dyn Engine,
+    detector: &mut Detector,
+    validation: &Images,
+    quantile: f64,
+) -> Result<()> {
     let mut scores: Vec<f64> = Scorer::new(engine, detector)?.score(validation)?.into_iter().map(|s| s.score).collect();
     scores.sort_by(f64::total_cmp);
-    Ok(quantile_of_sorted(&scores, quantile))
+    let threshold = quantile_of_sorted(&scores, quantile);
+    detector.description.insert("threshold".into(), threshold.to_string());
+    detector.description.insert("threshold_quantile".into(), quantile.to_string());
+    Ok(())
 }
 
 impl ClassFiles {
-    fn open(folder: &Path, epochs_done: usize, resume: bool, steps: u64) -> Result<ClassFiles> {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    fn open(run: &Path, folder: &Path, epochs_done: usize, resume: bool, steps: u64) -> Result<ClassFiles> {
+        if folder != run {
+            make_folder(parent(folder))?;
+            make_folder(folder)?;
+        }
         let metrics = folder.join("metrics.csv");
         let mut rows = vec![];
         if resume && epochs_done > 0 {
