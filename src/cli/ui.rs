@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::output::note;
+
 /// Progress and notes.
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
@@ -20,7 +22,7 @@ impl Ui {
     /// A line about what is going on.
     pub fn progress(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{message}");
+            note(message);
         }
     }
 
@@ -32,7 +34,7 @@ impl Ui {
     /// A line for those who asked for details.
     pub fn detail(&self, message: &str) {
         if self.verbose {
-            eprintln!("{message}");
+            note(message);
         }
     }
 

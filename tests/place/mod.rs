@@ -1,0 +1,109 @@
+//! The real program in a folder of its own.
+
+#![allow(dead_code)] // each test file uses its part
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A fresh folder to run the program in.
+pub struct Place(tempfile::TempDir);
+
+impl Place {
+    pub fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gradcon"));
+        command
+            .current_dir(self.0.path())
+            .args(line.split_whitespace())
+            .env_remove("WGPU_ADAPTER_NAME")
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// A line of the shell, with the program as `$GRADCON`.
+    #[cfg(unix)]
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.current_dir(self.0.path()).args(["-c", line]).env("GRADCON", env!("CARGO_BIN_EXE_gradcon"));
+        command
+    }
+
+    /// Runs to success and returns stdout.
+    pub fn ok(&self, line: &str) -> String {
+        let out = self.command(line).output().unwrap();
+        assert!(out.status.success(), "gradcon {line}: {}\n{}", out.status, text(&out.stderr));
+        text(&out.stdout)
+    }
+
+    /// Runs to failure with `code` and returns stderr.
+    pub fn fails(&self, line: &str, code: i32) -> String {
+        let out = self.command(line).output().unwrap();
+        assert_eq!(out.status.code(), Some(code), "gradcon {line}\n{}\n{}", text(&out.stdout), text(&out.stderr));
+        let stderr = text(&out.stderr);
+        assert!(!stderr.contains("panicked"), "gradcon {line}\n{stderr}");
+        stderr
+    }
+}
+
+/// A process whose stderr is read line by line; killed when dropped.
+pub struct Running {
+    pub child: Child,
+    stderr: std::io::BufReader<std::process::ChildStderr>,
+    /// What was read so far.
+    pub said: String,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Running {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        Running { child, stderr, said: String::new() }
+    }
+
+    /// Reads on until a line that contains `word`.
+    pub fn wait_for(&mut self, word: &str) {
+        loop {
+            let before = self.said.len();
+            let read = self.stderr.read_line(&mut self.said).unwrap();
+            assert!(read > 0, "no '{word}' in\n{}", self.said);
+            if self.said[before..].contains(word) {
+                return;
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a child that was not waited for keeps its number.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// Reads to the end and returns the exit code; none after a signal.
+    pub fn end(&mut self) -> Option<i32> {
+        std::io::Read::read_to_string(&mut self.stderr, &mut self.said).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
