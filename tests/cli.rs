@@ -1,59 +1,11 @@
 //! The real program on the small real dataset inside it: prepare, train, interrupt, resume, evaluate, score, report; and what it says when it can't.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod place;
 
-/// A fresh folder to run the program in.
-struct Place(tempfile::TempDir);
+use std::path::Path;
+use std::process::Command;
 
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gradcon"));
-        command
-            .current_dir(self.0.path())
-            .args(line.split_whitespace())
-            .env_remove("WGPU_ADAPTER_NAME")
-            .env("NO_COLOR", "1");
-        command
-    }
-
-    /// Runs to success and returns stdout.
-    fn ok(&self, line: &str) -> String {
-        let out = self.command(line).output().unwrap();
-        assert!(out.status.success(), "gradcon {line}: {}\n{}", out.status, text(&out.stderr));
-        text(&out.stdout)
-    }
-
-    /// Runs to failure with `code` and returns stderr.
-    fn fails(&self, line: &str, code: i32) -> String {
-        let out: Output = self.command(line).output().unwrap();
-        assert_eq!(out.status.code(), Some(code), "gradcon {line}\n{}\n{}", text(&out.stdout), text(&out.stderr));
-        let stderr = text(&out.stderr);
-        assert!(!stderr.contains("panicked"), "gradcon {line}\n{stderr}");
-        stderr
-    }
-
-    fn prepared(self) -> Place {
-        self.ok("prep fmnist --subset --out data -q");
-        self
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
+use place::{Place, read, text};
 
 /// metrics.csv without the column that time decides.
 fn metrics(path: &Path) -> Vec<Vec<String>> {
@@ -64,11 +16,18 @@ fn metrics(path: &Path) -> Vec<Vec<String>> {
         .collect()
 }
 
+/// A place with the built-in dataset in `data`.
+fn prepared() -> Place {
+    let place = Place::new();
+    place.ok("prep fmnist --subset --out data -q");
+    place
+}
+
 const TRAIN: &str = "train --data data --init kaiming --device cpu --batch-size 32";
 
 #[test]
 fn from_data_to_report() {
-    let place = Place::new().prepared();
+    let place = prepared();
     place.ok(&format!("{TRAIN} --inlier 1,sandal --epochs 3 --out run"));
     for class in ["Trouser", "Sandal"] {
         let folder = place.path("run/models").join(class);
@@ -102,7 +61,7 @@ fn from_data_to_report() {
 
 #[test]
 fn one_class_of_several_equals_the_class_alone() {
-    let place = Place::new().prepared();
+    let place = prepared();
     place.ok(&format!("{TRAIN} --inlier 1,7 --epochs 1 --out both"));
     place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --out alone"));
     assert_eq!(metrics(&place.path("both/models/Trouser/metrics.csv")), metrics(&place.path("alone/metrics.csv")));
@@ -140,7 +99,7 @@ fn own_images_of_any_size() {
 #[cfg(unix)]
 #[test]
 fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
-    let place = Place::new().prepared();
+    let place = prepared();
     place.ok(&format!("{TRAIN} --inlier 7 --epochs 4 --out whole"));
     let finished = |folder: &str| {
         assert_eq!(
@@ -208,7 +167,7 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
 
 #[test]
 fn seeds_give_a_spread() {
-    let place = Place::new().prepared();
+    let place = prepared();
     place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --seeds 3,4 --out seeds"));
     let table = place.ok("eval seeds --device cpu --no-bootstrap");
     assert!(table.contains("seeds"), "{table}");
@@ -219,7 +178,7 @@ fn seeds_give_a_spread() {
 
 #[test]
 fn scoring_streams_files_and_names_what_it_skips() {
-    let place = Place::new().prepared();
+    let place = prepared();
     place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --out run"));
     let folder = place.path("images");
     std::fs::create_dir(&folder).unwrap();
@@ -271,7 +230,7 @@ fn the_demo_writes_what_it_promises() {
 
 #[test]
 fn errors_name_what_is_wrong_and_have_their_exit_codes() {
-    let place = Place::new().prepared();
+    let place = prepared();
     let cases = [
         ("train --data nowhere --out run", 1, "nowhere"),
         ("train --out run", 2, "--data"),
@@ -305,7 +264,7 @@ fn errors_name_what_is_wrong_and_have_their_exit_codes() {
 
 #[test]
 fn a_configuration_file_is_resolved_and_written() {
-    let place = Place::new().prepared();
+    let place = prepared();
     std::fs::write(
         place.path("c.toml"),
         "data = 'data'\ninliers = ['Bag']\nepochs = 9\ninit = 'kaiming'\nbatch_size = 48\n",

@@ -345,11 +345,6 @@ impl<'e> Trainer<'e> {
         })
     }
 
-    /// The engine's device, for people.
-    pub fn device(&self) -> String {
-        self.engine.description()
-    }
-
     /// Epochs completed.
     pub fn epochs_done(&self) -> usize {
         self.epoch

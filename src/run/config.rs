@@ -224,9 +224,9 @@ impl RunConfig {
         for (name, value) in self.fixed() {
             let before = made_with.get(&name).map_or("unknown", String::as_str);
             if value != before {
-                return Err(Error::Usage(format!(
-                    "{name} is {value}, the run was trained with {before}; of a run that goes on only epochs, beta, threshold_quantile and \
-                     the place of the data may change"
+                return Err(Error::invalid(format!(
+                    "{name} is {value}, the run was trained with {before}: with another it would diverge from itself; of a run that goes on only \
+                     epochs, beta, threshold_quantile and the place of the data may change"
                 )));
             }
         }

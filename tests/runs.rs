@@ -1,0 +1,266 @@
+//! Run folders as a user meets them: starts that fail and leave nothing, one writer a folder, data that were moved or exchanged, settings that were
+//! edited, several seeds, evaluations on other data.
+
+mod place;
+
+use std::path::Path;
+
+use place::{Place, Running, read, text};
+
+/// A place with gray pictures: `good` and `bad`, and the dataset `data` of both.
+fn place() -> Place {
+    let place = Place::new();
+    pictures(&place, "good", 30, 1);
+    pictures(&place, "bad", 10, 5);
+    prep(&place, "data", "");
+    place
+}
+
+fn prep(place: &Place, out: &str, more: &str) {
+    place.ok(&format!("prep folder --normal-dir good --abnormal-dir bad --channels 1 --out {out} -q {more}"));
+}
+
+fn pictures(place: &Place, folder: &str, count: usize, slope: usize) {
+    std::fs::create_dir_all(place.path(folder)).unwrap();
+    for i in 0..count {
+        let pixels: Vec<u8> = (0..784).map(|p| ((p % 28) * slope * 3 + (p / 28) * (i % 5)) as u8).collect();
+        let path = place.path(folder).join(format!("{i:02}.png"));
+        image::save_buffer(path, &pixels, 28, 28, image::ColorType::L8).unwrap();
+    }
+}
+
+const TRAIN: &str = "train --data data --init kaiming --device cpu -q";
+
+/// The values of a model's description.
+fn description(model: &Path) -> serde_json::Value {
+    let bytes = read(model);
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    serde_json::from_slice::<serde_json::Value>(&bytes[8..8 + length]).unwrap()["__metadata__"].clone()
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&read(path)).unwrap()
+}
+
+/// Lines of a file with the given beginning are replaced.
+fn edit(path: &Path, beginning: &str, line: &str) {
+    let text = text(&read(path));
+    assert!(text.lines().any(|l| l.starts_with(beginning)), "{beginning} in\n{text}");
+    let lines: Vec<&str> = text.lines().map(|l| if l.starts_with(beginning) { line } else { l }).collect();
+    std::fs::write(path, lines.join("\n") + "\n").unwrap();
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_and_the_corrected_command_works() {
+    let place = place();
+    std::fs::write(place.path("broken.safetensors"), b"no model").unwrap();
+    for (wrong, code) in [
+        ("--device gpu:99", 3),
+        ("--batch-size 0", 2),
+        ("--lr nan", 2),
+        ("--alpha -1", 2),
+        ("--epochs 0", 2),
+        ("--threshold-quantile 2.0", 2),
+        ("--seeds 1,1", 2),
+        ("--init-from nowhere.safetensors", 1),
+        ("--init-from broken.safetensors", 1),
+        ("--inlier nobody", 2),
+    ] {
+        let device = if wrong.starts_with("--device") { "" } else { "--device cpu" };
+        let epochs = if wrong.starts_with("--epochs") { "" } else { "--epochs 1" };
+        place.fails(&format!("train --data data --out run {device} {epochs} {wrong}"), code);
+        assert!(!place.path("run").exists(), "{wrong} left a folder");
+    }
+    // What a start leaves that was killed before its configuration was there is no run.
+    std::fs::create_dir(place.path("run")).unwrap();
+    std::fs::write(place.path("run/.lock"), "").unwrap();
+    std::fs::write(place.path("run/.tmp-1-0"), "half a config").unwrap();
+    let error = place.fails("train --resume run", 1);
+    assert!(error.contains("no config.toml"), "{error}");
+    place.ok(&format!("{TRAIN} --epochs 1 --out run"));
+    // One that was killed right after it is one.
+    std::fs::create_dir(place.path("begun")).unwrap();
+    std::fs::copy(place.path("run/config.toml"), place.path("begun/config.toml")).unwrap();
+    place.ok("train --resume begun --device cpu -q");
+    assert!(
+        read(&place.path("begun/last/model.safetensors")) == read(&place.path("run/last/model.safetensors")),
+        "another model"
+    );
+}
+
+#[test]
+fn without_a_folder_the_run_is_named_for_its_data() {
+    let place = place();
+    let out = place.ok(&format!("{TRAIN} --epochs 1"));
+    let folder = out.trim();
+    assert!(folder.starts_with("runs"), "{out}");
+    assert!(place.path(folder).join("config.toml").exists());
+    let error = place.fails(&format!("{TRAIN} --epochs 1"), 2);
+    assert!(error.contains("not empty") && error.contains(folder), "{error}");
+}
+
+#[test]
+fn a_folder_has_one_writer_and_the_second_is_told_who_it_is() {
+    let place = place();
+    let command = place.command("train --data data --init kaiming --device cpu --epochs 1000000 --out run");
+    let mut first = Running::start(command);
+    first.wait_for("epoch   1/");
+    for second in ["train --resume run --device cpu", "eval run --device cpu"] {
+        let error = place.fails(second, 1);
+        let pid = format!("process {}", first.child.id());
+        assert!(error.contains("in use") && error.contains("gradcon train") && error.contains(&pid), "{error}");
+    }
+    first.child.kill().unwrap();
+    first.end();
+    // The lock ends with its holder, however it ends.
+    place.ok("eval run --device cpu --no-bootstrap");
+}
+
+#[test]
+fn a_run_knows_its_data() {
+    let place = place();
+    place.ok(&format!("{TRAIN} --epochs 1 --out run"));
+    let config = text(&read(&place.path("run/config.toml")));
+    let id = config.lines().find_map(|l| l.strip_prefix("data_sha256 = \"")).unwrap().trim_end_matches('"').to_string();
+    assert_eq!(id.len(), 64);
+    place.ok("eval run --device cpu --no-bootstrap");
+    assert_eq!(description(&place.path("run/best/model.safetensors"))["gradcon.data_sha256"], id);
+    assert_eq!(json(&place.path("run/results.json"))["about"]["data_sha256"], id);
+    assert!(text(&read(&place.path("run/best/README.md"))).contains(&id));
+
+    // Another split at the same place.
+    prep(&place, "data", "--force --seed 1");
+    for line in ["train --resume run --epochs 2 --device cpu", "eval run --device cpu"] {
+        let error = place.fails(line, 1);
+        assert!(error.contains("not the data that the run was made with") && error.contains(&id), "{line}: {error}");
+    }
+    // The right one in another place, told once.
+    prep(&place, "elsewhere", "");
+    let error = place.fails("train --resume run --epochs 2 --data bad --device cpu", 1);
+    assert!(error.contains("bad"), "{error}");
+    place.ok("train --resume run --epochs 2 --data elsewhere --device cpu -q");
+    place.ok("train --resume run --epochs 3 --device cpu -q");
+    std::fs::rename(place.path("elsewhere"), place.path("away")).unwrap();
+    let error = place.fails("train --resume run --epochs 4 --device cpu", 1);
+    assert!(error.contains("elsewhere") && error.contains("--data"), "{error}");
+}
+
+#[test]
+fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
+    let place = place();
+    place.ok(&format!("{TRAIN} --epochs 1 --out run"));
+    place.ok("eval run --device cpu --no-bootstrap");
+    let own = ["results.json", "best/README.md", "best/model.safetensors", "eval/normal/scores.csv"];
+    let before = own.map(|file| read(&place.path("run").join(file)));
+    prep(&place, "other", "--seed 3");
+    place.ok("eval run --data other --device cpu --no-bootstrap");
+    // Another dataset of the same folder's name.
+    std::fs::create_dir(place.path("again")).unwrap();
+    prep(&place, "again/other", "--seed 4");
+    place.ok("eval run --data again/other --device cpu --no-bootstrap");
+    assert!(own.map(|file| read(&place.path("run").join(file))) == before, "the run's own results changed");
+    let results = json(&place.path("run/eval-other/results.json"));
+    assert_eq!(results["about"]["data"], "other");
+    let others: Vec<String> = std::fs::read_dir(place.path("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("eval-other-"))
+        .collect();
+    let [second] = &others[..] else { panic!("{others:?}") };
+    assert_eq!(json(&place.path("run").join(second).join("results.json"))["about"]["data"], "again/other");
+
+    // The run's own data in another place are still its own.
+    prep(&place, "copy", "");
+    place.ok("eval run --data copy --device cpu --no-bootstrap");
+    assert!(!place.path("run/eval-copy").exists());
+    assert_eq!(json(&place.path("run/results.json"))["about"]["data"], "copy");
+
+    // Images of another shape: no number at all.
+    place.ok("prep folder --normal-dir good --abnormal-dir bad --channels 3 --out colour -q");
+    let error = place.fails("eval run --data colour --device cpu", 1);
+    assert!(error.contains("[28, 28, 3]") && error.contains("[28, 28, 1]"), "{error}");
+}
+
+#[test]
+fn a_threshold_follows_what_it_depends_on() {
+    let place = place();
+    place.ok(&format!("{TRAIN} --epochs 2 --out run"));
+    let model = place.path("run/best/model.safetensors");
+    let of = |key: &str| description(&model)[key].as_str().unwrap().parse::<f64>().unwrap();
+    let (config, before) = (place.path("run/config.toml"), of("gradcon.threshold"));
+    edit(&config, "beta =", "beta = 3.0");
+    place.ok("eval run --device cpu --no-bootstrap");
+    assert_eq!(of("gradcon.beta"), 3.0);
+    let after = of("gradcon.threshold");
+    assert!(after < before - 0.1, "{before} for beta 0.12, {after} for 3");
+    // A training with that beta has that threshold.
+    place.ok(&format!("{TRAIN} --epochs 2 --beta 3 --out other"));
+    let other = description(&place.path("other/best/model.safetensors"));
+    assert_eq!(other["gradcon.threshold"], description(&model)["gradcon.threshold"]);
+    edit(&config, "threshold_quantile =", "threshold_quantile = 0.5");
+    place.ok("eval run --device cpu --no-bootstrap");
+    assert!(of("gradcon.threshold") <= after && of("gradcon.threshold_quantile") == 0.5);
+
+    edit(&config, "threshold_quantile =", "threshold_quantile = 2.0");
+    for line in ["eval run --device cpu", "train --resume run --epochs 3 --device cpu"] {
+        let error = place.fails(line, 1);
+        assert!(error.contains("config.toml") && error.contains("threshold quantile is 2"), "{error}");
+    }
+    edit(&config, "threshold_quantile =", "threshold_quantile = 0.95");
+    edit(&config, "lr =", "lr = 0.5");
+    let error = place.fails("train --resume run --epochs 3 --device cpu", 1);
+    assert!(error.contains("config.toml") && error.contains("lr is 0.5"), "{error}");
+}
+
+#[test]
+fn several_seeds_are_one_run_that_resumes() {
+    let place = place();
+    place.ok(&format!("{TRAIN} --epochs 1 --seeds 3,4 --out seeds"));
+    // As if killed before the second seed began.
+    std::fs::remove_dir_all(place.path("seeds/seed-4")).unwrap();
+    let error = place.fails("eval seeds --device cpu", 1);
+    assert!(error.contains("seed-4"), "{error}");
+    place.ok("train --resume seeds --epochs 2 --device cpu -q");
+    for seed in ["seed-3", "seed-4"] {
+        assert_eq!(text(&read(&place.path("seeds").join(seed).join("metrics.csv"))).lines().count(), 1 + 2);
+    }
+    place.ok("eval seeds --device cpu --no-bootstrap");
+    let error = place.fails("train --resume seeds --epochs 1 --device cpu", 2);
+    assert!(error.contains("has 2 already"), "{error}");
+    edit(&place.path("seeds/seed-3/config.toml"), "beta =", "beta = 9.0");
+    let error = place.fails("eval seeds --device cpu", 2);
+    assert!(error.contains("seed-3") && error.contains("differs"), "{error}");
+}
+
+#[test]
+fn initial_parameters_are_asked_for_once_and_from_any_folder() {
+    let place = place();
+    place.ok(&format!("{TRAIN} --epochs 1 --out first"));
+    std::fs::copy(place.path("first/best/model.safetensors"), place.path("init.safetensors")).unwrap();
+    place.ok(&format!("{TRAIN} --epochs 1 --init-from init.safetensors --out run"));
+    std::fs::copy(place.path("run/config.toml"), place.path("kept.toml")).unwrap();
+    std::fs::create_dir(place.path("begun")).unwrap();
+    std::fs::rename(place.path("kept.toml"), place.path("begun/config.toml")).unwrap();
+    // Not begun yet, from another folder.
+    let mut command = place.command("train --resume ../begun --device cpu -q");
+    std::fs::create_dir(place.path("inner")).unwrap();
+    assert!(command.current_dir(place.path("inner")).status().unwrap().success());
+    assert!(read(&place.path("begun/last/model.safetensors")) == read(&place.path("run/last/model.safetensors")));
+    // Begun, without the file.
+    std::fs::remove_file(place.path("init.safetensors")).unwrap();
+    place.ok("train --resume run --epochs 2 --device cpu -q");
+}
+
+#[test]
+fn a_lost_mark_is_no_new_start() {
+    let place = place();
+    place.ok(&format!("{TRAIN} --epochs 2 --out run"));
+    std::fs::remove_file(place.path("run/checkpoint.json")).unwrap();
+    let model = read(&place.path("run/last/model.safetensors"));
+    let error = place.fails("train --resume run --epochs 3 --device cpu", 1);
+    assert!(error.contains("checkpoint.json: missing") && error.contains("--recover"), "{error}");
+    assert!(read(&place.path("run/last/model.safetensors")) == model, "overwritten");
+    place.ok("train --resume run --recover --epochs 3 --device cpu -q");
+    place.ok("train --resume run --epochs 4 --device cpu -q");
+    assert_eq!(text(&read(&place.path("run/metrics.csv"))).lines().count(), 1 + 4);
+}
