@@ -46,6 +46,7 @@ pub mod files;
 pub mod geometry;
 pub mod gradcon;
 pub mod images;
+pub mod limits;
 pub mod output;
 pub mod program;
 pub mod report;

@@ -13,9 +13,9 @@ fn main() -> ExitCode {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
     // Mesa's device-selection layer looks for a desktop and complains on stderr where there is none; we choose adapters ourselves.
-    // SAFETY: no other thread is running yet.
     #[cfg(target_os = "linux")]
     if std::env::var_os("NODEVICE_SELECT").is_none() {
+        // SAFETY: no other thread is running yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
     match Cli::parse().run() {

@@ -124,6 +124,9 @@ fn broken_idx_files_are_refused() {
     error_with(idx::read_images(&path), &["0 x 4"]);
     // A header that promises 2^96 bytes must neither allocate nor overflow.
     fs::write(&path, idx_bytes(&[u32::MAX, u32::MAX, u32::MAX], &[1; 9])).unwrap();
+    error_with(idx::read_images(&path), &["images", "expected at most 536870912"]);
+    // One that stays below the limit allocates no more than what is there.
+    fs::write(&path, idx_bytes(&[500_000, 28, 28], &[1; 9])).unwrap();
     error_with(idx::read_images(&path), &["9 bytes of values"]);
     error_with(idx::read_labels(&dir.path().join("absent")), &["absent"]);
 }
@@ -188,7 +191,7 @@ fn both_cifar_archives_read_alike_packed_and_unpacked() {
 
 #[test]
 fn cifar_pickles_of_todays_numpy_read_in_every_protocol_and_order() {
-    for protocol in 1..=4 {
+    for protocol in 1..=5 {
         let dir = temp();
         unpack("cifar/cifar-10-python.tar.gz", dir.path());
         // The first is in C order, the second in Fortran order.
@@ -227,7 +230,7 @@ fn broken_cifar_pickles_are_refused() {
     refused(replaced(b"U\x04data", b"U\x04dAta"), &["no array 'data'"]);
     refused(replaced(b"K\x01K\x09e", b"K\x01K\x0ae"), &["label 10 at index 1, expected 0 to 9"]);
     refused(replaced(b"K\x01K\x09e", b"K\x01e"), &["shape [2, 3072] with 1 labels"]);
-    refused(replaced(b"\x80\x02", b"\x80\x05"), &["protocol 5"]);
+    refused(replaced(b"\x80\x02", b"\x80\x06"), &["protocol 6"]);
     refused(b"\x80\x02].".to_vec(), &["not a dictionary"]);
 }
 
@@ -920,6 +923,12 @@ enum Reply {
     Cut(usize),
     /// After so many bytes nothing comes any more.
     Stall(usize),
+    /// A byte now and then, as long as somebody listens.
+    Trickle,
+    /// No length is given, and the bytes don't end as long as somebody listens.
+    Endless,
+    /// The headers promise so many bytes more than the file has.
+    Longer(usize),
     /// The first byte sent is wrong.
     Corrupt,
     /// From another position than the one asked for.
@@ -984,6 +993,20 @@ fn answer(mut stream: TcpStream, content: &[u8], reply: &Reply, log: &Mutex<Vec<
             send(status, &headers, &content[start..start + n]);
             std::thread::sleep(Duration::from_secs(60));
         }
+        Reply::Trickle => {
+            send(status, &headers, b"");
+            for byte in &content[start..] {
+                if stream.write_all(&[*byte]).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Reply::Endless => {
+            send(status, "", b"");
+            while stream.write_all(&[0; 1 << 16]).is_ok() {}
+        }
+        Reply::Longer(n) => send(status, &format!("Content-Length: {}\r\n", content.len() + n), content),
         Reply::Corrupt => {
             let mut body = content[start..].to_vec();
             body[0] ^= 1;
@@ -1021,8 +1044,10 @@ impl Download {
 
     fn fetch_within(&self, stall: Duration, servers: &[&Server]) -> (gradcon::Result<PathBuf>, Vec<Event>) {
         let mirrors: Vec<&str> = servers.iter().map(|server| server.url.as_str()).collect();
-        let remote = Remote::new("file.bin", &self.md5, &mirrors);
-        let patience = Patience { stall, attempts: 3, pause: Duration::ZERO };
+        let urls = mirrors.iter().map(|url| format!("{url}/file.bin")).collect();
+        let bytes = self.content.len() as u64;
+        let remote = Remote { name: "file.bin".into(), bytes, md5: self.md5.clone(), urls };
+        let patience = Patience { stall, least_rate: 1000, attempts: 3, pause: Duration::ZERO };
         let mut events = Vec::new();
         let result = fetch(&remote, self.dir.path(), &patience, &mut |event| events.push(event));
         (result, events)
@@ -1095,6 +1120,35 @@ fn a_stalled_download_is_given_up_and_resumed() {
     let failures = failures(&events);
     assert!(failures[0].contains("no data for 0.4 s after 70000 of 300000 bytes"), "{failures:?}");
     assert_eq!(ranges(&second), ["bytes=70000-"]);
+}
+
+#[test]
+fn a_server_that_trickles_is_given_up() {
+    let job = Download::new();
+    let (slow, good) = (job.serve(vec![Reply::Trickle]), job.serve(vec![Reply::Whole]));
+    let (result, events) = job.fetch_within(Duration::from_millis(200), &[&slow, &good]);
+    job.assert_fetched(result);
+    assert!(ranges(&good)[0].starts_with("bytes="), "what trickled in is kept");
+    let failures = failures(&events);
+    assert!(failures[0].contains("too slow: ") && failures[0].contains("at least 1000 a second"), "{failures:?}");
+}
+
+#[test]
+fn no_more_than_the_published_length_is_taken() {
+    let job = Download::new();
+    let (longer, endless) = (job.serve(vec![Reply::Longer(1)]), job.serve(vec![Reply::Endless]));
+    let good = job.serve(vec![Reply::Whole]);
+    let (result, events) = job.fetch(&[&longer, &endless, &good]);
+    job.assert_fetched(result);
+    // Neither is asked again, and nothing of them is kept.
+    let failures = failures(&events);
+    assert_eq!(failures.len(), 2, "{failures:?}");
+    assert!(failures[0].contains("another file: it has 300001 bytes, expected 300000"), "{failures:?}");
+    assert!(failures[1].contains("another file: it has more than the expected 300000 bytes"), "{failures:?}");
+    assert_eq!(ranges(&good), [""]);
+    // The longer file was not even begun.
+    let progress = events.iter().filter(|event| matches!(event, Event::Progress(_, Some(300_001)))).count();
+    assert_eq!(progress, 0);
 }
 
 #[test]
@@ -1206,9 +1260,10 @@ fn published_checksums_are_sums_of_md5_and_addresses_are_whole() {
     let mut files = 0;
     for dataset in [Dataset::Mnist, Dataset::Fmnist, Dataset::Cifar10] {
         let origin = dataset.origin().expect("an origin");
-        for (name, md5) in origin.files {
+        for file in origin.files {
+            let (name, md5) = (file.name, file.md5);
             assert!(md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit()), "{name}: {md5}");
-            for url in Remote::new(name, md5, origin.mirrors).urls {
+            for url in Remote::new(file, origin.mirrors).urls {
                 assert!(
                     url.starts_with("http") && url.ends_with(&format!("/{name}")) && !url[8..].contains("//"),
                     "{url}"

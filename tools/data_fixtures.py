@@ -171,7 +171,7 @@ def cifar_fixtures(rng):
         python2.append((name, python2_batch(b"batch", data, labels, [b"a.png", b"b.png"])))
         if k < 2:
             content = {"labels": labels, "data": data if k == 0 else np.asfortranarray(data)}
-            for protocol in (1, 2, 3, 4):
+            for protocol in (1, 2, 3, 4, 5):
                 (folder / f"{name}_protocol{protocol}").write_bytes(pickle.dumps(content, protocol=protocol))
     archive(folder / "cifar-10-binary.tar.gz", "cifar-10-batches-bin", [("readme.html", b"x")] + binary)
     archive(folder / "cifar-10-python.tar.gz", "cifar-10-batches-py", [("batches.meta", b"x")] + python2)

@@ -12,6 +12,7 @@ use crate::data::folder::Folders;
 use crate::data::prepared::{self, Written};
 use crate::data::source::{self, DEBIAN_FASHION, Origin};
 use crate::data::{Dataset, Prepared, cure_tsr, idx, prepare};
+use crate::limits;
 use crate::{Error, Result};
 
 const LONG_ABOUT: &str = "\
@@ -96,6 +97,12 @@ pub struct PrepArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
     channels: Option<u8>,
 
+    /// Most bytes of images that the files of a ten-class dataset may hold, uncompressed [default: 512 MiB]
+    ///
+    /// A small file can claim, or be compressed from, any number of bytes. What is larger is refused.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=limits::ARRAY), conflicts_with = "subset")]
+    max_bytes: Option<u64>,
+
     /// Replace the folder if it holds another prepared dataset
     #[arg(long)]
     force: bool,
@@ -172,6 +179,9 @@ fn check_flags(args: &PrepArgs, dataset: Dataset) -> Result<()> {
         if args.mirror.is_some() || args.cache.is_some() {
             return usage(format!("--mirror, --cache: {name} is not downloaded; name its folder with --from PATH"));
         }
+        if args.max_bytes.is_some() {
+            return usage(format!("--max-bytes: {name} has image files, each with its own limit"));
+        }
         if !args.outlier_ratio.is_empty() {
             return usage(format!("--outlier-ratio: the test sets of {name} have all images they are given"));
         }
@@ -211,7 +221,7 @@ fn ten_classes(args: &PrepArgs, dataset: Dataset, ui: &Ui) -> Result<Prepared> {
         download(args, dataset, &origin, ui)?
     };
     ui.progress(&format!("Reading {} from {}", dataset.name(), path.display()));
-    let source::TenClasses { train, test, source } = source::read(dataset, &path)?;
+    let source::TenClasses { train, test, source } = source::read_within(dataset, &path, args.max_bytes)?;
     let found = [train.images.n, test.images.n];
     if found != origin.images {
         let [train, test] = origin.images;
@@ -230,7 +240,7 @@ fn download(args: &PrepArgs, dataset: Dataset, origin: &Origin, ui: &Ui) -> Resu
         None => user_cache()?.join("gradcon").join(dataset.name()),
     };
     let mirrors: Vec<&str> = args.mirror.as_deref().map_or_else(|| origin.mirrors.to_vec(), |url| vec![url]);
-    for (name, md5) in origin.files {
+    for file in origin.files {
         let bar: RefCell<Option<ProgressBar>> = RefCell::new(None);
         let mut tell = |event| match event {
             Event::Request { url, from: 0 } => ui.progress(&format!("Downloading {url}")),
@@ -245,7 +255,7 @@ fn download(args: &PrepArgs, dataset: Dataset, origin: &Origin, ui: &Ui) -> Resu
             }
             Event::Failed(why) => ui.progress(&format!("Failed: {why}")),
         };
-        let outcome = download::fetch(&Remote::new(name, md5, &mirrors), &cache, &Patience::default(), &mut tell);
+        let outcome = download::fetch(&Remote::new(file, &mirrors), &cache, &Patience::default(), &mut tell);
         if let Some(bar) = bar.into_inner() {
             bar.finish_and_clear();
         }

@@ -3,16 +3,14 @@
 //! A binary batch is a run of records: one label byte, then 1,024 red, 1,024 green and 1,024 blue values, row by row.
 //! A Python batch is a pickled dictionary: `data`, bytes [n, 3072] in the same order, and `labels`, a list.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
 use super::pickle::Pickle;
-use super::{Images, Labelled, concat};
-use crate::{Error, Result};
+use super::{Images, Labelled, concat, gzip};
+use crate::error::{Error, Result};
+use crate::limits::{self, Bounded};
 
 /// The ten classes, by label.
 pub const CLASSES: [&str; 10] =
@@ -27,23 +25,92 @@ const PIXELS: usize = SIDE * SIDE;
 /// that holds either under its official name. Also returns the archive or folder that was read.
 ///
 /// # Errors
-/// Nothing of the kind is there, a batch is missing, or a batch is broken; the message names the file.
+/// Nothing of the kind is there, a batch is missing or broken, or all is larger than [`limits::CIFAR`]; the message names the file.
 pub fn read(path: &Path) -> Result<(Labelled, Labelled, PathBuf)> {
+    read_within(path, limits::CIFAR)
+}
+
+/// [`read`], with at most `limit` bytes of uncompressed content.
+pub(super) fn read_within(path: &Path, limit: u64) -> Result<(Labelled, Labelled, PathBuf)> {
     let found = locate(path)?;
-    let batches = if found.is_dir() { read_folder(&found)? } else { read_archive(&found)? };
-    let mut parts = Vec::new();
-    for name in BATCHES {
-        let (binary, pickled) = (format!("{name}.bin"), name.to_string());
-        parts.push(if let Some(bytes) = batches.get(&binary) {
-            binary_batch(bytes, &found.join(binary))?
-        } else if let Some(bytes) = batches.get(&pickled) {
-            python_batch(bytes, &found.join(pickled))?
-        } else {
-            return Err(Error::invalid(format!("{}: neither {name} nor {name}.bin in it", found.display())));
-        });
+    let (train, test) = if found.is_dir() {
+        read_folder(&found, limit)?
+    } else {
+        let file = File::open(&found).map_err(Error::io(&found))?;
+        archive_from(BufReader::new(file), &found, limit)?
+    };
+    Ok((train, test, found))
+}
+
+/// Training and test images from an archive, compressed or not, of at most `limit` bytes when uncompressed. `name` stands for the file in errors.
+///
+/// # Errors
+/// As [`read`].
+pub fn archive_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<(Labelled, Labelled)> {
+    let content = Bounded::new(gzip::uncompressed(reader).map_err(Error::io(name))?, limit);
+    let mut archive = tar::Archive::new(content);
+    let mut batches = Batches::default();
+    // Raw: long names and sparse files would be put together in memory, however large they claim to be.
+    for entry in archive.entries().map_err(Error::io(name))?.raw(true) {
+        let mut entry = entry.map_err(Error::io(name))?;
+        let path = entry.path().map_err(Error::io(name))?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !is_batch(&file) || entry.header().entry_type().is_dir() {
+            continue;
+        }
+        let kind = entry.header().entry_type();
+        if !kind.is_file() && !kind.is_contiguous() {
+            let what = if kind.is_gnu_sparse() { "a sparse file" } else { "a link or device" };
+            return Err(Error::invalid(format!("{}: {file} is {what}, expected a plain file", name.display())));
+        }
+        let size = entry.size();
+        if size > limit {
+            return Err(limits::too_large(&name.join(&file), Some(size), limit, "CIFAR-10"));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(Error::io(name))?;
+        if bytes.len() as u64 != size {
+            let found = bytes.len();
+            return Err(Error::invalid(format!("{}: {file} is cut short: {found} of {size} bytes", name.display())));
+        }
+        batches.add(&file, &bytes, name)?;
     }
-    let test = parts.pop().expect("six batches were read");
-    Ok((concat(parts), test, found))
+    batches.finish(name)
+}
+
+/// The images [n, 32, 32, 3] of one batch. `name` stands for the file in errors and tells the format: binary if it ends in `.bin`, else a pickle.
+///
+/// # Errors
+/// It is broken.
+pub fn batch_from(bytes: &[u8], name: &Path) -> Result<Labelled> {
+    if name.extension().is_some_and(|ending| ending == "bin") {
+        binary_batch(bytes, name)
+    } else {
+        python_batch(bytes, name)
+    }
+}
+
+/// The batches that were read, each as soon as its bytes were there.
+#[derive(Default)]
+struct Batches([Option<Labelled>; BATCHES.len()]);
+
+impl Batches {
+    fn add(&mut self, file: &str, bytes: &[u8], found: &Path) -> Result<()> {
+        let stem = file.strip_suffix(".bin").unwrap_or(file);
+        let place = BATCHES.iter().position(|name| *name == stem).expect("only batches are added");
+        self.0[place] = Some(batch_from(bytes, &found.join(file))?);
+        Ok(())
+    }
+
+    fn finish(self, found: &Path) -> Result<(Labelled, Labelled)> {
+        let mut parts = Vec::new();
+        for (name, batch) in BATCHES.iter().zip(self.0) {
+            let missing = || Error::invalid(format!("{}: neither {name} nor {name}.bin in it", found.display()));
+            parts.push(batch.ok_or_else(missing)?);
+        }
+        let test = parts.pop().expect("six batches were read");
+        Ok((concat(parts), test))
+    }
 }
 
 fn locate(path: &Path) -> Result<PathBuf> {
@@ -73,41 +140,14 @@ fn is_batch(name: &str) -> bool {
     BATCHES.contains(&name.strip_suffix(".bin").unwrap_or(name))
 }
 
-fn read_folder(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
-    let read = |path: PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((name, std::fs::read(&path).map_err(Error::io(path))?))
-    };
-    batch_files(dir).into_iter().map(read).collect()
-}
-
-fn read_archive(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
-    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    let mut magic = Vec::new();
-    file.by_ref().take(2).read_to_end(&mut magic).map_err(Error::io(path))?;
-    file.rewind().map_err(Error::io(path))?;
-    let reader: Box<dyn Read> =
-        if magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut archive = tar::Archive::new(reader);
-    let mut batches = BTreeMap::new();
-    for entry in archive.entries().map_err(Error::io(path))? {
-        let mut entry = entry.map_err(Error::io(path))?;
-        let name =
-            entry.path().map_err(Error::io(path))?.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if is_batch(&name) {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).map_err(Error::io(path))?;
-            if bytes.len() as u64 != entry.size() {
-                let (found, size) = (bytes.len(), entry.size());
-                return Err(Error::invalid(format!(
-                    "{}: {name} is cut short: {found} of {size} bytes",
-                    path.display()
-                )));
-            }
-            batches.insert(name, bytes);
-        }
+fn read_folder(dir: &Path, limit: u64) -> Result<(Labelled, Labelled)> {
+    let (mut batches, mut left) = (Batches::default(), limit);
+    for path in batch_files(dir) {
+        let bytes = limits::read(&path, left, "what is left to the batches of CIFAR-10")?;
+        left -= bytes.len() as u64;
+        batches.add(&path.file_name().unwrap_or_default().to_string_lossy(), &bytes, dir)?;
     }
-    Ok(batches)
+    batches.finish(dir)
 }
 
 fn binary_batch(bytes: &[u8], name: &Path) -> Result<Labelled> {

@@ -1,19 +1,26 @@
-//! Downloading a file whose checksum is known: from the first server that delivers it, taking up where an earlier
-//! attempt broke off.
+//! Downloading a file whose length and checksum are known: from the first server that delivers it, taking up where an
+//! earlier attempt broke off. A server can neither send more than the file nor keep anyone waiting for ever.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::hash::md5_file;
-use crate::{Error, Result};
+use super::source::Published;
+use crate::error::{Error, Result};
+use crate::limits::shown;
 
 /// A file to download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// Its name on disk.
     pub name: String,
+    /// Its length.
+    pub bytes: u64,
     /// Its MD5 sum in hexadecimal.
     pub md5: String,
     /// Where it can be had, in the order to try.
@@ -21,10 +28,11 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// The file `name` on each of `mirrors`, which end with or without a slash.
-    pub fn new(name: &str, md5: &str, mirrors: &[&str]) -> Remote {
+    /// The file on each of `mirrors`, which end with or without a slash.
+    pub fn new(file: &Published, mirrors: &[&str]) -> Remote {
+        let Published { name, bytes, md5 } = *file;
         let urls = mirrors.iter().map(|mirror| format!("{}/{name}", mirror.trim_end_matches('/'))).collect();
-        Remote { name: name.into(), md5: md5.into(), urls }
+        Remote { name: name.into(), bytes, md5: md5.into(), urls }
     }
 }
 
@@ -33,6 +41,8 @@ impl Remote {
 pub struct Patience {
     /// Give up on a connection on which nothing happens for this long.
     pub stall: Duration,
+    /// Give up on a connection on which fewer bytes a second arrive, over a time of `stall`.
+    pub least_rate: u64,
     /// How often to try each server.
     pub attempts: u32,
     /// Wait before trying the same server again.
@@ -41,7 +51,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Patience { stall: Duration::from_secs(30), attempts: 3, pause: Duration::from_secs(2) }
+        Patience { stall: Duration::from_secs(30), least_rate: 1000, attempts: 3, pause: Duration::from_secs(2) }
     }
 }
 
@@ -85,7 +95,7 @@ pub fn fetch(remote: &Remote, dir: &Path, patience: &Patience, tell: &mut dyn Fn
     let mut failures = Vec::new();
     for url in &remote.urls {
         for attempt in 1..=patience.attempts {
-            let outcome = attempt_one(url, &mut file, &part, &remote.md5, patience, tell)?;
+            let outcome = attempt_one(url, &mut file, &part, remote, patience, tell)?;
             let Err(Failure { what, again }) = outcome else {
                 fs::rename(&part, &path).map_err(Error::io(&part))?;
                 return Ok(path);
@@ -127,11 +137,12 @@ fn attempt_one(
     url: &str,
     file: &mut File,
     part: &Path,
-    md5: &str,
+    remote: &Remote,
     patience: &Patience,
     tell: &mut dyn FnMut(Event),
 ) -> Result<std::result::Result<(), Failure>> {
     let fail = |what: String, again: bool| Ok(Err(Failure { what, again }));
+    let Remote { bytes, ref md5, .. } = *remote;
     let from = file.metadata().map_err(Error::io(part))?.len();
     tell(Event::Request { url: url.into(), from });
     let mut request = agent(url, patience).get(url);
@@ -156,7 +167,7 @@ fn attempt_one(
             return fail("the server sent another part of the file than the one asked for".into(), true);
         }
         // Nothing is left to send: the file is complete already, or another one than the server's.
-        416 if md5_file(part)? == md5 => return Ok(Ok(())),
+        416 if md5_file(part)? == *md5 => return Ok(Ok(())),
         416 => {
             file.set_len(0).map_err(Error::io(part))?;
             return fail("the server's file is shorter than what was kept of it; starting over".into(), true);
@@ -165,19 +176,35 @@ fn attempt_one(
     };
     let resumed = done > 0;
     let total = header("content-length").and_then(|length| length.parse::<u64>().ok()).map(|length| done + length);
+    // Not worth its bytes: the checksum can't be right.
+    if let Some(total) = total.filter(|&total| total != bytes) {
+        file.set_len(0).map_err(Error::io(part))?;
+        return fail(format!("another file: it has {total} bytes, expected {bytes}"), resumed);
+    }
     file.set_len(done).map_err(Error::io(part))?;
     file.seek(SeekFrom::End(0)).map_err(Error::io(part))?;
     tell(Event::Progress(done, total));
 
     let mut body = response.into_body().into_reader();
     let mut buffer = vec![0; 1 << 16];
+    let mut pace = Pace::new(done);
     let broken = loop {
         match body.read(&mut buffer) {
             Ok(0) => break None,
             Ok(n) => {
-                file.write_all(&buffer[..n]).map_err(Error::io(part))?;
                 done += n as u64;
+                if done > bytes {
+                    file.set_len(0).map_err(Error::io(part))?;
+                    return fail(format!("another file: it has more than the expected {bytes} bytes"), resumed);
+                }
+                file.write_all(&buffer[..n]).map_err(Error::io(part))?;
                 tell(Event::Progress(done, total));
+                if let Some(arrived) = pace.too_slow(done, patience) {
+                    let (seconds, least) = (patience.stall.as_secs_f32(), patience.least_rate);
+                    break Some(format!(
+                        "too slow: {arrived} bytes in {seconds} s, expected at least {least} a second"
+                    ));
+                }
             }
             Err(e) => break Some(reason(&ureq::Error::from(e), patience)),
         }
@@ -190,7 +217,7 @@ fn attempt_one(
     }
     file.sync_all().map_err(Error::io(part))?;
     let found = md5_file(part)?;
-    if found != md5 {
+    if found != *md5 {
         // Never resumed: the wrong byte may be anywhere. What was kept from before may be to blame, then ask again.
         file.set_len(0).map_err(Error::io(part))?;
         return fail(format!("wrong content: MD5 {found}, expected {md5}"), resumed);
@@ -198,10 +225,52 @@ fn attempt_one(
     Ok(Ok(()))
 }
 
+/// How fast a file arrives, looked at once every [`Patience::stall`].
+struct Pace {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(bytes: u64) -> Pace {
+        Pace { since: Instant::now(), bytes }
+    }
+
+    /// How many bytes arrived in the time that is over, if they were too few.
+    fn too_slow(&mut self, done: u64, patience: &Patience) -> Option<u64> {
+        let elapsed = self.since.elapsed();
+        if elapsed < patience.stall {
+            return None;
+        }
+        let arrived = done - self.bytes;
+        *self = Pace::new(done);
+        ((arrived as f64) < patience.least_rate as f64 * elapsed.as_secs_f64()).then_some(arrived)
+    }
+}
+
+/// Looks names up as usual, and tells a name that can't be looked up from a connection that broke: asking again is of no use.
+#[derive(Debug, Default)]
+struct Names(DefaultResolver);
+
+impl Resolver for Names {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        self.0.resolve(uri, config, timeout).map_err(|e| match e {
+            ureq::Error::Io(_) => ureq::Error::HostNotFound,
+            e => e,
+        })
+    }
+}
+
 fn agent(url: &str, patience: &Patience) -> ureq::Agent {
     let mut config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("gradcon/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(patience.stall))
         .timeout_connect(Some(patience.stall))
         .timeout_recv_response(Some(patience.stall))
         .timeout_per_read(Some(patience.stall));
@@ -209,16 +278,16 @@ fn agent(url: &str, patience: &Patience) -> ureq::Agent {
     if url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost") {
         config = config.proxy(None);
     }
-    config.build().into()
+    ureq::Agent::with_parts(config.build(), DefaultConnector::default(), Names::default())
 }
 
 fn reason(error: &ureq::Error, patience: &Patience) -> String {
     match error {
         ureq::Error::Timeout(_) => format!("no data for {} s", patience.stall.as_secs_f32()),
-        ureq::Error::HostNotFound => "no such host, or no network".into(),
+        ureq::Error::HostNotFound => "the server's name can't be resolved: no such host, or no network".into(),
         ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => "the connection was closed".into(),
         ureq::Error::Io(e) => e.to_string(),
-        other => other.to_string(),
+        other => shown(other),
     }
 }
 

@@ -13,12 +13,12 @@ pub const FASHION_CLASSES: [&str; 10] =
 /// # Errors
 /// Only if the program itself is damaged.
 pub fn fashion_subset() -> Result<(Labelled, Labelled)> {
-    let train = idx::from_gz(
+    let train = idx::from_memory(
         include_bytes!("fashion/train-images-idx3-ubyte.gz"),
         include_bytes!("fashion/train-labels-idx1-ubyte.gz"),
         "built-in Fashion-MNIST training",
     )?;
-    let test = idx::from_gz(
+    let test = idx::from_memory(
         include_bytes!("fashion/t10k-images-idx3-ubyte.gz"),
         include_bytes!("fashion/t10k-labels-idx1-ubyte.gz"),
         "built-in Fashion-MNIST test",

@@ -2,20 +2,20 @@
 //! as u32, then the values. Only unsigned bytes (TT = 08) occur in these datasets.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
-use super::{Images, Labelled};
-use crate::{Error, Result};
+use super::{Images, Labelled, gzip};
+use crate::error::{Error, Result};
+use crate::limits;
 
 /// The gray images [n, h, w, 1] of an IDX file, plain or gzip-compressed (told apart by content, not by name).
 ///
 /// # Errors
-/// The file can't be read, isn't a 3-dimensional IDX file of bytes, or holds more or fewer bytes than its header says.
+/// The file can't be read, isn't a 3-dimensional IDX file of bytes, or holds more or fewer bytes than its header says, or more than
+/// [`limits::IDX`].
 pub fn read_images(path: &Path) -> Result<Images> {
-    images(open(path)?, path)
+    images_from(open(path)?, path, limits::IDX)
 }
 
 /// The labels `[n]` of an IDX file, plain or gzip-compressed.
@@ -23,7 +23,29 @@ pub fn read_images(path: &Path) -> Result<Images> {
 /// # Errors
 /// As [`read_images`], for one dimension.
 pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
-    labels(open(path)?, path)
+    labels_from(open(path)?, path, limits::IDX)
+}
+
+/// [`read_images`] from anything that can be read, at most `limit` bytes of values. `name` stands for the file in errors.
+///
+/// # Errors
+/// As [`read_images`].
+pub fn images_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<Images> {
+    let Open { shape: [n, height, width], values } = Open::<3>::new(reader, name, limit)?;
+    if height == 0 || width == 0 {
+        return Err(Error::invalid(format!("{}: images of {height} x {width} pixels", name.display())));
+    }
+    let data = read_values(values, [n, height, width], name)?;
+    Ok(Images { data, n, height, width, channels: 1 })
+}
+
+/// [`read_labels`] from anything that can be read, at most `limit` of them.
+///
+/// # Errors
+/// As [`read_labels`].
+pub fn labels_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<Vec<u8>> {
+    let Open { shape, values } = Open::<1>::new(reader, name, limit)?;
+    read_values(values, shape, name)
 }
 
 /// Images and labels of one split in `dir`; `prefix` is `train` or `t10k` as in the official names.
@@ -31,8 +53,13 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// A file is missing or broken, the counts differ, or a label is not in 0..=9.
 pub fn read_split(dir: &Path, prefix: &str) -> Result<Labelled> {
+    read_split_within(dir, prefix, limits::IDX)
+}
+
+/// [`read_split`], with images of at most `limit` bytes.
+pub(super) fn read_split_within(dir: &Path, prefix: &str, limit: u64) -> Result<Labelled> {
     let (images, labels) = (find(dir, prefix, "images", 3)?, find(dir, prefix, "labels", 1)?);
-    pair(read_images(&images)?, read_labels(&labels)?, &labels)
+    pair((open(&images)?, &images), (open(&labels)?, &labels), limit)
 }
 
 /// Whether `dir` holds the four IDX files of MNIST or Fashion-MNIST, compressed or not.
@@ -49,14 +76,10 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     parts.iter().map(|&(prefix, part, ndim)| find(dir, prefix, part, ndim)).collect()
 }
 
-/// Images and labels from gzip-compressed IDX files in memory; `name` stands for the files in errors.
-pub(super) fn from_gz(images_gz: &[u8], labels_gz: &[u8], name: &str) -> Result<Labelled> {
+/// Images and labels from IDX files in memory; `name` stands for the files in errors.
+pub(super) fn from_memory(images: &[u8], labels: &[u8], name: &str) -> Result<Labelled> {
     let (images_name, labels_name) = (PathBuf::from(format!("{name} images")), PathBuf::from(format!("{name} labels")));
-    pair(
-        images(MultiGzDecoder::new(images_gz), &images_name)?,
-        labels(MultiGzDecoder::new(labels_gz), &labels_name)?,
-        &labels_name,
-    )
+    pair((images, &images_name), (labels, &labels_name), limits::IDX)
 }
 
 /// The file of one part, under any of the names it is met with: with and without `.gz`, `-idx3` or `.idx3`.
@@ -74,68 +97,78 @@ fn find(dir: &Path, prefix: &str, part: &str, ndim: usize) -> Result<PathBuf> {
         })
 }
 
-fn pair(images: Images, labels: Vec<u8>, labels_path: &Path) -> Result<Labelled> {
-    if images.n != labels.len() {
+fn pair(
+    (images, images_name): (impl BufRead, &Path),
+    (labels, labels_name): (impl BufRead, &Path),
+    limit: u64,
+) -> Result<Labelled> {
+    let images = images_from(images, images_name, limit)?;
+    let Open { shape: [n], values } = Open::<1>::new(labels, labels_name, u64::MAX)?;
+    // Before they are read: there may be any number.
+    if images.n != n {
         return Err(Error::invalid(format!(
-            "{}: {} labels, expected {} as there are that many images",
-            labels_path.display(),
-            labels.len(),
+            "{}: {n} labels, expected {} as there are that many images",
+            labels_name.display(),
             images.n
         )));
     }
+    let labels = read_values(values, [n], labels_name)?;
     if let Some(i) = labels.iter().position(|&label| label > 9) {
         return Err(Error::invalid(format!(
             "{}: label {} at index {i}, expected 0 to 9",
-            labels_path.display(),
+            labels_name.display(),
             labels[i]
         )));
     }
     Ok(Labelled { images, labels })
 }
 
-fn open(path: &Path) -> Result<Box<dyn Read>> {
-    let start = |file: &mut dyn Read| {
-        let mut magic = Vec::new();
-        file.take(2).read_to_end(&mut magic).map(|_| magic)
-    };
-    let magic = File::open(path).and_then(|mut file| start(&mut file)).map_err(Error::io(path))?;
-    let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    Ok(if magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+fn open(path: &Path) -> Result<BufReader<File>> {
+    File::open(path).map(BufReader::new).map_err(Error::io(path))
 }
 
-fn images(reader: impl Read, name: &Path) -> Result<Images> {
-    let ([n, height, width], data) = parse::<3>(reader, name)?;
-    if height == 0 || width == 0 {
-        return Err(Error::invalid(format!("{}: images of {height} x {width} pixels", name.display())));
-    }
-    Ok(Images { data, n, height, width, channels: 1 })
+/// A file whose header was read.
+struct Open<'a, const D: usize> {
+    shape: [usize; D],
+    values: Box<dyn Read + 'a>,
 }
 
-fn labels(reader: impl Read, name: &Path) -> Result<Vec<u8>> {
-    Ok(parse::<1>(reader, name)?.1)
+impl<'a, const D: usize> Open<'a, D> {
+    /// Reads the header. It may promise at most `limit` values.
+    fn new(reader: impl BufRead + 'a, name: &Path, limit: u64) -> Result<Self> {
+        let mut values = gzip::uncompressed(reader).map_err(Error::io(name))?;
+        let mut word = || {
+            let mut bytes = [0; 4];
+            values.read_exact(&mut bytes).map_err(Error::io(name))?;
+            Ok(u32::from_be_bytes(bytes))
+        };
+        let magic = word()?;
+        let expected = 0x0800 + D as u32;
+        if magic != expected {
+            return Err(Error::invalid(format!(
+                "{}: starts with {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes, {D} dimensions)",
+                name.display()
+            )));
+        }
+        let mut shape = [0; D];
+        for n in &mut shape {
+            *n = word()? as usize;
+        }
+        let size = size_of(shape);
+        if size > limit {
+            return Err(limits::too_large(name, Some(size), limit, &format!("an IDX file (its shape is {shape:?})")));
+        }
+        Ok(Open { shape, values })
+    }
 }
 
-fn parse<const D: usize>(mut reader: impl Read, name: &Path) -> Result<([usize; D], Vec<u8>)> {
-    let mut word = || {
-        let mut bytes = [0; 4];
-        reader.read_exact(&mut bytes).map_err(Error::io(name))?;
-        Ok(u32::from_be_bytes(bytes))
-    };
-    let magic = word()?;
-    let expected = 0x0800 + D as u32;
-    if magic != expected {
-        return Err(Error::invalid(format!(
-            "{}: starts with {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes, {D} dimensions)",
-            name.display()
-        )));
-    }
-    let mut shape = [0; D];
-    let mut size = 1u64;
-    for n in &mut shape {
-        *n = word()? as usize;
-        size = size.saturating_mul(*n as u64);
-    }
-    // The header is not trusted with an allocation: the buffer grows with what is really there.
+fn size_of<const D: usize>(shape: [usize; D]) -> u64 {
+    shape.iter().fold(1, |size, &n| size.saturating_mul(n as u64))
+}
+
+/// All values: as many as the shape says. The header is not trusted with an allocation: the buffer grows with what is really there.
+fn read_values<const D: usize>(reader: impl Read, shape: [usize; D], name: &Path) -> Result<Vec<u8>> {
+    let size = size_of(shape);
     let mut data = Vec::new();
     reader.take(size.saturating_add(1)).read_to_end(&mut data).map_err(Error::io(name))?;
     if data.len() as u64 != size {
@@ -145,5 +178,5 @@ fn parse<const D: usize>(mut reader: impl Read, name: &Path) -> Result<([usize; 
             name.display()
         )));
     }
-    Ok((shape, data))
+    Ok(data)
 }

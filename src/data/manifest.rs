@@ -8,12 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::sha256;
 use super::{Dataset, SIDE};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits::{self, shown};
 
 /// The manifest's name in the prepared folder.
 pub const FILE_NAME: &str = "manifest.json";
 /// The version of the folder's layout that this program writes and reads.
 pub const VERSION: u32 = 1;
+/// Labels are bytes.
+const MOST_CLASSES: usize = 256;
+/// Letters of a name of a class or test set; as a file's name it can't be longer either.
+const MOST_NAME: usize = 255;
+/// Bytes of a dataset's file: an array with its header, or a list of names.
+const MOST_FILE: u64 = limits::ARRAY + (1 << 20);
 
 /// Describes a prepared dataset. It holds nothing that differs between two runs with the same input and seed: no time,
 /// no path of this machine.
@@ -121,32 +128,41 @@ impl Manifest {
     /// # Errors
     /// It is missing, no valid manifest, of another version, or does not list exactly the files its layout has.
     pub fn read(dir: &Path) -> Result<Manifest> {
+        let path = dir.join(FILE_NAME);
+        let text = limits::read(&path, limits::MANIFEST, "a manifest").map_err(|e| match e {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::invalid(format!(
+                "{}: no prepared dataset (it has no {FILE_NAME}); make one with gradcon prep",
+                dir.display()
+            )),
+            e => e,
+        })?;
+        Manifest::parse(&text, &path)
+    }
+
+    /// The manifest in `text`; `path` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub fn parse(text: &[u8], path: &Path) -> Result<Manifest> {
         #[derive(Deserialize)]
         struct Versioned {
             format_version: u32,
         }
-        let path = dir.join(FILE_NAME);
-        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::invalid(format!(
-                "{}: no prepared dataset (it has no {FILE_NAME}); make one with gradcon prep",
-                dir.display()
-            )),
-            _ => Error::io(&path)(e),
-        })?;
-        let invalid = |e: serde_json::Error| Error::invalid(format!("{}: not a manifest: {e}", path.display()));
+        let invalid =
+            |e: serde_json::Error| Error::invalid(format!("{}: not a manifest: {}", path.display(), shown(e)));
         // The version first: another version may have other fields.
-        let Versioned { format_version } = serde_json::from_str(&text).map_err(invalid)?;
+        let Versioned { format_version } = serde_json::from_slice(text).map_err(invalid)?;
         if format_version != VERSION {
             return Err(Error::invalid(format!(
                 "{}: format version {format_version}, expected {VERSION}; make the folder again with gradcon prep",
                 path.display()
             )));
         }
-        let manifest: Manifest = serde_json::from_str(&text).map_err(invalid)?;
+        let manifest: Manifest = serde_json::from_slice(text).map_err(invalid)?;
         let (expected, listed) = (manifest.layout(), manifest.files.keys().cloned().collect::<BTreeSet<_>>());
         if let Some(name) = expected.symmetric_difference(&listed).next() {
             let what = if listed.contains(name) { "lists unexpected" } else { "does not list" };
-            return Err(Error::invalid(format!("{}: {what} {name}", path.display())));
+            return Err(Error::invalid(format!("{}: {what} {}", path.display(), shown(name))));
         }
         if (manifest.height, manifest.width) != (SIDE, SIDE) || ![1, 3].contains(&manifest.channels) {
             return Err(Error::invalid(format!(
@@ -157,6 +173,7 @@ impl Manifest {
                 manifest.channels
             )));
         }
+        manifest.check_names(path)?;
         for counts in [&manifest.counts.train, &manifest.counts.val, &manifest.counts.test] {
             if counts.len() != manifest.classes.len() {
                 return Err(Error::invalid(format!(
@@ -166,6 +183,20 @@ impl Manifest {
                     manifest.classes.len()
                 )));
             }
+            // In memory at once, so no array is larger: the sums below and elsewhere don't overflow.
+            if let Some(count) = counts.iter().find(|&&count| count as u64 > limits::ARRAY) {
+                return Err(Error::invalid(format!("{}: {count} images of a class", path.display())));
+            }
+        }
+        if let Some(set) = manifest.test_sets.iter().find(|set| set.normal.max(set.anomalous) as u64 > limits::ARRAY) {
+            let (normal, anomalous) = (set.normal, set.anomalous);
+            let path = path.display();
+            return Err(Error::invalid(format!(
+                "{path}: a test set of {normal} normal and {anomalous} anomalous images"
+            )));
+        }
+        if let Some((name, FileInfo { bytes, .. })) = manifest.files.iter().find(|(_, file)| file.bytes > MOST_FILE) {
+            return Err(limits::too_large(&path.with_file_name(name), Some(*bytes), MOST_FILE, "a dataset's file"));
         }
         if let Some(inlier) = manifest.test_sets.iter().map(|set| set.inlier).find(|&i| i >= manifest.inliers.len()) {
             return Err(Error::invalid(format!(
@@ -175,6 +206,29 @@ impl Manifest {
             )));
         }
         Ok(manifest)
+    }
+
+    /// Names become names of files and columns of tables.
+    fn check_names(&self, path: &Path) -> Result<()> {
+        if self.classes.len() > MOST_CLASSES {
+            let count = self.classes.len();
+            return Err(Error::invalid(format!(
+                "{}: {count} classes, expected at most {MOST_CLASSES}",
+                path.display()
+            )));
+        }
+        let inliers = self.inliers.iter().map(|inlier| &inlier.name);
+        let sets = self.test_sets.iter().map(|set| &set.name);
+        if let Some(name) = self.classes.iter().chain(inliers).chain(sets).find(|name| name.chars().count() > MOST_NAME)
+        {
+            let name = shown(name);
+            return Err(Error::invalid(format!("{}: a name of more than {MOST_NAME} letters: {name}", path.display())));
+        }
+        // A test set's files lie in the folder, and nowhere else.
+        if let Some(set) = self.test_sets.iter().find(|set| set.name.contains(['/', '\\', '\0'])) {
+            return Err(Error::invalid(format!("{}: a test set named {}", path.display(), shown(&set.name))));
+        }
+        Ok(())
     }
 
     /// The manifest as the text of its file.

@@ -23,6 +23,7 @@ pub mod cure_tsr;
 pub mod download;
 pub mod embedded;
 pub mod folder;
+mod gzip;
 pub mod hash;
 pub mod idx;
 pub mod manifest;

@@ -6,9 +6,12 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits::{self, shown};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
+/// Longest header that is read, as in NumPy itself.
+const MOST_HEADER: u64 = 10_000;
 
 /// Writes bytes of shape `shape` as a version 1.0 file of type `|u1`.
 ///
@@ -32,10 +35,11 @@ pub fn write_i64(mut writer: impl Write, data: &[i64]) -> std::io::Result<()> {
 /// Reads an array of bytes with `D` dimensions: its shape and its values in C order.
 ///
 /// # Errors
-/// The file can't be read, is no `.npy` file, has another type, order or number of dimensions, or its length does not
-/// fit its header.
+/// The file can't be read, is no `.npy` file, has another type, order or number of dimensions, more than [`limits::ARRAY`] bytes, or its
+/// length does not fit its header.
 pub fn read_u8<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
-    read(path, "|u1", 1)
+    let array = open_u8(path)?;
+    Ok((array.shape, array.values()?))
 }
 
 /// Reads a one-dimensional array of signed 64-bit numbers.
@@ -43,8 +47,44 @@ pub fn read_u8<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
 /// # Errors
 /// As [`read_u8`].
 pub fn read_i64(path: &Path) -> Result<Vec<i64>> {
-    let (_, bytes) = read::<1>(path, "<i8", 8)?;
-    Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("chunks of 8"))).collect())
+    open_i64(path)?.numbers()
+}
+
+/// An array of bytes of which only the header was read, so that its shape can be looked at first.
+///
+/// # Errors
+/// As [`read_u8`].
+pub(super) fn open_u8<const D: usize>(path: &Path) -> Result<Array<'_, D, BufReader<File>>> {
+    Array::new(open(path)?, path, "|u1", 1)
+}
+
+/// As [`open_u8`], of signed 64-bit numbers in one dimension.
+///
+/// # Errors
+/// As [`read_u8`].
+pub(super) fn open_i64(path: &Path) -> Result<Array<'_, 1, BufReader<File>>> {
+    Array::new(open(path)?, path, "<i8", 8)
+}
+
+/// [`read_u8`] from anything that can be read. `name` stands for the file in errors.
+///
+/// # Errors
+/// As [`read_u8`].
+pub fn u8_from<const D: usize>(reader: impl Read, name: &Path) -> Result<([usize; D], Vec<u8>)> {
+    let array = Array::new(reader, name, "|u1", 1)?;
+    Ok((array.shape, array.values()?))
+}
+
+/// [`read_i64`] from anything that can be read. `name` stands for the file in errors.
+///
+/// # Errors
+/// As [`read_u8`].
+pub fn i64_from(reader: impl Read, name: &Path) -> Result<Vec<i64>> {
+    Array::<1, _>::new(reader, name, "<i8", 8)?.numbers()
+}
+
+fn open(path: &Path) -> Result<BufReader<File>> {
+    File::open(path).map(BufReader::new).map_err(Error::io(path))
 }
 
 fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
@@ -61,53 +101,82 @@ fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
     [MAGIC, &[1, 0], &length.to_le_bytes(), text.as_bytes()].concat()
 }
 
-fn read<const D: usize>(path: &Path, descr: &str, width: usize) -> Result<([usize; D], Vec<u8>)> {
-    let invalid = |what: String| Error::invalid(format!("{}: {what}", path.display()));
-    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    let mut fixed = [0; 8];
-    file.read_exact(&mut fixed).map_err(Error::io(path))?;
-    if &fixed[..6] != MAGIC {
-        return Err(invalid(format!(
-            "starts with {:?}, expected \"\\x93NUMPY\"",
-            fixed[..6].escape_ascii().to_string()
-        )));
-    }
-    let length = match fixed[6] {
-        1 => {
-            let mut bytes = [0; 2];
-            file.read_exact(&mut bytes).map_err(Error::io(path))?;
-            u16::from_le_bytes(bytes).into()
+/// A file whose header was read.
+pub(super) struct Array<'a, const D: usize, R> {
+    name: &'a Path,
+    pub shape: [usize; D],
+    /// Bytes of the values.
+    size: u64,
+    reader: R,
+}
+
+impl<'a, const D: usize, R: Read> Array<'a, D, R> {
+    /// Reads the header: values of type `descr`, `width` bytes each.
+    fn new(mut reader: R, name: &'a Path, descr: &str, width: u64) -> Result<Self> {
+        let invalid = |what: String| Error::invalid(format!("{}: {what}", name.display()));
+        let mut fixed = [0; 8];
+        reader.read_exact(&mut fixed).map_err(Error::io(name))?;
+        if &fixed[..6] != MAGIC {
+            let start = fixed[..6].escape_ascii();
+            return Err(invalid(format!("starts with \"{start}\", expected \"\\x93NUMPY\"")));
         }
-        2 | 3 => {
-            let mut bytes = [0; 4];
-            file.read_exact(&mut bytes).map_err(Error::io(path))?;
-            u32::from_le_bytes(bytes)
+        let mut length = [0; 4];
+        let digits = match fixed[6] {
+            1 => 2,
+            2 | 3 => 4,
+            version => return Err(invalid(format!("format version {version}, expected 1, 2 or 3"))),
+        };
+        reader.read_exact(&mut length[..digits]).map_err(Error::io(name))?;
+        let length = u32::from_le_bytes(length).into();
+        if length > MOST_HEADER {
+            return Err(limits::too_large(name, Some(length), MOST_HEADER, "the header of a NumPy file"));
         }
-        version => return Err(invalid(format!("format version {version}, expected 1, 2 or 3"))),
-    };
-    let mut text = Vec::new();
-    file.by_ref().take(length.into()).read_to_end(&mut text).map_err(Error::io(path))?;
-    let text = String::from_utf8_lossy(&text);
-    let found = field(&text, "descr").and_then(|v| v.strip_prefix('\'')?.split_once('\'')).map(|(v, _)| v);
-    if found != Some(descr) {
-        return Err(invalid(format!("values of type {}, expected {descr}", found.unwrap_or("unknown"))));
+        let mut text = Vec::new();
+        reader.by_ref().take(length).read_to_end(&mut text).map_err(Error::io(name))?;
+        let text = String::from_utf8_lossy(&text);
+        let found = field(&text, "descr").and_then(|v| v.strip_prefix('\'')?.split_once('\'')).map(|(v, _)| v);
+        if found != Some(descr) {
+            return Err(invalid(format!("values of type {}, expected {descr}", shown(found.unwrap_or("unknown")))));
+        }
+        if !field(&text, "fortran_order").is_some_and(|v| v.starts_with("False")) {
+            return Err(invalid("not in C order, expected 'fortran_order': False".into()));
+        }
+        let shape = field(&text, "shape").and_then(parse_shape).unwrap_or_default();
+        let shape: [usize; D] = shape.try_into().map_err(|shape: Vec<usize>| {
+            invalid(format!("shape {}, expected {D} dimensions", shown(format_args!("{shape:?}"))))
+        })?;
+        let size = shape.iter().fold(width, |size, &n| size.saturating_mul(n as u64));
+        if size > limits::ARRAY {
+            return Err(limits::too_large(
+                name,
+                Some(size),
+                limits::ARRAY,
+                &format!("an array (its shape is {shape:?})"),
+            ));
+        }
+        Ok(Array { name, shape, size, reader })
     }
-    if !field(&text, "fortran_order").is_some_and(|v| v.starts_with("False")) {
-        return Err(invalid("not in C order, expected 'fortran_order': False".into()));
+
+    /// Reads the values: as many bytes as the header says. The buffer grows with what is really there.
+    pub fn values(self) -> Result<Vec<u8>> {
+        let Array { name, shape, size, reader } = self;
+        let mut data = Vec::new();
+        reader.take(size + 1).read_to_end(&mut data).map_err(Error::io(name))?;
+        if data.len() as u64 != size {
+            let found = if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
+            let name = name.display();
+            return Err(Error::invalid(format!(
+                "{name}: {found} bytes of values, expected {size} for shape {shape:?}"
+            )));
+        }
+        Ok(data)
     }
-    let shape = field(&text, "shape").and_then(parse_shape);
-    let shape: [usize; D] = shape
-        .clone()
-        .and_then(|shape| shape.try_into().ok())
-        .ok_or_else(|| invalid(format!("shape {:?}, expected {D} dimensions", shape.unwrap_or_default())))?;
-    let size = shape.iter().fold(width as u64, |size, &n| size.saturating_mul(n as u64));
-    let mut data = Vec::new();
-    file.take(size.saturating_add(1)).read_to_end(&mut data).map_err(Error::io(path))?;
-    if data.len() as u64 != size {
-        let found = if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
-        return Err(invalid(format!("{found} bytes of values, expected {size} for shape {shape:?}")));
+
+    /// Reads the values of an array of signed 64-bit numbers.
+    pub fn numbers(self) -> Result<Vec<i64>> {
+        let bytes = self.values()?;
+        Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("chunks of 8"))).collect())
     }
-    Ok((shape, data))
 }
 
 /// What follows `'key':` in the header's dictionary.

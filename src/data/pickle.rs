@@ -1,50 +1,92 @@
 //! A strict reader for the pickles in CIFAR-10's Python archive: a dictionary of text, numbers, lists and one NumPy
 //! array of bytes.
 //!
-//! A pickle is a program. This reader knows only the instructions and the four names that such a file needs, runs
-//! nothing, and refuses everything else. Protocols 1 to 4, as Python 2 and 3 and any NumPy write them.
+//! A pickle is a program. This reader knows only the instructions and the five names that such a file needs, runs
+//! nothing, and refuses everything else. Protocols 1 to 5, as Python 2 and 3 and any NumPy write them.
+//!
+//! What a pickle builds is bounded: values that its memo repeats are shared, never copied; at most [`INSTRUCTIONS`] are carried out; and all copies
+//! together (a transposed array, bytes that were written as text) have at most [`COPIES`] times the length of the pickle.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits::shown;
+
+/// A batch of 10,000 images needs 60,000 in the wordiest protocol.
+const INSTRUCTIONS: usize = 1 << 20;
+/// An array that Python 3 wrote for Python 2 in Fortran order needs twice its length.
+const COPIES: usize = 4;
 
 /// A value of the pickle; containers refer to other values by index because lists are filled after they were named.
-#[derive(Debug)]
-enum Value {
+enum Value<'a> {
     Mark,
     None,
     Bool(bool),
     Int(i64),
-    Bytes(Vec<u8>),
-    Text(String),
+    Bytes(Cow<'a, [u8]>),
+    Text(&'a str),
     List(Vec<usize>),
     Tuple(Vec<usize>),
     Dict(Vec<(usize, usize)>),
     Global(Global),
-    Dtype(Vec<u8>),
-    Array { shape: Vec<usize>, data: Vec<u8> },
+    /// The value that names the type.
+    Dtype(usize),
+    /// An array that was called into being; its state follows.
+    Unfilled,
+    Array {
+        shape: [usize; 2],
+        data: Cow<'a, [u8]>,
+    },
 }
 
-#[derive(Clone, Copy, Debug)]
+impl Value<'_> {
+    /// The kind of value in words. Never its content, which may be of any length.
+    fn kind(&self) -> &'static str {
+        match self {
+            Value::Mark => "a mark",
+            Value::None => "None",
+            Value::Bool(_) => "a truth value",
+            Value::Int(_) => "a number",
+            Value::Bytes(_) => "bytes",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Tuple(_) => "a tuple",
+            Value::Dict(_) => "a dictionary",
+            Value::Global(_) => "a function",
+            Value::Dtype(_) => "a type",
+            Value::Unfilled | Value::Array { .. } => "an array",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Global {
     Reconstruct,
+    Frombuffer,
     Ndarray,
     Dtype,
     Encode,
 }
 
 /// A parsed pickle whose outermost value is a dictionary.
-#[derive(Debug)]
-pub(super) struct Pickle {
-    values: Vec<Value>,
+pub(super) struct Pickle<'a> {
+    values: Vec<Value<'a>>,
     root: usize,
 }
 
-impl Pickle {
+impl<'a> Pickle<'a> {
     /// Reads a whole pickle; `name` stands for the file in errors.
-    pub fn parse(bytes: &[u8], name: &Path) -> Result<Pickle> {
-        let mut machine = Machine { input: bytes, at: 0, values: Vec::new(), stack: Vec::new(), memo: HashMap::new() };
+    pub fn parse(bytes: &'a [u8], name: &Path) -> Result<Pickle<'a>> {
+        let mut machine = Machine {
+            input: bytes,
+            at: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            memo: HashMap::new(),
+            copies: COPIES * bytes.len(),
+        };
         machine.run().map_err(|what| {
             Error::invalid(format!("{}: not a CIFAR pickle: {what} (at byte {})", name.display(), machine.at))
         })
@@ -53,7 +95,7 @@ impl Pickle {
     /// The array [rows, columns] of bytes under `key`, row by row.
     pub fn array(&self, key: &str) -> Option<([usize; 2], &[u8])> {
         match self.get(key)? {
-            Value::Array { shape, data } => Some((shape.as_slice().try_into().ok()?, data)),
+            Value::Array { shape, data } => Some((*shape, data)),
             _ => None,
         }
     }
@@ -72,11 +114,11 @@ impl Pickle {
         }
     }
 
-    fn get(&self, key: &str) -> Option<&Value> {
+    fn get(&self, key: &str) -> Option<&Value<'a>> {
         let Value::Dict(entries) = &self.values[self.root] else { return None };
         let is_key = |id: usize| match &self.values[id] {
-            Value::Bytes(bytes) => bytes == key.as_bytes(),
-            Value::Text(text) => text == key,
+            Value::Bytes(bytes) => **bytes == *key.as_bytes(),
+            Value::Text(text) => *text == key,
             _ => false,
         };
         entries.iter().find(|&&(k, _)| is_key(k)).map(|&(_, v)| &self.values[v])
@@ -86,21 +128,23 @@ impl Pickle {
 struct Machine<'a> {
     input: &'a [u8],
     at: usize,
-    values: Vec<Value>,
+    values: Vec<Value<'a>>,
     stack: Vec<usize>,
     memo: HashMap<usize, usize>,
+    /// Bytes that may still be copied.
+    copies: usize,
 }
 
 type Step<T> = std::result::Result<T, String>;
 
-impl Machine<'_> {
-    fn run(&mut self) -> Step<Pickle> {
-        loop {
+impl<'a> Machine<'a> {
+    fn run(&mut self) -> Step<Pickle<'a>> {
+        for _ in 0..INSTRUCTIONS {
             match self.take(1)?[0] {
                 0x80 => {
                     let protocol = self.take(1)?[0];
-                    if protocol > 4 {
-                        return Err(format!("protocol {protocol}, expected at most 4"));
+                    if protocol > 5 {
+                        return Err(format!("protocol {protocol}, expected at most 5"));
                     }
                 }
                 0x95 => drop(self.take(8)?), // frame: a hint about lengths
@@ -124,14 +168,16 @@ impl Machine<'_> {
                     let value = match self.line()? {
                         "00" => Value::Bool(false),
                         "01" => Value::Bool(true),
-                        digits => Value::Int(digits.parse().map_err(|_| format!("number {digits:?}"))?),
+                        digits => Value::Int(digits.parse().map_err(|_| format!("number \"{}\"", shown(digits)))?),
                     };
                     self.push(value);
                 }
                 b'U' | b'C' => self.bytes(1)?,
                 b'T' | b'B' => self.bytes(4)?,
+                0x8e | 0x96 => self.bytes(8)?,
                 0x8c => self.text(1)?,
                 b'X' => self.text(4)?,
+                0x8d => self.text(8)?,
                 b']' => self.push(Value::List(Vec::new())),
                 b'}' => self.push(Value::Dict(Vec::new())),
                 b')' => self.push(Value::Tuple(Vec::new())),
@@ -180,19 +226,15 @@ impl Machine<'_> {
                     self.recall(slot)?;
                 }
                 b'c' => {
-                    let module = self.line()?.to_string();
-                    let name = self.line()?.to_string();
-                    self.global(&module, &name)?;
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.global(module, name)?;
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
-                    match (&self.values[module], &self.values[name]) {
-                        (Value::Text(module), Value::Text(name)) => {
-                            let (module, name) = (module.clone(), name.clone());
-                            self.global(&module, &name)?;
-                        }
-                        other => return Err(format!("a name made of {other:?}")),
-                    }
+                    let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
+                        return Err("a name that is no text".into());
+                    };
+                    self.global(module, name)?;
                 }
                 b'R' => self.reduce()?,
                 b'b' => self.build()?,
@@ -206,9 +248,10 @@ impl Machine<'_> {
                 code => return Err(format!("instruction {code:#04x}")),
             }
         }
+        Err(format!("more than {INSTRUCTIONS} instructions"))
     }
 
-    fn take(&mut self, n: usize) -> Step<&[u8]> {
+    fn take(&mut self, n: usize) -> Step<&'a [u8]> {
         let rest = &self.input[self.at..];
         let taken = rest.get(..n).ok_or_else(|| format!("cut short: {} bytes left, {n} needed", rest.len()))?;
         self.at += n;
@@ -220,31 +263,31 @@ impl Machine<'_> {
         Ok(self.take(width)?.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte)) as i64)
     }
 
-    fn counted(&mut self, width: usize) -> Step<&[u8]> {
+    fn counted(&mut self, width: usize) -> Step<&'a [u8]> {
         let length = self.int(width)?;
         self.take(usize::try_from(length).map_err(|_| format!("length {length}"))?)
     }
 
     fn bytes(&mut self, width: usize) -> Step<()> {
-        let value = Value::Bytes(self.counted(width)?.to_vec());
+        let value = Value::Bytes(Cow::Borrowed(self.counted(width)?));
         self.push(value);
         Ok(())
     }
 
     fn text(&mut self, width: usize) -> Step<()> {
-        let text = std::str::from_utf8(self.counted(width)?).map_err(|_| "text that is not UTF-8")?.to_string();
+        let text = std::str::from_utf8(self.counted(width)?).map_err(|_| "text that is not UTF-8")?;
         self.push(Value::Text(text));
         Ok(())
     }
 
-    fn line(&mut self) -> Step<&str> {
+    fn line(&mut self) -> Step<&'a str> {
         let rest = &self.input[self.at..];
         let end = rest.iter().position(|&byte| byte == b'\n').ok_or("cut short in a line")?;
         self.at += end + 1;
         std::str::from_utf8(&rest[..end]).map_err(|_| "a line that is not text".into())
     }
 
-    fn push(&mut self, value: Value) {
+    fn push(&mut self, value: Value<'a>) {
         self.stack.push(self.values.len());
         self.values.push(value);
     }
@@ -260,7 +303,7 @@ impl Machine<'_> {
         Ok(items)
     }
 
-    fn top(&mut self) -> Step<&mut Value> {
+    fn top(&mut self) -> Step<&mut Value<'a>> {
         let &id = self.stack.last().ok_or("a value from an empty stack")?;
         Ok(&mut self.values[id])
     }
@@ -268,7 +311,7 @@ impl Machine<'_> {
     fn extend_list(&mut self, items: &[usize]) -> Step<()> {
         match self.top()? {
             Value::List(list) => list.extend(items),
-            other => return Err(format!("items for {other:?}, which is no list")),
+            other => return Err(format!("items for {}, which is no list", other.kind())),
         }
         Ok(())
     }
@@ -298,34 +341,46 @@ impl Machine<'_> {
     fn global(&mut self, module: &str, name: &str) -> Step<()> {
         let global = match (module, name) {
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Global::Reconstruct,
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Global::Frombuffer,
             ("numpy", "ndarray") => Global::Ndarray,
             ("numpy", "dtype") => Global::Dtype,
             ("_codecs", "encode") => Global::Encode,
-            _ => return Err(format!("it calls {module}.{name}")),
+            _ => return Err(format!("it calls {}", shown(format_args!("{module}.{name}")))),
         };
         self.push(Value::Global(global));
         Ok(())
     }
 
-    /// A call: only the three that make an array, a type, and (Python 3 writing for Python 2) bytes from text.
+    /// A call: only the four that make an array (two), a type, and (Python 3 writing for Python 2) bytes from text.
     fn reduce(&mut self) -> Step<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let (Value::Global(function), Value::Tuple(arguments)) = (&self.values[function], &self.values[arguments])
         else {
             return Err("a call of something that is no function".into());
         };
-        let argument = |i: usize| arguments.get(i).map(|&id| &self.values[id]);
-        let value = match (function, argument(0), argument(1)) {
-            (Global::Reconstruct, Some(Value::Global(Global::Ndarray)), _) => {
-                Value::Array { shape: Vec::new(), data: Vec::new() }
+        let value = match (*function, &arguments[..]) {
+            (Global::Reconstruct, &[class, ..]) if matches!(self.values[class], Value::Global(Global::Ndarray)) => {
+                Value::Unfilled
             }
-            (Global::Dtype, Some(Value::Bytes(name)), _) => Value::Dtype(name.clone()),
-            (Global::Dtype, Some(Value::Text(name)), _) => Value::Dtype(name.clone().into_bytes()),
-            (Global::Encode, Some(Value::Text(text)), Some(Value::Text(codec))) if codec == "latin1" => {
-                let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| format!("{c:?} is not latin1"));
-                Value::Bytes(text.chars().map(byte).collect::<Step<_>>()?)
+            (Global::Dtype, &[name, ..]) => Value::Dtype(name),
+            (Global::Frombuffer, &[data, dtype, shape, order]) => {
+                let fortran = match &self.values[order] {
+                    Value::Text("C") => false,
+                    Value::Text("F") => true,
+                    _ => return Err("an array in another order than C and F".into()),
+                };
+                self.array(data, dtype, shape, fortran)?
             }
-            call => return Err(format!("call {call:?}")),
+            (Global::Encode, &[text, codec]) => match (&self.values[text], &self.values[codec]) {
+                (Value::Text(text), Value::Text("latin1")) => {
+                    let text = *text;
+                    self.copy(text.len())?;
+                    let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| "text that is not latin1");
+                    Value::Bytes(Cow::Owned(text.chars().map(byte).collect::<std::result::Result<_, _>>()?))
+                }
+                _ => return Err("bytes from something else than latin1 text".into()),
+            },
+            _ => return Err("a call with other arguments than those of an array, a type or bytes".into()),
         };
         self.push(value);
         Ok(())
@@ -334,41 +389,65 @@ impl Machine<'_> {
     /// Fills in an array (its state: version, shape, type, Fortran order, values); a type's state says nothing new.
     fn build(&mut self) -> Step<()> {
         let state = self.pop()?;
-        let Value::Tuple(state) = &self.values[state] else { return Err("a state that is no tuple".into()) };
-        let state = state.clone();
         match self.top()? {
             Value::Dtype(_) => return Ok(()),
-            Value::Array { .. } => {}
-            other => return Err(format!("a state for {other:?}")),
+            Value::Unfilled => {}
+            other => return Err(format!("a state for {}", other.kind())),
         }
-        let [_, shape, dtype, fortran, data] = state[..] else {
+        let Value::Tuple(state) = &self.values[state] else { return Err("a state that is no tuple".into()) };
+        let &[_, shape, dtype, fortran, data] = &state[..] else {
             return Err(format!("an array state of {} values, expected 5", state.len()));
         };
-        let (Value::Tuple(shape), Value::Dtype(dtype), Value::Bool(fortran), Value::Bytes(data)) =
-            (&self.values[shape], &self.values[dtype], &self.values[fortran], &self.values[data])
-        else {
-            return Err("an array state of other values than shape, type, order and bytes".into());
+        let Value::Bool(fortran) = self.values[fortran] else {
+            return Err("an array's order that is no truth value".into());
+        };
+        let array = self.array(data, dtype, shape, fortran)?;
+        *self.top()? = array;
+        Ok(())
+    }
+
+    /// The array of two dimensions that these values describe.
+    fn array(&mut self, data: usize, dtype: usize, shape: usize, fortran: bool) -> Step<Value<'a>> {
+        let Value::Dtype(dtype) = self.values[dtype] else { return Err("an array's type that is none".into()) };
+        let dtype = match &self.values[dtype] {
+            Value::Text(name) => name.as_bytes(),
+            Value::Bytes(name) => name,
+            other => return Err(format!("an array of {}, expected u1", other.kind())),
         };
         if dtype != b"u1" {
-            return Err(format!("an array of {}, expected u1", String::from_utf8_lossy(dtype)));
+            return Err(format!("an array of {}, expected u1", shown(String::from_utf8_lossy(dtype))));
         }
-        let sizes = shape.iter().map(|&id| match self.values[id] {
+        let Value::Tuple(shape) = &self.values[shape] else { return Err("an array's shape that is no tuple".into()) };
+        let &[rows, columns] = &shape[..] else {
+            return Err(format!("an array of {} dimensions, expected two", shape.len()));
+        };
+        let size = |id: usize| match self.values[id] {
             Value::Int(n) => usize::try_from(n).map_err(|_| format!("an array dimension of {n}")),
-            ref other => Err(format!("an array dimension of {other:?}")),
-        });
-        let shape = sizes.collect::<Step<Vec<usize>>>()?;
-        let [rows, columns] = shape[..] else {
-            return Err(format!("an array of shape {shape:?}, expected two dimensions"));
+            ref other => Err(format!("an array dimension that is {}", other.kind())),
         };
-        if rows.checked_mul(columns) != Some(data.len()) {
-            return Err(format!("an array of {} bytes, expected shape {shape:?}", data.len()));
+        let shape @ [rows, columns] = [size(rows)?, size(columns)?];
+        let Value::Bytes(bytes) = &self.values[data] else { return Err("an array's values that are no bytes".into()) };
+        let length = bytes.len();
+        if rows.checked_mul(columns) != Some(length) {
+            return Err(format!("an array of {length} bytes, expected shape {shape:?}"));
         }
-        let data = if *fortran {
-            (0..data.len()).map(|i| data[i % columns * rows + i / columns]).collect()
+        if let (Cow::Borrowed(bytes), false) = (bytes, fortran) {
+            return Ok(Value::Array { shape, data: Cow::Borrowed(bytes) });
+        }
+        self.copy(length)?;
+        let Value::Bytes(bytes) = &self.values[data] else { unreachable!("looked at above") };
+        let data = if fortran {
+            (0..length).map(|i| bytes[i % columns * rows + i / columns]).collect()
         } else {
-            data.clone()
+            bytes.to_vec()
         };
-        *self.top()? = Value::Array { shape, data };
+        Ok(Value::Array { shape, data: Cow::Owned(data) })
+    }
+
+    /// Counts a copy of `length` bytes.
+    fn copy(&mut self, length: usize) -> Step<()> {
+        let left = self.copies.checked_sub(length);
+        self.copies = left.ok_or_else(|| format!("it builds more than {COPIES} times as many bytes as it has"))?;
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::hash::{Hashing, sha256_file};
 use super::manifest::{self, Counts, FileInfo, Inlier, Manifest, TestSetInfo};
 use super::{Images, Labelled, npy};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits::{self, shown};
 
 /// Names of the images of each part, in order: their paths below the folders that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,9 +199,8 @@ impl Prepared {
 
         let occupied = !is_vacant(dir)?;
         if occupied {
-            if fs::read(dir.join(manifest::FILE_NAME)).is_ok_and(|text| text == manifest.to_json().as_bytes())
-                && verify(dir).is_ok()
-            {
+            let there = limits::read(&dir.join(manifest::FILE_NAME), limits::MANIFEST, "a manifest");
+            if there.is_ok_and(|text| text == manifest.to_json().as_bytes()) && verify(dir).is_ok() {
                 return Ok(Written::Unchanged);
             }
             check_target(dir, force)?;
@@ -330,39 +330,47 @@ fn write_hashed(path: &Path, write: &dyn Fn(&mut dyn Write) -> std::io::Result<(
 
 fn read_part(dir: &Path, name: &str, manifest: &Manifest, counts: &[usize]) -> Result<Labelled> {
     let path = dir.join(format!("{name}_images.npy"));
-    let ([n, height, width, channels], data) = npy::read_u8(&path)?;
+    let array = npy::open_u8(&path)?;
+    let shape @ [n, height, width, channels] = array.shape;
     let expected = [counts.iter().sum(), manifest.height, manifest.width, manifest.channels];
-    if [n, height, width, channels] != expected {
+    if shape != expected {
         return Err(Error::invalid(format!(
-            "{}: shape {:?}, expected {expected:?} as the manifest says",
-            path.display(),
-            [n, height, width, channels]
+            "{}: shape {shape:?}, expected {expected:?} as the manifest says",
+            path.display()
         )));
     }
+    let data = array.values()?;
     let path = dir.join(format!("{name}_labels.npy"));
     let labels = read_bytes(&path, n)?;
     if count(&labels, counts.len()).as_deref() != Some(counts) {
         return Err(Error::invalid(format!(
-            "{}: the labels do not have the manifest's counts per class, {counts:?}",
-            path.display()
+            "{}: the labels do not have the manifest's counts per class, {}",
+            path.display(),
+            shown(format_args!("{counts:?}"))
         )));
     }
     Ok(Labelled { images: Images { data, n, height, width, channels }, labels })
 }
 
 fn read_bytes(path: &Path, expected: usize) -> Result<Vec<u8>> {
-    let ([n], bytes) = npy::read_u8(path)?;
+    let array = npy::open_u8(path)?;
+    check_count(path, array.shape, expected)?;
+    array.values()
+}
+
+fn check_count(path: &Path, [n]: [usize; 1], expected: usize) -> Result<()> {
     if n != expected {
         return Err(Error::invalid(format!("{}: {n} values, expected {expected}", path.display())));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn read_names(dir: &Path, name: &str, expected: usize) -> Result<Vec<String>> {
     let path = dir.join(format!("{name}_names.json"));
-    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let limit = limits::IMAGE_NAME * (expected as u64 + 1);
+    let text = limits::read(&path, limit, &format!("the names of {expected} images"))?;
     let names: Vec<String> =
-        serde_json::from_str(&text).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+        serde_json::from_slice(&text).map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
     if names.len() != expected {
         return Err(Error::invalid(format!("{}: {} names, expected {expected}", path.display(), names.len())));
     }
@@ -372,10 +380,9 @@ fn read_names(dir: &Path, name: &str, expected: usize) -> Result<Vec<String>> {
 fn read_test_set(dir: &Path, info: &TestSetInfo, images: usize) -> Result<TestSet> {
     let size = info.normal + info.anomalous;
     let path = dir.join(info.index_file());
-    let indices = npy::read_i64(&path)?;
-    if indices.len() != size {
-        return Err(Error::invalid(format!("{}: {} values, expected {size}", path.display(), indices.len())));
-    }
+    let array = npy::open_i64(&path)?;
+    check_count(&path, array.shape, size)?;
+    let indices = array.numbers()?;
     let index = |i: i64| {
         usize::try_from(i).ok().filter(|&i| i < images).ok_or_else(|| {
             Error::invalid(format!("{}: index {i}, expected 0 to {}", path.display(), images.saturating_sub(1)))

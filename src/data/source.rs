@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::hash::{md5_file, sha256_file};
 use super::manifest::Source;
 use super::{Dataset, Labelled, cifar, idx};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits;
 
 /// Where Debian's package dataset-fashion-mnist puts the official files.
 pub const DEBIAN_FASHION: &str = "/usr/share/datasets/fashion-mnist";
@@ -14,20 +15,35 @@ pub const DEBIAN_FASHION: &str = "/usr/share/datasets/fashion-mnist";
 /// The files of a dataset and where they can be had.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// File names with their MD5 sums, as torchvision publishes them.
-    pub files: &'static [(&'static str, &'static str)],
+    /// The files, with lengths and MD5 sums as torchvision publishes them.
+    pub files: &'static [Published],
     /// Addresses to put a file name after, tried in order.
     pub mirrors: &'static [&'static str],
     /// Official numbers of training and test images.
     pub images: [usize; 2],
 }
 
+/// A file as its publisher describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// Its name.
+    pub name: &'static str,
+    /// Its length.
+    pub bytes: u64,
+    /// Its MD5 sum in hexadecimal.
+    pub md5: &'static str,
+}
+
+const fn published(name: &'static str, bytes: u64, md5: &'static str) -> Published {
+    Published { name, bytes, md5 }
+}
+
 const MNIST: Origin = Origin {
     files: &[
-        ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        ("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-        ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-        ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+        published("train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        published("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
+        published("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
+        published("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
     ],
     mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"],
     images: [60_000, 10_000],
@@ -35,10 +51,10 @@ const MNIST: Origin = Origin {
 
 const FASHION: Origin = Origin {
     files: &[
-        ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
-        ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-        ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+        published("train-images-idx3-ubyte.gz", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+        published("train-labels-idx1-ubyte.gz", 29_515, "25c81989df183df01b3e8a0aad5dffbe"),
+        published("t10k-images-idx3-ubyte.gz", 4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
+        published("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
     ],
     mirrors: &[
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -48,7 +64,7 @@ const FASHION: Origin = Origin {
 };
 
 const CIFAR_10: Origin = Origin {
-    files: &[("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")],
+    files: &[published("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a")],
     mirrors: &["https://www.cs.toronto.edu/~kriz/"],
     images: [50_000, 10_000],
 };
@@ -85,16 +101,28 @@ pub struct TenClasses {
 /// # Panics
 /// For the other datasets.
 pub fn read(dataset: Dataset, path: &Path) -> Result<TenClasses> {
+    read_within(dataset, path, None)
+}
+
+/// [`read`], with at most `limit` bytes of images, uncompressed; without, [`limits::IDX`] and [`limits::CIFAR`] hold.
+///
+/// # Errors
+/// As [`read`].
+///
+/// # Panics
+/// As [`read`].
+pub fn read_within(dataset: Dataset, path: &Path, limit: Option<u64>) -> Result<TenClasses> {
     let origin = dataset.origin().expect("read: a ten-class dataset");
     let (train, test, files) = if dataset == Dataset::Cifar10 {
-        let (train, test, found) = cifar::read(path)?;
+        let (train, test, found) = cifar::read_within(path, limit.unwrap_or(limits::CIFAR))?;
         let files = if found.is_dir() { cifar::batch_files(&found) } else { vec![found] };
         (train, test, files)
     } else {
         let inner = if dataset == Dataset::Mnist { "MNIST/raw" } else { "FashionMNIST/raw" };
         let places = ["", "raw", inner].map(|place| path.join(place));
         let dir = places.iter().find(|dir| idx::is_complete(dir)).unwrap_or(&places[0]);
-        (idx::read_split(dir, "train")?, idx::read_split(dir, "t10k")?, idx::files(dir)?)
+        let split = |prefix| idx::read_split_within(dir, prefix, limit.unwrap_or(limits::IDX));
+        (split("train")?, split("t10k")?, idx::files(dir)?)
     };
     let shape = |part: &Labelled| [part.images.height, part.images.width, part.images.channels];
     if shape(&train) != shape(&test) {
@@ -114,7 +142,7 @@ fn describe(files: &[PathBuf], path: &Path, origin: &Origin) -> Result<Source> {
     let mut source = Source { what: "local files".into(), sha256: Default::default() };
     for file in files {
         let md5 = md5_file(file)?;
-        published &= origin.files.iter().any(|&(known, sum)| known == name(file) && sum == md5);
+        published &= origin.files.iter().any(|known| known.name == name(file) && known.md5 == md5);
         source.sha256.insert(name(file), sha256_file(file)?);
     }
     if published {

@@ -12,6 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::model::Model;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::limits::{self, shown};
 
 /// A model that can judge images: parameters, reference gradients and description.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,7 +38,10 @@ impl Detector {
         let Some(text) = self.description.get(key) else { return Ok(None) };
         match text.parse::<f64>() {
             Ok(v) if v.is_finite() => Ok(Some(v)),
-            _ => Err(Error::invalid(format!("model description: {key} is '{text}', a finite number was expected"))),
+            _ => Err(Error::invalid(format!(
+                "model description: {key} is '{}', a finite number was expected",
+                shown(text)
+            ))),
         }
     }
 
@@ -76,12 +80,14 @@ impl Detector {
     ///
     /// Errors name the file, the tensor, what was found and what was expected; unknown tensors and non-finite values are errors.
     pub fn load(path: &Path) -> Result<Detector> {
-        Detector::from_bytes(path, &std::fs::read(path).map_err(Error::io(path))?)
+        Detector::parse(&read_file(path)?, path)
     }
 
-    /// [`Detector::load`] for a file's content; `path` is for messages.
-    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Detector> {
-        let Opened { params, model, mut rest, description } = read_parameters(path, bytes)?;
+    /// A model from the bytes of its file; `path` stands for the file in errors.
+    ///
+    /// Errors: as [`Detector::load`].
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Detector> {
+        let Opened { params, model, mut rest, description } = read_parameters(bytes, path)?;
         let mut reference = vec![0.0; model.reference_len()];
         for p in model.decoder_weights() {
             let name = format!("ref_grad.{}", p.name);
@@ -95,8 +101,7 @@ impl Detector {
 
 /// Reads only the parameters of a model file, with or without references: to start a training from. Returns the model and its flat parameters.
 pub fn load_parameters(path: &Path) -> Result<(Model, Vec<f32>)> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let Opened { params, model, .. } = read_parameters(path, &bytes)?;
+    let Opened { params, model, .. } = read_parameters(&read_file(path)?, path)?;
     Ok((model, params))
 }
 
@@ -108,20 +113,27 @@ struct Opened {
     description: BTreeMap<String, String>,
 }
 
-fn read_parameters(path: &Path, bytes: &[u8]) -> Result<Opened> {
-    let (mut file, metadata) = TensorFile::from_bytes(path, bytes)?;
+fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
+    let (mut file, metadata) = TensorFile::parse(bytes, path)?;
     if let Some(kind) = metadata.get("gradcon.model").filter(|kind| *kind != "cae") {
-        return Err(Error::invalid(format!("{}: holds a model of kind '{kind}', only 'cae' is known", path.display())));
+        return Err(Error::invalid(format!(
+            "{}: holds a model of kind '{}', only 'cae' is known",
+            path.display(),
+            shown(kind)
+        )));
     }
     let first = "down.0.weight";
     let channels = match file.tensors.get(first) {
-        Some((shape, _)) if shape.len() == 4 && shape[0] == 32 && shape[1] > 0 => shape[1],
-        Some((shape, _)) => {
-            return Err(Error::invalid(format!(
-                "{}: {first} has shape {shape:?}, expected [32, channels, 4, 4]",
-                path.display()
-            )));
-        }
+        Some((shape, _)) => match shape[..] {
+            [32, channels, 4, 4] if channels > 0 => channels,
+            _ => {
+                return Err(Error::invalid(format!(
+                    "{}: {first} has shape {}, expected [32, channels, 4, 4]",
+                    path.display(),
+                    shown(format_args!("{shape:?}"))
+                )));
+            }
+        },
         None => {
             return Err(Error::invalid(format!("{}: no tensor '{first}': not a model of this kind", path.display())));
         }
@@ -168,6 +180,10 @@ fn sorted_header(file: &[u8]) -> serde_json::Result<Vec<u8>> {
     Ok([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
 }
 
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    limits::read(path, limits::TENSORS, "a file of tensors")
+}
+
 /// Float32 tensors of a safetensors file, taken out one by one.
 pub(crate) struct TensorFile {
     path: std::path::PathBuf,
@@ -175,18 +191,25 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads a file's content and its metadata; `path` is for messages.
-    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<(TensorFile, HashMap<String, String>)> {
+    /// A file's content and its metadata; `path` stands for the file in errors.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(TensorFile, HashMap<String, String>)> {
         let problem = |e: safetensors::SafeTensorError| {
-            Error::invalid(format!("{}: no valid safetensors file: {e}", path.display()))
+            Error::invalid(format!("{}: no valid safetensors file: {}", path.display(), shown(e)))
         };
+        // The crate itself would take a header of 100 MB apart.
+        let length = bytes.first_chunk().map(|&length| u64::from_le_bytes(length));
+        if let Some(length) = length.filter(|&length| length > limits::TENSORS_HEADER) {
+            let what = "the header of a file of tensors";
+            return Err(limits::too_large(path, Some(length), limits::TENSORS_HEADER, what));
+        }
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(problem)?;
         let file = SafeTensors::deserialize(bytes).map_err(problem)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
+            let quoted = shown(&name);
             if view.dtype() != Dtype::F32 {
                 return Err(Error::invalid(format!(
-                    "{}: tensor '{name}' is {:?}, expected F32",
+                    "{}: tensor '{quoted}' is {:?}, expected F32",
                     path.display(),
                     view.dtype()
                 )));
@@ -195,7 +218,7 @@ impl TensorFile {
                 view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             if let Some(i) = values.iter().position(|v| !v.is_finite()) {
                 return Err(Error::invalid(format!(
-                    "{}: tensor '{name}' holds {} at element {i}, expected finite numbers",
+                    "{}: tensor '{quoted}' holds {} at element {i}, expected finite numbers",
                     path.display(),
                     values[i]
                 )));
@@ -210,8 +233,9 @@ impl TensorFile {
         match self.tensors.remove(name) {
             Some((found, values)) if found == shape => Ok(values),
             Some((found, _)) => Err(Error::invalid(format!(
-                "{}: tensor '{name}' has shape {found:?}, expected {shape:?}",
-                self.path.display()
+                "{}: tensor '{name}' has shape {}, expected {shape:?}",
+                self.path.display(),
+                shown(format_args!("{found:?}"))
             ))),
             None if name.starts_with("ref_grad.") => Err(Error::invalid(format!(
                 "{}: no tensor '{name}': the file has parameters but no reference gradients, without which an image can't be scored",
@@ -224,7 +248,7 @@ impl TensorFile {
     /// Errors if something is left that nobody asked for.
     pub(crate) fn finish(self) -> Result<()> {
         match self.tensors.keys().next() {
-            Some(name) => Err(Error::invalid(format!("{}: unknown tensor '{name}'", self.path.display()))),
+            Some(name) => Err(Error::invalid(format!("{}: unknown tensor '{}'", self.path.display(), shown(name)))),
             None => Ok(()),
         }
     }

@@ -1,10 +1,12 @@
 //! `metrics.csv`: one row per training epoch.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::file::write_atomic;
 use super::table::{Row, Table, to_csv};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits;
 
 /// The file's header. Losses are means over images; the validation columns are empty where there are no validation images.
 pub const COLUMNS: [&str; 13] = [
@@ -79,9 +81,17 @@ pub fn write_epochs(path: &Path, rows: &[EpochRow]) -> Result<()> {
 /// Reads the table back.
 ///
 /// # Errors
-/// Unreadable file; another header; a field that is no finite number, named by file, line and column.
+/// Unreadable file, or one of more than [`limits::METRICS`] bytes; another header; a field that is no finite number, named by file, line and column.
 pub fn read_epochs(path: &Path) -> Result<Vec<EpochRow>> {
-    let mut table = Table::open(path, &COLUMNS)?;
+    epochs_from(limits::open(path, limits::METRICS, "a table of epochs")?, path)
+}
+
+/// [`read_epochs`] from anything that can be read. `path` stands for the file in errors.
+///
+/// # Errors
+/// As [`read_epochs`].
+pub fn epochs_from(reader: impl Read, path: &Path) -> Result<Vec<EpochRow>> {
+    let mut table = Table::new(reader, limits::METRICS, path, &COLUMNS)?;
     let mut rows = Vec::new();
     while let Some(row) = table.next_row()? {
         let best = |text: &str| match text {

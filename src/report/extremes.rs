@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::canvas::write_png;
-use super::file::{read_text, write_atomic};
+use super::file::write_atomic;
 use super::picture::{TileSet, extreme_indices};
 use super::scores::ScoreRow;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits::{self, shown};
+
+/// Most images of a side: a page embeds them all.
+const MOST: usize = 1000;
 
 /// `extremes.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +62,9 @@ pub fn write_extremes(
     rows: &[ScoreRow],
     count: usize,
 ) -> Result<()> {
+    if count > MOST {
+        return Err(Error::invalid(format!("{count} images of a side, expected at most {MOST}")));
+    }
     if rows.len() != shape[0] {
         return Err(Error::invalid(format!("{} scores for {} images", rows.len(), shape[0])));
     }
@@ -97,8 +104,20 @@ pub fn write_extremes(
 /// # Errors
 /// Unreadable file; unknown or missing entries; a tile that is not a plain file name. The message names the file.
 pub fn read_extremes(path: &Path) -> Result<Extremes> {
-    let named = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {e}", path.display()));
-    let extremes: Extremes = serde_json::from_str(&read_text(path)?).map_err(|e| named(&e))?;
+    extremes_from(&limits::read(path, limits::EXTREMES, "an index of extremes")?, path)
+}
+
+/// [`read_extremes`] from text. `path` stands for the file in errors.
+///
+/// # Errors
+/// As [`read_extremes`].
+pub fn extremes_from(text: &[u8], path: &Path) -> Result<Extremes> {
+    let named = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {}", path.display(), shown(e)));
+    let extremes: Extremes = serde_json::from_slice(text).map_err(|e| named(&e))?;
+    let count = extremes.most_normal.len().max(extremes.most_anomalous.len());
+    if count > MOST {
+        return Err(named(&format!("{count} images of a side, expected at most {MOST}")));
+    }
     for entry in extremes.most_normal.iter().chain(&extremes.most_anomalous) {
         for tile in [&entry.input, &entry.reconstruction, &entry.error] {
             // The page embeds what the index names: nothing from outside the folder.

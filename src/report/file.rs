@@ -15,11 +15,3 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     write_atomically(path, bytes)
 }
-
-/// The file as text.
-///
-/// # Errors
-/// The file cannot be read or is not UTF-8.
-pub fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(Error::io(path))
-}

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits;
 
 /// Text with the characters that mean something in HTML and SVG replaced; control characters, which neither may hold, go.
 pub fn escape(text: &str) -> String {
@@ -26,7 +27,7 @@ pub fn escape(text: &str) -> String {
 /// # Errors
 /// The file cannot be read or is no PNG.
 pub fn png_data(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = limits::read(path, limits::TILE, "a picture of a page")?;
     if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         return Err(Error::invalid(format!("{}: not a PNG file", path.display())));
     }

@@ -30,6 +30,7 @@ impl Histogram {
         if let Some(bad) = all.iter().find(|s| !s.is_finite()) {
             return Err(Error::invalid(format!("a histogram of score {bad}: expected finite numbers")));
         }
+        all.iter_mut().for_each(|score| *score = drawable(*score));
         all.sort_unstable_by(f64::total_cmp);
         let (low, high) = padded(all[0], all[all.len() - 1]);
         let iqr = quantile_of_sorted(&all, 0.75) - quantile_of_sorted(&all, 0.25);
@@ -39,7 +40,7 @@ impl Histogram {
         let share = |scores: &[f64]| {
             let mut counts = vec![0.0; bins];
             for score in scores {
-                counts[(((score - low) / step) as usize).min(bins - 1)] += 1.0 / scores.len() as f64;
+                counts[(((drawable(*score) - low) / step) as usize).min(bins - 1)] += 1.0 / scores.len() as f64;
             }
             counts
         };
@@ -57,6 +58,14 @@ impl Histogram {
     }
 }
 
+/// The farthest that plots reach. Numbers are finite but may be anything, and sums of what lies beyond are not.
+const FARTHEST: f64 = 1e300;
+
+/// A finite number as plots take it: what is beyond [`FARTHEST`] lies there.
+pub fn drawable(value: f64) -> f64 {
+    value.clamp(-FARTHEST, FARTHEST)
+}
+
 /// The range, widened where it has no width, so that a scale can be built on it.
 pub fn padded(low: f64, high: f64) -> (f64, f64) {
     let least = 1e-9 * low.abs().max(high.abs()).max(1e-3);
@@ -68,9 +77,12 @@ pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, f64) {
     let rough = (high - low) / count as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough * 0.999).unwrap_or(rough);
-    let first = (low / step - 1e-9).ceil() as i64;
-    let last = (high / step + 1e-9).floor() as i64;
-    ((first..=last).map(|i| i as f64 * step).collect(), step)
+    // Not counted from first to last: far from zero, a step may be too small to change a number.
+    let first = (low / step - 1e-9).ceil();
+    let inside = (0..=4 * count).map(|i| (first + i as f64) * step).take_while(|&value| value <= high + step * 1e-9);
+    let mut values: Vec<f64> = inside.collect();
+    values.dedup();
+    (values, step)
 }
 
 /// A tick value with just the decimals its step needs.
@@ -110,6 +122,25 @@ mod tests {
         assert!(bins.step > 0.0 && (bins.top() - 1.0).abs() < 1e-9);
         assert!(Histogram::of(&[], &[]).is_err());
         assert!(Histogram::of(&[1.0], &[f64::NAN]).is_err());
+    }
+
+    #[test]
+    fn numbers_of_any_size_have_few_finite_ticks_and_bins() {
+        let largest = f64::MAX;
+        let ranges = [(-largest, largest), (0.0, 5e-324), (1e300, 1e300), (-1e-300, 1e300), (1.8e19, 1.9e19)];
+        for (low, high) in ranges {
+            for count in [1, 5, 10] {
+                let (low, high) = padded(drawable(low), drawable(high));
+                assert!(low < high && (high - low).is_finite(), "{low} to {high}");
+                let (values, step) = ticks(low, high, count);
+                assert!(values.len() <= 4 * count + 1 && step > 0.0, "{low} to {high}: {values:?}");
+                assert!(values.iter().all(|v| v.is_finite() && *v >= low - step && *v <= high + step), "{values:?}");
+                assert!(values.iter().all(|&v| tick_label(v, step).len() < 30));
+            }
+            let bins = Histogram::of(&[low, low, high], &[high]).unwrap();
+            let shares = bins.normal.iter().chain(&bins.anomalous);
+            assert!((bins.low.is_finite() && bins.high().is_finite()) && shares.sum::<f64>().is_finite());
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{read_text, write_atomic};
+use super::file::write_atomic;
 use super::metrics::{Metrics, mean_std};
 use super::scores::ScoreRow;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits::{self, shown};
 
 /// The version of the file's layout this build writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -370,8 +371,16 @@ impl Results {
     /// # Errors
     /// Unreadable file; unknown, missing or contradicting entries; the message names the file.
     pub fn read(path: &Path) -> Result<Results> {
-        let named = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {e}", path.display()));
-        let results: Results = serde_json::from_str(&read_text(path)?).map_err(|e| named(&e))?;
+        Results::parse(&limits::read(path, limits::RESULTS, "results")?, path)
+    }
+
+    /// [`Results::read`] from text. `path` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`Results::read`].
+    pub fn parse(text: &[u8], path: &Path) -> Result<Results> {
+        let named = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {}", path.display(), shown(e)));
+        let results: Results = serde_json::from_slice(text).map_err(|e| named(&e))?;
         results.check().map_err(|e| named(&e))?;
         Ok(results)
     }

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 
 use super::epochs::{EpochRow, read_epochs};
 use super::extremes::{Extremes, read_extremes};
-use super::file::read_text;
 use super::results::Results;
 use super::scores::{ScoreRow, read_scores};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits;
 
 /// A run folder, read.
 pub struct Run {
@@ -115,7 +115,9 @@ impl Run {
             }
             there.then_some(path)
         };
-        let config = look(folder.join("config.toml")).map(|path| read_text(&path)).transpose()?;
+        let config = look(folder.join("config.toml"))
+            .map(|path| limits::read_text(&path, limits::CONFIG, "a configuration"))
+            .transpose()?;
         let single = results.classes.len() == 1 && folder.join("metrics.csv").exists();
         let mut classes = Vec::new();
         for class in &results.classes {

@@ -1,10 +1,12 @@
 //! `scores.csv`: one row per scored image.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::file::write_atomic;
 use super::table::{Table, to_csv};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits;
 
 /// The file's header. Label 1 = anomalous; `score` = `mse` - beta * `cos`, higher = more anomalous; `cos` is the mean of the
 /// four decoder layers' cosines that follow.
@@ -63,9 +65,17 @@ pub fn write_scores(path: &Path, rows: &[ScoreRow]) -> Result<()> {
 /// Reads the table back.
 ///
 /// # Errors
-/// Unreadable file; another header; a field that is no finite number or no label, named by file, line and column.
+/// Unreadable file, or one of more than [`limits::SCORES`] bytes; another header; a field that is no finite number or no label, named by file, line and column.
 pub fn read_scores(path: &Path) -> Result<Vec<ScoreRow>> {
-    let mut table = Table::open(path, &COLUMNS)?;
+    scores_from(limits::open(path, limits::SCORES, "a table of scores")?, path)
+}
+
+/// [`read_scores`] from anything that can be read. `path` stands for the file in errors.
+///
+/// # Errors
+/// As [`read_scores`].
+pub fn scores_from(reader: impl Read, path: &Path) -> Result<Vec<ScoreRow>> {
+    let mut table = Table::new(reader, limits::SCORES, path, &COLUMNS)?;
     let mut rows = Vec::new();
     while let Some(row) = table.next_row()? {
         let label = |text: &str| match text {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::epochs::{EpochRow, Losses};
 use super::html::escape;
 use super::metrics::{RocPoint, quantile_of_sorted};
-use super::plot::{Histogram, padded, tick_label, ticks};
+use super::plot::{Histogram, drawable, padded, tick_label, ticks};
 use super::results::{ClassResult, Evaluation};
 use super::scores::{LAYERS, ScoreRow};
 
@@ -40,7 +40,10 @@ impl Plot {
         let Across(x, x_name, x_ticks) = across;
         let mut out = String::new();
         let _ = write!(out, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{}</title>", escape(title));
-        let mut plot = Plot { out, x: padded(x.0, x.1), y: padded(y.0, y.1), scale };
+        let range = |(low, high): (f64, f64)| padded(drawable(low), drawable(high));
+        // A logarithmic axis starts above zero: its range keeps its ratio, not its difference.
+        let y = if scale == Scale::Log { (drawable(y.0), drawable(y.1)) } else { range(y) };
+        let mut plot = Plot { out, x: range(x), y, scale };
         let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
         let y_ticks = if y_name.is_some() { plot.y_ticks() } else { Vec::new() };
         for (value, label) in y_ticks {
@@ -63,9 +66,10 @@ impl Plot {
     fn y_ticks(&self) -> Vec<(f64, String)> {
         let (low, high) = self.y;
         if self.scale == Scale::Log {
-            let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-            // Over many decades, only their starts; over few, 2 and 5 as well.
+            let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+            // Over many decades, only their starts or those of some; over few, 2 and 5 as well.
             let steps: &[f64] = if high / low > 1e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+            let decades = (first..=last).step_by((last - first) as usize / 8 + 1);
             let values = decades.flat_map(|d| steps.iter().map(move |m| (m * 10f64.powi(d), d)));
             let inside = values.filter(|(v, _)| (low..=high).contains(v));
             let labelled: Vec<_> = inside.map(|(v, d)| (v, tick_label(v, 10f64.powi(d)))).collect();
@@ -78,13 +82,15 @@ impl Plot {
     }
 
     fn px(&self, value: f64) -> f64 {
+        let value = drawable(value);
         LEFT + (value - self.x.0) / (self.x.1 - self.x.0) * (WIDTH - LEFT - RIGHT)
     }
 
     fn py(&self, value: f64) -> f64 {
+        let value = drawable(value);
         let at = match self.scale {
             Scale::Linear => (value - self.y.0) / (self.y.1 - self.y.0),
-            Scale::Log => (value / self.y.0).ln() / (self.y.1 / self.y.0).ln(),
+            Scale::Log => (value.ln() - self.y.0.ln()) / (self.y.1.ln() - self.y.0.ln()),
         };
         HEIGHT - BOTTOM - at * (HEIGHT - TOP - BOTTOM)
     }
@@ -165,6 +171,7 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
 pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
     let side = |layer: usize, label: u8| -> Vec<f64> {
         let mut values: Vec<f64> = rows.iter().filter(|r| r.label == Some(label)).map(|r| r.layers[layer]).collect();
+        values.iter_mut().for_each(|value| *value = drawable(*value));
         values.sort_unstable_by(f64::total_cmp);
         values
     };
@@ -174,8 +181,8 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
         .filter(|(_, _, values)| !values.is_empty())
         .map(|(layer, label, v)| (layer, label, [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| quantile_of_sorted(&v, q))))
         .collect();
-    let low = boxes.iter().map(|b| b.2[0]).fold(f64::INFINITY, f64::min);
-    let high = boxes.iter().map(|b| b.2[4]).fold(f64::NEG_INFINITY, f64::max);
+    let low = boxes.iter().map(|b| b.2[0]).reduce(f64::min).unwrap_or(-1.0);
+    let high = boxes.iter().map(|b| b.2[4]).reduce(f64::max).unwrap_or(1.0);
     let pad = (high - low) * 0.05;
     let across = Across((low - pad, high + pad), "cosine to the reference gradient", 5);
     let mut plot = Plot::new(title, across, (0.0, LAYERS.len() as f64), Scale::Linear, None);
@@ -203,20 +210,22 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
 
 /// One loss over the epochs, training and validation; a mean squared error on a logarithmic axis.
 pub fn training(title: &str, name: &str, epochs: &[EpochRow], value: fn(&Losses) -> f64, log: bool) -> String {
+    let value = |losses| drawable(value(losses));
     let train = || epochs.iter().map(|row| (row.epoch as f64, value(&row.train)));
     let val = || epochs.iter().filter_map(|row| row.val.as_ref().map(|val| (row.epoch as f64, value(val))));
     let all = || train().chain(val());
-    let least = all().map(|p| p.1).fold(f64::INFINITY, f64::min);
-    let most = all().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
-    let scale = if log && least > 0.0 { Scale::Log } else { Scale::Linear };
+    let least = all().map(|p| p.1).reduce(f64::min).unwrap_or(0.0);
+    let most = all().map(|p| p.1).reduce(f64::max).unwrap_or(1.0);
+    // What is all but zero has no place on a logarithmic axis.
+    let scale = if log && least > 1e-300 { Scale::Log } else { Scale::Linear };
     let range = if scale == Scale::Log {
         (least / 1.1, most * 1.1)
     } else {
         let pad = (most - least) * 0.05;
         (least - pad, most + pad)
     };
-    let first = epochs.first().map_or(0.0, |row| row.epoch as f64);
-    let last = epochs.last().map_or(1.0, |row| row.epoch as f64);
+    let first = epochs.iter().map(|row| row.epoch as f64).reduce(f64::min).unwrap_or(0.0);
+    let last = epochs.iter().map(|row| row.epoch as f64).reduce(f64::max).unwrap_or(1.0);
     let x = if last > first { (first, last) } else { (first - 1.0, first + 1.0) };
     // Epochs are whole: no more numbers than there are epochs.
     let across = Across(x, "epoch", ((x.1 - x.0) as usize).clamp(1, 5));

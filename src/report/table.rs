@@ -1,14 +1,16 @@
 //! Reading CSV files with errors that name file, line, column and expectation.
 
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::limits::{Bounded, shown};
 
 /// A CSV file whose header was checked.
-pub struct Table {
-    path: PathBuf,
+pub struct Table<'a, R> {
+    path: &'a Path,
     columns: &'static [&'static str],
-    records: csv::StringRecordsIntoIter<std::fs::File>,
+    records: csv::StringRecordsIntoIter<Bounded<R>>,
 }
 
 /// One row of a [`Table`].
@@ -18,20 +20,19 @@ pub struct Row<'a> {
     record: csv::StringRecord,
 }
 
-impl Table {
-    /// Opens `path`, whose first line must be exactly `columns`.
+impl<'a, R: Read> Table<'a, R> {
+    /// Reads the first line, which must be exactly `columns`. There may be `limit` bytes in all. `path` stands for the file in errors.
     ///
     /// # Errors
     /// The file cannot be read, or has another header.
-    pub fn open(path: &Path, columns: &'static [&'static str]) -> Result<Table> {
-        let file = std::fs::File::open(path).map_err(Error::io(path))?;
-        let mut reader = csv::Reader::from_reader(file);
+    pub fn new(reader: R, limit: u64, path: &'a Path, columns: &'static [&'static str]) -> Result<Self> {
+        let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit));
         let header = reader.headers().map_err(|e| csv_error(path, &e))?;
         if !header.iter().eq(columns.iter().copied()) {
-            let (got, want) = (header.iter().collect::<Vec<_>>().join(","), columns.join(","));
+            let (got, want) = (shown(header.iter().collect::<Vec<_>>().join(",")), columns.join(","));
             return Err(Error::invalid(format!("{}:1: header \"{got}\", expected \"{want}\"", path.display())));
         }
-        Ok(Table { path: path.to_path_buf(), columns, records: reader.into_records() })
+        Ok(Table { path, columns, records: reader.into_records() })
     }
 
     /// The next row, or nothing at the end.
@@ -41,8 +42,8 @@ impl Table {
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>> {
         match self.records.next() {
             None => Ok(None),
-            Some(Err(e)) => Err(csv_error(&self.path, &e)),
-            Some(Ok(record)) => Ok(Some(Row { path: &self.path, columns: self.columns, record })),
+            Some(Err(e)) => Err(csv_error(self.path, &e)),
+            Some(Ok(record)) => Ok(Some(Row { path: self.path, columns: self.columns, record })),
         }
     }
 }
@@ -68,7 +69,7 @@ impl Row<'_> {
     pub fn parse<T>(&self, i: usize, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
         parse(self.text(i)).ok_or_else(|| {
             let line = self.record.position().map_or(0, csv::Position::line);
-            let (path, column, text) = (self.path.display(), self.columns[i], self.text(i));
+            let (path, column, text) = (self.path.display(), self.columns[i], shown(self.text(i)));
             Error::invalid(format!("{path}:{line}: {column} is \"{text}\", expected {expected}"))
         })
     }
@@ -81,7 +82,7 @@ fn csv_error(path: &Path, error: &csv::Error) -> Error {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             Error::invalid(format!("{}{line}: {len} fields, expected {expected_len}", path.display()))
         }
-        _ => Error::invalid(format!("{}{line}: {error}", path.display())),
+        _ => Error::invalid(format!("{}{line}: {}", path.display(), shown(error))),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::gradcon::detector::{Detector, TensorFile, load_parameters, tensor_byt
 use crate::gradcon::model::{Model, Param};
 use crate::gradcon::objective::StepLog;
 use crate::gradcon::trainer::{Divergence, ReplicaState, Snapshot, State};
+use crate::limits::{self, shown};
 
 const MARK: &str = "checkpoint.json";
 const STATE: &str = "state.json";
@@ -102,7 +103,7 @@ impl Checkpoints {
         for folder in &self.folders {
             if let Some(mark) = &mark {
                 let next = next(folder, mark.epoch, mark.step);
-                let written = std::fs::read(next.join(STATE)).is_ok_and(|bytes| self.is_marked(mark, folder, &bytes));
+                let written = read_state(&next).is_ok_and(|bytes| self.is_marked(mark, folder, &bytes));
                 if written {
                     promote(&next)?;
                 }
@@ -202,21 +203,19 @@ impl Checkpoints {
     /// Reads `checkpoint.json`; `None` where there is none and no trace of a checkpoint either.
     fn read_mark(&self) -> Result<Option<Mark>> {
         let path = self.run.join(MARK);
-        let bytes = match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let kept = |folder: &PathBuf| ["last", "previous"].map(|name| folder.join(name));
-                return match self.folders.iter().flat_map(kept).find(|folder| folder.exists()) {
-                    Some(folder) => Err(Error::invalid(format!(
-                        "{}: missing, although there is a checkpoint in {}",
-                        path.display(),
-                        folder.display()
-                    ))),
-                    None => Ok(None),
-                };
-            }
-            bytes => bytes.map_err(Error::io(&path))?,
-        };
-        let invalid = |e: serde_json::Error| Error::invalid(format!("{}: damaged: {e}", path.display()));
+        if !path.exists() {
+            let kept = |folder: &PathBuf| ["last", "previous"].map(|name| folder.join(name));
+            return match self.folders.iter().flat_map(kept).find(|folder| folder.exists()) {
+                Some(folder) => Err(Error::invalid(format!(
+                    "{}: missing, although there is a checkpoint in {}",
+                    path.display(),
+                    folder.display()
+                ))),
+                None => Ok(None),
+            };
+        }
+        let bytes = limits::read(&path, limits::CONFIG, "the mark of a checkpoint")?;
+        let invalid = |e: serde_json::Error| Error::invalid(format!("{}: damaged: {}", path.display(), shown(e)));
         #[derive(Deserialize)]
         struct Format {
             format: Option<u32>,
@@ -234,7 +233,7 @@ impl Checkpoints {
         let mut models = vec![];
         for folder in &self.folders {
             let path = folder.join("last").join(STATE);
-            let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+            let bytes = read_state(&folder.join("last"))?;
             if !self.is_marked(mark, folder, &bytes) {
                 let expected = mark.states.get(&self.class(folder)).map_or("none", String::as_str);
                 return Err(differs(&path, &sha256(&bytes), expected, &self.run.join(MARK)));
@@ -288,8 +287,7 @@ impl Checkpoints {
         let whole = |folder: &PathBuf| -> BTreeMap<(usize, usize), (ReplicaState, ModelState)> {
             let kept = ["last", "previous"].map(|name| folder.join(name));
             let load = |folder: PathBuf| {
-                let path = folder.join(STATE);
-                let state = parse_state(&path, &std::fs::read(&path).ok()?).ok()?;
+                let state = parse_state(&folder.join(STATE), &read_state(&folder).ok()?).ok()?;
                 Some(((state.epoch, state.step), (load_tensors(&folder, &self.model, &state).ok()?, state)))
             };
             kept.into_iter().chain(unfinished(folder)).filter_map(load).collect()
@@ -317,7 +315,8 @@ impl Checkpoints {
 
 /// Epochs that a run has completed, as far as `checkpoint.json` can be read: [`Checkpoints::open`] says what is wrong with one that can't.
 pub fn epochs_reached(run: &Path) -> usize {
-    let mark = std::fs::read(run.join(MARK)).ok().and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
+    let bytes = limits::read(&run.join(MARK), limits::CONFIG, "the mark of a checkpoint");
+    let mark = bytes.ok().and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
     mark.map_or(0, |mark| mark.epoch)
 }
 
@@ -353,8 +352,12 @@ fn differs(path: &Path, found: &str, expected: &str, by: &Path) -> Error {
     ))
 }
 
+fn read_state(folder: &Path) -> Result<Vec<u8>> {
+    limits::read(&folder.join(STATE), limits::STATE, "the state of a checkpoint")
+}
+
 fn parse_state(path: &Path, bytes: &[u8]) -> Result<ModelState> {
-    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("{}: damaged: {e}", path.display())))
+    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("{}: damaged: {}", path.display(), shown(e))))
 }
 
 /// PyTorch's Adam calls the moments exp_avg and exp_avg_sq.
@@ -367,18 +370,18 @@ fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<Repl
     let read = |name: &str| {
         let path = folder.join(name);
         let expected = state.files.get(name).map_or("none", |info| &info.sha256);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = limits::read(&path, limits::TENSORS, "a file of tensors")?;
         let found = sha256(&bytes);
         if found == expected { Ok((path, bytes)) } else { Err(differs(&path, &found, expected, &folder.join(STATE))) }
     };
     let detector = |name: &str| {
         let (path, bytes) = read(name)?;
-        let detector = Detector::from_bytes(&path, &bytes)?;
+        let detector = Detector::parse(&bytes, &path)?;
         if detector.model == *model { Ok(detector) } else { Err(other_model(&path, &detector.model, model)) }
     };
     let current = detector("model.safetensors")?;
     let (path, bytes) = read("optimizer.safetensors")?;
-    let (mut file, _) = TensorFile::from_bytes(&path, &bytes)?;
+    let (mut file, _) = TensorFile::parse(&bytes, &path)?;
     let mut moments = [vec![0.0; model.len()], vec![0.0; model.len()]];
     for (flat, moment) in moments.iter_mut().zip(["exp_avg", "exp_avg_sq"]) {
         for p in model.params() {

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::files::parent;
 use crate::gradcon::model::Init;
 use crate::gradcon::trainer::{TrainConfig, check_config};
+use crate::limits::{self, shown};
 use crate::tape::AdamConfig;
 
 /// Everything that determines a training; the content of `config.toml`.
@@ -84,8 +85,12 @@ pub struct Partial {
 impl Partial {
     /// Reads a TOML file. Errors name the file, the line and the key.
     pub fn read(path: &Path) -> Result<Partial> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        toml::from_str(&text).map_err(|e| Error::Usage(format!("{}: {}", path.display(), e.to_string().trim_end())))
+        Partial::parse(&limits::read_text(path, limits::CONFIG, "a configuration")?, path)
+    }
+
+    /// [`Partial::read`] from text. `path` stands for the file in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Partial> {
+        toml::from_str(text).map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))
     }
 
     /// This over `file` over the defaults.
@@ -129,12 +134,16 @@ impl RunConfig {
     /// Errors name the file and the line, or the setting that makes no sense.
     pub fn read(run: &Path) -> Result<RunConfig> {
         let path = run.join("config.toml");
-        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::invalid(format!("{}: no run: it has no config.toml", run.display())),
-            _ => Error::io(&path)(e),
-        })?;
-        let config: RunConfig = toml::from_str(&text)
-            .map_err(|e| Error::invalid(format!("{}: {}", path.display(), e.to_string().trim_end())))?;
+        if !path.exists() {
+            return Err(Error::invalid(format!("{}: no run: it has no config.toml", run.display())));
+        }
+        RunConfig::parse(&limits::read_text(&path, limits::CONFIG, "a configuration")?, &path)
+    }
+
+    /// [`RunConfig::read`] from text. `path` stands for the file in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<RunConfig> {
+        let problem = |e: toml::de::Error| Error::invalid(format!("{}: {}", path.display(), shown(e).trim_end()));
+        let config: RunConfig = toml::from_str(text).map_err(problem)?;
         config.check().map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
         Ok(config)
     }

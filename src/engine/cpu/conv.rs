@@ -47,7 +47,7 @@ pub fn conv_y<T: Real>(
     y: &mut [T],
 ) {
     let args = Conv { geometry, forward: true, epilogue, src: x, w, bias, addend, gate, out: Out(y.as_mut_ptr()) };
-    run_conv(isa, &args);
+    run_conv(isa, &args, y.len());
 }
 
 /// `x = epilogue(conv_x(y, w))`: see [`crate::program::kernel::Kernel::ConvX`].
@@ -64,11 +64,29 @@ pub fn conv_x<T: Real>(
     x: &mut [T],
 ) {
     let args = Conv { geometry, forward: false, epilogue, src: y, w, bias, addend, gate, out: Out(x.as_mut_ptr()) };
-    run_conv(isa, &args);
+    run_conv(isa, &args, x.len());
 }
 
-fn run_conv<T: Real>(isa: Isa, args: &Conv<T>) {
+/// Panics unless every slice has what the kernel reads of it: the kernels index without looking.
+fn measure(kernel: &str, g: &Geometry, slices: &[(&str, usize, usize)]) {
+    for &(name, len, needed) in slices {
+        assert!(len >= needed, "{kernel}: {name} has {len} elements, {g} needs {needed}");
+    }
+}
+
+fn run_conv<T: Real>(isa: Isa, args: &Conv<T>, out_len: usize) {
     let g = args.geometry;
+    let (kernel, src, out) =
+        if args.forward { ("conv_y", g.x_len(), g.y_len()) } else { ("conv_x", g.y_len(), g.x_len()) };
+    let epilogue = |used: bool| if used { out } else { 0 };
+    let slices = [
+        ("source", args.src.len(), src),
+        ("w", args.w.len(), g.w_len()),
+        ("addend", args.addend.len(), epilogue(args.epilogue.add)),
+        ("gate", args.gate.len(), epilogue(args.epilogue.activation == Activation::Gate)),
+        ("output", out_len, out),
+    ];
+    measure(kernel, g, &slices);
     let (positions, channels) = if args.forward { (g.hy * g.wy, g.cy) } else { (g.hx * g.wx, g.cx) };
     parallel(positions * units_per_position(positions, channels), |unit| T::conv_unit(isa, args, unit));
 }
@@ -95,6 +113,9 @@ struct Position {
 }
 
 /// All images of one output position, for all its channels or one share of them.
+///
+/// # Safety
+/// As for all of this file: the CPU has S's instructions, the slices were [`measure`]d, and no other thread has the same unit.
 #[inline(always)]
 unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
     let g = args.geometry;
@@ -122,6 +143,7 @@ unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
     for t in 0..(last - first).div_ceil(S::TILE_ROWS) {
         let (m0, m1) = tile(last - first, S::TILE_ROWS, t);
         let m = first + m0;
+        // SAFETY: the caller's promises; the taps and channels are those of the geometry.
         unsafe {
             match m1 - m0 {
                 1 => conv_rows::<S, 1>(args, &position, m),
@@ -139,6 +161,7 @@ unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
 #[inline(always)]
 unsafe fn conv_rows<S: Simd, const M: usize>(args: &Conv<S::Real>, unit: &Position, m0: usize) {
     let mut i = 0;
+    // SAFETY: the caller's promises, and no tile reaches beyond the n images. A vector of one lane needs no instructions of its own.
     unsafe {
         if S::TILE_VECTORS == 4 {
             while i + 4 * S::LANES <= unit.n {
@@ -170,6 +193,7 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
     i: usize,
 ) {
     let n = unit.n;
+    // SAFETY: the caller's promises: w, the source and the output have all channels of all taps and all images.
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); V]; M];
         for &(w, src) in &unit.taps {
@@ -208,6 +232,7 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
 #[inline(always)]
 unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
     let Epilogue { bias, add, activation } = args.epilogue;
+    // SAFETY: the vector at `at` was just written; an addend or gate that is used is as long as the output.
     unsafe {
         let out = args.out.0.add(at);
         let mut sum = S::load(out);
@@ -259,6 +284,9 @@ pub fn conv_w<T: Real>(
     w: &mut [T],
 ) {
     assert!(!add || splits == 1, "conv_w: an addend belongs to split_sum when there are splits");
+    let out = splits * geometry.w_len();
+    let slices = [("x", x.len(), geometry.x_len()), ("y", y.len(), geometry.y_len()), ("output", w.len(), out)];
+    measure("conv_w", geometry, &slices);
     let args = ConvW { geometry, splits, x, y, addend: add.then_some(addend), out: Out(w.as_mut_ptr()) };
     parallel(splits * geometry.kh * geometry.kw * geometry.cy.div_ceil(ROWS), |unit| T::conv_w_rows(isa, &args, unit));
 }
@@ -282,6 +310,9 @@ fn pairs_of_tap(g: &Geometry, tap: usize, run: std::ops::Range<usize>) -> Vec<(u
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// One tap and one tile of y's channels, against all channels of x.
+///
+/// # Safety
+/// As [`conv_unit_body`].
 #[inline(always)]
 unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
     let g = args.geometry;
@@ -292,7 +323,7 @@ unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
     let (y0, y1) = tile(g.cy, ROWS, t);
     let at = split * g.w_len() + (tap * g.cy + y0) * g.cx;
     let rows = y1 - y0;
-    // SAFETY: a unit owns its rows of the weight.
+    // SAFETY: a unit owns its rows of the weight, and there are as many weights as splits.
     let out = unsafe { args.out.slice(at, rows * g.cx) };
     match args.addend {
         Some(addend) => out.copy_from_slice(&addend[at..at + rows * g.cx]),
@@ -303,6 +334,7 @@ unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
         for t in 0..g.cx.div_ceil(COLS) {
             let (x0, x1) = tile(g.cx, COLS, t);
             let out = args.out.0.wrapping_add(at + x0);
+            // SAFETY: the caller's promises; the tile is part of the rows above, whose slice is used no more.
             unsafe {
                 match rows {
                     1 => conv_w_cols::<S, 1>(args, block, out, y0, x0, x1),
@@ -324,6 +356,7 @@ unsafe fn conv_w_cols<S: Simd, const Y: usize>(
     x0: usize,
     x1: usize,
 ) {
+    // SAFETY: the caller's promises.
     unsafe {
         match x1 - x0 {
             1 => conv_w_tile::<S, Y, 1>(args, pairs, out, y0, x0),
@@ -347,6 +380,8 @@ unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
 ) {
     let (g, n) = (args.geometry, args.geometry.n);
     let whole = n - n % S::LANES;
+    // SAFETY: the caller's promises: x and y have all channels of all positions and n images each, `sums` has X x Y vectors, and `out` X elements in
+    // each of Y rows of the weight.
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); X]; Y];
         for &(px, py) in pairs {
@@ -394,6 +429,7 @@ unsafe fn outer<S: Simd, const Y: usize, const X: usize>(
     y: *const S::Real,
     n: usize,
 ) {
+    // SAFETY: the caller's promises: there are X rows from x and Y rows from y, each with a vector of images left.
     unsafe {
         let mut b = [S::splat(S::Real::ZERO); X];
         for (d, b) in b.iter_mut().enumerate() {
@@ -431,19 +467,29 @@ pub struct ImageGrad<'a, T> {
 
 /// Inner product with r and squared norm of every image's own weight gradient: see [`crate::program::kernel::Kernel::ImageGrad`].
 pub fn image_grad<T: Real>(isa: Isa, geometry: &Geometry, x: &[T], y: &[T], r: &[T], partial: &mut [T]) {
+    let blocks = geometry.kh * geometry.kw * geometry.cy.div_ceil(IMAGE_GRAD_TILE);
+    let slices = [
+        ("x", x.len(), geometry.x_len()),
+        ("y", y.len(), geometry.y_len()),
+        ("r", r.len(), geometry.w_len()),
+        ("output", partial.len(), blocks * 2 * geometry.n),
+    ];
+    measure("image_grad", geometry, &slices);
     let args = ImageGrad { geometry, x, y, r, partial: Out(partial.as_mut_ptr()) };
-    parallel(geometry.kh * geometry.kw * geometry.cy.div_ceil(IMAGE_GRAD_TILE), |block| {
-        T::image_grad_block(isa, &args, block)
-    });
+    parallel(blocks, |block| T::image_grad_block(isa, &args, block));
 }
 
 /// One block: one tap and IMAGE_GRAD_TILE channels of y, all channels of x and all images.
+///
+/// # Safety
+/// As [`conv_unit_body`].
 #[inline(always)]
 unsafe fn image_grad_block_body<S: Simd>(args: &ImageGrad<S::Real>, block: usize) {
     let g = args.geometry;
     let tiles = g.cy.div_ceil(IMAGE_GRAD_TILE);
     let (tap, y0) = (block / tiles, block % tiles * IMAGE_GRAD_TILE);
     let pairs = pairs_of_tap(g, tap, 0..g.hy * g.wy);
+    // SAFETY: the caller's promises, and no vector reaches beyond the n images.
     unsafe {
         let mut i = 0;
         while i + S::LANES <= g.n {
@@ -467,6 +513,7 @@ unsafe fn image_grad_rows<S: Simd>(
     i: usize,
 ) {
     let g = args.geometry;
+    // SAFETY: the caller's promises: r has the tap's rows of the weight, and a block owns two rows of n sums.
     unsafe {
         let mut sums = [S::splat(S::Real::ZERO); 2];
         for t in 0..g.cx.div_ceil(COLS) {
@@ -497,6 +544,7 @@ unsafe fn image_grad_cols<S: Simd, const Y: usize>(
     i: usize,
     sums: &mut [S; 2],
 ) {
+    // SAFETY: the caller's promises.
     unsafe {
         match x1 - x0 {
             1 => image_grad_tile::<S, Y, 1>(args, pairs, r, y0, x0, i, sums),
@@ -521,6 +569,7 @@ unsafe fn image_grad_tile<S: Simd, const Y: usize, const X: usize>(
     sums: &mut [S; 2],
 ) {
     let g = args.geometry;
+    // SAFETY: the caller's promises: x and y have all channels of all positions and a vector of images from i, r has X elements in each of Y rows.
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); X]; Y];
         for &(px, py) in pairs {

@@ -35,8 +35,9 @@ fn parallel(units: usize, unit: impl Fn(usize) + Sync + Send) {
 #[derive(Clone, Copy)]
 struct Out<T>(*mut T);
 
-// SAFETY: users write disjoint elements.
+// SAFETY: only `slice` and the kernels read the pointer, and they promise that no two threads touch the same element.
 unsafe impl<T: Send> Send for Out<T> {}
+// SAFETY: as above.
 unsafe impl<T: Send> Sync for Out<T> {}
 
 impl<T> Out<T> {
@@ -44,6 +45,7 @@ impl<T> Out<T> {
     /// The range must lie in the output and belong to the caller alone.
     #[allow(clippy::mut_from_ref)] // disjointness is the caller's promise
     unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: the caller promises that the range is in the output and its own.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 }
@@ -130,7 +132,11 @@ impl<T: Real> CpuEngine<T> {
     }
 
     /// An engine with one of [`Isa::available`]'s instruction sets: tests compare them.
+    ///
+    /// # Panics
+    /// This CPU does not have it.
     pub fn with_isa(isa: Isa) -> Self {
+        assert!(Isa::available().contains(&isa), "this CPU has no {}", isa.name());
         CpuEngine { isa, memory: Vec::new(), persistent: HashMap::new(), programs: Vec::new() }
     }
 
@@ -293,12 +299,13 @@ impl<'a, T: Real> Args<'a, T> {
         }
     }
 
-    /// The memory of an output. `load` made sure that no other argument of the call is in the same buffer, and calls run one after the other.
+    /// The memory of an output.
     fn write(&self, i: usize) -> &'a mut [T] {
         let (stored, range) = self.locate(i);
         let out =
             stored.out().unwrap_or_else(|| panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name));
-        // SAFETY: see above; the engine is borrowed mutably by `run`, so nobody else looks at its memory.
+        // SAFETY: `load` checked that the view lies in its buffer and that no other argument of the call does; calls run one after the other, and
+        // `run` borrows the engine mutably, so nobody else looks at its memory.
         unsafe { out.slice(range.start, range.len()) }
     }
 }
@@ -320,6 +327,10 @@ impl<T: Real> Engine for CpuEngine<T> {
             buffers.push(self.memory.len());
             self.memory.push(Stored::new(buffer, program.replicas));
         }
+        // Two names of one memory would be two outputs in one place.
+        let mut places = buffers.clone();
+        places.sort_unstable();
+        assert!(places.windows(2).all(|pair| pair[0] != pair[1]), "program {}: two buffers of one name", program.name);
         let schedule = program.calls.iter().find(|c| c.kernel == Kernel::Gather).map(|c| c.args[2]);
         self.programs.push(LoadedProgram { program: program.clone(), schedule, buffers });
         Ok(Loaded(self.programs.len() - 1))

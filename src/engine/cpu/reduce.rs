@@ -61,7 +61,7 @@ pub fn sum_to<T: Real>(small: [usize; 4], large: [usize; 4], a: &[T], out: &mut 
             let start = offset(index, large);
             sum += sum_of(reduced[3], |j| a[start + j]).to_f64();
         }
-        // SAFETY: one element a unit.
+        // SAFETY: one element a unit, and as many units as elements.
         let out = unsafe { ptr.slice(i, 1) };
         out[0] = T::from_f64(sum);
     });
@@ -70,12 +70,14 @@ pub fn sum_to<T: Real>(small: [usize; 4], large: [usize; 4], a: &[T], out: &mut 
 /// Gradient of the mean squared error, and its sums over chunks of rows.
 pub fn mse<T: Real>(rows: usize, n: usize, x: &[T], target: &[T], weight: &[T], grad: &mut [T], partial: &mut [T]) {
     let scale: Vec<T> = weight[..n].iter().map(|&w| T::from_f64(2.0 / rows as f64) * w).collect();
+    assert!(grad.len() >= rows * n && partial.len() >= rows.div_ceil(MSE_ROWS) * n, "mse: outputs of {rows} rows");
     let (grad, partial) = (Out(grad.as_mut_ptr()), Out(partial.as_mut_ptr()));
     parallel(rows.div_ceil(MSE_ROWS), |chunk| {
-        // SAFETY: chunks own their rows of grad and their row of partial.
+        // SAFETY: chunks own their rows of grad and their row of partial; both were measured above.
         let sums = unsafe { partial.slice(chunk * n, n) };
         sums.fill(T::ZERO);
         for row in chunk * MSE_ROWS..((chunk + 1) * MSE_ROWS).min(rows) {
+            // SAFETY: as above.
             let grad = unsafe { grad.slice(row * n, n) };
             let (x, target) = (&x[row * n..][..n], &target[row * n..][..n]);
             for i in 0..n {
@@ -101,13 +103,14 @@ pub fn mse_sum<T: Real>(rows: usize, n: usize, partial: &[T], weight: &[T], imag
 /// Block sums of `g.r`, `g.g` and `r.r` of every segment.
 pub fn constraint<T: Real>(segments: &[Segment], g: &[T], r: &[T], partial: &mut [T]) {
     let blocks = max_blocks(segments);
+    assert!(partial.len() >= segments.len() * blocks * 3, "constraint: sums of {} blocks", segments.len() * blocks);
     let out = Out(partial.as_mut_ptr());
     parallel(segments.len() * blocks, |unit| {
         let Segment { offset, len } = segments[unit / blocks];
         let start = (unit % blocks * CONSTRAINT_BLOCK).min(len);
         let end = (start + CONSTRAINT_BLOCK).min(len);
         let (g, r) = (&g[offset + start..offset + end], &r[offset + start..offset + end]);
-        // SAFETY: three elements a unit.
+        // SAFETY: three elements a unit, as many as were counted above.
         let out = unsafe { out.slice(unit * 3, 3) };
         out[0] = sum_of(g.len(), |i| g[i] * r[i]);
         out[1] = sum_of(g.len(), |i| g[i] * g[i]);

@@ -116,6 +116,7 @@ fn mul_add<T: Real>(a: T, b: T, c: T) -> T {
     if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
 }
 
+// SAFETY: arrays of L elements, and no instructions beyond the baseline's.
 unsafe impl<T: Real, const L: usize> Simd for Portable<T, L> {
     type Real = T;
     const LANES: usize = L;
@@ -128,10 +129,12 @@ unsafe impl<T: Real, const L: usize> Simd for Portable<T, L> {
     }
     #[inline(always)]
     unsafe fn load(p: *const T) -> Self {
+        // SAFETY: the caller promises L elements; they need no alignment.
         Portable(unsafe { p.cast::<[T; L]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut T) {
+        // SAFETY: as in `load`.
         unsafe { p.cast::<[T; L]>().write_unaligned(self.0) }
     }
     #[inline(always)]
@@ -172,6 +175,7 @@ mod x86 {
             #[derive(Clone, Copy)]
             pub struct $name($reg);
 
+            // SAFETY: the register has as many lanes as `$lanes` says, and loads and stores need no alignment.
             unsafe impl Simd for $name {
                 type Real = $real;
                 const LANES: usize = $lanes;
@@ -180,36 +184,44 @@ mod x86 {
 
                 #[inline(always)]
                 unsafe fn splat(v: $real) -> Self {
+                    // SAFETY: the caller promises the instructions.
                     unsafe { $name($set1(v)) }
                 }
                 #[inline(always)]
                 unsafe fn load(p: *const $real) -> Self {
+                    // SAFETY: the caller promises the instructions and the elements.
                     unsafe { $name($loadu(p)) }
                 }
                 #[inline(always)]
                 unsafe fn store(self, p: *mut $real) {
+                    // SAFETY: the caller promises the instructions and the elements.
                     unsafe { $storeu(p, self.0) }
                 }
                 #[inline(always)]
                 unsafe fn fma(self, b: Self, c: Self) -> Self {
+                    // SAFETY: the caller promises the instructions.
                     unsafe { $name($fmadd(self.0, b.0, c.0)) }
                 }
                 #[inline(always)]
                 unsafe fn plus(self, b: Self) -> Self {
+                    // SAFETY: the caller promises the instructions.
                     unsafe { $name($add(self.0, b.0)) }
                 }
                 #[inline(always)]
                 unsafe fn relu(self) -> Self {
+                    // SAFETY: the caller promises the instructions.
                     unsafe { $name($max(self.0, $zero())) }
                 }
                 #[inline(always)]
                 unsafe fn gate(self, gate: Self) -> Self {
                     let ($v, $g) = (self.0, gate.0);
+                    // SAFETY: the caller promises the instructions.
                     unsafe { $name($gate) }
                 }
                 #[inline(always)]
                 unsafe fn sum(self) -> $real {
                     let $s = self.0;
+                    // SAFETY: the caller promises the instructions.
                     unsafe { $sum }
                 }
             }
@@ -302,19 +314,23 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]
             unsafe fn avx512<T: $crate::engine::cpu::simd::Real>(args: &$args<T>, unit: usize) {
+                // SAFETY: this function has the instructions; the rest is promised to the kernel's caller.
                 unsafe { $body::<T::Avx512>(args, unit) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2<T: $crate::engine::cpu::simd::Real>(args: &$args<T>, unit: usize) {
+                // SAFETY: as above.
                 unsafe { $body::<T::Avx2>(args, unit) }
             }
             match isa {
-                // SAFETY: an Isa comes from `Isa::detect` or `Isa::available`, which ask the CPU.
                 #[cfg(target_arch = "x86_64")]
+                // SAFETY: an engine takes only an Isa that this CPU has, measures the slices of a call and runs each unit once.
                 Isa::Avx512 => unsafe { avx512(args, unit) },
                 #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
                 Isa::Avx2 => unsafe { avx2(args, unit) },
+                // SAFETY: as above.
                 _ => unsafe { $body::<T::Portable>(args, unit) },
             }
         }
@@ -331,6 +347,7 @@ mod tests {
         let real = |v: f64| S::Real::from_f64(v);
         let a: Vec<S::Real> = (0..n).map(|i| real(i as f64 - 1.5)).collect();
         let mut out = vec![real(0.0); n];
+        // SAFETY: `a` and `out` have LANES elements, and the test runs what the CPU has.
         unsafe {
             assert_eq!(S::load(a.as_ptr()).sum().to_f64(), (0..n).map(|i| i as f64 - 1.5).sum::<f64>());
             S::load(a.as_ptr()).fma(S::splat(real(2.0)), S::splat(real(1.0))).store(out.as_mut_ptr());

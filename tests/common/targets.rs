@@ -1,0 +1,219 @@
+//! What is fuzzed: each target gives any bytes to a reader and checks what may never happen. `hostile.rs` runs them on every test, the programs in
+//! `fuzz/` for as long as one likes.
+//!
+//! A reader may refuse bytes; it may not panic, hold more than its limit, or accept what contradicts itself.
+
+#![allow(dead_code)] // a program in fuzz/ uses one of them
+
+use std::path::Path;
+
+use gradcon::Error;
+use gradcon::data::{Images, Labelled, Manifest, cifar, idx, npy};
+use gradcon::gradcon::detector::Detector;
+use gradcon::report::epochs::epochs_from;
+use gradcon::report::extremes::extremes_from;
+use gradcon::report::page::page;
+use gradcon::report::results::{About, ClassResult, Evaluation, Results};
+use gradcon::report::run::{ClassRun, Run};
+use gradcon::report::scores::{ScoreRow, scores_from};
+use gradcon::run::config::{Partial, RunConfig};
+
+/// A target and its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const ALL: [Target; 13] = [
+    ("idx", idx),
+    ("gzip", gzip),
+    ("tar", tar),
+    ("cifar_binary", cifar_binary),
+    ("cifar_pickle", cifar_pickle),
+    ("npy", npy),
+    ("manifest", manifest),
+    ("safetensors", safetensors),
+    ("config", config),
+    ("metrics", metrics),
+    ("scores", scores),
+    ("results", results),
+    ("extremes", extremes),
+];
+
+/// The limit that targets give to readers that take one.
+pub const LIMIT: u64 = 1 << 20;
+/// Longest message of an error: a name, a sentence and what is shown of foreign text.
+const MESSAGE: usize = 4000;
+
+fn name() -> &'static Path {
+    Path::new("FILE")
+}
+
+/// What a reader made of the bytes, if it took them. An error names the file and is of readable length.
+fn taken<T>(result: gradcon::Result<T>) -> Option<T> {
+    result.map_err(|e| readable(&e)).ok()
+}
+
+fn readable(error: &Error) {
+    let text = error.to_string();
+    assert!(text.contains("FILE"), "no file is named: {text}");
+    assert!(text.len() < MESSAGE, "an error of {} bytes", text.len());
+}
+
+fn whole(images: &Images) {
+    assert_eq!(images.data.len(), images.n * images.height * images.width * images.channels);
+    assert!(images.data.len() as u64 <= LIMIT);
+}
+
+/// IDX files, compressed or not.
+pub fn idx(bytes: &[u8]) {
+    if let Some(images) = taken(idx::images_from(bytes, name(), LIMIT)) {
+        whole(&images);
+    }
+    if let Some(labels) = taken(idx::labels_from(bytes, name(), LIMIT)) {
+        assert!(labels.len() as u64 <= LIMIT);
+    }
+}
+
+/// IDX files behind a gzip header, so that mutations reach the compressed stream.
+pub fn gzip(bytes: &[u8]) {
+    idx(&[&[0x1f, 0x8b, 8], bytes].concat());
+}
+
+/// CIFAR-10 archives, compressed or not.
+pub fn tar(bytes: &[u8]) {
+    if let Some((train, test)) = taken(cifar::archive_from(bytes, name(), LIMIT)) {
+        labelled(&train);
+        labelled(&test);
+    }
+}
+
+fn labelled(part: &Labelled) {
+    whole(&part.images);
+    assert_eq!(part.labels.len(), part.images.n);
+    assert!(part.labels.iter().all(|&label| label < 10));
+}
+
+/// Binary batches of CIFAR-10.
+pub fn cifar_binary(bytes: &[u8]) {
+    if let Some(batch) = taken(cifar::batch_from(bytes, Path::new("FILE.bin"))) {
+        labelled(&batch);
+    }
+}
+
+/// Pickled batches of CIFAR-10.
+pub fn cifar_pickle(bytes: &[u8]) {
+    if let Some(batch) = taken(cifar::batch_from(bytes, name())) {
+        labelled(&batch);
+    }
+}
+
+/// NumPy files.
+pub fn npy(bytes: &[u8]) {
+    if let Some((shape, data)) = taken(npy::u8_from::<4>(bytes, name())) {
+        assert_eq!(shape.iter().product::<usize>(), data.len());
+        let mut again = Vec::new();
+        npy::write_u8(&mut again, &shape, &data).expect("written to memory");
+        assert_eq!(taken(npy::u8_from::<4>(&again[..], name())), Some((shape, data)));
+    }
+    taken(npy::u8_from::<1>(bytes, name()));
+    taken(npy::i64_from(bytes, name()));
+}
+
+/// `manifest.json`.
+pub fn manifest(bytes: &[u8]) {
+    if let Some(manifest) = taken(Manifest::parse(bytes, name())) {
+        assert!(!manifest.summary().is_empty());
+        let again = taken(Manifest::parse(manifest.to_json().as_bytes(), name()));
+        assert!(again == Some(manifest), "another manifest after writing");
+    }
+}
+
+/// `model.safetensors`.
+pub fn safetensors(bytes: &[u8]) {
+    if let Some(detector) = taken(Detector::parse(bytes, name())) {
+        assert_eq!(detector.params.len(), detector.model.len());
+        assert_eq!(detector.reference.len(), detector.model.reference_len());
+        assert!(detector.params.iter().chain(&detector.reference).all(|value| value.is_finite()));
+    }
+}
+
+/// `config.toml`, of a run and of a user.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    taken(RunConfig::parse(text, name()));
+    if let Some(partial) = taken(Partial::parse(text, name())) {
+        // What it refuses here are values, without a file.
+        if let Ok(config) = partial.resolve(Partial::default()) {
+            assert!(config.beta.is_finite());
+        }
+    }
+}
+
+/// `metrics.csv`, and the page of its plots.
+pub fn metrics(bytes: &[u8]) {
+    if let Some(epochs) = taken(epochs_from(bytes, name())) {
+        let rows = ["a", "b"].map(|image| row(image, 0.5, Some(u8::from(image == "b"))));
+        page_of(ClassRun { epochs: Some(epochs), scores: None, extremes: None }, &rows);
+    }
+}
+
+/// `scores.csv`, its metrics, and the page of its plots.
+pub fn scores(bytes: &[u8]) {
+    if let Some(rows) = taken(scores_from(bytes, name())) {
+        page_of(ClassRun { epochs: None, scores: Some(rows.clone()), extremes: None }, &rows);
+    }
+}
+
+fn row(image: &str, score: f64, label: Option<u8>) -> ScoreRow {
+    ScoreRow { image: image.into(), label, class: None, score, mse: score, cos: 0.0, layers: vec![0.0; 4] }
+}
+
+/// Where some results come from.
+pub fn about() -> About {
+    About {
+        gradcon_version: "0".into(),
+        date: "2026-01-01T00:00:00Z".into(),
+        dataset: "fmnist".into(),
+        model: "cae".into(),
+        device: "cpu".into(),
+        beta: 0.12,
+        seed: None,
+    }
+}
+
+/// Lays out the page of a class whose evaluation is that of `rows`, if they can be evaluated. No plot has a number that is none.
+fn page_of(files: ClassRun, rows: &[ScoreRow]) {
+    let Ok(evaluation) = Evaluation::of(50.0, rows, None) else { return };
+    let class = ClassResult { class: "bag".into(), epochs: None, best_epoch: None, evaluations: vec![evaluation] };
+    let results = Results::new(about(), vec![class], vec![]).expect("one class with finite metrics");
+    let run = Run { name: "run".into(), results, config: None, classes: vec![files], missing: vec![] };
+    check_page(&page(&[run]).expect("a page"));
+}
+
+/// No number of a plot is NaN or infinite, and no plot is large: few ticks, and no more than a few points a row.
+fn check_page(page: &str) {
+    for plot in page.split("<svg").skip(1) {
+        let plot = plot.split("</svg>").next().unwrap_or_default();
+        assert!(!plot.contains("NaN") && !plot.contains("inf"), "{plot}");
+        assert!(plot.matches("class=\"tick").count() < 80, "{plot}");
+    }
+}
+
+/// `results.json`, and its tables and page.
+pub fn results(bytes: &[u8]) {
+    if let Some(results) = taken(Results::parse(bytes, name())) {
+        assert!(!results.markdown().is_empty());
+        let files = || ClassRun { epochs: None, scores: None, extremes: None };
+        let classes = results.classes.iter().map(|_| files()).collect();
+        let run = Run { name: "run".into(), results, config: None, classes, missing: vec![] };
+        page(&[run]).expect("a page");
+    }
+}
+
+/// `extremes.json`.
+pub fn extremes(bytes: &[u8]) {
+    if let Some(extremes) = taken(extremes_from(bytes, name())) {
+        for image in extremes.most_normal.iter().chain(&extremes.most_anomalous) {
+            assert!(image.score.is_finite() && image.input.components().count() == 1);
+        }
+    }
+}
