@@ -26,6 +26,14 @@ pub enum Error {
     /// No such device, or the device failed or was lost.
     #[error("{0}")]
     Device(String),
+    /// More than this machine or the device can hold or do at once.
+    #[error("{problem}; {remedy}")]
+    TooLarge {
+        /// What needs how much, and how much there is.
+        problem: String,
+        /// What lowers the need.
+        remedy: String,
+    },
     /// A check ran and did not pass.
     #[error("{0}")]
     Verification(String),
@@ -57,7 +65,18 @@ impl Error {
             Error::Device(_) => Error::Device(message),
             Error::Verification(_) => Error::Verification(message),
             Error::Io { .. } | Error::Invalid(_) => Error::Invalid(message),
+            Error::TooLarge { problem, remedy } => {
+                Error::TooLarge { problem: format!("{}: {problem}", path.display()), remedy }
+            }
             Error::Interrupted => Error::Interrupted,
+        }
+    }
+
+    /// Of [`Error::TooLarge`] says what lowers the need, where the caller knows it better; other errors stay as they are.
+    pub fn with_remedy(self, remedy: impl Into<String>) -> Error {
+        match self {
+            Error::TooLarge { problem, .. } => Error::TooLarge { problem, remedy: remedy.into() },
+            other => other,
         }
     }
 
@@ -66,7 +85,7 @@ impl Error {
         match self {
             Error::Io { .. } | Error::Invalid(_) => 1,
             Error::Usage(_) => 2,
-            Error::Device(_) => 3,
+            Error::Device(_) | Error::TooLarge { .. } => 3,
             Error::Verification(_) => 4,
             Error::Interrupted => 130,
         }

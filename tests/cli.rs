@@ -174,6 +174,17 @@ fn seeds_give_a_spread() {
     let results: serde_json::Value = serde_json::from_slice(&read(&place.path("seeds/results.json"))).unwrap();
     assert_eq!(results["over_seeds"]["seeds"], serde_json::json!([3, 4]));
     assert!(results["over_seeds"]["rows"][0]["full"]["std"].as_f64().unwrap() > 0.0);
+    // The headline is the mean of the two, everywhere.
+    let auroc = |results: &serde_json::Value| results["means"][0]["full"]["auroc"].as_f64().unwrap();
+    let of_seed = |seed: u64| -> serde_json::Value {
+        serde_json::from_slice(&read(&place.path(&format!("seeds/seed-{seed}/results.json")))).unwrap()
+    };
+    let (three, four) = (auroc(&of_seed(3)), auroc(&of_seed(4)));
+    assert!(three != four && (auroc(&results) - (three + four) / 2.0).abs() < 1e-12, "{three} {four}");
+    assert!(table.contains("mean over 2 seeds (3, 4)") && table.contains(" \u{b1} "), "{table}");
+    place.ok("report seeds --out page.html");
+    let page = text(&read(&place.path("page.html")));
+    assert!(page.contains("mean over 2 seeds (3, 4)") && !page.contains("Not in this run"), "nothing is missing");
 }
 
 #[test]

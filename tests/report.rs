@@ -81,7 +81,7 @@ mod metrics {
             close(all.auroc, case.auroc, 1e-12, name);
             close(all.aupr, case.average_precision, 1e-12, name);
             close(all.f1, case.f1, 1e-12, name);
-            close(all.f1_threshold, case.f1_threshold, 0.0, name);
+            close(all.f1_threshold.unwrap(), case.f1_threshold, 0.0, name);
             close(all.fpr95, case.fpr95, 1e-12, name);
             assert_eq!(all.auroc_95, None);
         }
@@ -614,11 +614,16 @@ mod runs {
 
     /// A complete run folder of two classes.
     fn write_run(folder: &Path) -> Results {
-        let results = results(0.1);
+        write_run_of(folder, 0.1)
+    }
+
+    /// The same, with anomalous images moved by `shift`.
+    fn write_run_of(folder: &Path, shift: f64) -> Results {
+        let results = results(shift);
         results.write(folder).unwrap();
         std::fs::write(folder.join("config.toml"), "alpha = 0.03 # <0.1 & >0\n").unwrap();
         for (i, class) in CLASSES.iter().enumerate() {
-            let rows = rows(0.1 + 0.1 * i as f64);
+            let rows = rows(shift + 0.1 * i as f64);
             let eval = eval_folder(folder, class);
             write_scores(&eval.join("scores.csv"), &rows).unwrap();
             let images: Vec<f32> = (0..60 * 6).map(|i| (i % 7) as f32 / 7.0).collect();
@@ -696,7 +701,7 @@ mod runs {
         let good: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         type Break = fn(&mut serde_json::Value);
         let breaks: [(Break, &str); 7] = [
-            (|v| v["schema_version"] = 2.into(), "schema version 2"),
+            (|v| v["schema_version"] = 3.into(), "schema version 3, this build reads 1 to 2"),
             (|v| v["means"][1]["full"]["auroc"] = 0.5.into(), "means are not those"),
             (|v| v["classes"][0]["evaluations"][1]["full"]["auroc"] = 1.5.into(), "a metric is 1.5"),
             (|v| v["classes"][0]["evaluations"][1]["full"]["auroc"] = serde_json::Value::Null, "invalid type: null"),
@@ -712,7 +717,7 @@ mod runs {
             assert!(message.contains(expected) && message.contains("results.json"), "{message}");
         }
         let mut nan = results(0.1);
-        nan.classes[0].evaluations[0].gradient.f1_threshold = f64::NAN;
+        nan.classes[0].evaluations[0].gradient.f1_threshold = Some(f64::NAN);
         assert!(nan.write(folder.path()).is_err());
     }
 
@@ -733,6 +738,172 @@ mod runs {
         let mut other = b.clone();
         other.classes[0].class = "else".into();
         assert!(OverSeeds::of(&[(1, &a), (2, &other)]).is_err(), "other classes");
+        assert!(OverSeeds::of(&[(1, &a), (1, &b)]).is_err(), "a seed twice");
+        let mut other = b.clone();
+        other.about.data_sha256 = None;
+        let message = OverSeeds::of(&[(1, &a), (2, &other)]).unwrap_err().to_string();
+        assert!(message.contains("seeds 1 and 2") && message.contains("data_sha256"), "{message}");
+    }
+
+    /// Three seeds whose every number differs.
+    fn seeds() -> [(u64, Results); 3] {
+        [(7, results(0.1)), (1, results(0.2)), (3, results(0.15))].map(|(seed, mut r)| {
+            r.about.seed = Some(seed);
+            (seed, r)
+        })
+    }
+
+    fn over(seeds: &[(u64, Results)]) -> Results {
+        Results::over_seeds(&seeds.iter().map(|(seed, r)| (*seed, r)).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn mean_and_std(values: &[f64]) -> (f64, f64) {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+        (mean, (squares / (values.len() - 1) as f64).sqrt())
+    }
+
+    #[test]
+    fn no_number_over_seeds_is_one_seeds() {
+        let seeds = seeds();
+        let over = over(&seeds);
+        assert_eq!((over.about.seed, over.over_seeds.as_ref().unwrap().seeds.as_slice()), (None, &[7, 1, 3][..]));
+        // Every metric of every score, class and share of outliers, by hand.
+        for (c, class) in over.classes.iter().enumerate() {
+            for (k, e) in class.evaluations.iter().enumerate() {
+                for (p, (part, m)) in e.parts().into_iter().enumerate() {
+                    assert_eq!((m.auroc_95, m.f1_threshold), (None, None), "an interval or threshold is one model's");
+                    let std = m.std.unwrap();
+                    type Metric = fn(&gradcon::report::metrics::Metrics) -> f64;
+                    let metrics: [(Metric, f64, f64); 4] = [
+                        (|m| m.auroc, m.auroc, std.auroc),
+                        (|m| m.aupr, m.aupr, std.aupr),
+                        (|m| m.f1, m.f1, std.f1),
+                        (|m| m.fpr95, m.fpr95, std.fpr95),
+                    ];
+                    for (i, (of, mean, std)) in metrics.into_iter().enumerate() {
+                        let values = seeds.each_ref().map(|(_, r)| of(r.classes[c].evaluations[k].parts()[p].1));
+                        let what = format!("{} at {} %, {part}, metric {i}", class.class, e.outlier_percent);
+                        let (by_hand, deviation) = mean_and_std(&values);
+                        close(mean, by_hand, 1e-15, &what);
+                        close(std, deviation, 1e-15, &what);
+                    }
+                }
+            }
+        }
+        for (k, mean) in over.means.iter().enumerate() {
+            for (p, (part, m)) in mean.parts().into_iter().enumerate() {
+                let values = seeds.each_ref().map(|(_, r)| r.means[k].parts()[p].1.auroc);
+                let (by_hand, deviation) = mean_and_std(&values);
+                close(m.auroc, by_hand, 1e-15, part);
+                close(m.std.unwrap().auroc, deviation, 1e-15, "deviation of the mean over classes");
+                let of_classes = over.classes.iter().map(|c| c.evaluations[k].parts()[p].1.auroc).sum::<f64>() / 2.0;
+                close(m.auroc, of_classes, 1e-15, "the mean of means");
+            }
+        }
+    }
+
+    #[test]
+    fn files_over_seeds_say_means_deviations_and_each_seed() {
+        let (folder, seeds) = (tempfile::tempdir().unwrap(), seeds());
+        let over = over(&seeds);
+        over.write(folder.path()).unwrap();
+        assert_eq!(Results::read(&folder.path().join("results.json")).unwrap(), over);
+        let full = &over.headline().next().unwrap().1.full;
+        let mean = over.headline_mean().unwrap().full;
+
+        let csv = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
+        // The lines of one run: means, deviations, then three seeds.
+        assert_eq!(csv.lines().count(), 1 + 5 * (2 * 2 * 3 + 2 * 3));
+        let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+        let find =
+            |seed: &str| lines.iter().find(|l| l[..3] == ["T-shirt/top", "50", "full"] && l[12] == seed).unwrap();
+        assert_eq!(
+            find("mean")[5..],
+            [
+                &full.auroc.to_string(),
+                "",
+                "",
+                &full.aupr.to_string(),
+                &full.f1.to_string(),
+                "",
+                &full.fpr95.to_string(),
+                "mean"
+            ]
+        );
+        assert_eq!(find("std")[5], full.std.unwrap().auroc.to_string());
+        for (seed, results) in &seeds {
+            assert_eq!(find(&seed.to_string())[5], results.headline().next().unwrap().1.full.auroc.to_string());
+        }
+        // Whoever takes a class's first line gets the mean.
+        assert_eq!(lines.iter().find(|l| l[0] == "T-shirt/top").unwrap()[12], "mean");
+
+        let markdown = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
+        let spread = |mean: f64, std: f64| format!("{mean:.3} \u{b1} {std:.3}");
+        let cells = over.headline().map(|(_, e)| spread(e.full.auroc, e.full.std.unwrap().auroc)).collect::<Vec<_>>();
+        let wanted = format!("| GradCon | {} | {} |", cells.join(" | "), spread(mean.auroc, mean.std.unwrap().auroc));
+        assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
+        assert!(
+            markdown.contains("the mean over 3 seeds (7, 1, 3) \u{b1} the sample standard deviation"),
+            "{markdown}"
+        );
+        assert!(!markdown.contains(", seed 7"), "{markdown}");
+        let own = seeds[1].1.headline().map(|(_, e)| format!("{:.3}", e.full.auroc)).collect::<Vec<_>>().join(" | ");
+        let wanted = format!("| 1 | {own} | {:.3} |", seeds[1].1.headline_mean().unwrap().full.auroc);
+        assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
+    }
+
+    #[test]
+    fn means_that_are_not_those_of_the_seeds_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        over(&seeds()).write(folder.path()).unwrap();
+        let good: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        type Break = fn(&mut serde_json::Value);
+        let breaks: [(Break, &str); 6] = [
+            // The headline of the first seed alone, as earlier versions wrote it.
+            (|v| v["classes"] = v["over_seeds"]["runs"][0]["classes"].clone(), "expected a threshold for one seed"),
+            (|v| v["classes"][0]["evaluations"][1]["full"]["aupr"] = 0.5.into(), "not those of the seeds"),
+            (|v| v["means"][0]["gradient"]["std"]["fpr95"] = 0.25.into(), "not those of the seeds"),
+            (|v| v["over_seeds"]["rows"][0]["full"]["std"] = 0.25.into(), "not those of the seeds"),
+            (|v| v["over_seeds"]["seeds"][2] = 7.into(), "seed 7 is there twice"),
+            (
+                |v| v["over_seeds"]["runs"][1]["means"][0]["full"]["auroc"] = 0.5.into(),
+                "means are not those of the classes",
+            ),
+        ];
+        for (break_it, expected) in breaks {
+            let mut broken = good.clone();
+            break_it(&mut broken);
+            std::fs::write(&path, broken.to_string()).unwrap();
+            let message = Results::read(&path).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains("results.json"), "{message}");
+        }
+    }
+
+    #[test]
+    fn results_of_the_first_layout_still_open_unless_their_headline_was_one_seeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        let results = results(0.1);
+        results.write(folder.path()).unwrap();
+        let mut old: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        old["schema_version"] = 1.into();
+        for key in ["data", "data_sha256"] {
+            old["about"].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        std::fs::write(&path, old.to_string()).unwrap();
+        let read = Results::read(&path).unwrap();
+        assert_eq!((read.schema_version, read.about.data_sha256.as_ref()), (SCHEMA_VERSION, None));
+        assert_eq!(read.means, results.means);
+
+        let spread = serde_json::json!({ "mean": 0.9, "std": 0.1 });
+        let row = serde_json::json!({ "class": "mean", "full": spread, "reconstruction": spread, "gradient": spread });
+        old["over_seeds"] = serde_json::json!({ "seeds": [1, 2], "rows": [row] });
+        std::fs::write(&path, old.to_string()).unwrap();
+        let message = Results::read(&path).unwrap_err().to_string();
+        assert!(message.contains("results.json: schema version 1 with several seeds"), "{message}");
+        assert!(message.contains("gradcon eval"), "{message}");
     }
 
     #[test]
@@ -863,7 +1034,7 @@ mod runs {
                 "<td>{:.3}</td><td>{:.3}</td><td>{:.3}</td>",
                 e.full.aupr, e.full.f1, e.full.fpr95
             )));
-            assert!(html.contains(&format!("{:.4}", e.full.f1_threshold)), "threshold");
+            assert!(html.contains(&format!("{:.4}", e.full.f1_threshold.unwrap())), "threshold");
         }
         let mean = results.headline_mean().unwrap();
         for value in [mean.full.auroc, mean.reconstruction.auroc, mean.gradient.auroc] {
@@ -960,6 +1131,107 @@ mod runs {
         assert!(!html.contains("NaN") && !html.contains("inf "), "a coordinate is no number");
     }
 
+    /// A folder of three seeds, complete.
+    fn write_seeds(folder: &Path) -> Results {
+        let runs = [(7, 0.1), (1, 0.2), (3, 0.15)].map(|(seed, shift)| {
+            let place = seed_folder(folder, seed);
+            std::fs::create_dir_all(&place).unwrap();
+            let mut results = write_run_of(&place, shift);
+            results.about.seed = Some(seed);
+            std::fs::write(place.join("config.toml"), format!("alpha = 0.03\nseed = {seed}\n")).unwrap();
+            (seed, results)
+        });
+        let over = over(&runs);
+        over.write(folder).unwrap();
+        over
+    }
+
+    #[test]
+    fn a_page_over_seeds_is_complete_and_shows_means() {
+        let folder = tempfile::tempdir().unwrap();
+        let over = write_seeds(folder.path());
+        let run = Run::read(folder.path()).unwrap();
+        assert_eq!((run.missing.len(), run.trainings.len(), run.configs.len()), (0, 3, 1), "{:?}", run.missing);
+        let html = page(&[run]).unwrap();
+        assert_eq!(malformed(&html), None);
+        assert_eq!(external(&html), None);
+        assert!(!html.contains("Not in this run"), "nothing is missing");
+        assert_eq!(html.matches("<svg ").count(), 1 + 2 * 4, "classes, then ROC and three losses of each");
+        for (_, m) in over.headline_mean().unwrap().parts() {
+            let std = m.std.unwrap().auroc;
+            assert!(html.contains(&format!("<b>{:.3} <small>\u{b1} {std:.3}</small></b>", m.auroc)), "{m:?}");
+        }
+        for (class, e) in over.headline() {
+            let std = e.full.std.unwrap();
+            for (value, std) in [(e.full.auroc, std.auroc), (e.full.aupr, std.aupr), (e.full.fpr95, std.fpr95)] {
+                assert!(html.contains(&format!("{value:.3} <small>\u{b1} {std:.3}</small>")), "{}", class.class);
+            }
+        }
+        for text in
+            ["<dd>7, 1, 3</dd>", "seed 7</th>", "3 seeds (7, 1, 3)", "seed-1</code>", "(of seed 7; the others differ"]
+        {
+            assert!(html.contains(text), "{text}");
+        }
+        // One curve for each seed: each class has four plots.
+        assert_eq!(html.matches("class=\"line s2 solid\"").count(), 2 * 4);
+
+        // What is missing is missing of a seed; another setting than the seed is worth a second configuration.
+        std::fs::remove_file(seed_folder(folder.path(), 1).join("models/T-shirt-top/metrics.csv")).unwrap();
+        std::fs::write(seed_folder(folder.path(), 3).join("config.toml"), "alpha = 0.04\nseed = 3\n").unwrap();
+        let run = Run::read(folder.path()).unwrap();
+        assert_eq!(run.missing, ["seed-1/models/T-shirt-top/metrics.csv"]);
+        let html = page(&[run]).unwrap();
+        assert_eq!(malformed(&html), None);
+        assert!(html.contains("<code>seed-1/models/T-shirt-top/metrics.csv</code>"));
+        assert!(html.contains("Configuration of seed 7") && html.contains("Configuration of seed 3"));
+
+        // Scores of another evaluation than the results'.
+        write_scores(&eval_folder(&seed_folder(folder.path(), 3), CLASSES[1]).join("scores.csv"), &rows(0.4)).unwrap();
+        let message = page_of(&[folder.path()]).unwrap_err().to_string();
+        assert!(message.contains("Bag & <Co>, seed 3") && message.contains("results.json says"), "{message}");
+    }
+
+    #[test]
+    fn an_evaluation_on_other_data_has_its_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("shoes");
+        std::fs::create_dir(&run).unwrap();
+        write_run(&run);
+        let move_to_other = |run: &Path| {
+            let place = EvalPlace::other(run, "new");
+            std::fs::rename(run.join("eval"), &place.results).unwrap();
+            std::fs::rename(run.join("results.json"), place.results.join("results.json")).unwrap();
+            place.results
+        };
+        let read = Run::read(&move_to_other(&run)).unwrap();
+        assert_eq!((read.name.as_str(), read.missing.len()), ("shoes/eval-new", 0), "{:?}", read.missing);
+        assert!(read.configs[0].text.contains("alpha"), "the run's configuration");
+        let html = page(&[read]).unwrap();
+        assert_eq!(malformed(&html), None);
+        assert!(html.contains("<title>shoes/eval-new on fmnist") && html.contains("<code>data/fm &amp; nist</code>"));
+        assert_eq!(html.matches("<svg ").count(), 1 + 2 * 6, "plots");
+        assert_eq!(html.matches("data:image/png;base64,").count(), 2 * 6 * 3, "tiles");
+
+        // The same of several seeds.
+        let seeds = folder.path().join("seeds");
+        write_seeds(&seeds);
+        for seed in [7, 1, 3] {
+            move_to_other(&seed_folder(&seeds, seed));
+        }
+        let other = EvalPlace::other(&seeds, "new").results;
+        std::fs::create_dir(&other).unwrap();
+        std::fs::rename(seeds.join("results.json"), other.join("results.json")).unwrap();
+        let read = Run::read(&other).unwrap();
+        assert_eq!((read.name.as_str(), read.missing.len()), ("seeds/eval-new", 0), "{:?}", read.missing);
+        assert_eq!(page(&[read]).unwrap().matches("<svg ").count(), 1 + 2 * 4, "plots");
+
+        // A run may be called so itself.
+        let own = folder.path().join("eval-run");
+        std::fs::create_dir(&own).unwrap();
+        write_run(&own);
+        assert_eq!(Run::read(&own).unwrap().name, "eval-run");
+    }
+
     #[test]
     fn several_runs_are_compared() {
         let folder = tempfile::tempdir().unwrap();
@@ -979,6 +1251,23 @@ mod runs {
         assert!(y > x, "the second run separates better");
         let wanted = format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td><strong>{y:.3}</strong></td>");
         assert!(html.contains(&wanted), "{wanted}");
+
+        // A mean over other classes is no better or worse, and neither is any number of other data.
+        let compared = |second: &Results| {
+            let (a, b) = (folder.path().join("first"), folder.path().join("second"));
+            second.write(&b).unwrap();
+            page_of(&[a, b]).unwrap()
+        };
+        let mut fewer = second.classes.clone();
+        fewer.truncate(1);
+        let html = compared(&Results::new(about(), fewer, vec![]).unwrap());
+        assert!(html.contains(&format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td>0.")), "no best mean");
+        assert!(html.contains("but for means over different classes"));
+        let mut elsewhere = second.clone();
+        elsewhere.about.data_sha256 = Some("f".repeat(64));
+        let html = compared(&elsewhere);
+        let table = html.split("</table>").next().unwrap();
+        assert!(table.contains("evaluated on different data") && !table.contains("<strong>"), "{table}");
     }
 
     #[test]

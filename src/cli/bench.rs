@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
+use super::sizes::{SizeArgs, up_to};
 use super::{DeviceArgs, Ui};
-use crate::engine::{Data, Engine};
+use crate::engine::{Data, Engine, Loaded, memory};
 use crate::gradcon::batches::{Batches, Reading};
 use crate::gradcon::detector::Detector;
 use crate::gradcon::model::{IMAGE_SIZE, Init, Model};
 use crate::gradcon::scorer::Scorer;
-use crate::gradcon::trainer::{TrainConfig, training_program};
+use crate::gradcon::trainer::training_program;
 use crate::images::Images;
-use crate::program::compile::Options;
 use crate::{Error, Result};
 
 /// Measure throughput: images a second in training and in scoring, end to end, on one device.
@@ -20,24 +20,15 @@ use crate::{Error, Result};
 /// RAYON_NUM_THREADS sets the threads of the CPU engine.
 #[derive(clap::Args)]
 pub struct BenchArgs {
-    /// Images in a training batch.
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
-
-    /// Channels of an image.
-    #[arg(long, default_value_t = 1)]
-    channels: usize,
-
-    /// Independent models at once (training).
-    #[arg(long, default_value_t = 1)]
-    replicas: usize,
+    #[command(flatten)]
+    sizes: SizeArgs,
 
     /// Batches in a round.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 40, value_parser = up_to(u32::MAX as usize))]
     steps: usize,
 
     /// Rounds that count.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = up_to(u32::MAX as usize))]
     rounds: usize,
 
     /// One JSON object instead of a table.
@@ -54,7 +45,7 @@ struct Rates([f64; 3]);
 /// Times `round`, which handles `images` images, after one that doesn't count.
 fn measure(rounds: usize, images: usize, mut round: impl FnMut() -> Result<()>) -> Result<Rates> {
     round()?;
-    let mut rates = Vec::with_capacity(rounds);
+    let mut rates = Vec::new();
     for _ in 0..rounds {
         let start = Instant::now();
         round()?;
@@ -65,28 +56,33 @@ fn measure(rounds: usize, images: usize, mut round: impl FnMut() -> Result<()>) 
 }
 
 pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
-    if [args.batch, args.channels, args.replicas, args.steps, args.rounds].contains(&0) || args.batch > 4096 {
-        return Err(Error::Usage(
-            "--batch (at most 4096), --channels, --replicas, --steps and --rounds must be positive".into(),
-        ));
-    }
-    let model = Model::new(args.channels);
+    let (sizes, model) = (&args.sizes, args.sizes.model()?);
+    // Indices of images are 32 bits, and one of them marks padding.
+    let images = sizes.batch.checked_mul(args.steps).filter(|&images| images < u32::MAX as usize).ok_or_else(|| {
+        let (batch, most) = (sizes.batch, u32::MAX as usize / sizes.batch);
+        Error::Usage(format!("--steps {}: with --batch {batch}, at most {most} steps can be indexed", args.steps))
+    })?;
     let mut engine = args.device.open(ui)?;
-    let images = args.batch * args.steps;
+    let explain = |e| sizes.explain(e, &[("--steps", args.steps)]);
+    let program = training_program(&model, &sizes.config(), images, args.steps, sizes.options(engine.workgroups()));
+    engine.clear();
+    let loaded = engine.load(&program).map_err(explain)?;
+    memory::check("images and lists of a round", sizes.host_bytes(&program, &model, args.steps)).map_err(explain)?;
     let pixels = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
-    let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, args.channels])?;
-    let (train, flops) = bench_training(engine.as_mut(), &model, &args, &data.data)?;
+    let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, sizes.channels])?;
+    let train = bench_training(engine.as_mut(), loaded, &model, &args, &data.data)?;
+    let flops = program.cost().flops as f64 / (sizes.batch * sizes.replicas) as f64;
     let params = model.init(Init::Kaiming, 0);
     let reference = vec![1e-3; model.reference_len()];
     let detector = Detector { model: model.clone(), params, reference, description: Default::default() };
-    let mut scorer = Scorer::new(engine.as_mut(), &detector)?;
+    let mut scorer = Scorer::new(engine.as_mut(), &detector).map_err(explain)?;
     let score = measure(args.rounds, images, || scorer.score(&data).map(drop))?;
     let device = engine.description();
     let [train_low, train_median, train_high] = train.0;
     let [score_low, score_median, score_high] = score.0;
     if args.json {
         let result = serde_json::json!({
-            "device": device, "version": env!("CARGO_PKG_VERSION"), "batch": args.batch, "channels": args.channels, "replicas": args.replicas,
+            "device": device, "version": env!("CARGO_PKG_VERSION"), "batch": sizes.batch, "channels": sizes.channels, "replicas": sizes.replicas,
             "steps": args.steps, "rounds": args.rounds,
             "train_images_per_second": train_median, "train_range": [train_low, train_high],
             "score_images_per_second": score_median, "score_range": [score_low, score_high],
@@ -97,7 +93,7 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     }
     println!(
         "{device}; batch {}, {} channel(s), {} model(s), median (least to greatest) of {} rounds",
-        args.batch, args.channels, args.replicas, args.rounds
+        sizes.batch, sizes.channels, sizes.replicas, args.rounds
     );
     println!(
         "training  {train_median:>9.0} images/s  ({train_low:.0} to {train_high:.0})  {:.1} GFLOP/s",
@@ -107,26 +103,26 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Rates of training, and floating-point operations an image.
-fn bench_training(engine: &mut dyn Engine, model: &Model, args: &BenchArgs, data: &[u8]) -> Result<(Rates, f64)> {
-    let images = args.batch * args.steps;
-    let config = TrainConfig { batch_size: args.batch, ..TrainConfig::default() };
-    let options = Options { replicas: args.replicas, workgroups: engine.workgroups() };
-    let program = training_program(model, &config, images, args.steps, options);
-    engine.clear();
-    let loaded = engine.load(&program)?;
+/// Rates of training.
+fn bench_training(
+    engine: &mut dyn Engine,
+    loaded: Loaded,
+    model: &Model,
+    args: &BenchArgs,
+    data: &[u8],
+) -> Result<Rates> {
+    let (batch, replicas) = (args.sizes.batch, args.sizes.replicas);
+    let images = batch * args.steps;
     let readings: Vec<Reading> =
-        (0..args.replicas).map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 }).collect();
-    let batches = Batches::new(&readings, args.batch, |count| 1.0 / count as f64, (0.9, 0.999));
+        (0..replicas).map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 }).collect();
+    let batches = Batches::new(&readings, batch, |count| 1.0 / count as f64, (0.9, 0.999));
     engine.write("train.data", Data::U8(data))?;
     engine.write("train.indices", Data::U32(&batches.indices))?;
     engine.write("train.schedule", Data::F64(&batches.schedule))?;
-    engine.write("params", Data::F32(&model.init(Init::Kaiming, 0).repeat(args.replicas)))?;
-    let per_image = program.cost().flops as f64 / (args.batch * args.replicas) as f64;
-    let rates = measure(args.rounds, images * args.replicas, || {
+    engine.write("params", Data::F32(&model.init(Init::Kaiming, 0).repeat(replicas)))?;
+    measure(args.rounds, images * replicas, || {
         engine.run(loaded, 0..args.steps as u32)?;
         let log = engine.read("train.log")?;
         if log.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::Verification("a loss is not finite".into())) }
-    })?;
-    Ok((rates, per_image))
+    })
 }

@@ -3,11 +3,13 @@
 use crate::Result;
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
-use crate::engine::gpu::adapters;
+use crate::engine::device::{Choice, Device};
+use crate::engine::gpu::Machine;
 
 /// List the devices that can compute: GPU adapters with backend, driver, type and limits, and the CPU engine.
 ///
-/// A number or part of a name is what `--device` takes: `gradcon demo --device gpu:0`, `--device radeon`.
+/// A number or part of a name is what `--device` takes: `gradcon demo --device gpu:0`, `--device radeon`. The last line says what `auto`
+/// stands for, and why.
 #[derive(clap::Args)]
 pub struct DevicesArgs {
     /// As JSON, one object a device.
@@ -16,21 +18,26 @@ pub struct DevicesArgs {
 }
 
 pub fn run(args: DevicesArgs) -> Result<()> {
-    let adapters = adapters();
+    let machine = Machine::look();
+    let adapters = &machine.adapters;
     let cpu = CpuEngine::<f32>::new().description();
+    // What the others open, and why.
+    let auto = Device::Auto.choose(&machine, false);
+    let is_auto = |choice| auto.as_ref().is_ok_and(|(auto, _)| *auto == choice);
     if args.json {
-        for a in &adapters {
+        for a in adapters {
             let line = serde_json::json!({
                 "device": format!("gpu:{}", a.index), "name": a.name, "backend": a.backend, "driver": a.driver, "type": a.device_type,
                 "software": a.software, "max_buffer_bytes": a.max_buffer, "max_binding_bytes": a.max_binding,
                 "workgroup_memory_bytes": a.workgroup_memory, "workgroup_threads": a.workgroup_threads, "timestamps": a.timestamps, "lacks": a.lacks,
+                "auto": is_auto(Choice::Gpu(a.index)),
             });
             println!("{line}");
         }
-        println!("{}", serde_json::json!({ "device": "cpu", "name": cpu }));
+        println!("{}", serde_json::json!({ "device": "cpu", "name": cpu, "auto": is_auto(Choice::Cpu) }));
         return Ok(());
     }
-    for a in &adapters {
+    for a in adapters {
         println!("gpu:{}  {}", a.index, a.name);
         println!("       {} through {}, driver {}", a.device_type, a.backend, a.driver);
         println!(
@@ -48,13 +55,18 @@ pub fn run(args: DevicesArgs) -> Result<()> {
             println!("       can't run the kernels: they need {lacks}");
         }
     }
-    if adapters.is_empty() {
+    if adapters.is_empty() && machine.hints.is_empty() {
         println!(
             "no GPU adapter through Vulkan, Metal or DX12 (on Debian and Ubuntu the package mesa-vulkan-drivers brings drivers)"
         );
     }
     println!("cpu    {cpu}");
-    let hardware = adapters.iter().find(|a| !a.software && a.lacks.is_none());
-    println!("auto   {}", hardware.map_or("the CPU engine".into(), |a| format!("gpu:{}", a.index)));
+    match auto {
+        Ok((choice, notes)) => {
+            println!("auto   {choice}");
+            notes.iter().for_each(|note| println!("       {note}"));
+        }
+        Err(error) => println!("auto   an error: {error}"),
+    }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::{DeviceArgs, Ui};
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::Lock;
-use crate::report::results::{OverSeeds, Results};
+use crate::report::results::Results;
 use crate::report::run::EvalPlace;
 use crate::run::config::RunConfig;
 use crate::run::evaluate::{Evaluate, evaluate};
@@ -85,12 +85,13 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
         all.push((config.seed, results));
     }
     let Some((_, first)) = all.first() else { return Ok(()) };
-    let mut results = first.clone();
-    if all.len() > 1 {
-        let pairs: Vec<(u64, &Results)> = all.iter().map(|(seed, results)| (*seed, results)).collect();
-        results.over_seeds = Some(OverSeeds::of(&pairs)?);
-        results.write(&place.results)?;
+    if all.len() == 1 {
+        print!("{}", first.markdown());
+        return Ok(());
     }
+    let pairs: Vec<(u64, &Results)> = all.iter().map(|(seed, results)| (*seed, results)).collect();
+    let results = Results::over_seeds(&pairs)?;
+    results.write(&place.results)?;
     print!("{}", results.markdown());
     Ok(())
 }

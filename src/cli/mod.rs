@@ -11,6 +11,7 @@ mod program;
 pub mod report;
 mod score;
 mod shell;
+mod sizes;
 mod train;
 mod ui;
 
@@ -73,7 +74,7 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Opens the device and says which it is.
     pub fn open(&self, ui: &Ui) -> Result<Box<dyn crate::engine::Engine>> {
-        let engine = crate::engine::device::open(&self.device, self.allow_software)?;
+        let engine = crate::engine::device::open_noting(&self.device, self.allow_software, |note| ui.progress(note))?;
         ui.progress(&format!("device: {}", engine.description()));
         Ok(engine)
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::Engine;
 use super::cpu::CpuEngine;
-use super::gpu::{GpuEngine, OpenOptions, Selector, adapters};
+use super::gpu::{GpuEngine, Machine, OpenOptions, Selector};
 use crate::{Error, Result};
 
 /// A choice of device, as `auto`, `cpu`, `gpu`, `gpu:N` or part of an adapter's name.
@@ -56,31 +56,83 @@ impl fmt::Display for Device {
     }
 }
 
-impl Device {
-    /// Opens the device. A software adapter is taken only if it is named, numbered or allowed: the CPU engine is much faster.
-    ///
-    /// Errors: [`Error::Device`] naming what was asked for and what this machine has.
-    pub fn open(&self, allow_software: bool) -> Result<Box<dyn Engine>> {
-        let gpu = |selector: &Selector| -> Result<Box<dyn Engine>> {
-            Ok(Box::new(GpuEngine::open(selector, OpenOptions { allow_software, ..OpenOptions::default() })?))
-        };
+/// Which engine a [`Device`] stands for on a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// The CPU engine.
+    Cpu,
+    /// The adapter of this number.
+    Gpu(usize),
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Device::Cpu => Ok(Box::new(CpuEngine::<f32>::new())),
+            Choice::Cpu => f.write_str("the CPU engine"),
+            Choice::Gpu(n) => write!(f, "gpu:{n}"),
+        }
+    }
+}
+
+impl Device {
+    /// What this device is on a machine, and what a user should know of the choice. Everything that opens or lists devices asks here.
+    ///
+    /// A software adapter is chosen only if it is named, numbered or allowed: the CPU engine is much faster.
+    ///
+    /// # Errors
+    /// [`Error::Device`] naming what was asked for (also by the environment) and what this machine has.
+    pub fn choose(&self, machine: &Machine, allow_software: bool) -> Result<(Choice, Vec<String>)> {
+        let gpu = |selector: &Selector| Ok((Choice::Gpu(machine.choose(selector, allow_software)?), machine.notes()));
+        match self {
+            Device::Cpu => Ok((Choice::Cpu, vec![])),
             Device::Gpu => gpu(&Selector::Hardware),
             Device::Index(n) => gpu(&Selector::Index(*n)),
             Device::Name(name) => gpu(&Selector::Name(name.clone())),
+            // Who names an adapter in the environment wants no other device.
+            Device::Auto if machine.environment.adapter_name().is_some() => gpu(&Selector::Hardware),
             Device::Auto => {
-                let named = std::env::var_os("WGPU_ADAPTER_NAME").is_some();
-                let usable = adapters().iter().any(|a| (allow_software || !a.software) && a.lacks.is_none());
-                if named || usable { gpu(&Selector::Hardware) } else { Ok(Box::new(CpuEngine::<f32>::new())) }
+                machine.check()?;
+                let (usable, passed) = machine.usable(allow_software);
+                let mut notes = machine.notes();
+                notes.extend(passed);
+                match usable {
+                    Some(index) => Ok((Choice::Gpu(index), notes)),
+                    None => {
+                        notes.extend(machine.hints.iter().cloned());
+                        Ok((Choice::Cpu, notes))
+                    }
+                }
             }
         }
+    }
+
+    /// Opens the device; `note` hears what a user should know of the choice.
+    ///
+    /// # Errors
+    /// As [`Device::choose`], or a device that can't be opened.
+    pub fn open(&self, allow_software: bool, mut note: impl FnMut(&str)) -> Result<Box<dyn Engine>> {
+        if *self == Device::Cpu {
+            return Ok(Box::new(CpuEngine::<f32>::new()));
+        }
+        let machine = Machine::look();
+        let (choice, notes) = self.choose(&machine, allow_software)?;
+        notes.iter().for_each(|text| note(text));
+        let options = OpenOptions { allow_software, ..OpenOptions::default() };
+        Ok(match choice {
+            Choice::Cpu => Box::new(CpuEngine::<f32>::new()),
+            Choice::Gpu(index) => Box::new(GpuEngine::open_adapter(&machine, index, options)?),
+        })
     }
 }
 
 /// [`Device::open`] for the text of a flag; a text that is no device is a usage error.
 pub fn open(device: &str, allow_software: bool) -> Result<Box<dyn Engine>> {
-    device.parse::<Device>().map_err(Error::Usage)?.open(allow_software)
+    open_noting(device, allow_software, |_| {})
+}
+
+/// The same, and `note` hears what a user should know of the choice.
+pub fn open_noting(device: &str, allow_software: bool, note: impl FnMut(&str)) -> Result<Box<dyn Engine>> {
+    device.parse::<Device>().map_err(Error::Usage)?.open(allow_software, note)
 }
 
 #[cfg(test)]

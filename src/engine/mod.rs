@@ -3,6 +3,7 @@
 pub mod cpu;
 pub mod device;
 pub mod gpu;
+pub mod memory;
 
 use crate::program::{Buffer, Program};
 use crate::{Error, Result};
@@ -52,7 +53,8 @@ pub enum Timing {
 /// Persistent buffers belong to the engine and are shared between programs by name; all memory starts as zeros.
 pub trait Engine {
     /// Takes in a program: allocates what is missing, compiles and binds everything, so that running does none of it.
-    /// Errors if a persistent buffer exists with another size or type, or the device can't hold the program.
+    /// Errors if a persistent buffer exists with another size or type, or the device can't hold the program ([`Error::TooLarge`]); the engine is
+    /// then as it was before.
     fn load(&mut self, program: &Program) -> Result<Loaded>;
 
     /// Forgets all programs and buffers, so that another model can be loaded; what is compiled for the device is kept.
@@ -83,12 +85,15 @@ pub trait Engine {
 
 /// Errors unless a program's persistent buffer is the one that an engine already holds under its name (`total` elements over all replicas).
 pub(crate) fn same_buffer(held: &Buffer, wanted: &Buffer, total: usize, replicas: usize) -> Result<()> {
-    let wanted_total = wanted.len * if wanted.replicated { replicas } else { 1 };
-    if held == wanted && total == wanted_total {
+    let wanted_total = wanted.total(replicas);
+    if held == wanted && Some(total) == wanted_total {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "buffer '{}' is {:?} x {total} in an earlier program and {:?} x {wanted_total} in this one",
-        wanted.name, held.element, wanted.element
+        "buffer '{}' is {:?} x {total} in an earlier program and {:?} x {} in this one",
+        wanted.name,
+        held.element,
+        wanted.element,
+        wanted_total.map_or("too many".into(), |total| total.to_string())
     )))
 }

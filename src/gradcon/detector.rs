@@ -138,7 +138,7 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
             return Err(Error::invalid(format!("{}: no tensor '{first}': not a model of this kind", path.display())));
         }
     };
-    let model = Model::new(channels);
+    let model = Model::try_new(channels).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
     let mut params = vec![0.0; model.len()];
     for p in model.params() {
         let values = file.take(&p.name, &p.torch_shape)?;

@@ -27,7 +27,7 @@ pub fn train(
     config: &TrainConfig,
     mut report: impl FnMut(&EpochReport),
 ) -> Result<Detector> {
-    let model = Model::new(train.channels);
+    let model = Model::try_new(train.channels)?;
     let set = TrainingSet { train, validation, seed: config.seed, start: None };
     let mut trainer = Trainer::new(engine, &model, config, &[set])?;
     for _ in 0..config.epochs {

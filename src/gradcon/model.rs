@@ -15,6 +15,9 @@ use crate::tape::{Shape, Tape, Tensor, layout, size};
 /// Height and width of every image.
 pub const IMAGE_SIZE: usize = 28;
 
+/// Most channels of an image: more than any camera has, and few enough that no size of a program leaves 64 bits.
+pub const MAX_CHANNELS: usize = 1 << 16;
+
 /// Kernel height and width, and stride, of every layer.
 const KERNEL: usize = 4;
 const STRIDE: usize = 2;
@@ -119,9 +122,22 @@ pub struct Forward {
 }
 
 impl Model {
-    /// The paper's autoencoder. `channels` is 1 or 3 in the datasets; any positive number works.
+    /// The paper's autoencoder. `channels` is 1 or 3 in the datasets; any number from 1 to [`MAX_CHANNELS`] works.
+    ///
+    /// # Panics
+    /// Another number; [`Model::try_new`] is for numbers that come from outside.
     pub fn new(channels: usize) -> Model {
-        assert!(channels > 0, "a model needs at least one channel");
+        Model::try_new(channels).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The paper's autoencoder.
+    ///
+    /// # Errors
+    /// 0 channels, or more than [`MAX_CHANNELS`].
+    pub fn try_new(channels: usize) -> Result<Model> {
+        if !(1..=MAX_CHANNELS).contains(&channels) {
+            return Err(Error::Usage(format!("a model of {channels} channels: expected 1 to {MAX_CHANNELS}")));
+        }
         let mut layers = vec![];
         let mut size = IMAGE_SIZE;
         let down = [("down.0", channels, 32), ("down.2", 32, 32), ("down.4", 32, 64), ("down.6", 64, 64)];
@@ -151,7 +167,7 @@ impl Model {
         let rank =
             |p: &Param| layers.iter().position(|l| p.name.starts_with(l.name)).map(|i| (i, p.name.ends_with("bias")));
         params.sort_by_key(rank);
-        Model { channels, layers, params, len, reference_len }
+        Ok(Model { channels, layers, params, len, reference_len })
     }
 
     /// Channels of an image.

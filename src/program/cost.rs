@@ -4,7 +4,7 @@
 //! of each distinct operand, in float32; GFLOP/s and GB/s are of 1e9.
 
 use super::kernel::{Access, Element, Kernel, Params};
-use super::{Call, Program};
+use super::{Buffer, Call, Program};
 
 /// Least work of a call or program, for all replicas.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,16 +81,29 @@ impl Program {
         self.calls.iter().map(|c| c.cost(self)).sum()
     }
 
-    /// Bytes of scratch memory, and of persistent memory, in float32.
+    /// Bytes of scratch memory, and of persistent memory, in float32; as many as can be counted, if there are more.
     pub fn memory(&self) -> (u64, u64) {
         let bytes = |persistent: bool| {
             let of = self.buffers.iter().filter(|b| b.persistent == persistent);
-            of.map(|b| {
-                let element = if b.element == Element::U8 { 1 } else { 4 };
-                (b.len * element * if b.replicated { self.replicas } else { 1 }) as u64
-            })
-            .sum()
+            of.map(|b| b.bytes(self.replicas, 4).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
         };
         (bytes(false), bytes(true))
+    }
+}
+
+impl Buffer {
+    /// Elements over all replicas; `None` if they can't be counted.
+    pub fn total(&self, replicas: usize) -> Option<usize> {
+        self.len.checked_mul(if self.replicated { replicas } else { 1 })
+    }
+
+    /// Bytes over all replicas where a float has `float` bytes; `None` if they can't be counted.
+    pub fn bytes(&self, replicas: usize, float: u64) -> Option<u64> {
+        let element = match self.element {
+            Element::Float => float,
+            Element::U32 => 4,
+            Element::U8 => 1,
+        };
+        (self.total(replicas)? as u64).checked_mul(element)
     }
 }

@@ -272,8 +272,26 @@ pub struct Metrics {
     pub aupr: f64,
     /// F1 at its best threshold.
     pub f1: f64,
-    /// The threshold of `f1`: images with this score or a higher one are flagged.
-    pub f1_threshold: f64,
+    /// The threshold of `f1`: images with this score or a higher one are flagged. Means over seeds have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1_threshold: Option<f64>,
+    /// False positive rate at 95 % true positive rate.
+    pub fpr95: f64,
+    /// Of means over several seeds: how far the seeds lie apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<Deviations>,
+}
+
+/// Sample standard deviations (divisor n - 1) of the numbers of [`Metrics`] over several seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deviations {
+    /// Area under the ROC curve.
+    pub auroc: f64,
+    /// Area under the precision-recall curve.
+    pub aupr: f64,
+    /// F1 at each seed's best threshold.
+    pub f1: f64,
     /// False positive rate at 95 % true positive rate.
     pub fpr95: f64,
 }
@@ -295,8 +313,9 @@ impl Metrics {
             auroc_95,
             aupr: average_precision_of(&levels),
             f1,
-            f1_threshold,
+            f1_threshold: Some(f1_threshold),
             fpr95: fpr_at_tpr_of(&levels, 0.95),
+            std: None,
         })
     }
 }

@@ -21,6 +21,7 @@ mod colour;
 mod font;
 mod html;
 mod plot;
+mod seeds;
 mod svg;
 mod table;
 mod tables;

@@ -8,10 +8,11 @@ use super::extremes::Extreme;
 use super::html::{escape, png_data};
 use super::metrics::{Metrics, auroc, roc_curve};
 use super::plot::Histogram;
-use super::results::{About, ClassResult, Evaluation, MeanMetrics, truth};
+use super::results::{About, ClassResult, Evaluation, MeanMetrics, OverSeeds, Results, truth};
 use super::run::{ClassRun, Run};
+use super::scores::ScoreRow;
 use super::svg;
-use super::tables::{SCORES, challenge_grid, three};
+use super::tables::{RATIO_ROWS, SCORES, challenge_grid, means_of, three};
 use crate::{Error, Result};
 
 /// Characters of a hash that a reader compares.
@@ -49,7 +50,8 @@ pub fn page(runs: &[Run]) -> Result<String> {
         out,
         "<footer><p>Label 1 = anomalous; a higher score is more anomalous. Anomaly score = reconstruction error - beta x mean \
          cosine. AUROC: area under the ROC curve; AUPR: average precision; F1: at its best threshold; FPR95: false positive rate \
-         at 95 % true positive rate. Intervals are 95 % bootstrap intervals over test images, where given.</p><p>Evaluated by \
+         at 95 % true positive rate. Intervals are 95 % bootstrap intervals over test images, where given; \u{b1} is the sample \
+         standard deviation over seeds.</p><p>Evaluated by \
          gradcon {}, laid out by gradcon {}.</p></footer>",
         escape(&first.results.about.gradcon_version),
         env!("CARGO_PKG_VERSION"),
@@ -75,18 +77,35 @@ fn comparison(out: &mut String, runs: &[Run]) {
         }
     }
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
-    open_table(out, "AUROC of the anomaly score by inlier class; best of each row in bold", "class", &names);
+    // Numbers of other data, other classes or other shares of outliers have no best.
+    let same_data = |run: &Run| {
+        let About { dataset, data_sha256, .. } = &run.results.about;
+        (dataset.clone(), data_sha256.clone(), run.results.headline_percent().map(f64::to_bits))
+    };
+    let class_names = |run: &Run| run.results.headline().map(|(c, _)| c.class.clone()).collect::<Vec<_>>();
+    let comparable = runs.iter().all(|run| same_data(run) == same_data(&runs[0]));
+    let same_classes = comparable && runs.iter().all(|run| class_names(run) == class_names(&runs[0]));
+    let bold = match (comparable, same_classes) {
+        (true, true) => "best of each row in bold",
+        (true, false) => "best of each row in bold, but for means over different classes",
+        (false, _) => "the runs were evaluated on different data or shares of outliers, so none is best",
+    };
+    open_table(out, &format!("AUROC of the anomaly score by inlier class; {bold}"), "class", &names);
+    let best = |wanted: bool, values: &[Option<f64>], cell: &dyn Fn(usize) -> String| {
+        if wanted { bold_best(values, cell) } else { (0..values.len()).map(cell).collect() }
+    };
     for class in classes {
         let cells: Vec<Option<&Metrics>> = runs
             .iter()
             .map(|run| run.results.headline().find(|(c, _)| c.class == class).map(|(_, e)| &e.full))
             .collect();
         let values: Vec<Option<f64>> = cells.iter().map(|cell| cell.map(|m| m.auroc)).collect();
-        row(out, class, &bold_best(&values, |i| cells[i].map_or(String::new(), auroc_cell)));
+        row(out, class, &best(comparable, &values, &|i| cells[i].map_or(String::new(), auroc_cell)));
     }
     out.push_str("</tbody><tfoot>");
-    let means: Vec<Option<f64>> = runs.iter().map(|run| run.results.headline_mean().map(|m| m.full.auroc)).collect();
-    row(out, "mean", &bold_best(&means, |i| means[i].map_or(String::new(), three)));
+    let means: Vec<_> = runs.iter().map(|run| run.results.headline_mean().map(|m| m.full)).collect();
+    let values: Vec<Option<f64>> = means.iter().map(|mean| mean.map(|m| m.auroc)).collect();
+    row(out, "mean", &best(same_classes, &values, &|i| means[i].map_or(String::new(), mean_cell)));
     let about = |value: fn(&Run) -> String| runs.iter().map(|run| escape(&value(run))).collect::<Vec<_>>();
     let percent = |run: &Run| run.results.headline_percent().map_or("-".to_owned(), |p| format!("{p} %"));
     row(out, "outliers", &about(percent));
@@ -96,6 +115,7 @@ fn comparison(out: &mut String, runs: &[Run]) {
     };
     row(out, "manifest", &about(hash));
     row(out, "model", &about(|run| run.results.about.model.clone()));
+    row(out, "seeds", &about(seeds_text));
     row(out, "device", &about(|run| run.results.about.device.clone()));
     row(out, "date", &about(|run| run.results.about.date.clone()));
     out.push_str("</tfoot></table></div>\n");
@@ -106,14 +126,14 @@ fn section(out: &mut String, run: &Run, index: usize, level: usize) -> Result<()
     let about = &run.results.about;
     let name = escape(&run.name);
     let _ = writeln!(out, "<section class=\"run\">\n<h{level}>{name}</h{level}>\n<dl class=\"facts\">");
-    let seed = about.seed.map_or("not recorded".to_owned(), |seed| seed.to_string());
+    let seed = seeds_text(run);
     let facts = [
         ("Data set", &about.dataset),
         ("Model", &about.model),
         ("Device", &about.device),
         ("gradcon", &about.gradcon_version),
         ("Date", &about.date),
-        ("Seed", &seed),
+        (if run.results.over_seeds.is_some() { "Seeds" } else { "Seed" }, &seed),
         ("beta", &about.beta.to_string()),
     ];
     for (term, value) in facts {
@@ -124,15 +144,27 @@ fn section(out: &mut String, run: &Run, index: usize, level: usize) -> Result<()
     missing(out, run);
     headline(out, run, index);
     ratios(out, run);
-    seeds(out, run);
-    challenges(out, run);
-    let files = run.classes.iter();
-    for (i, ((class, evaluation), files)) in run.results.headline().zip(files).enumerate() {
-        class_section(out, class, evaluation, files, &format!("run{index}-class{i}"), level + 1)?;
+    if let Some(over) = &run.results.over_seeds {
+        seeds(out, run, over);
     }
-    if let Some(config) = &run.config {
-        let heading = level + 1;
-        let _ = writeln!(out, "<h{heading}>Configuration</h{heading}>\n<pre>{}</pre>", escape(config.trim_end()));
+    challenges(out, run);
+    for (i, (class, evaluation)) in run.results.headline().enumerate() {
+        class_heading(out, class, evaluation, &format!("run{index}-class{i}"), level + 1);
+        match &run.results.over_seeds {
+            None => class_section(out, class, evaluation, &run.trainings[0].classes[i])?,
+            Some(over) => class_of_seeds(out, run, over, i)?,
+        }
+        out.push_str("</section>\n");
+    }
+    let heading = level + 1;
+    for config in &run.configs {
+        let whose = match config.seed {
+            Some(seed) if run.configs.len() == 1 => format!(" (of seed {seed}; the others differ in their seed)"),
+            Some(seed) => format!(" of seed {seed}"),
+            None => String::new(),
+        };
+        let text = escape(config.text.trim_end());
+        let _ = writeln!(out, "<h{heading}>Configuration{whose}</h{heading}>\n<pre>{text}</pre>");
     }
     out.push_str("</section>\n");
     Ok(())
@@ -154,6 +186,14 @@ fn data_fact(out: &mut String, about: &About) {
     out.push_str("</dd></div>");
 }
 
+fn seeds_text(run: &Run) -> String {
+    match (&run.results.over_seeds, run.results.about.seed) {
+        (Some(over), _) => over.names(),
+        (None, Some(seed)) => seed.to_string(),
+        (None, None) => "not recorded".to_owned(),
+    }
+}
+
 fn missing(out: &mut String, run: &Run) {
     if run.missing.is_empty() {
         return;
@@ -167,9 +207,10 @@ fn headline(out: &mut String, run: &Run, index: usize) {
     let several = run.results.classes.len() > 1;
     let what = if several { "mean AUROC" } else { "AUROC" };
     out.push_str("<div class=\"tiles\">");
-    let values = [mean.full.auroc, mean.reconstruction.auroc, mean.gradient.auroc];
-    for ((name, value), class) in SCORES.iter().zip(values).zip(["full", "reconstruction", "gradient"]) {
-        let _ = write!(out, "<div class=\"tile {class}\"><b>{value:.3}</b><span>{what}, {name}</span></div>");
+    let parts = mean.parts().map(|(_, m)| *m);
+    for ((name, m), class) in SCORES.iter().zip(parts).zip(["full", "reconstruction", "gradient"]) {
+        let value = mean_cell(m);
+        let _ = write!(out, "<div class=\"tile {class}\"><b>{value}</b><span>{what}, {name}</span></div>");
     }
     out.push_str("</div>\n");
     let caption =
@@ -180,16 +221,15 @@ fn headline(out: &mut String, run: &Run, index: usize) {
         let parts = e.parts().map(|(_, m)| m);
         let mut cells = vec![e.normal.to_string(), e.anomalous.to_string()];
         cells.extend(bold_best(&parts.map(|m| Some(m.auroc)), |i| auroc_cell(parts[i])));
-        cells.extend([e.full.aupr, e.full.f1, e.full.fpr95].map(three));
+        cells.extend(other_cells(&e.full));
         let link = format!("<a href=\"#run{index}-class{i}\">{}</a>", escape(&class.class));
         linked_row(out, &link, &cells);
     }
     out.push_str("</tbody>");
     if several {
         let mut cells = vec![String::new(), String::new()];
-        cells.extend(bold_best(&values.map(Some), |i| three(values[i])));
-        let MeanMetrics { aupr, f1, fpr95, .. } = mean.full;
-        cells.extend([aupr, f1, fpr95].map(three));
+        cells.extend(bold_best(&parts.map(|m| Some(m.auroc)), |i| mean_cell(parts[i])));
+        cells.extend(other_cells(mean.full));
         out.push_str("<tfoot>");
         row(out, "mean", &cells);
         out.push_str("</tfoot>");
@@ -197,8 +237,13 @@ fn headline(out: &mut String, run: &Run, index: usize) {
     out.push_str("</table></div>\n");
     if several {
         let interval = run.results.headline().any(|(_, e)| e.full.auroc_95.is_some());
-        let lines = if interval { "; lines are 95 % intervals of the full score" } else { "" };
+        let lines = match &run.results.over_seeds {
+            Some(_) => "; lines reach one standard deviation over seeds to each side of the full score",
+            None if interval => "; lines are 95 % intervals of the full score",
+            None => "",
+        };
         let plot = svg::aurocs("AUROC by inlier class", run.results.headline());
+        let plot = format!("<div class=\"scroll\">{plot}</div>");
         figure(out, "wide", &plot, &format!("AUROC by inlier class: the full score and its two parts alone{lines}."));
     }
 }
@@ -216,25 +261,40 @@ fn ratios(out: &mut String, run: &Run) {
         "By share of outliers in the test set"
     };
     open_table(out, caption, "metric", &columns);
-    let line = |value: &dyn Fn(usize) -> f64| (0..means.len()).map(|i| three(value(i))).collect::<Vec<_>>();
-    row(out, "AUROC, GradCon", &line(&|i| means[i].full.auroc));
-    row(out, "AUROC, reconstruction only", &line(&|i| means[i].reconstruction.auroc));
-    row(out, "AUROC, gradient only", &line(&|i| means[i].gradient.auroc));
-    row(out, "F1, GradCon", &line(&|i| means[i].full.f1));
+    for (name, text) in RATIO_ROWS {
+        row(out, name, &means.iter().map(text).collect::<Vec<_>>());
+    }
     out.push_str("</tbody></table></div>\n");
 }
 
-fn seeds(out: &mut String, run: &Run) {
-    let Some(over) = &run.results.over_seeds else { return };
-    let seeds: Vec<String> = over.seeds.iter().map(u64::to_string).collect();
-    let caption = format!("AUROC over seeds {}: mean \u{b1} standard deviation", seeds.join(", "));
-    open_table(out, &caption, "class", &SCORES);
-    for line in &over.rows {
-        let cells =
-            [line.full, line.reconstruction, line.gradient].map(|s| format!("{:.3} \u{b1} {:.3}", s.mean, s.std));
-        row(out, &line.class, &cells);
+/// The seeds' own AUROCs, and where the rest of what they have is shown.
+fn seeds(out: &mut String, run: &Run, over: &OverSeeds) {
+    let columns: Vec<String> = over.seeds.iter().map(|seed| format!("seed {seed}")).collect();
+    open_table(out, "AUROC of the anomaly score by seed", "class", &columns);
+    for (i, (class, _)) in run.results.headline().enumerate() {
+        let of = |results: &Results| results.headline().nth(i).map_or(String::new(), |(_, e)| auroc_cell(&e.full));
+        row(out, &class.class, &over.runs.iter().map(of).collect::<Vec<_>>());
     }
-    out.push_str("</tbody></table></div>\n");
+    out.push_str("</tbody>");
+    if run.results.classes.len() > 1 {
+        out.push_str("<tfoot>");
+        let of = |results: &Results| results.headline_mean().map_or(String::new(), |m| mean_cell(m.full));
+        row(out, "mean", &over.runs.iter().map(of).collect::<Vec<_>>());
+        out.push_str("</tfoot>");
+    }
+    out.push_str("</table></div>\n");
+    let pages: Vec<String> = run
+        .trainings
+        .iter()
+        .map(|t| format!("<code>gradcon report {}</code>", escape(&t.folder.display().to_string())))
+        .collect();
+    let _ = writeln!(
+        out,
+        "<p class=\"hint\">Every other number on this page is {}. Histograms, cosines and the most normal and most anomalous \
+         images are one model's, and on its own page: {}.</p>",
+        escape(&means_of(over)),
+        pages.join(", ")
+    );
 }
 
 fn challenges(out: &mut String, run: &Run) {
@@ -256,14 +316,8 @@ fn challenges(out: &mut String, run: &Run) {
     out.push_str("</tbody></table></div>\n");
 }
 
-fn class_section(
-    out: &mut String,
-    class: &ClassResult,
-    evaluation: &Evaluation,
-    files: &ClassRun,
-    id: &str,
-    level: usize,
-) -> Result<()> {
+/// Opens the section of a class.
+fn class_heading(out: &mut String, class: &ClassResult, evaluation: &Evaluation, id: &str, level: usize) {
     let name = escape(&class.class);
     let epochs = match (class.best_epoch, class.epochs) {
         (Some(best), Some(all)) => format!(", epoch {best} of {all}"),
@@ -274,44 +328,57 @@ fn class_section(
     let auroc_text = auroc_cell(&evaluation.full);
     let _ = writeln!(
         out,
-        "<section class=\"class\" id=\"{id}\">\n<h{level}>{name} <small>AUROC {auroc_text}{epochs}</small></h{level}>\n<div \
-         class=\"plots\">"
+        "<section class=\"class\" id=\"{id}\">\n<h{level}>{name} <small>AUROC {auroc_text}{epochs}</small></h{level}>"
     );
+}
+
+/// The score and its two parts of an image, higher = more anomalous.
+fn parts_of(row: &ScoreRow) -> [f64; 3] {
+    [row.score, row.mse, -row.cos]
+}
+
+/// A score's values and the labels, true = anomalous.
+///
+/// # Errors
+/// An AUROC that is not the one in `results.json`: a plot beside a number it does not belong to would be a lie.
+fn values(class: &str, rows: &[ScoreRow], part: usize, evaluation: &Evaluation) -> Result<(Vec<f64>, Vec<bool>)> {
+    let labels = truth(rows)?;
+    let values: Vec<f64> = rows.iter().map(|row| parts_of(row)[part]).collect();
+    let (found, (name, metrics)) = (auroc(&values, &labels)?, evaluation.parts()[part]);
+    if (found - metrics.auroc).abs() > 1e-9 {
+        return Err(Error::invalid(format!(
+            "class {class}: scores.csv gives AUROC {found} ({name}), results.json says {}",
+            metrics.auroc
+        )));
+    }
+    Ok((values, labels))
+}
+
+/// Plots and pictures of one model.
+fn class_section(out: &mut String, class: &ClassResult, evaluation: &Evaluation, files: &ClassRun) -> Result<()> {
+    out.push_str("<div class=\"plots\">");
     if let Some(rows) = &files.scores {
-        let labels = truth(rows)?;
-        let (mut curves, mut normal, mut anomalous) = (Vec::new(), Vec::new(), Vec::new());
+        let mut curves = Vec::new();
         for (i, (part, metrics)) in evaluation.parts().into_iter().enumerate() {
-            let values: Vec<f64> = rows.iter().map(|r| [r.score, r.mse, -r.cos][i]).collect();
-            let found = auroc(&values, &labels)?;
-            // A plot beside a number it does not belong to would be a lie.
-            if (found - metrics.auroc).abs() > 1e-9 {
-                return Err(Error::invalid(format!(
-                    "class {}: scores.csv gives AUROC {found} ({part}), results.json says {}",
-                    class.class, metrics.auroc
-                )));
-            }
-            curves.push((
-                part,
-                ["GradCon", "reconstruction", "gradient"][i],
-                metrics.auroc,
-                roc_curve(&values, &labels)?,
-            ));
-        }
-        for (row, &label) in rows.iter().zip(&labels) {
-            if label { &mut anomalous } else { &mut normal }.push(row.score);
+            let (values, labels) = values(&class.class, rows, i, evaluation)?;
+            let name = ["GradCon", "reconstruction", "gradient"][i];
+            curves.push((part, name, metrics.auroc, roc_curve(&values, &labels)?));
         }
         let plot = svg::roc(&format!("ROC curves of {}", class.class), &curves);
         figure(out, "", &plot, "ROC curves with their AUROC: the full score and its two parts.");
-        let bins = Histogram::of(&normal, &anomalous)?;
-        let plot = svg::histogram(&format!("Scores of {}", class.class), &bins, evaluation.full.f1_threshold);
-        let threshold = evaluation.full.f1_threshold;
-        let caption = format!(
-            "Scores of {} normal and {} anomalous images, each side as a share of its own; dashed: the threshold of the best \
-             F1, {threshold:.4}.",
-            normal.len(),
-            anomalous.len()
-        );
-        figure(out, "", &plot, &caption);
+        let side = |label: u8| rows.iter().filter(|r| r.label == Some(label)).map(|r| r.score).collect::<Vec<_>>();
+        let (normal, anomalous) = (side(0), side(1));
+        if let Some(threshold) = evaluation.full.f1_threshold {
+            let bins = Histogram::of(&normal, &anomalous)?;
+            let plot = svg::histogram(&format!("Scores of {}", class.class), &bins, threshold);
+            let caption = format!(
+                "Scores of {} normal and {} anomalous images, each side as a share of its own; dashed: the threshold of the best \
+                 F1, {threshold:.4}.",
+                normal.len(),
+                anomalous.len()
+            );
+            figure(out, "", &plot, &caption);
+        }
         let plot = svg::cosines(&format!("Cosines by decoder layer, {}", class.class), rows);
         let caption =
             "Cosine to the reference gradient by decoder layer: box 25 to 75 %, whiskers 5 to 95 %, line median.";
@@ -342,7 +409,40 @@ fn class_section(
             out.push_str("</ol></figure>\n");
         }
     }
-    out.push_str("</section>\n");
+    Ok(())
+}
+
+/// Plots of the i-th class with a curve for each seed.
+fn class_of_seeds(out: &mut String, run: &Run, over: &OverSeeds, i: usize) -> Result<()> {
+    let class = &run.results.classes[i].class;
+    out.push_str("<p class=\"keys\">");
+    for (k, seed) in over.seeds.iter().enumerate() {
+        let _ = write!(out, "<span class=\"{}\">seed {seed}</span> ", svg::seed_class(k));
+    }
+    out.push_str("</p>\n<div class=\"plots four\">");
+    let scores: Vec<_> = run.trainings.iter().map(|t| t.classes[i].scores.as_deref()).collect();
+    if let Some(scores) = scores.into_iter().collect::<Option<Vec<_>>>() {
+        let mut curves = Vec::new();
+        for ((rows, results), seed) in scores.into_iter().zip(&over.runs).zip(&over.seeds) {
+            let Some((_, evaluation)) = results.headline().nth(i) else { continue };
+            let (values, labels) = values(&format!("{class}, seed {seed}"), rows, 0, evaluation)?;
+            curves.push(roc_curve(&values, &labels)?);
+        }
+        let plot = svg::roc_by_seed(&format!("ROC curves of {class} by seed"), &curves);
+        figure(out, "", &plot, "ROC curves of the full score, one for each seed.");
+    }
+    let epochs = run.trainings.iter().map(|t| t.classes[i].epochs.as_deref()).enumerate();
+    let epochs: Vec<_> = epochs.filter_map(|(k, rows)| Some((k, rows.filter(|rows| !rows.is_empty())?))).collect();
+    if !epochs.is_empty() {
+        let title = |what: &str| format!("{what} over epochs by seed, {class}");
+        let plot = svg::training_by_seed(&title("Loss"), "validation loss", &epochs, |l| l.total, false);
+        figure(out, "", &plot, "Training objective on the validation images.");
+        let plot = svg::training_by_seed(&title("Squared error"), "mean squared error", &epochs, |l| l.mse, true);
+        figure(out, "", &plot, "Its reconstruction part.");
+        let plot = svg::training_by_seed(&title("Gradient loss"), "gradient loss", &epochs, |l| l.grad, false);
+        figure(out, "", &plot, "Its gradient part: the negative mean cosine, -1 = aligned.");
+    }
+    out.push_str("</div>\n");
     Ok(())
 }
 
@@ -374,7 +474,7 @@ fn open_table(out: &mut String, caption: &str, corner: &str, columns: &[impl AsR
     let caption = escape(caption);
     let _ = write!(
         out,
-        "<div class=\"table\"><table><caption>{caption}</caption><thead><tr><th scope=\"col\">{corner}</th>"
+        "<div class=\"table\"><table><caption><span>{caption}</span></caption><thead><tr><th scope=\"col\">{corner}</th>"
     );
     for column in columns {
         let _ = write!(out, "<th scope=\"col\">{}</th>", escape(column.as_ref()));
@@ -397,7 +497,27 @@ fn linked_row(out: &mut String, name: &str, cells: &[String]) {
 
 fn auroc_cell(m: &Metrics) -> String {
     let interval = m.auroc_95.map(|i| format!(" <small>({:.3}\u{2013}{:.3})</small>", i.low, i.high));
-    format!("{:.3}{}", m.auroc, interval.unwrap_or_default())
+    mean_cell(m.into()) + &interval.unwrap_or_default()
+}
+
+/// An AUROC with its deviation over seeds.
+fn mean_cell(m: MeanMetrics) -> String {
+    with_deviation(m.auroc, m.std.map(|s| s.auroc))
+}
+
+/// AUPR, F1 and FPR95.
+fn other_cells(m: impl Into<MeanMetrics>) -> [String; 3] {
+    let m: MeanMetrics = m.into();
+    let std = m.std;
+    [
+        with_deviation(m.aupr, std.map(|s| s.aupr)),
+        with_deviation(m.f1, std.map(|s| s.f1)),
+        with_deviation(m.fpr95, std.map(|s| s.fpr95)),
+    ]
+}
+
+fn with_deviation(value: f64, std: Option<f64>) -> String {
+    std.map_or(three(value), |std| format!("{value:.3} <small>\u{b1} {std:.3}</small>"))
 }
 
 /// Cells with the highest value in bold (all that share it as printed).

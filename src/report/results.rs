@@ -1,20 +1,22 @@
-//! `results.json`: what an evaluation found. The same content as `results.csv` (long form) and `results.md` (the paper's table)
-//! is in tables.rs.
+//! `results.json`: what an evaluation found, of one training or of several that differ in their seed (seeds.rs). The same
+//! content as `results.csv` (long form) and `results.md` (the paper's table) is in tables.rs.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::file::write_atomic;
-use super::metrics::{Metrics, mean_std};
+use super::metrics::{Deviations, Metrics, mean_std};
 use super::scores::ScoreRow;
+pub use super::seeds::{OverSeeds, SeedRow, Spread};
 use crate::error::{Error, Result};
 use crate::limits::{self, shown};
 
-/// The version of the file's layout this build writes and reads.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of the file's layout this build writes. It also reads version 1, which knew neither the data's hash nor
+/// means over seeds.
+pub const SCHEMA_VERSION: u32 = 2;
 
-/// A whole evaluation: one model per inlier class.
+/// A whole evaluation: one model per inlier class, or one per inlier class and seed ([`Results::over_seeds`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Results {
@@ -26,7 +28,7 @@ pub struct Results {
     pub classes: Vec<ClassResult>,
     /// Means over `classes`, one entry per outlier percentage; empty without classes.
     pub means: Vec<MeanEvaluation>,
-    /// Spread over several seeds, where several were run.
+    /// The seeds' own numbers, where several were run: all others are then means over them, with their deviations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_seeds: Option<OverSeeds>,
     /// CURE-TSR: challenge-free images against one challenge at one level.
@@ -50,7 +52,7 @@ pub struct About {
     pub device: String,
     /// Weight of the cosine in the anomaly score `mse - beta * cos`.
     pub beta: f64,
-    /// Seed of the training run, where it had one.
+    /// Seed of the training run, where it had one; none where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Folder of the prepared data that was evaluated, as it was given.
@@ -150,8 +152,15 @@ pub struct MeanEvaluation {
     pub gradient: MeanMetrics,
 }
 
+impl MeanEvaluation {
+    /// The three scores with the names they have in tables.
+    pub fn parts(&self) -> [(&'static str, &MeanMetrics); 3] {
+        [("full", &self.full), ("reconstruction", &self.reconstruction), ("gradient", &self.gradient)]
+    }
+}
+
 /// [`Metrics`] averaged over inlier classes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeanMetrics {
     /// Area under the ROC curve.
@@ -162,6 +171,15 @@ pub struct MeanMetrics {
     pub f1: f64,
     /// False positive rate at 95 % true positive rate.
     pub fpr95: f64,
+    /// Over several seeds: deviations of the mean over classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<Deviations>,
+}
+
+impl From<&Metrics> for MeanMetrics {
+    fn from(m: &Metrics) -> MeanMetrics {
+        MeanMetrics { auroc: m.auroc, aupr: m.aupr, f1: m.f1, fpr95: m.fpr95, std: m.std }
+    }
 }
 
 impl MeanMetrics {
@@ -174,83 +192,8 @@ impl MeanMetrics {
             aupr: mean(|m| m.aupr)?,
             f1: mean(|m| m.f1)?,
             fpr95: mean(|m| m.fpr95)?,
+            std: None,
         })
-    }
-}
-
-/// The AUROC's spread over training runs that differ in their seed, at the headline outlier percentage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OverSeeds {
-    /// The seeds.
-    pub seeds: Vec<u64>,
-    /// One entry per inlier class, then `mean` for the mean over classes.
-    pub rows: Vec<SeedRow>,
-}
-
-/// One line of [`OverSeeds`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SeedRow {
-    /// Inlier class, or `mean`.
-    pub class: String,
-    /// AUROC of the anomaly score.
-    pub full: Spread,
-    /// AUROC of the reconstruction error alone.
-    pub reconstruction: Spread,
-    /// AUROC of the negative mean cosine alone.
-    pub gradient: Spread,
-}
-
-/// Mean and sample standard deviation (divisor n - 1).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Spread {
-    /// Mean.
-    pub mean: f64,
-    /// Standard deviation.
-    pub std: f64,
-}
-
-impl OverSeeds {
-    /// Gathers evaluations of the same classes under at least two seeds.
-    ///
-    /// # Errors
-    /// Fewer than two seeds, or runs of different classes.
-    pub fn of(runs: &[(u64, &Results)]) -> Result<OverSeeds> {
-        let [(_, first), _, ..] = runs else {
-            return Err(Error::invalid(format!("a spread over seeds needs at least two: got {}", runs.len())));
-        };
-        let names = |results: &Results| results.classes.iter().map(|c| c.class.clone()).collect::<Vec<_>>();
-        let (classes, percent) = (names(first), first.headline_percent());
-        let differs = |results: &Results| names(results) != classes || results.headline_percent() != percent;
-        if let Some((seed, _)) = runs.iter().find(|(_, results)| differs(results)) {
-            let what = "has other classes or outlier percentages than the first";
-            return Err(Error::invalid(format!("the run of seed {seed} {what}")));
-        }
-        // Three AUROCs per run and class; the mean over classes is one more class.
-        let table: Vec<Vec<[f64; 3]>> = runs
-            .iter()
-            .map(|(_, results)| {
-                let mut rows: Vec<[f64; 3]> =
-                    results.headline().map(|(_, e)| e.parts().map(|(_, metrics)| metrics.auroc)).collect();
-                let mean = results.headline_mean();
-                rows.extend(mean.map(|m| [m.full.auroc, m.reconstruction.auroc, m.gradient.auroc]));
-                rows
-            })
-            .collect();
-        let spread = |row: usize, part: usize| -> Result<Spread> {
-            let values: Vec<f64> = table.iter().filter_map(|run| run.get(row)).map(|parts| parts[part]).collect();
-            match mean_std(&values)? {
-                (mean, Some(std)) => Ok(Spread { mean, std }),
-                (_, None) => Err(Error::invalid("a spread over seeds needs an evaluation of every class in every run")),
-            }
-        };
-        let rows = classes.into_iter().chain(["mean".to_owned()]).enumerate().map(|(row, class)| {
-            let (full, reconstruction, gradient) = (spread(row, 0)?, spread(row, 1)?, spread(row, 2)?);
-            Ok(SeedRow { class, full, reconstruction, gradient })
-        });
-        Ok(OverSeeds { seeds: runs.iter().map(|(seed, _)| *seed).collect(), rows: rows.collect::<Result<_>>()? })
     }
 }
 
@@ -305,10 +248,10 @@ impl Results {
         classes.chain(challenges)
     }
 
+    /// Errors unless the numbers are possible and agree with each other.
     fn check(&self) -> Result<()> {
         if self.schema_version != SCHEMA_VERSION {
-            let got = self.schema_version;
-            return Err(Error::invalid(format!("schema version {got}, this build reads {SCHEMA_VERSION}")));
+            return Err(Error::invalid(format!("schema version {}, expected {SCHEMA_VERSION}", self.schema_version)));
         }
         if self.classes.is_empty() && self.challenges.is_empty() {
             return Err(Error::invalid("no class and no challenge was evaluated"));
@@ -320,33 +263,39 @@ impl Results {
                 if let Some(bad) = shares.into_iter().find(|v| !(0.0..=1.0).contains(v)) {
                     return Err(Error::invalid(format!("{name}, {part}: a metric is {bad}, expected 0 to 1")));
                 }
-                if !m.f1_threshold.is_finite() {
-                    return Err(Error::invalid(format!("{name}, {part}: threshold {}", m.f1_threshold)));
+                if let Some(threshold) = m.f1_threshold.filter(|threshold| !threshold.is_finite()) {
+                    return Err(Error::invalid(format!("{name}, {part}: threshold {threshold}")));
+                }
+                // An interval and a threshold are one model's; a deviation is that of several.
+                if m.std.is_some() != self.over_seeds.is_some() || m.std.is_some() == m.f1_threshold.is_some() {
+                    let what = "expected a threshold for one seed, deviations for several";
+                    return Err(Error::invalid(format!("{name}, {part}: {what}")));
                 }
             }
-        }
-        let spreads = self.over_seeds.iter().flat_map(|s| &s.rows).flat_map(|r| [r.full, r.reconstruction, r.gradient]);
-        if let Some(bad) = spreads.flat_map(|s| [s.mean, s.std]).find(|v| !(0.0..=1.0).contains(v)) {
-            return Err(Error::invalid(format!("over_seeds: an AUROC is {bad}, expected 0 to 1")));
         }
         if !self.about.beta.is_finite() {
             return Err(Error::invalid(format!("beta is {}, expected a finite number", self.about.beta)));
         }
-        let agree = |a: &MeanMetrics, b: &MeanMetrics| {
-            let pairs = [(a.auroc, b.auroc), (a.aupr, b.aupr), (a.f1, b.f1), (a.fpr95, b.fpr95)];
-            pairs.iter().all(|(x, y)| (x - y).abs() <= 1e-9)
-        };
-        let expected = means(&self.classes)?;
-        let same = |(a, b): (&MeanEvaluation, &MeanEvaluation)| {
-            a.outlier_percent == b.outlier_percent
-                && agree(&a.full, &b.full)
-                && agree(&a.reconstruction, &b.reconstruction)
-                && agree(&a.gradient, &b.gradient)
-        };
-        if expected.len() != self.means.len() || !expected.iter().zip(&self.means).all(same) {
-            return Err(Error::invalid("the means are not those of the classes"));
+        match &self.over_seeds {
+            None if !agree(&numbers(&means(&self.classes)?, &[]), &numbers(&self.means, &[])) => {
+                Err(Error::invalid("the means are not those of the classes"))
+            }
+            None => Ok(()),
+            Some(over) => {
+                over.runs.iter().try_for_each(Results::check)?;
+                let expected = Results::over_seeds(&over.pairs())?;
+                let all = |r: &Results| numbers(&r.means, &r.evaluations().map(|(_, e)| e).collect::<Vec<_>>());
+                let rows = |r: &Results| r.over_seeds.as_ref().map(|over| (over.seeds.clone(), over.numbers()));
+                let same = match (rows(&expected), rows(self)) {
+                    (Some((seeds, expected)), Some((found, numbers))) => seeds == found && agree(&expected, &numbers),
+                    _ => false,
+                };
+                if same && agree(&all(&expected), &all(self)) {
+                    return Ok(());
+                }
+                Err(Error::invalid("the means and deviations are not those of the seeds"))
+            }
         }
-        Ok(())
     }
 
     /// The content of `results.md`.
@@ -380,13 +329,60 @@ impl Results {
     /// As [`Results::read`].
     pub fn parse(text: &[u8], path: &Path) -> Result<Results> {
         let named = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {}", path.display(), shown(e)));
-        let results: Results = serde_json::from_slice(text).map_err(|e| named(&e))?;
+        // The version first: what another version has more or less is not the user's mistake.
+        let head: Head = serde_json::from_slice(text).map_err(|e| named(&e))?;
+        match head.schema_version {
+            1 if head.over_seeds.is_some() => {
+                let what = "schema version 1 with several seeds, whose headline was the first seed's alone";
+                return Err(named(&format!("{what}: evaluate again (`gradcon eval`)")));
+            }
+            1 | SCHEMA_VERSION => {}
+            other => {
+                let what = format!("schema version {other}, this build reads 1 to {SCHEMA_VERSION}");
+                return Err(named(&format!(
+                    "{what}: evaluate again (`gradcon eval`), or use the gradcon that wrote it"
+                )));
+            }
+        }
+        let mut results: Results = serde_json::from_slice(text).map_err(|e| named(&e))?;
+        results.schema_version = SCHEMA_VERSION;
         results.check().map_err(|e| named(&e))?;
         Ok(results)
     }
 }
 
-fn means(classes: &[ClassResult]) -> Result<Vec<MeanEvaluation>> {
+/// What decides how the rest of a `results.json` is read.
+#[derive(Deserialize)]
+struct Head {
+    schema_version: u32,
+    over_seeds: Option<serde::de::IgnoredAny>,
+}
+
+/// The metrics of means and evaluations, in order.
+fn numbers(means: &[MeanEvaluation], evaluations: &[&Evaluation]) -> Vec<f64> {
+    let spread = |std: Option<Deviations>| std.map_or(vec![], |s| vec![s.auroc, s.aupr, s.f1, s.fpr95]);
+    let mut all = vec![];
+    for mean in means {
+        all.push(mean.outlier_percent);
+        for (_, m) in mean.parts() {
+            all.extend([m.auroc, m.aupr, m.f1, m.fpr95].into_iter().chain(spread(m.std)));
+        }
+    }
+    for e in evaluations {
+        all.extend([e.outlier_percent, e.normal as f64, e.anomalous as f64]);
+        for (_, m) in e.parts() {
+            all.extend([m.auroc, m.aupr, m.f1, m.fpr95].into_iter().chain(spread(m.std)));
+        }
+    }
+    all
+}
+
+/// Equal but for what rounding explains. (False for NaN.)
+fn agree(a: &[f64], b: &[f64]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= 1e-9)
+}
+
+pub(super) fn means(classes: &[ClassResult]) -> Result<Vec<MeanEvaluation>> {
     let Some(first) = classes.first() else { return Ok(Vec::new()) };
     let percents = |class: &ClassResult| class.evaluations.iter().map(|e| e.outlier_percent).collect::<Vec<_>>();
     let wanted = percents(first);

@@ -10,6 +10,9 @@
 //!
 //! RUN/eval-NAME/results.json  .csv  .md  the same of an evaluation on other data than the run's own
 //! RUN/eval-NAME/CLASS/scores.csv  ...
+//!
+//! RUN/seed-S/                            one run of several that differ in their seed; RUN/results.json is then of all of them
+//! RUN/seed-S/eval-NAME/  RUN/eval-NAME/  their evaluations on other data
 //! ```
 //!
 //! CLASS is [`folder_name`] of the class. Only `results.json` must be there; what else is missing the page says.
@@ -25,16 +28,34 @@ use crate::limits;
 
 /// A run folder, read.
 pub struct Run {
-    /// The folder's name.
+    /// The folder's name; of an evaluation on other data, `RUN/eval-NAME`.
     pub name: String,
     /// What the evaluation found.
     pub results: Results,
-    /// The text of `config.toml`.
-    pub config: Option<String>,
+    /// The text of `config.toml`: one, unless seeds differ in more than their seed.
+    pub configs: Vec<Config>,
+    /// What the run holds; of several seeds, what each one's folder holds, in the order of the results.
+    pub trainings: Vec<Training>,
+    /// Files that were looked for and are not there, relative to the run.
+    pub missing: Vec<String>,
+}
+
+/// A configuration, and the seed whose folder it is from where there are several.
+pub struct Config {
+    /// The seed.
+    pub seed: Option<u64>,
+    /// The file's text.
+    pub text: String,
+}
+
+/// One training, as far as its files are there.
+pub struct Training {
+    /// Its folder, for commands.
+    pub folder: PathBuf,
+    /// Its seed, where several are reported.
+    pub seed: Option<u64>,
     /// One entry per class of the results, in their order.
     pub classes: Vec<ClassRun>,
-    /// Files that were looked for and are not there, relative to the folder.
-    pub missing: Vec<String>,
 }
 
 /// What a run folder holds of one class.
@@ -95,8 +116,13 @@ pub fn eval_folder(run: &Path, class: &str) -> PathBuf {
     EvalPlace::own(run).class(class)
 }
 
+/// The folder of one seed's training among several.
+pub fn seed_folder(run: &Path, seed: u64) -> PathBuf {
+    run.join(format!("seed-{seed}"))
+}
+
 impl Run {
-    /// Reads a run folder.
+    /// Reads the folder of a run, of a run of several seeds, or of an evaluation on other data inside of either.
     ///
     /// # Errors
     /// No readable `results.json`; another file that is there but makes no sense.
@@ -107,33 +133,81 @@ impl Run {
             return Err(Error::invalid(format!("{}: {what}", folder.display())));
         }
         let results = Results::read(&path)?;
-        let mut missing = Vec::new();
+        let full = folder.canonicalize().map_err(Error::io(folder))?;
+        let (home, other) = home(folder, &full);
+        let mut run =
+            Run { name: name(&full, other.is_some()), results, configs: vec![], trainings: vec![], missing: vec![] };
+        match run.results.over_seeds.as_ref().map(|over| over.seeds.clone()) {
+            None => run.add(&home, &home, None, other.as_deref())?,
+            Some(seeds) => {
+                for seed in seeds {
+                    run.add(&home, &seed_folder(&home, seed), Some(seed), other.as_deref())?;
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    /// Adds the training in `folder`, which is `home` or lies in it.
+    fn add(&mut self, home: &Path, folder: &Path, seed: Option<u64>, other: Option<&str>) -> Result<()> {
+        let missing = &mut self.missing;
         let mut look = |path: PathBuf| {
             let there = path.exists();
             if !there {
-                missing.push(path.strip_prefix(folder).unwrap_or(&path).display().to_string());
+                missing.push(path.strip_prefix(home).unwrap_or(&path).display().to_string());
             }
             there.then_some(path)
         };
-        let config = look(folder.join("config.toml"))
-            .map(|path| limits::read_text(&path, limits::CONFIG, "a configuration"))
-            .transpose()?;
-        let single = results.classes.len() == 1 && folder.join("metrics.csv").exists();
+        if let Some(path) = look(folder.join("config.toml")) {
+            let text = limits::read_text(&path, limits::CONFIG, "a configuration")?;
+            // Seeds of one training differ in their seed; what else differs is worth showing.
+            let rest = |text: &str| {
+                text.lines().filter(|line| !line.starts_with("seed ")).map(str::to_owned).collect::<Vec<_>>()
+            };
+            if self.configs.iter().all(|known| rest(&known.text) != rest(&text)) {
+                self.configs.push(Config { seed, text });
+            }
+        }
+        let place = other.map_or(EvalPlace::own(folder), |name| EvalPlace::other(folder, name));
+        let single = self.results.classes.len() == 1 && folder.join("metrics.csv").exists();
         let mut classes = Vec::new();
-        for class in &results.classes {
+        for class in &self.results.classes {
             let training = if single { folder.to_path_buf() } else { model_folder(folder, &class.class) };
-            let eval = eval_folder(folder, &class.class);
+            let eval = place.class(&class.class);
             classes.push(ClassRun {
                 epochs: look(training.join("metrics.csv")).map(|path| read_epochs(&path)).transpose()?,
                 scores: look(eval.join("scores.csv")).map(|path| read_scores(&path)).transpose()?,
-                extremes: match look(eval.join("extremes.json")) {
+                // Pictures of several seeds are for each seed's own page.
+                extremes: match seed.is_none().then(|| look(eval.join("extremes.json"))).flatten() {
                     Some(path) => Some((eval, read_extremes(&path)?)),
                     None => None,
                 },
             });
         }
-        let full = folder.canonicalize().map_err(Error::io(folder))?;
-        let name = full.file_name().map_or_else(|| full.display().to_string(), |n| n.to_string_lossy().into_owned());
-        Ok(Run { name, results, config, classes, missing })
+        self.trainings.push(Training { folder: folder.to_path_buf(), seed, classes });
+        Ok(())
     }
+}
+
+/// The run that a folder belongs to, and the name of the other data that it is an evaluation on, if it is one.
+fn home(folder: &Path, full: &Path) -> (PathBuf, Option<String>) {
+    let named = full.file_name().and_then(|name| Some(name.to_str()?.strip_prefix(OTHER)?.to_owned()));
+    let run = full.parent().filter(|parent| {
+        let seeds = || std::fs::read_dir(parent).into_iter().flatten().flatten();
+        parent.join("config.toml").exists()
+            || seeds()
+                .any(|e| e.file_name().to_string_lossy().starts_with("seed-") && e.path().join("config.toml").exists())
+    });
+    match (named, run) {
+        // A run of its own may have such a name too.
+        (Some(name), Some(run)) if !folder.join("config.toml").exists() => (run.into(), Some(name)),
+        _ => (folder.into(), None),
+    }
+}
+
+/// What a page calls the run in the folder `full`.
+fn name(full: &Path, other: bool) -> String {
+    let parts: Vec<_> = full.components().rev().take(if other { 2 } else { 1 }).collect();
+    let names: Vec<_> = parts.iter().rev().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    names.join("/")
 }

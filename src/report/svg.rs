@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::epochs::{EpochRow, Losses};
 use super::html::escape;
-use super::metrics::{RocPoint, quantile_of_sorted};
+use super::metrics::{Metrics, RocPoint, quantile_of_sorted};
 use super::plot::{Histogram, drawable, padded, tick_label, ticks};
 use super::results::{ClassResult, Evaluation};
 use super::scores::{LAYERS, ScoreRow};
@@ -149,6 +149,25 @@ pub fn roc(title: &str, curves: &[(&str, &str, f64, Vec<RocPoint>)]) -> String {
     plot.end()
 }
 
+/// ROC curves of one score under several seeds, in the colours of [`seed_class`].
+pub fn roc_by_seed(title: &str, curves: &[Vec<RocPoint>]) -> String {
+    let across = Across((0.0, 1.0), "false positive rate", 5);
+    let mut plot = Plot::new(title, across, (0.0, 1.0), Scale::Linear, Some("true positive rate"));
+    plot.line("chance", [(0.0, 0.0), (1.0, 1.0)].into_iter());
+    for (i, curve) in curves.iter().enumerate().rev() {
+        plot.line(&seed_class(i), curve.iter().map(|point| (point.fpr, point.tpr)));
+    }
+    plot.end()
+}
+
+/// The class of the i-th seed's lines: eight colours, solid, then dashed, then dotted.
+pub fn seed_class(i: usize) -> String {
+    format!("s{} {}", i % SEED_COLOURS, ["solid", "dashed", "dotted"][i / SEED_COLOURS % 3])
+}
+
+/// Colours of seeds in the page's style.
+const SEED_COLOURS: usize = 8;
+
 /// Normal and anomalous scores over common bins, with the threshold of the best F1.
 pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
     let x = (bins.low.min(threshold), bins.high().max(threshold));
@@ -210,41 +229,15 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
 
 /// One loss over the epochs, training and validation; a mean squared error on a logarithmic axis.
 pub fn training(title: &str, name: &str, epochs: &[EpochRow], value: fn(&Losses) -> f64, log: bool) -> String {
-    let value = |losses| drawable(value(losses));
-    let train = || epochs.iter().map(|row| (row.epoch as f64, value(&row.train)));
-    let val = || epochs.iter().filter_map(|row| row.val.as_ref().map(|val| (row.epoch as f64, value(val))));
-    let all = || train().chain(val());
-    let least = all().map(|p| p.1).reduce(f64::min).unwrap_or(0.0);
-    let most = all().map(|p| p.1).reduce(f64::max).unwrap_or(1.0);
-    // What is all but zero has no place on a logarithmic axis.
-    let scale = if log && least > 1e-300 { Scale::Log } else { Scale::Linear };
-    let range = if scale == Scale::Log {
-        (least / 1.1, most * 1.1)
-    } else {
-        let pad = (most - least) * 0.05;
-        (least - pad, most + pad)
-    };
-    let first = epochs.iter().map(|row| row.epoch as f64).reduce(f64::min).unwrap_or(0.0);
-    let last = epochs.iter().map(|row| row.epoch as f64).reduce(f64::max).unwrap_or(1.0);
-    let x = if last > first { (first, last) } else { (first - 1.0, first + 1.0) };
-    // Epochs are whole: no more numbers than there are epochs.
-    let across = Across(x, "epoch", ((x.1 - x.0) as usize).clamp(1, 5));
-    let mut plot = Plot::new(title, across, range, scale, Some(name));
+    let train: Vec<_> = epochs.iter().map(|row| (row.epoch as f64, value(&row.train))).collect();
+    let val: Vec<_> = epochs.iter().filter_map(|row| Some((row.epoch as f64, value(row.val.as_ref()?)))).collect();
+    let mut curves = vec![("train".to_owned(), train)];
     let mut keys = vec![("train", "training".to_owned())];
-    plot.line("train", train());
-    if val().next().is_some() {
+    if !val.is_empty() {
+        curves.push(("val".to_owned(), val));
         keys.push(("val", "validation".to_owned()));
-        plot.line("val", val());
     }
-    // A line through one point has no length; few points are better seen as points.
-    if epochs.len() <= 12 {
-        for (class, points) in [("train", train().collect::<Vec<_>>()), ("val", val().collect())] {
-            for (x, y) in points {
-                let (x, y) = (plot.px(x), plot.py(y));
-                let _ = write!(plot.out, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"/>");
-            }
-        }
-    }
+    let mut plot = epoch_curves(title, name, &curves, log);
     if let Some(best) = epochs.iter().rev().find(|row| row.best) {
         plot.line("threshold", [(best.epoch as f64, plot.y.0), (best.epoch as f64, plot.y.1)].into_iter());
     }
@@ -252,14 +245,65 @@ pub fn training(title: &str, name: &str, epochs: &[EpochRow], value: fn(&Losses)
     plot.end()
 }
 
-/// AUROC of every class with its interval, the two parts beside it.
+/// One loss over the epochs under several seeds, in the colours of [`seed_class`]: of validation where there is one.
+pub fn training_by_seed(
+    title: &str,
+    name: &str,
+    seeds: &[(usize, &[EpochRow])],
+    value: fn(&Losses) -> f64,
+    log: bool,
+) -> String {
+    let points = |epochs: &[EpochRow]| -> Vec<(f64, f64)> {
+        epochs.iter().map(|row| (row.epoch as f64, value(row.val.as_ref().unwrap_or(&row.train)))).collect()
+    };
+    let curves: Vec<_> = seeds.iter().map(|&(i, epochs)| (seed_class(i), points(epochs))).collect();
+    epoch_curves(title, name, &curves, log).end()
+}
+
+/// A plot with curves (class, points) over epochs.
+fn epoch_curves(title: &str, name: &str, curves: &[(String, Vec<(f64, f64)>)], log: bool) -> Plot {
+    let all = || curves.iter().flat_map(|(_, points)| points).map(|&(x, y)| (x, drawable(y)));
+    let least = |of: fn((f64, f64)) -> f64| all().map(of).reduce(f64::min).unwrap_or(0.0);
+    let most = |of: fn((f64, f64)) -> f64| all().map(of).reduce(f64::max).unwrap_or(1.0);
+    let (low, high) = (least(|p| p.1), most(|p| p.1));
+    // What is all but zero has no place on a logarithmic axis.
+    let scale = if log && low > 1e-300 { Scale::Log } else { Scale::Linear };
+    let range = if scale == Scale::Log {
+        (low / 1.1, high * 1.1)
+    } else {
+        let pad = (high - low) * 0.05;
+        (low - pad, high + pad)
+    };
+    let (first, last) = (least(|p| p.0), most(|p| p.0));
+    let x = if last > first { (first, last) } else { (first - 1.0, first + 1.0) };
+    // Epochs are whole: no more numbers than there are epochs.
+    let across = Across(x, "epoch", ((x.1 - x.0) as usize).clamp(1, 5));
+    let mut plot = Plot::new(title, across, range, scale, Some(name));
+    for (class, points) in curves {
+        plot.line(class, points.iter().map(|&(x, y)| (x, drawable(y))));
+    }
+    // A line through one point has no length; few points are better seen as points.
+    for (class, points) in curves.iter().filter(|(_, points)| points.len() <= 12) {
+        for &(x, y) in points {
+            let (x, y) = (plot.px(x), plot.py(drawable(y)));
+            let _ = write!(plot.out, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"/>");
+        }
+    }
+    plot
+}
+
+/// AUROC of every class with its interval (over seeds: one deviation to each side), the two parts beside it.
 pub fn aurocs<'a>(title: &str, rows: impl Iterator<Item = (&'a ClassResult, &'a Evaluation)>) -> String {
     const ROW: f64 = 26.0;
     const NAME: f64 = 150.0;
     const WIDE: f64 = 860.0;
     let rows: Vec<_> = rows.collect();
-    let least =
-        rows.iter().flat_map(|(_, e)| e.parts()).map(|(_, m)| m.auroc_95.map_or(m.auroc, |i| i.low.min(m.auroc)));
+    let interval = |m: &Metrics| {
+        let spread = m.std.map(|s| ((m.auroc - s.auroc).max(0.0), (m.auroc + s.auroc).min(1.0)));
+        m.auroc_95.map(|i| (i.low, i.high)).or(spread)
+    };
+    let parts = rows.iter().flat_map(|(_, e)| e.parts());
+    let least = parts.map(|(_, m)| interval(m).map_or(m.auroc, |(low, _)| low.min(m.auroc)));
     let low = (least.fold(0.5, f64::min) * 20.0).floor() / 20.0;
     let px = |v: f64| NAME + (v - low) / (1.0 - low) * (WIDE - NAME - 20.0);
     let bottom = 34.0 + ROW * rows.len() as f64;
@@ -279,8 +323,8 @@ pub fn aurocs<'a>(title: &str, rows: impl Iterator<Item = (&'a ClassResult, &'a 
         let y = 26.0 + ROW * (i as f64 + 0.5);
         let name = escape(&class.class);
         let _ = write!(out, "<text class=\"row end\" x=\"{}\" y=\"{:.1}\">{name}</text>", NAME - 10.0, y + 4.0);
-        if let Some(interval) = e.full.auroc_95 {
-            let (a, b) = (px(interval.low), px(interval.high));
+        if let Some((low, high)) = interval(&e.full) {
+            let (a, b) = (px(low), px(high));
             let _ = write!(out, "<path class=\"line full interval\" d=\"M{a:.1} {y}H{b:.1}\"/>");
         }
         for (part, metrics) in e.parts().into_iter().rev() {

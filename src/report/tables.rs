@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use super::metrics::Metrics;
-use super::results::{Evaluation, MeanMetrics, Results};
+use super::metrics::Deviations;
+use super::results::{Evaluation, MeanEvaluation, MeanMetrics, OverSeeds, Results};
 use super::table::to_csv;
 use crate::Result;
 
 /// Header of `results.csv`. `score` is `full`, `reconstruction` or `gradient`; the class `mean` has the means over
-/// classes, for which sizes, intervals and thresholds do not exist.
-pub const COLUMNS: [&str; 12] = [
+/// classes, for which sizes, intervals and thresholds do not exist. `seed` is the training's; of several seeds, lines with
+/// `mean` and `std` come first, then every seed's own.
+pub const COLUMNS: [&str; 13] = [
     "class",
     "outlier_percent",
     "score",
@@ -22,6 +23,7 @@ pub const COLUMNS: [&str; 12] = [
     "f1",
     "f1_threshold",
     "fpr95",
+    "seed",
 ];
 
 /// `results.csv`.
@@ -30,32 +32,91 @@ pub const COLUMNS: [&str; 12] = [
 /// None in practice: the table is written to memory.
 pub fn csv(results: &Results) -> Result<Vec<u8>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for (name, e) in results.evaluations() {
-        for (part, m) in e.parts() {
-            let end = |high: bool| m.auroc_95.map_or(String::new(), |i| if high { i.high } else { i.low }.to_string());
-            let mut row = vec![name.clone(), e.outlier_percent.to_string(), part.to_owned()];
-            row.extend([e.normal.to_string(), e.anomalous.to_string(), m.auroc.to_string(), end(false), end(true)]);
-            row.extend([m.aupr, m.f1, m.f1_threshold, m.fpr95].map(|v| v.to_string()));
-            rows.push(row);
-        }
-    }
-    for mean in &results.means {
-        let parts = [("full", &mean.full), ("reconstruction", &mean.reconstruction), ("gradient", &mean.gradient)];
-        for (part, m) in parts {
-            let mut row = vec!["mean".to_owned(), mean.outlier_percent.to_string(), part.to_owned()];
-            row.extend([String::new(), String::new(), m.auroc.to_string(), String::new(), String::new()]);
-            row.extend([m.aupr.to_string(), m.f1.to_string(), String::new(), m.fpr95.to_string()]);
-            rows.push(row);
+    match &results.over_seeds {
+        None => csv_rows(&mut rows, results, &results.about.seed.map_or(String::new(), |seed| seed.to_string())),
+        Some(over) => {
+            csv_rows(&mut rows, results, "mean");
+            csv_deviations(&mut rows, results);
+            over.pairs().iter().for_each(|(seed, run)| csv_rows(&mut rows, run, &seed.to_string()));
         }
     }
     to_csv(&COLUMNS, rows)
 }
 
+fn csv_rows(rows: &mut Vec<Vec<String>>, results: &Results, seed: &str) {
+    for (name, e) in results.evaluations() {
+        for (part, m) in e.parts() {
+            let text = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+            let mut row = vec![name.clone(), e.outlier_percent.to_string(), part.to_owned()];
+            row.extend([e.normal.to_string(), e.anomalous.to_string(), m.auroc.to_string()]);
+            row.extend([text(m.auroc_95.map(|i| i.low)), text(m.auroc_95.map(|i| i.high))]);
+            row.extend([
+                m.aupr.to_string(),
+                m.f1.to_string(),
+                text(m.f1_threshold),
+                m.fpr95.to_string(),
+                seed.to_owned(),
+            ]);
+            rows.push(row);
+        }
+    }
+    for mean in &results.means {
+        for (part, m) in mean.parts() {
+            let numbers = [m.auroc, m.aupr, m.f1, m.fpr95];
+            rows.push(csv_mean(
+                "mean".to_owned(),
+                mean.outlier_percent,
+                part,
+                [String::new(), String::new()],
+                numbers,
+                seed,
+            ));
+        }
+    }
+}
+
+/// The deviations over seeds of everything that [`csv_rows`] writes.
+fn csv_deviations(rows: &mut Vec<Vec<String>>, results: &Results) {
+    let numbers = |std: Deviations| [std.auroc, std.aupr, std.f1, std.fpr95];
+    for (name, e) in results.evaluations() {
+        for (part, std) in e.parts().into_iter().filter_map(|(part, m)| Some((part, m.std?))) {
+            let sizes = [e.normal, e.anomalous].map(|n| n.to_string());
+            rows.push(csv_mean(name.clone(), e.outlier_percent, part, sizes, numbers(std), "std"));
+        }
+    }
+    for mean in &results.means {
+        for (part, std) in mean.parts().into_iter().filter_map(|(part, m)| Some((part, m.std?))) {
+            let sizes = [String::new(), String::new()];
+            rows.push(csv_mean("mean".to_owned(), mean.outlier_percent, part, sizes, numbers(std), "std"));
+        }
+    }
+}
+
+/// A line without interval and threshold.
+fn csv_mean(
+    class: String,
+    percent: f64,
+    part: &str,
+    [normal, anomalous]: [String; 2],
+    numbers: [f64; 4],
+    seed: &str,
+) -> Vec<String> {
+    let [auroc, aupr, f1, fpr95] = numbers.map(|v| v.to_string());
+    let none = String::new;
+    let percent = percent.to_string();
+    let row = [class, percent, part.to_owned(), normal, anomalous, auroc, none(), none(), aupr, f1, none(), fpr95];
+    row.into_iter().chain([seed.to_owned()]).collect()
+}
+
 /// `results.md`: AUROC with classes side by side as in the paper, then every metric, outlier percentages, seeds and
-/// challenges where there are any.
+/// challenges where there are any. Numbers of several seeds are means with their deviations.
 pub fn markdown(results: &Results) -> String {
     let about = &results.about;
-    let seed = about.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
+    let seed = match (&results.over_seeds, about.seed) {
+        (Some(over), _) => format!(", seeds {}", over.names()),
+        (None, Some(seed)) => format!(", seed {seed}"),
+        (None, None) => String::new(),
+    };
     let mut out = format!("# {} ({}), GradCon\n\n", cell(&about.dataset), cell(&about.model));
     let (date, version, device) = (cell(&about.date), cell(&about.gradcon_version), cell(&about.device));
     let _ = writeln!(out, "{date}, gradcon {version}, {device}, beta {}{seed}.\n", about.beta);
@@ -66,45 +127,47 @@ pub fn markdown(results: &Results) -> String {
     if !facts.is_empty() {
         let _ = writeln!(out, "{facts}.\n");
     }
+    if let Some(over) = &results.over_seeds {
+        let _ = writeln!(out, "Every number is {}.\n", means_of(over));
+    }
     if let (Some(percent), Some(mean)) = (results.headline_percent(), results.headline_mean()) {
         let _ = writeln!(out, "AUROC, {percent} % outliers in each test set:\n");
         let names = results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_owned()]);
         let columns: Vec<String> = ["score".to_owned()].into_iter().chain(names).collect();
         header(&mut out, &columns);
-        let means = [mean.full.auroc, mean.reconstruction.auroc, mean.gradient.auroc];
-        for (i, mean) in means.into_iter().enumerate() {
-            let auroc = |e: &Evaluation| e.parts()[i].1.auroc;
-            let values = results.headline().map(|(_, e)| auroc(e)).chain([mean]);
-            line(&mut out, [SCORES[i].to_owned()].into_iter().chain(values.map(three)));
+        for (i, (_, mean)) in mean.parts().into_iter().enumerate() {
+            let values = results.headline().map(|(_, e)| auroc(e.parts()[i].1));
+            line(&mut out, [SCORES[i].to_owned()].into_iter().chain(values).chain([auroc(*mean)]));
         }
-        let _ = writeln!(out, "\nThe anomaly score's metrics (AUROC with its 95 % bootstrap interval):\n");
+        let interval = if results.over_seeds.is_none() { " (AUROC with its 95 % bootstrap interval)" } else { "" };
+        let _ = writeln!(out, "\nThe anomaly score's metrics{interval}:\n");
         header(&mut out, &["class", "normal", "anomalous", "AUROC", "AUPR", "F1", "FPR95"].map(str::to_owned));
         for (class, e) in results.headline() {
             let m = &e.full;
             let sizes = [e.normal, e.anomalous].map(|n| n.to_string());
-            let values = [auroc_text(m), three(m.aupr), three(m.f1), three(m.fpr95)];
-            line(&mut out, [cell(&class.class)].into_iter().chain(sizes).chain(values));
+            let [auroc, rest @ ..] = texts(m);
+            let interval = m.auroc_95.map_or(String::new(), |i| format!(" ({:.3} to {:.3})", i.low, i.high));
+            let auroc = auroc + &interval;
+            line(&mut out, [cell(&class.class)].into_iter().chain(sizes).chain([auroc]).chain(rest));
         }
-        let MeanMetrics { auroc, aupr, f1, fpr95 } = mean.full;
-        let values = [auroc, aupr, f1, fpr95].map(three);
-        line(&mut out, ["mean".to_owned(), String::new(), String::new()].into_iter().chain(values));
+        line(&mut out, ["mean".to_owned(), String::new(), String::new()].into_iter().chain(texts(mean.full)));
     }
     if results.means.len() > 1 {
         let _ = writeln!(out, "\nMeans over classes by share of outliers:\n");
         let percents = results.means.iter().map(|mean| format!("{} %", mean.outlier_percent));
         header(&mut out, &["metric".to_owned()].into_iter().chain(percents).collect::<Vec<_>>());
-        for (name, value) in [("AUROC", (|m| m.auroc) as fn(&MeanMetrics) -> f64), ("F1", |m| m.f1)] {
-            let values = results.means.iter().map(|mean| three(value(&mean.full)));
-            line(&mut out, [name.to_owned()].into_iter().chain(values));
+        for (name, text) in RATIO_ROWS {
+            line(&mut out, [name.to_owned()].into_iter().chain(results.means.iter().map(text)));
         }
     }
-    if let Some(seeds) = &results.over_seeds {
-        let _ = writeln!(out, "\nAUROC over {} seeds, mean +- standard deviation:\n", seeds.seeds.len());
-        header(&mut out, &["class", SCORES[0], SCORES[1], SCORES[2]].map(str::to_owned));
-        for row in &seeds.rows {
-            let spreads = [row.full, row.reconstruction, row.gradient];
-            let values = spreads.map(|s| format!("{:.3} +- {:.3}", s.mean, s.std));
-            line(&mut out, [cell(&row.class)].into_iter().chain(values));
+    if let Some(over) = &results.over_seeds {
+        let _ = writeln!(out, "\nAUROC of the anomaly score by seed:\n");
+        let names = over.rows.iter().map(|row| cell(&row.class));
+        header(&mut out, &["seed".to_owned()].into_iter().chain(names).collect::<Vec<_>>());
+        for (seed, run) in over.pairs() {
+            let mean = run.headline_mean().map(|m| m.full.auroc);
+            let values = run.headline().map(|(_, e)| e.full.auroc).chain(mean);
+            line(&mut out, [seed.to_string()].into_iter().chain(values.map(three)));
         }
     }
     let (levels, challenges) = challenge_grid(results);
@@ -113,12 +176,45 @@ pub fn markdown(results: &Results) -> String {
         let columns = levels.iter().map(|level| format!("level {level}"));
         header(&mut out, &["challenge".to_owned()].into_iter().chain(columns).collect::<Vec<_>>());
         for (name, row) in challenges {
-            let values = row.into_iter().map(|e| e.map_or("-".to_owned(), |e| three(e.full.auroc)));
+            let values = row.into_iter().map(|e| e.map_or("-".to_owned(), |e| auroc(&e.full)));
             line(&mut out, [cell(name)].into_iter().chain(values));
         }
     }
     out
 }
+
+/// What the numbers over seeds are, in words.
+pub(super) fn means_of(over: &OverSeeds) -> String {
+    format!("the mean over {} seeds ({}) \u{b1} the sample standard deviation", over.seeds.len(), over.names())
+}
+
+/// A number with three decimals, as the paper prints, and its deviation over seeds.
+pub(super) fn spread(value: f64, std: Option<f64>) -> String {
+    std.map_or(three(value), |std| format!("{value:.3} \u{b1} {std:.3}"))
+}
+
+/// AUROC, AUPR, F1 and FPR95 as tables print them.
+pub(super) fn texts(m: impl Into<MeanMetrics>) -> [String; 4] {
+    let m: MeanMetrics = m.into();
+    let std = |of: fn(&Deviations) -> f64| m.std.as_ref().map(of);
+    [
+        spread(m.auroc, std(|s| s.auroc)),
+        spread(m.aupr, std(|s| s.aupr)),
+        spread(m.f1, std(|s| s.f1)),
+        spread(m.fpr95, std(|s| s.fpr95)),
+    ]
+}
+
+/// A line of the table of means by outlier percentage: its name and its cells' text.
+pub(super) type RatioRow = (&'static str, fn(&MeanEvaluation) -> String);
+
+/// The lines of the table of means by outlier percentage.
+pub(super) const RATIO_ROWS: [RatioRow; 4] = [
+    ("AUROC, GradCon", |mean| auroc(mean.full)),
+    ("AUROC, reconstruction only", |mean| auroc(mean.reconstruction)),
+    ("AUROC, gradient only", |mean| auroc(mean.gradient)),
+    ("F1, GradCon", |mean| texts(mean.full)[2].clone()),
+];
 
 /// The three scores as tables name them.
 pub(super) const SCORES: [&str; 3] = ["GradCon", "reconstruction only", "gradient only"];
@@ -149,8 +245,10 @@ pub(super) fn three(value: f64) -> String {
     format!("{value:.3}")
 }
 
-fn auroc_text(m: &Metrics) -> String {
-    m.auroc_95.map_or(three(m.auroc), |i| format!("{:.3} ({:.3} to {:.3})", m.auroc, i.low, i.high))
+/// The AUROC as tables print it.
+pub(super) fn auroc(m: impl Into<MeanMetrics>) -> String {
+    let [auroc, ..] = texts(m);
+    auroc
 }
 
 fn header(out: &mut String, columns: &[String]) {

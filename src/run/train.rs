@@ -129,7 +129,7 @@ pub fn train(
     watch: &mut dyn Watch,
 ) -> Result<End> {
     config.check_data(prepared)?;
-    let model = Model::new(prepared.channels());
+    let model = Model::try_new(prepared.channels())?;
     let (classes, folders) = (&config.inliers, class_folders(run, config));
     let images = images_of(config, prepared)?;
     let (checkpoints, checkpoint) = if recover {

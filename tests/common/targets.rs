@@ -14,7 +14,7 @@ use gradcon::report::epochs::epochs_from;
 use gradcon::report::extremes::extremes_from;
 use gradcon::report::page::page;
 use gradcon::report::results::{About, ClassResult, Evaluation, Results};
-use gradcon::report::run::{ClassRun, Run};
+use gradcon::report::run::{ClassRun, Run, Training};
 use gradcon::report::scores::{ScoreRow, scores_from};
 use gradcon::run::config::{Partial, RunConfig};
 
@@ -177,6 +177,8 @@ pub fn about() -> About {
         device: "cpu".into(),
         beta: 0.12,
         seed: None,
+        data: None,
+        data_sha256: None,
     }
 }
 
@@ -185,8 +187,13 @@ fn page_of(files: ClassRun, rows: &[ScoreRow]) {
     let Ok(evaluation) = Evaluation::of(50.0, rows, None) else { return };
     let class = ClassResult { class: "bag".into(), epochs: None, best_epoch: None, evaluations: vec![evaluation] };
     let results = Results::new(about(), vec![class], vec![]).expect("one class with finite metrics");
-    let run = Run { name: "run".into(), results, config: None, classes: vec![files], missing: vec![] };
-    check_page(&page(&[run]).expect("a page"));
+    check_page(&page(&[run_of(results, vec![files])]).expect("a page"));
+}
+
+/// A run with these files of its classes.
+fn run_of(results: Results, classes: Vec<ClassRun>) -> Run {
+    let training = Training { folder: "run".into(), seed: None, classes };
+    Run { name: "run".into(), results, configs: vec![], trainings: vec![training], missing: vec![] }
 }
 
 /// No number of a plot is NaN or infinite, and no plot is large: few ticks, and no more than a few points a row.
@@ -204,8 +211,7 @@ pub fn results(bytes: &[u8]) {
         assert!(!results.markdown().is_empty());
         let files = || ClassRun { epochs: None, scores: None, extremes: None };
         let classes = results.classes.iter().map(|_| files()).collect();
-        let run = Run { name: "run".into(), results, config: None, classes, missing: vec![] };
-        page(&[run]).expect("a page");
+        page(&[run_of(results, classes)]).expect("a page");
     }
 }
 

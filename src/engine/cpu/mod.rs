@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Data, Engine, Loaded, Timing};
+use super::{Data, Engine, Loaded, Timing, memory};
 use crate::program::kernel::{Element, Kernel, Params};
 use crate::program::{Buffer, Call, Program, View};
 use crate::{Error, Result};
@@ -68,17 +68,27 @@ struct Stored<T> {
     memory: Memory<T>,
 }
 
+/// `len` elements, or an error where the allocator has no room: a limit of the process that nobody told us of.
+fn filled<V>(buffer: &Buffer, len: usize, value: impl FnMut() -> V) -> Result<Vec<V>> {
+    let mut memory = Vec::new();
+    if memory.try_reserve_exact(len).is_err() {
+        let bytes = (len as u64).checked_mul(size_of::<V>() as u64);
+        return Err(memory::lack(&format!("buffer '{}'", buffer.name), bytes, "the system refuses it"));
+    }
+    memory.resize_with(len, value);
+    Ok(memory)
+}
+
 impl<T: Real> Stored<T> {
-    fn new(buffer: &Buffer, replicas: usize) -> Self {
-        let total = buffer.len * if buffer.replicated { replicas } else { 1 };
+    fn new(buffer: &Buffer, total: usize) -> Result<Self> {
         let memory = match buffer.element {
             Element::Float => {
-                Memory::Float((0..total.div_ceil(16)).map(|_| Line(UnsafeCell::new([T::ZERO; 16]))).collect())
+                Memory::Float(filled(buffer, total.div_ceil(16), || Line(UnsafeCell::new([T::ZERO; 16])))?)
             }
-            Element::U32 => Memory::U32(vec![0; total]),
-            Element::U8 => Memory::U8(vec![0; total]),
+            Element::U32 => Memory::U32(filled(buffer, total, || 0)?),
+            Element::U8 => Memory::U8(filled(buffer, total, || 0)?),
         };
-        Stored { buffer: buffer.clone(), total, memory }
+        Ok(Stored { buffer: buffer.clone(), total, memory })
     }
 
     fn floats(&self) -> Option<&[T]> {
@@ -145,6 +155,31 @@ impl<T: Real> CpuEngine<T> {
             .get(name)
             .copied()
             .ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))
+    }
+
+    /// The engine's index of each of the program's buffers; those that aren't there yet are made.
+    fn allocate(&mut self, program: &Program) -> Result<Vec<usize>> {
+        let known = |buffer: &Buffer| buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
+        let new = program.buffers.iter().filter(|buffer| known(buffer).is_none());
+        let bytes = new.map(|buffer| buffer.bytes(program.replicas, size_of::<T>() as u64));
+        let bytes = bytes.into_iter().try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
+        memory::check(&format!("{}, program '{}'", self.description(), program.name), bytes)?;
+        let mut buffers = Vec::with_capacity(program.buffers.len());
+        for buffer in &program.buffers {
+            let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
+            if let Some(&at) = known {
+                super::same_buffer(&self.memory[at].buffer, buffer, self.memory[at].total, program.replicas)?;
+                buffers.push(at);
+                continue;
+            }
+            let total = buffer.total(program.replicas).unwrap_or(usize::MAX);
+            self.memory.push(Stored::new(buffer, total)?);
+            if buffer.persistent {
+                self.persistent.insert(buffer.name.clone(), self.memory.len() - 1);
+            }
+            buffers.push(self.memory.len() - 1);
+        }
+        Ok(buffers)
     }
 
     fn has_batch(&self, program: &LoadedProgram, replica: usize, step: u32) -> bool {
@@ -313,20 +348,14 @@ impl<'a, T: Real> Args<'a, T> {
 impl<T: Real> Engine for CpuEngine<T> {
     fn load(&mut self, program: &Program) -> Result<Loaded> {
         program.check();
-        let mut buffers = Vec::with_capacity(program.buffers.len());
-        for buffer in &program.buffers {
-            let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
-            if let Some(&at) = known {
-                super::same_buffer(&self.memory[at].buffer, buffer, self.memory[at].total, program.replicas)?;
-                buffers.push(at);
-                continue;
-            }
-            if buffer.persistent {
-                self.persistent.insert(buffer.name.clone(), self.memory.len());
-            }
-            buffers.push(self.memory.len());
-            self.memory.push(Stored::new(buffer, program.replicas));
+        let held = self.memory.len();
+        let buffers = self.allocate(program);
+        if buffers.is_err() {
+            // As if it had never been asked for: a smaller program may follow.
+            self.memory.truncate(held);
+            self.persistent.retain(|_, at| *at < held);
         }
+        let buffers = buffers?;
         // Two names of one memory would be two outputs in one place.
         let mut places = buffers.clone();
         places.sort_unstable();

@@ -1,16 +1,25 @@
-//! Which adapter to take, and opening it so that its failures become errors instead of panics.
+//! Which adapters there are, which of them is meant, and opening it so that its failures become errors instead of panics.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use wgpu::{Backends, DeviceType, Features};
 
 use super::launch::IMMEDIATE_BYTES;
+use crate::engine::memory::REMEDY;
 use crate::program::kernel::KERNELS;
 use crate::{Error, Result};
 
 /// What to say where there is no adapter at all.
 const INSTALL: &str = "On Debian or Ubuntu the package mesa-vulkan-drivers brings Vulkan for AMD, Intel and Apple GPUs and a software adapter; \
                        NVIDIA's Vulkan driver comes with the packages nvidia-driver and libvulkan1.";
+
+/// What other programs call their devices; no adapter is named so.
+const FOREIGN: [&str; 11] =
+    ["cuda", "rocm", "hip", "mps", "xpu", "metal", "vulkan", "dx12", "opencl", "directml", "tpu"];
+
+/// How much an adapter's name or a word of it has to be like a text to be what was meant (Jaro-Winkler).
+const LIKE: f64 = 0.85;
 
 /// Which adapter is wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -111,63 +120,271 @@ impl std::fmt::Display for AdapterSummary {
     }
 }
 
-fn list() -> Vec<wgpu::Adapter> {
+/// What the environment says of GPUs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Environment {
+    /// WGPU_BACKEND: through what adapters are looked for; several with commas.
+    pub backend: Option<String>,
+    /// WGPU_ADAPTER_NAME: part of the name of the adapter that a hardware GPU stands for.
+    pub name: Option<String>,
+}
+
+/// The text, unless it is blank.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+impl Environment {
+    /// The process's.
+    pub fn read() -> Environment {
+        let of = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Environment { backend: of("WGPU_BACKEND"), name: of("WGPU_ADAPTER_NAME") }
+    }
+
+    /// The adapter's name, where one is given.
+    pub fn adapter_name(&self) -> Option<&str> {
+        given(&self.name)
+    }
+
+    /// Variables that are set and say nothing.
+    fn notes(&self) -> Vec<String> {
+        let blank = [("WGPU_BACKEND", &self.backend), ("WGPU_ADAPTER_NAME", &self.name)];
+        let blank = blank.iter().filter(|(_, value)| value.is_some() && given(value).is_none());
+        blank.map(|(name, _)| format!("{name} is set but empty, and counts as not set")).collect()
+    }
+
+    /// The backends to look through, or what is wrong with the variable.
+    fn backends(&self) -> std::result::Result<Backends, String> {
+        let Some(text) = given(&self.backend) else { return Ok(Backends::VULKAN | Backends::METAL | Backends::DX12) };
+        let one = |name: &str| match name.trim().to_lowercase().as_str() {
+            "vulkan" | "vk" => Ok(Backends::VULKAN),
+            "metal" | "mtl" => Ok(Backends::METAL),
+            "dx12" | "d3d12" => Ok(Backends::DX12),
+            other => Err(format!(
+                "WGPU_BACKEND={text}: '{other}' is no backend of this program, expected vulkan, metal or dx12 (several with \
+                 commas); `unset WGPU_BACKEND` looks through all"
+            )),
+        };
+        text.split(',').map(one).try_fold(Backends::empty(), |all, backend| Ok(all | backend?))
+    }
+}
+
+/// The adapters of this machine, and what decides which of them is meant.
+pub struct Machine {
+    /// All of them; WGPU_BACKEND restricts them.
+    pub adapters: Vec<AdapterSummary>,
+    /// What the environment says.
+    pub environment: Environment,
+    /// Why an adapter may be missing.
+    pub hints: Vec<String>,
+    found: Vec<wgpu::Adapter>,
+}
+
+impl Machine {
+    /// Looks for adapters. With a senseless WGPU_BACKEND all are listed, but none can be chosen.
+    pub fn look() -> Machine {
+        let environment = Environment::read();
+        let every = Environment::default().backends().unwrap_or(Backends::all());
+        let found = list(environment.backends().unwrap_or(every));
+        let mut hints = Vec::new();
+        if let Some(backend) = given(&environment.backend)
+            && found.is_empty()
+        {
+            let others = summaries(&list(every));
+            let others = if others.is_empty() { "neither does it without".into() } else { names(&others) };
+            hints.push(format!(
+                "WGPU_BACKEND={backend} finds no adapter; without it there would be: {others} (`unset WGPU_BACKEND`)"
+            ));
+        }
+        let no_nvidia = !found.iter().any(|adapter| adapter.get_info().name.to_lowercase().contains("nvidia"));
+        if no_nvidia && cfg!(target_os = "linux") {
+            hints.extend(nvidia_without_vulkan(Path::new("/"), |name| std::env::var_os(name)));
+        }
+        Machine { adapters: summaries(&found), environment, hints, found }
+    }
+
+    /// Errors if the environment makes no sense.
+    pub fn check(&self) -> Result<()> {
+        self.environment.backends().map(drop).map_err(Error::Device)
+    }
+
+    /// What a user should know besides the choice.
+    pub fn notes(&self) -> Vec<String> {
+        self.environment.notes()
+    }
+
+    /// The best adapter that [`Selector::Hardware`] could be taken for and that can run the kernels, and what was passed over for it.
+    pub fn usable(&self, allow_software: bool) -> (Option<usize>, Vec<String>) {
+        let mut wanted: Vec<_> = self.adapters.iter().filter(|a| allow_software || !a.software).collect();
+        wanted.sort_by_key(|a| (a.rank(), a.index));
+        let passed = wanted
+            .iter()
+            .map_while(|a| Some(format!("gpu:{} {a} is passed over: the kernels need {}", a.index, a.lacks.as_ref()?)));
+        (wanted.iter().find(|a| a.lacks.is_none()).map(|a| a.index), passed.collect())
+    }
+
+    /// The index of the adapter that is meant.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what was asked for, what there is and, as far as it is known, why it isn't what was asked for.
+    pub fn choose(&self, selector: &Selector, allow_software: bool) -> Result<usize> {
+        self.check()?;
+        let adapters = &self.adapters;
+        let best = |fits: &dyn Fn(&AdapterSummary) -> bool| {
+            adapters.iter().filter(|a| fits(a)).min_by_key(|a| (a.rank(), a.index)).map(|a| a.index)
+        };
+        let by_name = |name: &str| best(&|a| a.name.to_lowercase().contains(&name.to_lowercase()));
+        let (found, asked) = match (selector, self.environment.adapter_name()) {
+            (Selector::Index(i), _) => (adapters.get(*i).map(|a| a.index), format!("GPU number {i} was asked for")),
+            (Selector::Name(name), _) => (by_name(name), format!("a GPU named '{name}' was asked for")),
+            (Selector::Hardware, Some(name)) => {
+                (by_name(name), format!("WGPU_ADAPTER_NAME={name} asks for a GPU of that name"))
+            }
+            (Selector::Hardware, None) if allow_software => (best(&|_| true), "a GPU was asked for".to_string()),
+            (Selector::Hardware, None) => (best(&|a| !a.software), "a hardware GPU was asked for".to_string()),
+        };
+        let Some(index) = found else {
+            let (name, remedy) = match selector {
+                Selector::Name(name) => (Some(name.as_str()), ""),
+                Selector::Index(_) => (None, ""),
+                Selector::Hardware => match self.environment.adapter_name() {
+                    Some(name) => (Some(name), "; after `unset WGPU_ADAPTER_NAME` auto and gpu choose for themselves"),
+                    None => (None, ""),
+                },
+            };
+            return Err(Error::Device(format!("{asked}, and there is none{}{remedy}", self.missing(name))));
+        };
+        match &adapters[index].lacks {
+            Some(lacks) => {
+                let others = adapters.iter().filter(|a| a.lacks.is_none()).cloned().collect::<Vec<_>>();
+                let others =
+                    if others.is_empty() { String::new() } else { format!("; others here: {}", names(&others)) };
+                let what = &adapters[index];
+                Err(Error::Device(format!("{what} can't run the kernels: they need {lacks}{others}")))
+            }
+            None => Ok(index),
+        }
+    }
+
+    /// The rest of a message about an adapter (called `name`) that isn't there.
+    fn missing(&self, name: Option<&str>) -> String {
+        let mut text = String::new();
+        if let Some(like) = name.and_then(|name| self.like(name)) {
+            text += &format!("; did you mean '{like}'?");
+        }
+        let word = name.map(|name| name.to_lowercase()).unwrap_or_default();
+        if FOREIGN.contains(&word.split(':').next().unwrap_or_default()) {
+            text += "; devices are called auto, cpu, gpu, gpu:N or by part of an adapter's name: a GPU of any maker is reached through \
+                     Vulkan, Metal or DX12";
+        }
+        match self.adapters.as_slice() {
+            [] if given(&self.environment.backend).is_none() => {
+                text += &format!("; this machine has no Vulkan, Metal or DX12 adapter. {INSTALL}");
+            }
+            [] => {}
+            all => text += &format!("; adapters here: {}", names(all)),
+        }
+        if name.is_none() && self.adapters.iter().any(|a| a.software) {
+            text += "; a software adapter is taken by its name or number, or if allowed (--allow-software)";
+        }
+        for hint in &self.hints {
+            text += &format!("; {hint}");
+        }
+        text
+    }
+
+    /// The adapter's name, or the word of one, that `text` is most like.
+    fn like(&self, text: &str) -> Option<String> {
+        let text = text.to_lowercase();
+        let words = |a: &AdapterSummary| -> Vec<String> {
+            let words = a.name.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2);
+            words.chain([a.name.as_str()]).map(str::to_string).collect()
+        };
+        let rated = self.adapters.iter().flat_map(words).map(|w| (strsim::jaro_winkler(&text, &w.to_lowercase()), w));
+        rated.filter(|(like, _)| *like >= LIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+    }
+}
+
+/// Adapters with their numbers.
+fn names(adapters: &[AdapterSummary]) -> String {
+    adapters.iter().map(|a| format!("{}: {a}", a.index)).collect::<Vec<_>>().join("; ")
+}
+
+fn summaries(adapters: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
+    adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::new(i, adapter)).collect()
+}
+
+fn list(backends: Backends) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    let backends = Backends::from_env().unwrap_or(Backends::all());
     descriptor.backends = backends;
     pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends))
 }
 
 /// All adapters of this machine; WGPU_BACKEND (vulkan, metal, dx12) restricts them.
 pub fn adapters() -> Vec<AdapterSummary> {
-    list().iter().enumerate().map(|(i, adapter)| AdapterSummary::new(i, adapter)).collect()
+    Machine::look().adapters
 }
 
-/// The index of the adapter that is meant. `named` is what WGPU_ADAPTER_NAME says.
-fn choose(
-    adapters: &[AdapterSummary],
-    selector: &Selector,
-    allow_software: bool,
-    named: Option<&str>,
-) -> Result<usize> {
-    let known = || match adapters {
-        [] => format!("this machine has no Vulkan, Metal or DX12 adapter. {INSTALL}"),
-        all => {
-            format!("adapters here: {}", all.iter().map(|a| format!("{}: {a}", a.index)).collect::<Vec<_>>().join("; "))
-        }
-    };
-    let best = |fits: &dyn Fn(&AdapterSummary) -> bool| {
-        adapters.iter().filter(|a| fits(a)).min_by_key(|a| (a.rank(), a.index)).map(|a| a.index)
-    };
-    let by_name = |name: &str| best(&|a| a.name.to_lowercase().contains(&name.to_lowercase()));
-    let (found, asked) = match (selector, named) {
-        (Selector::Index(i), _) => (adapters.get(*i).map(|a| a.index), format!("GPU number {i}")),
-        (Selector::Name(name), _) => (by_name(name), format!("a GPU named '{name}'")),
-        (Selector::Hardware, Some(name)) => (by_name(name), format!("a GPU named '{name}' (from WGPU_ADAPTER_NAME)")),
-        (Selector::Hardware, None) if allow_software => (best(&|_| true), "a GPU".to_string()),
-        (Selector::Hardware, None) => (best(&|a| !a.software), "a hardware GPU".to_string()),
-    };
-    let index = found.ok_or_else(|| Error::Device(format!("{asked} was asked for and not found; {}", known())))?;
-    match &adapters[index].lacks {
-        Some(lacks) => Err(Error::Device(format!("{} can't run the kernels: they need {lacks}", adapters[index]))),
-        None => Ok(index),
+/// Says so if NVIDIA's kernel driver is loaded and the Vulkan loader has no driver file of NVIDIA to find: common in containers, which get
+/// CUDA alone. `root` is `/`, but for tests.
+fn nvidia_without_vulkan(root: &Path, env: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<String> {
+    let signs = ["proc/driver/nvidia/version", "dev/nvidiactl", "dev/nvidia0"];
+    let sign = signs.iter().map(|sign| root.join(sign)).find(|sign| sign.exists())?;
+    let of_nvidia =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().to_lowercase().contains("nvidia"));
+    let told = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES"].iter().filter_map(|name| env(name));
+    let mut told = told.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
+    let mut folders =
+        vec![root.join("etc"), root.join("usr/local/etc"), root.join("usr/local/share"), root.join("usr/share")];
+    folders.extend(env("XDG_DATA_DIRS").iter().flat_map(std::env::split_paths));
+    folders.extend(env("HOME").map(|home| Path::new(&home).join(".local/share")));
+    let mut files = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder.join("vulkan/icd.d")).into_iter().flatten().flatten())
+        .map(|entry| entry.path());
+    if told.any(|path| of_nvidia(&path) && path.exists()) || files.any(|path| of_nvidia(&path)) {
+        return None;
     }
+    Some(format!(
+        "an NVIDIA card is here ({}) but no Vulkan driver file of NVIDIA (nvidia_icd.json, in /usr/share/vulkan/icd.d or \
+         /etc/vulkan/icd.d): install the driver's Vulkan part, or let the container have it (NVIDIA_DRIVER_CAPABILITIES=all)",
+        sign.display()
+    ))
+}
+
+/// What wgpu reports, as an error of `what`: too little memory is something that a user can change.
+pub(super) fn error_of(what: &str, error: &wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => {
+            Error::TooLarge { problem: format!("{what}: the device has no memory left"), remedy: REMEDY.into() }
+        }
+        other => Error::Device(format!("{what}: {other}")),
+    }
+}
+
+/// The loss of a device.
+fn lost(adapter: &AdapterSummary, reason: &str) -> Error {
+    let reason = if reason.is_empty() { "the driver gave no reason" } else { reason };
+    Error::Device(format!("{adapter} was lost ({reason}); what was saved before is intact"))
 }
 
 /// The first thing that went wrong on a device outside of a call that could report it.
 #[derive(Default)]
-pub(super) struct Faults(Mutex<Option<String>>);
+pub(super) struct Faults(Mutex<Option<Error>>);
 
 impl Faults {
-    fn raise(&self, message: String) {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(message);
+    fn raise(&self, error: Error) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(error);
     }
 
     /// Errors if anything has gone wrong since the device was opened.
     pub fn check(&self) -> Result<()> {
         match &*self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            Some(message) => Err(Error::Device(message.clone())),
             None => Ok(()),
+            Some(Error::TooLarge { problem, remedy }) => {
+                Err(Error::TooLarge { problem: problem.clone(), remedy: remedy.clone() })
+            }
+            Some(other) => Err(Error::Device(other.to_string())),
         }
     }
 }
@@ -180,14 +397,9 @@ pub(super) struct Opened {
     pub faults: Arc<Faults>,
 }
 
-/// Finds and opens an adapter with all of its limits.
-pub(super) fn open(selector: &Selector, options: OpenOptions) -> Result<Opened> {
-    let adapters = list();
-    let mut summaries: Vec<_> =
-        adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::new(i, adapter)).collect();
-    let named = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
-    let index = choose(&summaries, selector, options.allow_software, named.as_deref())?;
-    let (adapter, summary) = (&adapters[index], summaries.swap_remove(index));
+/// Opens an adapter with all of its limits.
+pub(super) fn open(machine: &Machine, index: usize) -> Result<Opened> {
+    let (adapter, summary) = (&machine.found[index], machine.adapters[index].clone());
     let timestamps = if summary.timestamps { Features::TIMESTAMP_QUERY } else { Features::empty() };
     let mut required_limits = adapter.limits();
     // DX12 allocates descriptors for this many bindings up front, and a training step has some hundred.
@@ -202,9 +414,9 @@ pub(super) fn open(selector: &Selector, options: OpenOptions) -> Result<Opened> 
         .map_err(|e| Error::Device(format!("{summary} could not be opened: {e}")))?;
     let faults = Arc::new(Faults::default());
     let (on_error, on_loss) = (faults.clone(), faults.clone());
-    let (at_error, at_loss) = (summary.to_string(), summary.to_string());
-    device.on_uncaptured_error(Arc::new(move |e| on_error.raise(format!("{at_error} failed: {e}"))));
-    device.set_device_lost_callback(move |_, why| on_loss.raise(format!("{at_loss} was lost: {why}")));
+    let (at_error, at_loss) = (summary.to_string(), summary.clone());
+    device.on_uncaptured_error(Arc::new(move |e| on_error.raise(error_of(&at_error, &e))));
+    device.set_device_lost_callback(move |_, why| on_loss.raise(lost(&at_loss, &why)));
     Ok(Opened { summary, device, queue, faults })
 }
 
@@ -235,6 +447,20 @@ mod tests {
             adapter(1, "Iris Xe", "integrated GPU"),
             adapter(2, "GeForce RTX", "discrete GPU"),
         ]
+    }
+
+    fn of(adapters: &[AdapterSummary], environment: Environment) -> Machine {
+        Machine { adapters: adapters.to_vec(), environment, hints: vec![], found: vec![] }
+    }
+
+    fn choose(
+        adapters: &[AdapterSummary],
+        selector: &Selector,
+        allow_software: bool,
+        named: Option<&str>,
+    ) -> Result<usize> {
+        let environment = Environment { name: named.map(str::to_string), ..Environment::default() };
+        of(adapters, environment).choose(selector, allow_software)
     }
 
     #[test]
@@ -271,13 +497,154 @@ mod tests {
     }
 
     #[test]
+    fn a_senseless_variable_is_named_with_what_it_says_and_what_helps() {
+        let backend = |text: &str| Environment { backend: Some(text.into()), ..Environment::default() };
+        for (text, wrong) in [("cuda", "'cuda'"), ("vulkan,gl", "'gl'"), (" Noop ", "'noop'")] {
+            for selector in [Selector::Hardware, Selector::Index(0), Selector::Name("iris".into())] {
+                let error = of(&machine(), backend(text)).choose(&selector, true).unwrap_err();
+                assert_eq!(error.exit_code(), 3);
+                let error = error.to_string();
+                for part in ["WGPU_BACKEND=", wrong, "expected vulkan, metal or dx12", "unset WGPU_BACKEND"] {
+                    assert!(error.contains(part), "{part} in {error}");
+                }
+            }
+        }
+        for (text, backends) in [
+            ("vulkan", Backends::VULKAN),
+            (" VK , Metal", Backends::VULKAN | Backends::METAL),
+            ("d3d12", Backends::DX12),
+            ("", Backends::VULKAN | Backends::METAL | Backends::DX12),
+        ] {
+            assert_eq!(backend(text).backends(), Ok(backends), "{text}");
+        }
+        let error = choose(&machine(), &Selector::Hardware, false, Some("Radeon")).unwrap_err().to_string();
+        for part in ["WGPU_ADAPTER_NAME=Radeon", "unset WGPU_ADAPTER_NAME", "1: Iris Xe"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        // Blank counts as not set, and that is said.
+        let blank = Environment { backend: Some("".into()), name: Some("  ".into()) };
+        let machine = of(&machine(), blank);
+        assert_eq!(machine.choose(&Selector::Hardware, false).unwrap(), 2);
+        let notes = machine.notes().join("\n");
+        assert!(
+            notes.contains("WGPU_BACKEND is set but empty") && notes.contains("WGPU_ADAPTER_NAME is set"),
+            "{notes}"
+        );
+        assert!(of(&[], Environment::default()).notes().is_empty());
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_right_is_offered() {
+        for (text, meant) in [("llvmpip3", "'llvmpipe'"), ("geforse", "'GeForce'"), ("iris xf", "'Iris Xe'")] {
+            let error = choose(&machine(), &Selector::Name(text.into()), false, None).unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean {meant}?")), "{error}");
+        }
+        let error = choose(&machine(), &Selector::Name("radeon".into()), false, None).unwrap_err().to_string();
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn names_of_other_programs_are_answered_with_ours() {
+        for name in ["cuda", "CUDA:0", "mps", "rocm", "xpu", "metal", "vulkan"] {
+            let error = choose(&machine(), &Selector::Name(name.into()), false, None).unwrap_err();
+            assert_eq!(error.exit_code(), 3);
+            let error = error.to_string();
+            for part in [name, "auto, cpu, gpu, gpu:N", "Vulkan, Metal or DX12", "2: GeForce RTX"] {
+                assert!(error.contains(part), "{part} in {error}");
+            }
+        }
+        // An adapter that is called so is meant.
+        assert_eq!(
+            choose(&[adapter(0, "Metal 3 GPU", "other")], &Selector::Name("metal".into()), false, None).unwrap(),
+            0
+        );
+    }
+
+    #[test]
+    fn what_lacks_something_is_passed_over_aloud() {
+        let mut adapters = machine();
+        adapters[2].lacks = Some("7 storage buffers".to_string());
+        let (usable, passed) = of(&adapters, Environment::default()).usable(false);
+        assert_eq!(usable, Some(1));
+        assert!(
+            passed.len() == 1 && passed[0].contains("gpu:2 GeForce") && passed[0].contains("7 storage"),
+            "{passed:?}"
+        );
+        adapters[1].lacks = Some("more".to_string());
+        let machine = of(&adapters, Environment::default());
+        assert_eq!(
+            (machine.usable(false).0, machine.usable(false).1.len(), machine.usable(true).0),
+            (None, 2, Some(0))
+        );
+    }
+
+    #[test]
+    fn an_nvidia_card_without_vulkan_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |path: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        let hint = || nvidia_without_vulkan(root.path(), |_| None);
+        assert_eq!(hint(), None, "no card");
+        make("proc/driver/nvidia/version");
+        make("usr/share/vulkan/icd.d/lvp_icd.x86_64.json");
+        let text = hint().expect("a card and no driver file");
+        assert!(
+            text.contains("NVIDIA") && text.contains("nvidia_icd.json") && text.contains("proc/driver/nvidia"),
+            "{text}"
+        );
+        let mut alone = of(&[], Environment::default());
+        alone.hints.push(text);
+        let error = alone.choose(&Selector::Name("cuda".into()), false).unwrap_err().to_string();
+        assert!(error.contains("no Vulkan driver file of NVIDIA"), "{error}");
+        make("opt/nvidia.json");
+        let file = root.path().join("opt/nvidia.json");
+        let env = |name: &str| (name == "VK_DRIVER_FILES").then(|| file.clone().into_os_string());
+        assert_eq!(nvidia_without_vulkan(root.path(), env), None, "the loader was told");
+        make("etc/vulkan/icd.d/nvidia_icd.json");
+        assert_eq!(hint(), None, "a driver file");
+    }
+
+    #[test]
+    fn errors_of_wgpu_become_ours() {
+        let source = || Box::<dyn std::error::Error + Send + Sync>::from("inner");
+        let memory = error_of("buffer 'x' of 4 bytes", &wgpu::Error::OutOfMemory { source: source() });
+        assert!(matches!(memory, Error::TooLarge { .. }), "{memory}");
+        let text = memory.to_string();
+        assert!(
+            text.contains("buffer 'x'") && text.contains("no memory left") && text.contains("a smaller batch"),
+            "{text}"
+        );
+        let description = "bad binding".to_string();
+        for error in [
+            wgpu::Error::Validation { source: source(), description: description.clone() },
+            wgpu::Error::Internal { source: source(), description },
+        ] {
+            let error = error_of("kernel add", &error);
+            assert!(matches!(&error, Error::Device(text) if text == "kernel add: bad binding"), "{error}");
+            assert_eq!(error.exit_code(), 3);
+        }
+        let loss = lost(&machine()[2], "");
+        assert!(
+            matches!(&loss, Error::Device(text) if text.contains("GeForce RTX") && text.contains("intact")),
+            "{loss}"
+        );
+        assert_eq!((memory.exit_code(), loss.exit_code()), (3, 3));
+    }
+
+    #[test]
     fn the_first_fault_stays() {
         let faults = Faults::default();
         assert!(faults.check().is_ok());
-        faults.raise("first".to_string());
-        faults.raise("second".to_string());
+        faults.raise(Error::Device("first".to_string()));
+        faults.raise(Error::Device("second".to_string()));
         for _ in 0..2 {
             assert!(matches!(faults.check(), Err(Error::Device(message)) if message == "first"));
         }
+        let faults = Faults::default();
+        faults.raise(Error::TooLarge { problem: "p".into(), remedy: "r".into() });
+        assert!(matches!(faults.check(), Err(Error::TooLarge { problem, remedy }) if problem == "p" && remedy == "r"));
     }
 }

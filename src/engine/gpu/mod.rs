@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use wgpu::{BufferUsages, PollType};
 
-pub use self::device::{AdapterSummary, OpenOptions, Selector, adapters};
-use self::device::{Faults, Opened};
+pub use self::device::{AdapterSummary, Environment, Machine, OpenOptions, Selector, adapters};
+use self::device::{Faults, Opened, error_of};
 use self::launch::{Constants, HEADER_WORDS, IMMEDIATE_BYTES, Launch};
-use super::{Data, Engine, Loaded, Timing};
+use super::{Data, Engine, Loaded, Timing, memory};
 use crate::program::kernel::{Access, Element, Kernel};
 use crate::program::{Buffer, Call, Program};
 use crate::{Error, Result};
@@ -80,7 +80,17 @@ pub struct GpuEngine {
 impl GpuEngine {
     /// Opens an adapter. Errors name what was asked for and what this machine has.
     pub fn open(selector: &Selector, options: OpenOptions) -> Result<GpuEngine> {
-        let Opened { summary, device, queue, faults } = device::open(selector, options)?;
+        let machine = Machine::look();
+        let index = machine.choose(selector, options.allow_software)?;
+        GpuEngine::open_adapter(&machine, index, options)
+    }
+
+    /// Opens the adapter number `index` of a machine.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn open_adapter(machine: &Machine, index: usize, options: OpenOptions) -> Result<GpuEngine> {
+        let Opened { summary, device, queue, faults } = device::open(machine, index)?;
         Ok(GpuEngine {
             device,
             queue,
@@ -113,24 +123,19 @@ impl GpuEngine {
             error = error.or(pollster::block_on(scope.pop()));
         }
         match error {
-            Some(error) => Err(Error::Device(format!("{}: {}: {error}", self.adapter, what()))),
+            // After a loss everything fails; the loss is the reason.
+            Some(error) => self.faults.check().and(Err(error_of(&format!("{}: {}", self.adapter, what()), &error))),
             None => Ok(made),
         }
     }
 
     fn allocate(&self, buffer: &Buffer, replicas: usize) -> Result<Stored> {
-        let total = buffer.len * if buffer.replicated { replicas } else { 1 };
-        let bytes = match buffer.element {
-            Element::Float | Element::U32 => 4 * total as u64,
-            Element::U8 => total as u64,
-        };
         let limit = self.adapter.max_buffer.min(self.adapter.max_binding);
-        if bytes > limit {
-            return Err(Error::Device(format!(
-                "{}: buffer '{}' needs {bytes} bytes ({total} elements), more than the {limit} that the device allows",
-                self.adapter, buffer.name
-            )));
-        }
+        let bytes = buffer.bytes(replicas, 4);
+        let (Some(bytes), Some(total)) = (bytes.filter(|&bytes| bytes <= limit), buffer.total(replicas)) else {
+            let rest = format!("the device allows {} in one buffer", memory::text(limit));
+            return Err(memory::lack(&format!("{}, buffer '{}'", self.adapter, buffer.name), bytes, &rest));
+        };
         let usage =
             if buffer.persistent { BufferUsages::COPY_SRC | BufferUsages::COPY_DST } else { BufferUsages::empty() };
         let size = bytes.next_multiple_of(4).max(4);
@@ -250,12 +255,9 @@ impl GpuEngine {
         let what = || format!("call '{}' of kernel {}", call.label, call.kernel.row().name);
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
         if launch.grid.iter().any(|&groups| groups > limit) {
-            return Err(Error::Device(format!(
-                "{}: {} needs {:?} workgroups, the device allows {limit} in each direction",
-                self.adapter,
-                what(),
-                launch.grid
-            )));
+            let needs = format!("{:?} workgroups, the device allows {limit} in each direction", launch.grid);
+            let problem = format!("{}: {} needs {needs}", self.adapter, what());
+            return Err(Error::TooLarge { problem, remedy: memory::REMEDY.into() });
         }
         let pipeline = self.pipeline(call.kernel, &launch)?;
         let words = call.params.words();
@@ -287,6 +289,12 @@ impl GpuEngine {
 
     /// Allocates a program's buffers and prepares its calls.
     fn bind(&mut self, program: &Program) -> Result<Vec<Prepared>> {
+        if self.adapter.software {
+            // Its memory is the machine's.
+            let new = program.buffers.iter().filter(|b| !(b.persistent && self.persistent.contains_key(&b.name)));
+            let bytes = new.map(|b| b.bytes(program.replicas, 4)).try_fold(0u64, |sum, b| sum.checked_add(b?));
+            memory::check(&format!("{}, program '{}'", self.adapter, program.name), bytes)?;
+        }
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for buffer in &program.buffers {
             let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
