@@ -349,7 +349,9 @@ fn foreign_text_in_errors_is_cut() {
     let header = gradcon::report::scores::COLUMNS.join(",");
     let row = format!("{header}\na,{long},,1,1,1,1,1,1,1\n");
     refused(16 * MIB, &["FILE:2: label is \"xxx"], || gradcon::report::scores::scores_from(row.as_bytes(), name));
-    refused(16 * MIB, &["FILE", "unknown field `xxx"], || Results::parse(format!("{{\"{long}\":1}}").as_bytes(), name));
+    refused(16 * MIB, &["FILE", "unknown field `xxx"], || {
+        Results::parse(format!("{{\"schema_version\":2,\"{long}\":1}}").as_bytes(), name)
+    });
     let tensor = |tensor: &str, shape: &str, end: usize| {
         let header = format!("{{\"{tensor}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}");
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; end]].concat()
