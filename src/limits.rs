@@ -26,10 +26,10 @@ pub const IMAGE_NAME: u64 = 1024;
 pub const TENSORS: u64 = 64 * MIB;
 /// The header of a safetensors file; a model's has 4 kB.
 pub const TENSORS_HEADER: u64 = MIB;
-/// A configuration.
+/// A configuration, or the mark of a checkpoint.
 pub const CONFIG: u64 = MIB;
 /// A checkpoint's `state.json`, which has the losses of an epoch's steps.
-pub const STATE: u64 = 256 * MIB;
+pub const STATE: u64 = 64 * MIB;
 /// `metrics.csv`: 150,000 epochs.
 pub const METRICS: u64 = 32 * MIB;
 /// `scores.csv`: three million images.
@@ -93,12 +93,13 @@ pub struct Bounded<R> {
     inner: R,
     left: u64,
     limit: u64,
+    what: &'static str,
 }
 
 impl<R: Read> Bounded<R> {
-    /// At most `limit` bytes of `inner`.
-    pub fn new(inner: R, limit: u64) -> Bounded<R> {
-        Bounded { inner, left: limit, limit }
+    /// At most `limit` bytes of `inner`; `what` they are, in errors.
+    pub fn new(inner: R, limit: u64, what: &'static str) -> Bounded<R> {
+        Bounded { inner, left: limit, limit, what }
     }
 }
 
@@ -108,7 +109,8 @@ impl<R: Read> Read for Bounded<R> {
         let most = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
         let n = self.inner.read(&mut buffer[..most])?;
         self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {} bytes, uncompressed", self.limit))
+            let Bounded { limit, what, .. } = self;
+            io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes, expected at most that for {what}"))
         })?;
         Ok(n)
     }
@@ -172,7 +174,7 @@ mod tests {
     fn a_bounded_reader_tells_an_end_from_an_excess() {
         let all = |limit| {
             let mut bytes = Vec::new();
-            Bounded::new(&b"12345"[..], limit).read_to_end(&mut bytes).map(|_| bytes.len())
+            Bounded::new(&b"12345"[..], limit, "a test").read_to_end(&mut bytes).map(|_| bytes.len())
         };
         assert_eq!(all(5).unwrap(), 5);
         assert_eq!(all(u64::MAX).unwrap(), 5);

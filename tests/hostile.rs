@@ -188,6 +188,14 @@ fn a_tar_bomb_is_refused_at_the_limit() {
         many.extend(vec![0; (3073 * 500usize).next_multiple_of(512)]);
     }
     refused(12 * MIB, &["x.tar", "more than 4194304 bytes"], || read(&many));
+    // A name that is too long for its place is read.
+    let path = format!("{}/data_batch_1.bin\0", "folder".repeat(30));
+    let mut long = entry("././@LongLink", tar::EntryType::GNULongName, path.len() as u64);
+    long.extend(path.as_bytes());
+    long.resize(1024, 0);
+    long.extend(entry("folder", tar::EntryType::Regular, 5));
+    long.extend([1; 512]);
+    refused(MIB, &["x.tar/data_batch_1.bin: 5 bytes, expected a multiple of 3073"], || read(&long));
     // A name that takes all memory.
     let name = bomb(&entry("././@LongLink", tar::EntryType::GNULongName, 64 << 20), 64 << 20);
     refused(MIB, &["x.tar", "more than 4194304 bytes"], || read(&name));
@@ -358,11 +366,11 @@ fn foreign_text_in_errors_is_cut() {
     };
     let ones = format!("[{}1]", "1,".repeat(100_000));
     refused(16 * MIB, &["FILE", "down.0.weight has shape [1, 1", "\u{2026}"], || {
-        Detector::parse(&tensor("down.0.weight", &ones, 4), name)
+        Detector::from_bytes(name, &tensor("down.0.weight", &ones, 4))
     });
     // A shape without elements claims any number of channels.
     refused(MIB, &["FILE", "down.0.weight has shape [32, 1000000000000, 0, 4]"], || {
-        Detector::parse(&tensor("down.0.weight", "[32,1000000000000,0,4]", 0), name)
+        Detector::from_bytes(name, &tensor("down.0.weight", "[32,1000000000000,0,4]", 0))
     });
 }
 
@@ -465,10 +473,10 @@ fn models_of_half_precision_or_with_a_prefix_are_refused_by_name() {
     let name = Path::new("FILE");
     let header = r#"{"down.0.weight":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}"#;
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"12"].concat();
-    refused(MIB, &["FILE", "down.0.weight", "F16", "expected F32"], || Detector::parse(&bytes, name));
+    refused(MIB, &["FILE", "down.0.weight", "F16", "expected F32"], || Detector::from_bytes(name, &bytes));
     let header = r#"{"module.down.0.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"1234"].concat();
-    refused(MIB, &["FILE", "no tensor 'down.0.weight'"], || Detector::parse(&bytes, name));
+    refused(MIB, &["FILE", "no tensor 'down.0.weight'"], || Detector::from_bytes(name, &bytes));
 }
 
 fn detector(channels: usize) -> Detector {

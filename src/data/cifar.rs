@@ -20,6 +20,10 @@ const BATCHES: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
+/// What a limit is for, in errors.
+const WHAT: &str = "CIFAR-10 in all (--max-bytes sets another limit)";
+/// Longest path in an archive that is looked at.
+const MOST_PATH: u64 = 4096;
 
 /// Training and test images [n, 32, 32, 3] from `path`: an archive, the folder of the unpacked batches, or a folder
 /// that holds either under its official name. Also returns the archive or folder that was read.
@@ -47,25 +51,33 @@ pub(super) fn read_within(path: &Path, limit: u64) -> Result<(Labelled, Labelled
 /// # Errors
 /// As [`read`].
 pub fn archive_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<(Labelled, Labelled)> {
-    let content = Bounded::new(gzip::uncompressed(reader).map_err(Error::io(name))?, limit);
+    let content = Bounded::new(gzip::uncompressed(reader).map_err(Error::io(name))?, limit, WHAT);
     let mut archive = tar::Archive::new(content);
     let mut batches = Batches::default();
-    // Raw: long names and sparse files would be put together in memory, however large they claim to be.
+    let mut long_name = None;
+    // Raw: the crate would put long names and sparse files together in memory, however large they claim to be.
     for entry in archive.entries().map_err(Error::io(name))?.raw(true) {
         let mut entry = entry.map_err(Error::io(name))?;
-        let path = entry.path().map_err(Error::io(name))?;
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !is_batch(&file) || entry.header().entry_type().is_dir() {
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname() {
+            let mut path = Vec::new();
+            entry.by_ref().take(MOST_PATH).read_to_end(&mut path).map_err(Error::io(name))?;
+            long_name = Some(path);
+        }
+        if kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions() {
+            continue; // they describe the entry that follows
+        }
+        let file = file_name(&long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned()));
+        if !is_batch(&file) || kind.is_dir() {
             continue;
         }
-        let kind = entry.header().entry_type();
         if !kind.is_file() && !kind.is_contiguous() {
             let what = if kind.is_gnu_sparse() { "a sparse file" } else { "a link or device" };
             return Err(Error::invalid(format!("{}: {file} is {what}, expected a plain file", name.display())));
         }
         let size = entry.size();
         if size > limit {
-            return Err(limits::too_large(&name.join(&file), Some(size), limit, "CIFAR-10"));
+            return Err(limits::too_large(&name.join(&file), Some(size), limit, WHAT));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(Error::io(name))?;
@@ -76,6 +88,12 @@ pub fn archive_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<(La
         batches.add(&file, &bytes, name)?;
     }
     batches.finish(name)
+}
+
+/// The last part of a path in an archive.
+fn file_name(path: &[u8]) -> String {
+    let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()).into_owned()
 }
 
 /// The images [n, 32, 32, 3] of one batch. `name` stands for the file in errors and tells the format: binary if it ends in `.bin`, else a pickle.
@@ -143,7 +161,7 @@ fn is_batch(name: &str) -> bool {
 fn read_folder(dir: &Path, limit: u64) -> Result<(Labelled, Labelled)> {
     let (mut batches, mut left) = (Batches::default(), limit);
     for path in batch_files(dir) {
-        let bytes = limits::read(&path, left, "what is left to the batches of CIFAR-10")?;
+        let bytes = limits::read(&path, left, WHAT)?;
         left -= bytes.len() as u64;
         batches.add(&path.file_name().unwrap_or_default().to_string_lossy(), &bytes, dir)?;
     }

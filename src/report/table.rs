@@ -26,7 +26,7 @@ impl<'a, R: Read> Table<'a, R> {
     /// # Errors
     /// The file cannot be read, or has another header.
     pub fn new(reader: R, limit: u64, path: &'a Path, columns: &'static [&'static str]) -> Result<Self> {
-        let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit));
+        let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit, "a table"));
         let header = reader.headers().map_err(|e| csv_error(path, &e))?;
         if !header.iter().eq(columns.iter().copied()) {
             let (got, want) = (shown(header.iter().collect::<Vec<_>>().join(",")), columns.join(","));
