@@ -366,11 +366,11 @@ fn foreign_text_in_errors_is_cut() {
     };
     let ones = format!("[{}1]", "1,".repeat(100_000));
     refused(16 * MIB, &["FILE", "down.0.weight has shape [1, 1", "\u{2026}"], || {
-        Detector::from_bytes(name, &tensor("down.0.weight", &ones, 4))
+        Detector::parse(&tensor("down.0.weight", &ones, 4), name)
     });
     // A shape without elements claims any number of channels.
     refused(MIB, &["FILE", "down.0.weight has shape [32, 1000000000000, 0, 4]"], || {
-        Detector::from_bytes(name, &tensor("down.0.weight", "[32,1000000000000,0,4]", 0))
+        Detector::parse(&tensor("down.0.weight", "[32,1000000000000,0,4]", 0), name)
     });
 }
 
@@ -473,10 +473,10 @@ fn models_of_half_precision_or_with_a_prefix_are_refused_by_name() {
     let name = Path::new("FILE");
     let header = r#"{"down.0.weight":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}"#;
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"12"].concat();
-    refused(MIB, &["FILE", "down.0.weight", "F16", "expected F32"], || Detector::from_bytes(name, &bytes));
+    refused(MIB, &["FILE", "down.0.weight", "F16", "expected F32"], || Detector::parse(&bytes, name));
     let header = r#"{"module.down.0.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"1234"].concat();
-    refused(MIB, &["FILE", "no tensor 'down.0.weight'"], || Detector::from_bytes(name, &bytes));
+    refused(MIB, &["FILE", "no tensor 'down.0.weight'"], || Detector::parse(&bytes, name));
 }
 
 fn detector(channels: usize) -> Detector {

@@ -156,7 +156,12 @@ impl<'a, const D: usize> Open<'a, D> {
         }
         let size = size_of(shape);
         if size > limit {
-            return Err(limits::too_large(name, Some(size), limit, &format!("an IDX file (shape {shape:?}; --max-bytes sets another limit)")));
+            return Err(limits::too_large(
+                name,
+                Some(size),
+                limit,
+                &format!("an IDX file (shape {shape:?}; --max-bytes sets another limit)"),
+            ));
         }
         Ok(Open { shape, values })
     }

@@ -15,6 +15,8 @@ use crate::limits::{self, shown};
 /// The version of the file's layout this build writes. It also reads version 1, which knew neither the data's hash nor
 /// means over seeds.
 pub const SCHEMA_VERSION: u32 = 2;
+/// Letters of a name of a class or challenge.
+const MOST_NAME: usize = 255;
 
 /// A whole evaluation: one model per inlier class, or one per inlier class and seed ([`Results::over_seeds`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -255,6 +257,11 @@ impl Results {
         }
         if self.classes.is_empty() && self.challenges.is_empty() {
             return Err(Error::invalid("no class and no challenge was evaluated"));
+        }
+        // Names go into messages, tables and names of folders.
+        let names = self.classes.iter().map(|c| &c.class).chain(self.challenges.iter().map(|c| &c.challenge));
+        if let Some(name) = names.into_iter().find(|name| name.chars().count() > MOST_NAME) {
+            return Err(Error::invalid(format!("a name of more than {MOST_NAME} letters: {}", shown(name))));
         }
         for (name, evaluation) in self.evaluations() {
             for (part, m) in evaluation.parts() {

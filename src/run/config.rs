@@ -189,7 +189,7 @@ impl RunConfig {
         Err(Error::invalid(format!(
             "{}: not the data that the run was made with: the manifest's SHA-256 is {found}, the run's was {}; say with --data DIR where those data are",
             self.data.display(),
-            self.data_sha256
+            shown(&self.data_sha256)
         )))
     }
 
@@ -233,6 +233,7 @@ impl RunConfig {
         for (name, value) in self.fixed() {
             let before = made_with.get(&name).map_or("unknown", String::as_str);
             if value != before {
+                let (value, before) = (shown(value), shown(before));
                 return Err(Error::invalid(format!(
                     "{name} is {value}, the run was trained with {before}: with another it would diverge from itself; of a run that goes on only \
                      epochs, beta, threshold_quantile and the place of the data may change"
