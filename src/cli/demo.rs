@@ -64,7 +64,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     let model = Model::new(normal.channels);
     let set = TrainingSet { train: &train, validation: &validation, seed: args.seed, start: None };
     let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set])?;
-    let bar = ui.bar((args.epochs * train_count) as u64);
+    let bar = ui.bar(args.epochs.saturating_mul(train_count) as u64);
     bar.set_message("images");
     let training = Instant::now();
     while trainer.epochs_done() < args.epochs {

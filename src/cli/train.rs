@@ -113,6 +113,11 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: TrainArgs, ui: &Ui) -> Result<()> {
+    let remedy = "a lower --batch-size, or fewer classes at once (--inlier), needs less";
+    train_all(args, ui).map_err(|e| e.with_remedy(remedy))
+}
+
+fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
     let (device, recover) = (args.device.clone(), args.recover);
     interrupt::catch();
     let (root, config, prepared, lock, mut engine) = match args.resume.clone() {
@@ -286,7 +291,7 @@ impl Progress {
         for k in find_inliers(prepared, &config.inliers)? {
             images += prepared.train_of(k)?.n;
         }
-        let bar = ui.bar((images * config.epochs) as u64);
+        let bar = ui.bar(images.saturating_mul(config.epochs) as u64);
         bar.set_message("images");
         Ok(Progress { ui, bar, images, epochs: config.epochs })
     }
@@ -294,7 +299,7 @@ impl Progress {
 
 impl Watch for Progress {
     fn begin(&mut self, epochs_done: usize) {
-        self.bar.set_position((self.images * epochs_done) as u64);
+        self.bar.set_position(self.images.saturating_mul(epochs_done) as u64);
         self.bar.reset_eta();
     }
 

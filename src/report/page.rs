@@ -156,15 +156,9 @@ fn section(out: &mut String, run: &Run, index: usize, level: usize) -> Result<()
         }
         out.push_str("</section>\n");
     }
-    let heading = level + 1;
-    for config in &run.configs {
-        let whose = match config.seed {
-            Some(seed) if run.configs.len() == 1 => format!(" (of seed {seed}; the others differ in their seed)"),
-            Some(seed) => format!(" of seed {seed}"),
-            None => String::new(),
-        };
-        let text = escape(config.text.trim_end());
-        let _ = writeln!(out, "<h{heading}>Configuration{whose}</h{heading}>\n<pre>{text}</pre>");
+    if let Some(config) = &run.config {
+        let heading = level + 1;
+        let _ = writeln!(out, "<h{heading}>Configuration</h{heading}>\n<pre>{}</pre>", escape(config.trim_end()));
     }
     out.push_str("</section>\n");
     Ok(())

@@ -32,20 +32,12 @@ pub struct Run {
     pub name: String,
     /// What the evaluation found.
     pub results: Results,
-    /// The text of `config.toml`: one, unless seeds differ in more than their seed.
-    pub configs: Vec<Config>,
+    /// The text of `config.toml`.
+    pub config: Option<String>,
     /// What the run holds; of several seeds, what each one's folder holds, in the order of the results.
     pub trainings: Vec<Training>,
     /// Files that were looked for and are not there, relative to the run.
     pub missing: Vec<String>,
-}
-
-/// A configuration, and the seed whose folder it is from where there are several.
-pub struct Config {
-    /// The seed.
-    pub seed: Option<u64>,
-    /// The file's text.
-    pub text: String,
 }
 
 /// One training, as far as its files are there.
@@ -135,9 +127,13 @@ impl Run {
         let results = Results::read(&path)?;
         let full = folder.canonicalize().map_err(Error::io(folder))?;
         let (home, other) = home(folder, &full);
+        let seeds = results.over_seeds.as_ref().map(|over| over.seeds.clone());
         let mut run =
-            Run { name: name(&full, other.is_some()), results, configs: vec![], trainings: vec![], missing: vec![] };
-        match run.results.over_seeds.as_ref().map(|over| over.seeds.clone()) {
+            Run { name: name(&full, other.is_some()), results, config: None, trainings: vec![], missing: vec![] };
+        if let Some(path) = run.look(&home, home.join("config.toml")) {
+            run.config = Some(limits::read_text(&path, limits::CONFIG, "a configuration")?);
+        }
+        match seeds {
             None => run.add(&home, &home, None, other.as_deref())?,
             Some(seeds) => {
                 for seed in seeds {
@@ -148,40 +144,32 @@ impl Run {
         Ok(run)
     }
 
+    /// The path if it is there; otherwise it is missing.
+    fn look(&mut self, home: &Path, path: PathBuf) -> Option<PathBuf> {
+        let there = path.exists();
+        if !there {
+            self.missing.push(path.strip_prefix(home).unwrap_or(&path).display().to_string());
+        }
+        there.then_some(path)
+    }
+
     /// Adds the training in `folder`, which is `home` or lies in it.
     fn add(&mut self, home: &Path, folder: &Path, seed: Option<u64>, other: Option<&str>) -> Result<()> {
-        let missing = &mut self.missing;
-        let mut look = |path: PathBuf| {
-            let there = path.exists();
-            if !there {
-                missing.push(path.strip_prefix(home).unwrap_or(&path).display().to_string());
-            }
-            there.then_some(path)
-        };
-        if let Some(path) = look(folder.join("config.toml")) {
-            let text = limits::read_text(&path, limits::CONFIG, "a configuration")?;
-            // Seeds of one training differ in their seed; what else differs is worth showing.
-            let rest = |text: &str| {
-                text.lines().filter(|line| !line.starts_with("seed ")).map(str::to_owned).collect::<Vec<_>>()
-            };
-            if self.configs.iter().all(|known| rest(&known.text) != rest(&text)) {
-                self.configs.push(Config { seed, text });
-            }
-        }
         let place = other.map_or(EvalPlace::own(folder), |name| EvalPlace::other(folder, name));
         let single = self.results.classes.len() == 1 && folder.join("metrics.csv").exists();
         let mut classes = Vec::new();
-        for class in &self.results.classes {
-            let training = if single { folder.to_path_buf() } else { model_folder(folder, &class.class) };
-            let eval = place.class(&class.class);
+        let names: Vec<String> = self.results.classes.iter().map(|class| class.class.clone()).collect();
+        for class in &names {
+            let training = if single { folder.to_path_buf() } else { model_folder(folder, class) };
+            let eval = place.class(class);
+            let epochs = self.look(home, training.join("metrics.csv"));
+            let scores = self.look(home, eval.join("scores.csv"));
+            // Pictures of several seeds are for each seed's own page.
+            let extremes = seed.is_none().then(|| self.look(home, eval.join("extremes.json"))).flatten();
             classes.push(ClassRun {
-                epochs: look(training.join("metrics.csv")).map(|path| read_epochs(&path)).transpose()?,
-                scores: look(eval.join("scores.csv")).map(|path| read_scores(&path)).transpose()?,
-                // Pictures of several seeds are for each seed's own page.
-                extremes: match seed.is_none().then(|| look(eval.join("extremes.json"))).flatten() {
-                    Some(path) => Some((eval, read_extremes(&path)?)),
-                    None => None,
-                },
+                epochs: epochs.map(|path| read_epochs(&path)).transpose()?,
+                scores: scores.map(|path| read_scores(&path)).transpose()?,
+                extremes: extremes.map(|path| Ok::<_, Error>((eval, read_extremes(&path)?))).transpose()?,
             });
         }
         self.trainings.push(Training { folder: folder.to_path_buf(), seed, classes });
@@ -192,12 +180,7 @@ impl Run {
 /// The run that a folder belongs to, and the name of the other data that it is an evaluation on, if it is one.
 fn home(folder: &Path, full: &Path) -> (PathBuf, Option<String>) {
     let named = full.file_name().and_then(|name| Some(name.to_str()?.strip_prefix(OTHER)?.to_owned()));
-    let run = full.parent().filter(|parent| {
-        let seeds = || std::fs::read_dir(parent).into_iter().flatten().flatten();
-        parent.join("config.toml").exists()
-            || seeds()
-                .any(|e| e.file_name().to_string_lossy().starts_with("seed-") && e.path().join("config.toml").exists())
-    });
+    let run = full.parent().filter(|parent| parent.join("config.toml").exists());
     match (named, run) {
         // A run of its own may have such a name too.
         (Some(name), Some(run)) if !folder.join("config.toml").exists() => (run.into(), Some(name)),

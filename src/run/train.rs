@@ -111,7 +111,7 @@ fn fresh_trainer<'e>(
 /// Errors if a run of this configuration could not begin: everything is checked that [`train`] needs, and nothing is written.
 pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -> Result<()> {
     config.check_data(prepared)?;
-    fresh_trainer(config, &images_of(config, prepared)?, &Model::new(prepared.channels()), engine).map(drop)
+    fresh_trainer(config, &images_of(config, prepared)?, &Model::try_new(prepared.channels())?, engine).map(drop)
 }
 
 /// Trains in the folder `run`, which holds its `config.toml` and which the caller has locked, to the configuration's number of epochs: from the

@@ -193,7 +193,7 @@ fn page_of(files: ClassRun, rows: &[ScoreRow]) {
 /// A run with these files of its classes.
 fn run_of(results: Results, classes: Vec<ClassRun>) -> Run {
     let training = Training { folder: "run".into(), seed: None, classes };
-    Run { name: "run".into(), results, configs: vec![], trainings: vec![training], missing: vec![] }
+    Run { name: "run".into(), results, config: None, trainings: vec![training], missing: vec![] }
 }
 
 /// No number of a plot is NaN or infinite, and no plot is large: few ticks, and no more than a few points a row.
