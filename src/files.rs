@@ -43,6 +43,22 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     change().and_then(|()| std::fs::rename(from, to)).map_err(Error::io(to))
 }
 
+/// Exchanges two files or folders in one step. False, and nothing is changed, where the system can't: then it takes several.
+pub fn exchange(a: &Path, b: &Path) -> Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        change().map_err(Error::io(b))?;
+        match renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
+            // The system or the file system is too old or too simple.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {}
+            exchanged => return exchanged.map(|()| true).map_err(|e| Error::io(b)(e.into())),
+        }
+    }
+    Ok(false)
+}
+
 /// Makes a folder in one that is there already; it may be there itself.
 pub fn make_folder(folder: &Path) -> Result<()> {
     match change().and_then(|()| std::fs::create_dir(folder)) {
@@ -59,6 +75,31 @@ pub fn remove_folder(folder: &Path) -> Result<()> {
         renamed => renamed.map_err(Error::io(folder))?,
     }
     change().and_then(|()| std::fs::remove_dir_all(&unfinished)).map_err(Error::io(&unfinished))
+}
+
+/// Removes a folder with all it holds, if it is there; parts of it are gone before others. For what nobody else looks at.
+pub fn remove_tree(folder: &Path) -> Result<()> {
+    match change().and_then(|()| std::fs::remove_dir_all(folder)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(Error::io(folder)),
+    }
+}
+
+/// Removes a file, if it is there.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match change().and_then(|()| std::fs::remove_file(path)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(Error::io(path)),
+    }
+}
+
+/// Removes a folder if it is there and nothing is in it.
+pub fn remove_empty_folder(folder: &Path) -> Result<()> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match change().and_then(|()| std::fs::remove_dir(folder)) {
+        Err(e) if matches!(e.kind(), NotFound | DirectoryNotEmpty) => Ok(()),
+        removed => removed.map_err(Error::io(folder)),
+    }
 }
 
 /// Removes what a killed process left unfinished in a folder, if the folder is there. Only for whoever holds its [`Lock`].

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use gradcon::Error;
 use gradcon::data::download::{Event, Patience, Remote, fetch};
-use gradcon::data::folder::{self, Folders};
+use gradcon::data::folder::{self, Decode, Folders, Listing};
 use gradcon::data::hash::{md5_file, sha256_file};
 use gradcon::data::manifest::Source;
 use gradcon::data::prepared::{self, Written};
@@ -295,15 +295,16 @@ fn resizing_agrees_with_pillow() {
 
 #[test]
 fn image_files_decode_as_pillow_decodes_them() {
-    let files = folder::find_images(&fixture("images")).expect("fixtures");
+    let files = folder::find_images(&fixture("images"), &mut folder::Tally::default()).expect("fixtures");
     let (photo, exact): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| path.ends_with("photo.jpeg"));
     assert_eq!(exact.len(), 7);
     for channels in [1, 3] {
         let expected = load_images(&fixture(&format!("images/expected_{channels}.npy")));
-        let found = folder::load(&exact, channels, &|_, _| {}).expect("images");
+        let decode = Decode::new(channels, Decode::MAX_PIXELS).expect("1 or 3");
+        let found = decode.files(&exact, &|_, _| Ok(())).expect("images");
         assert_same_images(&found, &expected, 1, expected.data.len() / 1000);
         let expected = load_images(&fixture(&format!("images/expected_photo_{channels}.npy")));
-        let found = folder::load(&photo, channels, &|_, _| {}).expect("a photo");
+        let found = decode.files(&photo, &|_, _| Ok(())).expect("a photo");
         assert_same_images(&found, &expected, 2, expected.data.len());
     }
 }
@@ -614,11 +615,12 @@ fn verify_names_every_file_that_differs() {
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
     };
-    // One changed pixel leaves a folder that opens.
+    // One changed pixel leaves a folder that fits together.
     flip("train_images.npy");
-    Prepared::open(&out).expect("it fits together");
-    let error = error_with(prepared::verify(&out), &["1 of 26 files", "train_images.npy: SHA-256"]);
-    assert_eq!(error.exit_code(), 4);
+    for opened in [prepared::verify(&out).map(drop), Prepared::open(&out).map(drop)] {
+        let error = error_with(opened, &["1 of 26 files", "train_images.npy: SHA-256", "expected "]);
+        assert_eq!(error.exit_code(), 4);
+    }
     fs::remove_file(out.join("test_sets/class4_ratio50_index.npy")).unwrap();
     fs::write(out.join("val_labels.npy"), b"short").unwrap();
     error_with(
@@ -713,7 +715,10 @@ fn a_real_dataset_goes_all_the_way() {
 
 fn write_image(path: &Path, value: u8) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    image::RgbImage::from_pixel(9, 7, image::Rgb([value, 0, 255 - value])).save(path).unwrap();
+    // What counts is the content, so a BMP is as good in a file of another name.
+    let format = image::ImageFormat::from_path(path).unwrap();
+    let format = if format == image::ImageFormat::Jpeg { image::ImageFormat::Bmp } else { format };
+    image::RgbImage::from_pixel(9, 7, image::Rgb([value, 0, 255 - value])).save_with_format(path, format).unwrap();
 }
 
 fn cure_tsr_tree(root: &Path) {
@@ -729,12 +734,21 @@ fn cure_tsr_tree(root: &Path) {
     write_image(&root.join("Real_Test/Snow-1/01_06_11_01_0009.bmp"), 209);
 }
 
+fn rgb() -> Decode {
+    Decode::new(3, Decode::MAX_PIXELS).unwrap()
+}
+
+/// Finds and reads a user's own images.
+fn own(folders: &Folders) -> gradcon::Result<Prepared> {
+    prepare::own_images(&folders.list()?, rgb(), 0, &|_, _| Ok(()))
+}
+
 #[test]
 fn cure_tsr_pairs_challenge_free_images_with_each_challenge_and_level() {
     let dir = temp();
     cure_tsr_tree(&dir.path().join("CURE-TSR"));
     let listing = cure_tsr::list(dir.path()).expect("CURE-TSR");
-    let prepared = prepare::cure_tsr(&listing, 0, &|_, _| {}).expect("prepared");
+    let prepared = prepare::cure_tsr(&listing, rgb(), 0, &|_, _| Ok(())).expect("prepared");
     assert_eq!(prepared.inliers().iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["challenge-free"]);
     // A tenth of the twelve images of each sign.
     assert_eq!((prepared.train_of(0).unwrap().n, prepared.val_of(0).unwrap().n), (22, 2));
@@ -817,8 +831,9 @@ fn own_images_are_split_named_and_labelled() {
     let progress = |found, read| {
         let mut counted = counted.lock().unwrap();
         *counted = (counted.0 + found, counted.1 + read);
+        Ok(())
     };
-    let prepared = prepare::own_images(&folders, 3, 4, &progress).expect("prepared");
+    let prepared = prepare::own_images(&folders.list().expect("images"), rgb(), 4, &progress).expect("prepared");
     assert_eq!(*counted.lock().unwrap(), (23, 23));
     // A fifth of 20 for test, a tenth of the other 16 for validation.
     assert_eq!((prepared.train_of(0).unwrap().n, prepared.val_of(0).unwrap().n), (15, 1));
@@ -837,7 +852,8 @@ fn own_images_are_split_named_and_labelled() {
     // With normal images for the test, all of the others train or validate.
     write_image(&at("more/x.png"), 5);
     let folders = Folders { normal_test: Some(at("more")), ..folders };
-    let gray = prepare::own_images(&folders, 1, 4, &|_, _| {}).expect("prepared");
+    let gray = Decode::new(1, Decode::MAX_PIXELS).unwrap();
+    let gray = prepare::own_images(&folders.list().expect("images"), gray, 4, &|_, _| Ok(())).expect("prepared");
     assert_eq!((gray.train_of(0).unwrap().n, gray.val_of(0).unwrap().n, gray.channels()), (18, 2, 1));
     assert_eq!(gray.names().unwrap().test[0], "normal_test/x.png");
     // 0.299 * 5 + 0.114 * 250 = 29.995.
@@ -859,7 +875,8 @@ fn an_mvtec_tree_gives_one_class_for_each_defect() {
     ] {
         write_image(&root.join(name), value);
     }
-    let prepared = prepare::own_images(&Folders::mvtec(root).expect("a tree"), 3, 0, &|_, _| {}).expect("prepared");
+    let prepared =
+        prepare::own_images(&Listing::mvtec(root).expect("a tree"), rgb(), 0, &|_, _| Ok(())).expect("prepared");
     assert_eq!(prepared.class_names(), ["normal", "hole", "scratch"]);
     assert_eq!(prepared.names().unwrap().test, ["normal_test/0.png", "hole/0.png", "scratch/0.png"]);
     assert_eq!((&prepared.test().labels, &prepared.test_sets()[0].labels), (&vec![0, 1, 2], &vec![0, 1, 1]));
@@ -879,16 +896,16 @@ fn every_unreadable_image_is_named() {
     fs::write(at("good/1.png"), &whole[..whole.len() / 2]).unwrap();
     fs::write(at("good/3.png"), b"").unwrap();
     let folders = Folders { normal: at("good"), normal_test: None, abnormal: vec![("abnormal".into(), at("bad"))] };
-    let error = error_with(prepare::own_images(&folders, 3, 0, &|_, _| {}), &["2 of 4 images", "1.png: ", "3.png: "]);
+    let error = error_with(own(&folders), &["2 of 4 images", "1.png: ", "3.png: "]);
     assert!(!error.to_string().contains("2.png"));
     fs::remove_file(at("good/1.png")).unwrap();
     fs::remove_file(at("good/3.png")).unwrap();
-    error_with(prepare::own_images(&folders, 3, 0, &|_, _| {}), &["good", "2 normal images", "at least 3"]);
+    error_with(own(&folders), &["good", "2 normal images", "at least 3"]);
     let nested = Folders { abnormal: vec![("abnormal".into(), at("good/../good"))], ..folders.clone() };
-    error_with(prepare::own_images(&nested, 3, 0, &|_, _| {}), &["one is inside the other"]);
+    error_with(own(&nested), &["one is inside the other"]);
     fs::create_dir(at("none")).unwrap();
     let empty = Folders { normal: at("none"), ..folders };
-    error_with(prepare::own_images(&empty, 3, 0, &|_, _| {}), &["none", "no image below it"]);
+    error_with(own(&empty), &["none", "no image below it"]);
 }
 
 // ---- Contact sheets
@@ -1021,6 +1038,8 @@ struct Download {
     dir: TempDir,
     content: Vec<u8>,
     md5: String,
+    /// After so many bytes somebody asks to stop.
+    stop_at: Option<u64>,
 }
 
 impl Download {
@@ -1031,7 +1050,7 @@ impl Download {
         fs::write(&path, &content).unwrap();
         let md5 = md5_file(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        Download { dir, content, md5 }
+        Download { dir, content, md5, stop_at: None }
     }
 
     fn serve(&self, replies: Vec<Reply>) -> Server {
@@ -1049,7 +1068,11 @@ impl Download {
         let remote = Remote { name: "file.bin".into(), bytes, md5: self.md5.clone(), urls };
         let patience = Patience { stall, least_rate: 1000, attempts: 3, pause: Duration::ZERO };
         let mut events = Vec::new();
-        let result = fetch(&remote, self.dir.path(), &patience, &mut |event| events.push(event));
+        let result = fetch(&remote, self.dir.path(), &patience, &mut |event| {
+            let stop = self.stop_at.is_some_and(|stop| matches!(event, Event::Progress(done, _) if done >= stop));
+            events.push(event);
+            if stop { Err(Error::Interrupted) } else { Ok(()) }
+        });
         (result, events)
     }
 
@@ -1245,6 +1268,19 @@ fn what_arrived_is_kept_for_the_next_run() {
     let server = job.serve(vec![Reply::Whole]);
     job.assert_fetched(job.fetch(&[&server]).0);
     assert_eq!(ranges(&server), ["bytes=200000-"]);
+}
+
+#[test]
+fn a_download_that_is_interrupted_keeps_what_arrived() {
+    for stop in [0, 100_000] {
+        let job = Download { stop_at: Some(stop), ..Download::new() };
+        let (result, _) = job.fetch(&[&job.serve(vec![Reply::Whole])]);
+        assert_eq!(error_with(result, &[]).exit_code(), 130);
+        let kept = fs::metadata(job.part()).map_or(0, |part| part.len());
+        assert_eq!((kept >= stop, kept < job.content.len() as u64, job.part().exists()), (true, true, stop > 0));
+        let job = Download { stop_at: None, ..job };
+        job.assert_fetched(job.fetch(&[&job.serve(vec![Reply::Whole])]).0);
+    }
 }
 
 #[test]

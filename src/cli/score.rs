@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::{DeviceArgs, Ui, interrupt};
-use crate::data::folder;
+use crate::data::folder::{self, Decode};
+use crate::data::picture;
 use crate::gradcon::detector::Detector;
 use crate::gradcon::model::IMAGE_SIZE;
 use crate::gradcon::scorer::{Score, Scorer};
@@ -49,8 +50,19 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
+    /// The largest image to decode, in pixels; no side may have more than a 256th of it (or 65,536). [default: 268435456]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_pixels: Option<u64>,
+
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// How picture files are read for a model: as its training images were.
+fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
+    let background = detector.description.get("background").map(|text| picture::colour(text)).transpose()?;
+    let decode = Decode::new(detector.model.channels(), max_pixels.unwrap_or(Decode::MAX_PIXELS))?;
+    Ok(decode.on(background))
 }
 
 /// Images that are read ahead and scored together.
@@ -67,9 +79,15 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     if !threshold.is_finite() {
         return Err(Error::Usage(format!("--threshold {threshold}: expected a finite number")));
     }
+    let decode =
+        pictures(&detector, args.max_pixels).map_err(|e| Error::invalid(format!("{}: {e}", args.model.display())))?;
     let mut images = vec![];
     for path in &args.paths {
-        if path.is_dir() { images.extend(folder::find_images(path)?) } else { images.push(path.clone()) }
+        if path.is_dir() {
+            images.extend(folder::find_images(path, &mut folder::Tally::default())?)
+        } else {
+            images.push(path.clone())
+        }
     }
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
@@ -78,7 +96,7 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     match &args.out {
         None => score_all(
             &mut scorer,
-            &detector,
+            decode,
             &images,
             threshold,
             json,
@@ -89,7 +107,7 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
         Some(path) => {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
-            let end = score_all(&mut scorer, &detector, &images, threshold, json, ui, &mut file, path);
+            let end = score_all(&mut scorer, decode, &images, threshold, json, ui, &mut file, path);
             // Skipped images are an error, but what was scored is worth keeping.
             if matches!(end, Ok(()) | Err(Error::Invalid(_))) {
                 file.persist(path).map_err(|e| Error::io(path)(e.error))?;
@@ -102,7 +120,7 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
 #[allow(clippy::too_many_arguments)] // one call site for each kind of output
 fn score_all(
     scorer: &mut Scorer,
-    detector: &Detector,
+    decode: Decode,
     images: &[PathBuf],
     threshold: f64,
     json: bool,
@@ -110,7 +128,7 @@ fn score_all(
     out: &mut dyn Write,
     name: &Path,
 ) -> Result<()> {
-    let channels = detector.model.channels();
+    let channels = decode.channels();
     let bar = ui.bar(images.len() as u64);
     let mut writer = Lines::new(out, name, json)?;
     let mut skipped = 0;
@@ -118,7 +136,7 @@ fn score_all(
         if interrupt::asked() {
             return Err(Error::Interrupted);
         }
-        let loaded: Vec<_> = chunk.par_iter().map(|path| folder::load_one(path, channels)).collect();
+        let loaded: Vec<_> = chunk.par_iter().map(|path| decode.file(path)).collect();
         let mut data = Images::new(vec![], [0, IMAGE_SIZE, IMAGE_SIZE, channels])?;
         let mut names = vec![];
         for (path, image) in chunk.iter().zip(loaded) {

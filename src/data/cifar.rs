@@ -131,7 +131,11 @@ impl Batches {
     }
 }
 
-fn locate(path: &Path) -> Result<PathBuf> {
+/// The folder of batches or the archive that `path` is or holds.
+///
+/// # Errors
+/// There is none.
+pub fn locate(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }

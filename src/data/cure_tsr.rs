@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder;
-use crate::{Error, Result};
+use super::folder::{self, Tally};
+use crate::error::{Error, Result};
 
 /// The signs; an image's label is the number in its name less one.
 pub const SIGNS: [&str; 14] = [
@@ -82,6 +82,8 @@ pub struct Listing {
     pub test_free: Group,
     /// Test images under a challenge, by challenge and level.
     pub test: Vec<Group>,
+    /// What else is there.
+    pub left_out: Tally,
 }
 
 /// Lists the dataset below `path`, which is the folder of `Real_Train` and `Real_Test` or one that holds `CURE-TSR`.
@@ -89,17 +91,15 @@ pub struct Listing {
 /// # Errors
 /// A folder is missing or has an unknown name, or an image's name does not fit the scheme or its folder.
 pub fn list(path: &Path) -> Result<Listing> {
-    let root = [path.to_path_buf(), path.join("CURE-TSR")]
-        .into_iter()
-        .find(|dir| dir.join("Real_Train").is_dir() && dir.join("Real_Test").is_dir())
-        .ok_or_else(|| {
-            Error::invalid(format!("{}: expected folders Real_Train and Real_Test in it", path.display()))
-        })?;
-    let train = group(&root.join("Real_Train").join(FREE), 0, 0)?;
-    let test_free = group(&root.join("Real_Test").join(FREE), 0, 0)?;
+    let root = root(path).ok_or_else(|| {
+        Error::invalid(format!("{}: expected folders Real_Train and Real_Test in it", path.display()))
+    })?;
+    let mut left_out = Tally::default();
+    let train = group(&root.join("Real_Train").join(FREE), 0, 0, &mut left_out)?;
+    let test_free = group(&root.join("Real_Test").join(FREE), 0, 0, &mut left_out)?;
     let mut test = Vec::new();
     for dir in folder::entries(&root.join("Real_Test"))?.into_iter().filter(|path| path.is_dir()) {
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let name = folder::name_of(&dir);
         if name != FREE {
             let (challenge, level) = parse_folder(&name).ok_or_else(|| {
                 Error::invalid(format!(
@@ -108,7 +108,7 @@ pub fn list(path: &Path) -> Result<Listing> {
                     CHALLENGES.join(", ")
                 ))
             })?;
-            test.push(group(&dir, challenge, level)?);
+            test.push(group(&dir, challenge, level, &mut left_out)?);
         }
     }
     if test.is_empty() {
@@ -116,7 +116,13 @@ pub fn list(path: &Path) -> Result<Listing> {
         return Err(Error::invalid(format!("{}: no folder of a challenge in it, such as Rain-1", dir.display())));
     }
     test.sort_by_key(|group| (group.challenge, group.level));
-    Ok(Listing { root, train, test_free, test })
+    Ok(Listing { root, train, test_free, test, left_out })
+}
+
+/// The folder of `Real_Train` and `Real_Test` that `path` is, or holds as `CURE-TSR`.
+pub fn root(path: &Path) -> Option<PathBuf> {
+    let mut places = [path.to_path_buf(), path.join("CURE-TSR")].into_iter();
+    places.find(|dir| dir.join("Real_Train").is_dir() && dir.join("Real_Test").is_dir())
 }
 
 /// Takes a file's name apart: `01_06_03_01_0001.bmp`. None if it does not fit the scheme.
@@ -144,8 +150,8 @@ fn parse_folder(name: &str) -> Option<(u8, u8)> {
     Some((position as u8 + 1, level))
 }
 
-fn group(dir: &Path, challenge: u8, level: u8) -> Result<Group> {
-    let paths = folder::find_images(dir)?;
+fn group(dir: &Path, challenge: u8, level: u8, left_out: &mut Tally) -> Result<Group> {
+    let paths = folder::find_images(dir, left_out)?;
     let label = |path: &PathBuf| match parse_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
         Some(name) if (name.sequence, name.challenge, name.level) == (1, challenge, level) => Ok(name.sign - 1),
         _ => Err(Error::invalid(format!(

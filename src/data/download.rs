@@ -75,8 +75,14 @@ pub enum Event {
 /// is. What arrives is kept in `NAME.part` until it is complete and its checksum is right; a later call resumes it.
 ///
 /// # Errors
-/// No server delivered the file; the message says for each address what happened, and what to do.
-pub fn fetch(remote: &Remote, dir: &Path, patience: &Patience, tell: &mut dyn FnMut(Event)) -> Result<PathBuf> {
+/// No server delivered the file; the message says for each address what happened, and what to do. Or what `tell` returned: that ends it, and what
+/// arrived is kept as well.
+pub fn fetch(
+    remote: &Remote,
+    dir: &Path,
+    patience: &Patience,
+    tell: &mut dyn FnMut(Event) -> Result<()>,
+) -> Result<PathBuf> {
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let path = dir.join(&remote.name);
     if path.is_file() && md5_file(&path)? == remote.md5 {
@@ -95,12 +101,17 @@ pub fn fetch(remote: &Remote, dir: &Path, patience: &Patience, tell: &mut dyn Fn
     let mut failures = Vec::new();
     for url in &remote.urls {
         for attempt in 1..=patience.attempts {
-            let outcome = attempt_one(url, &mut file, &part, remote, patience, tell)?;
+            let outcome = attempt_one(url, &mut file, &part, remote, patience, tell);
+            if outcome.is_err() && file.metadata().is_ok_and(|kept| kept.len() == 0) {
+                // The first error is the one to tell.
+                let _ = fs::remove_file(&part);
+            }
+            let outcome = outcome?;
             let Err(Failure { what, again }) = outcome else {
                 fs::rename(&part, &path).map_err(Error::io(&part))?;
                 return Ok(path);
             };
-            tell(Event::Failed(format!("{url}: {what}")));
+            tell(Event::Failed(format!("{url}: {what}")))?;
             if !again || attempt == patience.attempts {
                 failures.push(match attempt {
                     1 => format!("{url}: {what}"),
@@ -139,12 +150,12 @@ fn attempt_one(
     part: &Path,
     remote: &Remote,
     patience: &Patience,
-    tell: &mut dyn FnMut(Event),
+    tell: &mut dyn FnMut(Event) -> Result<()>,
 ) -> Result<std::result::Result<(), Failure>> {
     let fail = |what: String, again: bool| Ok(Err(Failure { what, again }));
     let Remote { bytes, ref md5, .. } = *remote;
     let from = file.metadata().map_err(Error::io(part))?.len();
-    tell(Event::Request { url: url.into(), from });
+    tell(Event::Request { url: url.into(), from })?;
     let mut request = agent(url, patience).get(url);
     if from > 0 {
         request = request.header("Range", format!("bytes={from}-"));
@@ -183,7 +194,7 @@ fn attempt_one(
     }
     file.set_len(done).map_err(Error::io(part))?;
     file.seek(SeekFrom::End(0)).map_err(Error::io(part))?;
-    tell(Event::Progress(done, total));
+    tell(Event::Progress(done, total))?;
 
     let mut body = response.into_body().into_reader();
     let mut buffer = vec![0; 1 << 16];
@@ -198,7 +209,7 @@ fn attempt_one(
                     return fail(format!("another file: it has more than the expected {bytes} bytes"), resumed);
                 }
                 file.write_all(&buffer[..n]).map_err(Error::io(part))?;
-                tell(Event::Progress(done, total));
+                tell(Event::Progress(done, total))?;
                 if let Some(arrived) = pace.too_slow(done, patience) {
                     let (seconds, least) = (patience.stall.as_secs_f32(), patience.least_rate);
                     break Some(format!(

@@ -1,19 +1,12 @@
-//! Image files of a user's own: finding them, decoding them as Pillow does, and the MVTec-style folder layout.
+//! A user's own picture files, in folders: which are normal, and which are not.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ImageReader};
-use rayon::prelude::*;
-
-use super::{Images, SIDE, resize};
-use crate::{Error, Result};
-
-/// The endings that are taken for images, in either case.
-pub const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "bmp"];
-
-/// Is told how many images were found, and how many were read, since it was called last.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+pub use super::picture::{Decode, Progress};
+pub use super::walk::{EXTENSIONS, LeftOut, Tally, Walk, Why};
+use super::walk::{is_hidden, is_picture};
+use crate::error::{Error, Result};
 
 /// Where a user's images are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,23 +19,62 @@ pub struct Folders {
     pub abnormal: Vec<(String, PathBuf)>,
 }
 
+/// A user's images, found but not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Normal images: to train on, to validate with and, without `normal_test`, to test with.
+    pub normal: Found,
+    /// Normal images to test with.
+    pub normal_test: Option<Found>,
+    /// Anomalous images by kind.
+    pub abnormal: Vec<(String, Found)>,
+    /// What else is there.
+    pub left_out: Tally,
+    /// What looks like a mistake.
+    pub warnings: Vec<String>,
+}
+
+/// The images below one folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The files, in order.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Whether a folder of this name holds normal images: good, normal or ok, in either case, also with a number before it (`0.normal`).
+pub fn is_normal(name: &str) -> bool {
+    let name = name.trim_start_matches(|c: char| c.is_ascii_digit() || ".-_ ".contains(c));
+    ["good", "normal", "ok"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 impl Folders {
-    /// The folders of an MVTec-style tree: `train/good`, `test/good` and one folder in `test` for each kind of defect.
+    /// The folders of an MVTec-style tree: normal images in `train/good` and `test/good` (or `normal` or `ok`, in either case), and one folder in
+    /// `test` for each kind of defect.
     ///
     /// # Errors
-    /// `train/good` or every kind of defect is missing.
+    /// No folder of normal images or no kind of defect is there, or there are two folders of normal images, as nobody knows which is meant.
     pub fn mvtec(root: &Path) -> Result<Folders> {
-        let normal = root.join("train").join("good");
-        if !normal.is_dir() {
-            return Err(Error::invalid(format!("{}: no such folder, expected normal images in it", normal.display())));
-        }
-        let test = root.join("test");
-        let (mut normal_test, mut abnormal) = (None, Vec::new());
-        for dir in entries(&test)?.into_iter().filter(|path| path.is_dir()) {
-            match dir.file_name().unwrap_or_default().to_string_lossy() {
-                name if name == "good" => normal_test = Some(dir),
-                name => abnormal.push((name.into_owned(), dir)),
+        let (train, test) = (root.join("train"), root.join("test"));
+        let Some(normal) = normal_in(&train)? else {
+            return Err(Error::invalid(format!(
+                "{}: no such folder, expected normal images in it",
+                train.join("good").display()
+            )));
+        };
+        let normal_test = normal_in(&test)?;
+        let mut abnormal: Vec<(String, PathBuf)> = Vec::new();
+        for dir in folders_in(&test)?.into_iter().filter(|dir| Some(dir) != normal_test.as_ref()) {
+            let name = name_of(&dir);
+            if let Some((_, other)) = abnormal.iter().find(|(known, _)| *known == name) {
+                return Err(Error::invalid(format!(
+                    "{} and {}: their names can't be told apart once they are text",
+                    other.display(),
+                    dir.display()
+                )));
             }
+            abnormal.push((name, dir));
         }
         if abnormal.is_empty() {
             return Err(Error::invalid(format!("{}: no folder of defects beside 'good' in it", test.display())));
@@ -50,14 +82,19 @@ impl Folders {
         Ok(Folders { normal, normal_test, abnormal })
     }
 
+    /// All folders.
+    fn all(&self) -> impl Iterator<Item = &Path> {
+        let abnormal = self.abnormal.iter().map(|(_, dir)| dir.as_path());
+        std::iter::once(self.normal.as_path()).chain(self.normal_test.as_deref()).chain(abnormal)
+    }
+
     /// Checks that no folder is inside another: its images would count twice, as normal and as anomalous.
     ///
     /// # Errors
     /// Names the two folders.
     pub fn check_disjoint(&self) -> Result<()> {
-        let all =
-            std::iter::once(&self.normal).chain(&self.normal_test).chain(self.abnormal.iter().map(|(_, dir)| dir));
-        let real = all.map(|dir| Ok((dir, dir.canonicalize().map_err(Error::io(dir))?))).collect::<Result<Vec<_>>>()?;
+        let real = self.all().map(|dir| Ok((dir, dir.canonicalize().map_err(Error::io(dir))?)));
+        let real = real.collect::<Result<Vec<_>>>()?;
         for (i, (a, real_a)) in real.iter().enumerate() {
             for (b, real_b) in &real[i + 1..] {
                 if real_a.starts_with(real_b) || real_b.starts_with(real_a) {
@@ -71,107 +108,129 @@ impl Folders {
         }
         Ok(())
     }
+
+    /// Finds the images of all folders.
+    ///
+    /// # Errors
+    /// A folder can't be read, has no image, or is inside another; or an image is reached by way of two folders, by links.
+    pub fn list(&self) -> Result<Listing> {
+        self.check_disjoint()?;
+        let mut left_out = Tally::default();
+        let mut find = |dir: &PathBuf| Ok(Found { dir: dir.clone(), paths: find_images(dir, &mut left_out)? });
+        let normal = find(&self.normal)?;
+        let normal_test = self.normal_test.as_ref().map(&mut find).transpose()?;
+        let abnormal = self.abnormal.iter().map(|(kind, dir)| Ok((kind.clone(), find(dir)?)));
+        let abnormal = abnormal.collect::<Result<Vec<_>>>()?;
+        let warnings = abnormal.iter().filter_map(|(kind, found)| found.normal_by_name(kind)).collect();
+        let listing = Listing { normal, normal_test, abnormal, left_out, warnings };
+        listing.check_links()?;
+        Ok(listing)
+    }
 }
 
-/// All image files below `dir`, in the order of their paths; links are followed, but no folder is read twice.
+impl Found {
+    /// A warning if some of these images, which count as anomalous, are in a folder of normal ones by its name.
+    fn normal_by_name(&self, kind: &str) -> Option<String> {
+        let is_below_normal = |path: &PathBuf| {
+            let folders = path.parent().and_then(|parent| parent.strip_prefix(&self.dir).ok());
+            folders.is_some_and(|folders| folders.iter().any(|name| is_normal(&name.to_string_lossy())))
+        };
+        let normal: Vec<&PathBuf> = self.paths.iter().filter(|path| is_below_normal(path)).collect();
+        let first = normal.first()?.display();
+        Some(format!(
+            "{}: {} images count as anomalous ({kind}) but are in a folder of normal ones by its name, such as {first}",
+            self.dir.display(),
+            normal.len()
+        ))
+    }
+}
+
+impl Listing {
+    /// The images of an MVTec-style tree (see [`Folders::mvtec`]). Pictures and folders in `train` and `test` that are not used are left out by name.
+    ///
+    /// # Errors
+    /// As [`Folders::mvtec`] and [`Folders::list`].
+    pub fn mvtec(root: &Path) -> Result<Listing> {
+        let folders = Folders::mvtec(root)?;
+        let mut listing = folders.list()?;
+        let used: Vec<&Path> = folders.all().collect();
+        for dir in ["train", "test"] {
+            for path in entries(&root.join(dir))?.into_iter().filter(|path| !used.contains(&path.as_path())) {
+                if path.is_dir() || is_picture(&path) {
+                    listing.left_out.add(&LeftOut { path, why: Why::Unused });
+                }
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Checks that no image is reached by way of two folders.
+    fn check_links(&self) -> Result<()> {
+        let mut seen: HashMap<PathBuf, (usize, &Path)> = HashMap::new();
+        let abnormal = self.abnormal.iter().map(|(_, found)| found);
+        let parts = std::iter::once(&self.normal).chain(&self.normal_test).chain(abnormal);
+        for (part, path) in parts.enumerate().flat_map(|(part, found)| found.paths.iter().map(move |path| (part, path)))
+        {
+            let real = path.canonicalize().map_err(Error::io(path))?;
+            match seen.get(&real) {
+                Some((other, first)) if *other != part => {
+                    return Err(Error::invalid(format!(
+                        "{} and {} are the same file by way of a link, so the image would be both in one class and in the other",
+                        first.display(),
+                        path.display()
+                    )));
+                }
+                _ => seen.insert(real, (part, path)),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The folder of normal images in `dir`, if there is one.
+fn normal_in(dir: &Path) -> Result<Option<PathBuf>> {
+    let mut normal = folders_in(dir)?.into_iter().filter(|path| is_normal(&name_of(path)));
+    match (normal.next(), normal.next()) {
+        (Some(a), Some(b)) => Err(Error::invalid(format!(
+            "{} and {}: both are folders of normal images by their names; which one is meant?",
+            a.display(),
+            b.display()
+        ))),
+        (first, _) => Ok(first),
+    }
+}
+
+/// The folders in `dir` that are not hidden, sorted; none if it isn't there.
 ///
 /// # Errors
-/// A folder can't be read, or there is no image at all.
-pub fn find_images(dir: &Path) -> Result<Vec<PathBuf>> {
+/// It can't be read.
+pub fn folders_in(dir: &Path) -> Result<Vec<PathBuf>> {
+    let found = if dir.is_dir() { entries(dir)? } else { vec![] };
+    Ok(found.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+/// The last part of a path, as text.
+pub(super) fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// All picture files below `dir`, in the order of their paths, as [`Walk`] finds them; what it leaves out is counted.
+///
+/// # Errors
+/// `dir` can't be read, or there is no picture below it.
+pub fn find_images(dir: &Path, left_out: &mut Tally) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut folders = vec![dir.to_path_buf()];
-    let mut seen = HashSet::new();
-    while let Some(folder) = folders.pop() {
-        if !seen.insert(folder.canonicalize().map_err(Error::io(&folder))?) {
-            continue;
-        }
-        for path in entries(&folder)? {
-            if path.is_dir() {
-                folders.push(path);
-            } else if is_image(&path) {
-                found.push(path);
-            }
+    for entry in Walk::new(dir)? {
+        match entry {
+            Ok(path) => found.push(path),
+            Err(entry) => left_out.add(&entry),
         }
     }
     if found.is_empty() {
         let endings = EXTENSIONS.join(", ");
         return Err(Error::invalid(format!("{}: no image below it (files ending in {endings})", dir.display())));
     }
-    found.sort();
     Ok(found)
-}
-
-/// Decodes the files and resizes each to 28 x 28: [paths.len(), 28, 28, channels]. With one channel, colours become
-/// gray as Pillow's mode L does (299 red + 587 green + 114 blue of 1000); with three, gray becomes RGB. Transparency
-/// is dropped, and so is the orientation that a camera noted; 16 bits are scaled to 8. PNG and BMP give Pillow's levels; the colours of a JPEG
-/// file may be a few levels off, as decoders differ.
-///
-/// # Errors
-/// Names every file that can't be read or decoded.
-pub fn load(paths: &[PathBuf], channels: usize, progress: Progress) -> Result<Images> {
-    progress(paths.len() as u64, 0);
-    let decode = |path: &PathBuf| {
-        let image = load_one(path, channels);
-        progress(0, 1);
-        image
-    };
-    let decoded: Vec<_> = paths.par_iter().map(decode).collect();
-    let mut data = Vec::with_capacity(paths.len() * SIDE * SIDE * channels);
-    let mut unreadable = Vec::new();
-    for (path, image) in paths.iter().zip(decoded) {
-        match image {
-            Ok(image) => data.extend(image.data),
-            Err(what) => unreadable.push(format!("{}: {what}", path.display())),
-        }
-    }
-    if !unreadable.is_empty() {
-        return Err(Error::invalid(format!(
-            "{} of {} images can't be read\n  {}",
-            unreadable.len(),
-            paths.len(),
-            unreadable.join("\n  ")
-        )));
-    }
-    Ok(Images { data, n: paths.len(), height: SIDE, width: SIDE, channels })
-}
-
-/// One image [1, 28, 28, channels] from a file, as [`load`] makes it; the error is the decoder's reason.
-///
-/// # Errors
-/// The file can't be read or decoded.
-pub fn load_one(path: &Path, channels: usize) -> std::result::Result<Images, String> {
-    let decode = || ImageReader::open(path)?.with_guessed_format()?.decode();
-    let image = decode().map_err(|e| e.to_string())?;
-    let (height, width) = (image.height() as usize, image.width() as usize);
-    if height == 0 || width == 0 {
-        return Err("it has no pixels".into());
-    }
-    let gray = !image.color().has_color();
-    let data = match (gray, channels) {
-        (true, 1) => without_alpha(image).into_luma8().into_raw(),
-        // The image crate's own conversion weighs the colours differently.
-        (false, 1) => image.into_rgb8().pixels().map(|p| luma(p.0)).collect(),
-        (_, 3) => image.into_rgb8().into_raw(),
-        _ => panic!("load_one: {channels} channels, expected 1 or 3"),
-    };
-    Ok(resize::resize(&Images { data, n: 1, height, width, channels }, SIDE, SIDE))
-}
-
-fn without_alpha(image: DynamicImage) -> DynamicImage {
-    match image {
-        DynamicImage::ImageLumaA8(image) => {
-            let (width, height) = image.dimensions();
-            let gray = image.pixels().map(|p| p.0[0]).collect();
-            let gray = image::GrayImage::from_raw(width, height, gray).expect("one value per pixel");
-            DynamicImage::ImageLuma8(gray)
-        }
-        other => other,
-    }
-}
-
-/// Pillow's mode L: the weights in 16-bit fixed point.
-fn luma([r, g, b]: [u8; 3]) -> u8 {
-    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
 /// The path of `path` below `dir`, with `prefix` before it and `/` between parts on every system.
@@ -181,15 +240,11 @@ pub(super) fn name_below(dir: &Path, path: &Path, prefix: &str) -> String {
     std::iter::once(prefix.into()).chain(parts).collect::<Vec<_>>().join("/")
 }
 
-fn is_image(path: &Path) -> bool {
-    let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    path.is_file() && EXTENSIONS.contains(&ending.as_str())
-}
-
-/// What is directly in `dir`, sorted.
+/// What is directly in `dir` and not hidden, sorted.
 pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).map_err(Error::io(dir))?;
-    let mut paths = entries.map(|entry| Ok(entry.map_err(Error::io(dir))?.path())).collect::<Result<Vec<_>>>()?;
+    let entries = entries.map(|entry| Ok(entry.map_err(Error::io(dir))?.file_name())).collect::<Result<Vec<_>>>()?;
+    let mut paths: Vec<_> = entries.into_iter().filter(|name| !is_hidden(name)).map(|name| dir.join(name)).collect();
     paths.sort();
     Ok(paths)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::hash::sha256;
-use super::{Dataset, SIDE};
+use super::{Dataset, SIDE, picture};
 use crate::error::{Error, Result};
 use crate::limits::{self, shown};
 
@@ -31,6 +31,12 @@ pub struct Manifest {
     pub format_version: u32,
     /// Which dataset it is.
     pub dataset: Dataset,
+    /// What it is called, if not as its kind is: see [`Manifest::name`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The colour that transparent pictures were composed onto, as six hexadecimal digits; none if transparency was dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<String>,
     /// What the images were made from.
     pub source: Source,
     /// The seed of every random choice.
@@ -228,7 +234,18 @@ impl Manifest {
         if let Some(set) = self.test_sets.iter().find(|set| set.name.contains(['/', '\\', '\0'])) {
             return Err(Error::invalid(format!("{}: a test set named {}", path.display(), shown(&set.name))));
         }
+        if let Some(name) = &self.name {
+            check_name(name).map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
+        }
+        if let Some(background) = &self.background {
+            picture::colour(background).map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
+        }
         Ok(())
+    }
+
+    /// What the dataset is called: the name that its user gave it, else that of its kind.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.dataset.name())
     }
 
     /// The manifest as the text of its file.
@@ -259,7 +276,7 @@ impl Manifest {
     pub fn summary(&self) -> String {
         let mut out = format!(
             "{}: {} x {} pixels, {}, seed {}, from {}\n\n",
-            self.dataset.name(),
+            self.name(),
             self.height,
             self.width,
             if self.channels == 1 { "gray" } else { "RGB" },
@@ -286,6 +303,24 @@ impl Manifest {
                 .expect("writing to a String");
         }
         out
+    }
+}
+
+/// Checks that a dataset may be called so: a name of a folder on every system, as runs and data are kept under it.
+///
+/// # Errors
+/// It may not.
+pub fn check_name(name: &str) -> Result<()> {
+    const FORBIDDEN: &str = "/\\:*?\"<>|";
+    let fits = (1..=100).contains(&name.len())
+        && !name.starts_with(['.', '-', ' '])
+        && !name.ends_with(['.', ' '])
+        && !name.contains(|c: char| c.is_control() || FORBIDDEN.contains(c));
+    match fits {
+        true => Ok(()),
+        false => Err(Error::Usage(format!(
+            "the name {name:?}: expected 1 to 100 bytes without {FORBIDDEN} and control characters, not starting with a dot, dash or space"
+        ))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Datasets: from official files or a user's own images to the prepared folder that training and evaluation read.
 //!
-//! Reading ([`idx`], [`cifar`], [`cure_tsr`], [`folder`]), getting ([`source`], [`download`]), resizing ([`resize`]),
+//! Reading ([`idx`], [`cifar`], [`cure_tsr`], [`folder`] by way of [`walk`] and [`picture`]), getting ([`source`], [`download`]), resizing ([`resize`]),
 //! splitting ([`split`], [`prepare`]) and keeping ([`prepared`], [`manifest`], [`npy`]). Everything random comes from
 //! one seed; the same input and seed give the same bytes on every machine.
 //!
@@ -8,7 +8,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `manifest.json` | dataset, source, seed, classes, counts, test sets; size and SHA-256 of every other file |
+//! | `manifest.json` | dataset, its name, source, seed, classes, counts, test sets; size and SHA-256 of every other file |
 //! | `train_images.npy`, `val_images.npy`, `test_images.npy` | u8 [n, 28, 28, c], c = 1 or 3 |
 //! | `train_labels.npy`, `val_labels.npy`, `test_labels.npy` | u8 `[n]`: class of each image |
 //! | `train_names.json`, `val_names.json`, `test_names.json` | for image files: where each image came from |
@@ -29,12 +29,15 @@ pub mod idx;
 pub mod manifest;
 pub mod npy;
 mod pickle;
+pub mod picture;
+mod place;
 pub mod prepare;
 pub mod prepared;
 pub mod resize;
 pub mod sheet;
 pub mod source;
 pub mod split;
+pub mod walk;
 
 use serde::{Deserialize, Serialize};
 

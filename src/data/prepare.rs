@@ -1,15 +1,16 @@
 //! From images to a prepared dataset: the protocol of each dataset.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::cure_tsr::{self, Listing};
-use super::folder::{self, Folders, Progress};
+use super::folder::{self, Decode, Found, Progress};
 use super::manifest::{Counts, Inlier, Manifest, Source, TestSetInfo, VERSION};
+use super::picture;
 use super::prepared::{Names, Prepared, TestSet};
 use super::split::{self, Parts};
 use super::{Dataset, Labelled, SIDE, concat, resize};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The outlier ratio of the protocol, in percent.
 pub const DEFAULT_RATIO: u32 = 50;
@@ -68,6 +69,8 @@ pub fn ten_classes(
     let manifest = Manifest {
         format_version: VERSION,
         dataset,
+        name: None,
+        background: None,
         source,
         seed,
         outlier_ratios: ratios.to_vec(),
@@ -88,9 +91,9 @@ pub fn ten_classes(
 /// sign a tenth is held out for validation. One test set for each challenge and level that is there.
 ///
 /// # Errors
-/// An image can't be read, or there are too few.
-pub fn cure_tsr(listing: &Listing, seed: u64, progress: Progress) -> Result<Prepared> {
-    let load = |paths: &[PathBuf]| folder::load(paths, 3, progress);
+/// An image can't be read, or there are too few; or what `progress` returned.
+pub fn cure_tsr(listing: &Listing, decode: Decode, seed: u64, progress: Progress) -> Result<Prepared> {
+    let load = |paths: &[PathBuf]| decode.files(paths, progress);
     let all = Labelled { images: load(&listing.train.paths)?, labels: listing.train.labels.clone() };
     let parts = split::hold_out(&all.labels, seed);
     if parts.val.is_empty() {
@@ -130,12 +133,14 @@ pub fn cure_tsr(listing: &Listing, seed: u64, progress: Progress) -> Result<Prep
     let manifest = Manifest {
         format_version: VERSION,
         dataset: Dataset::CureTsr,
+        name: None,
+        background: decode.background().map(picture::hex),
         source: image_files(),
         seed,
         outlier_ratios: Vec::new(),
         height: SIDE,
         width: SIDE,
-        channels: 3,
+        channels: decode.channels(),
         inliers: vec![Inlier { name: "challenge-free".into(), label: None }],
         counts: Counts::new(&train, &val, &test, classes.len()),
         classes,
@@ -146,32 +151,29 @@ pub fn cure_tsr(listing: &Listing, seed: u64, progress: Progress) -> Result<Prep
     Ok(Prepared { manifest, train, val, test, names: Some(names), test_sets })
 }
 
-/// Prepares a user's own images with `channels` channels: one inlier class, `normal`, and one test set with all
-/// anomalous images. A tenth of the normal images is for validation; without a folder of normal test images, a fifth
-/// is drawn for the test first.
+/// Prepares a user's own images: one inlier class, `normal`, and one test set with all anomalous images. A tenth of the
+/// normal images is for validation; without a folder of normal test images, a fifth is drawn for the test first.
 ///
 /// # Errors
-/// A folder can't be read or lies in another, an image can't be read, or there are too few normal images.
-pub fn own_images(folders: &Folders, channels: usize, seed: u64, progress: Progress) -> Result<Prepared> {
-    folders.check_disjoint()?;
-    let load = |dir: &Path, prefix: &str, label: u8| {
-        let paths = folder::find_images(dir)?;
+/// An image can't be read, or there are too few normal images; or what `progress` returned.
+pub fn own_images(pictures: &folder::Listing, decode: Decode, seed: u64, progress: Progress) -> Result<Prepared> {
+    let load = |Found { dir, paths }: &Found, prefix: &str, label: u8| {
         let names: Vec<String> = paths.iter().map(|path| folder::name_below(dir, path, prefix)).collect();
-        Ok((Labelled { images: folder::load(&paths, channels, progress)?, labels: vec![label; paths.len()] }, names))
+        Ok((Labelled { images: decode.files(paths, progress)?, labels: vec![label; paths.len()] }, names))
     };
     let pick = |names: &[String], indices: &[usize]| indices.iter().map(|&i| names[i].clone()).collect();
-    let (normal, normal_names) = load(&folders.normal, "normal", 0)?;
-    let parts = split::one_class(normal.images.n, folders.normal_test.is_none(), seed)
-        .map_err(|e| Error::invalid(format!("{}: {e}", folders.normal.display())))?;
-    let (mut tests, mut test_names): (Vec<Labelled>, Vec<String>) = match &folders.normal_test {
-        Some(dir) => load(dir, "normal_test", 0).map(|(images, names)| (vec![images], names))?,
+    let (normal, normal_names) = load(&pictures.normal, "normal", 0)?;
+    let parts = split::one_class(normal.images.n, pictures.normal_test.is_none(), seed)
+        .map_err(|e| Error::invalid(format!("{}: {e}", pictures.normal.dir.display())))?;
+    let (mut tests, mut test_names): (Vec<Labelled>, Vec<String>) = match &pictures.normal_test {
+        Some(found) => load(found, "normal_test", 0).map(|(images, names)| (vec![images], names))?,
         None => (vec![normal.select(&parts.test)], pick(&normal_names, &parts.test)),
     };
     let mut classes = vec!["normal".to_string()];
-    for (kind, dir) in &folders.abnormal {
+    for (kind, found) in &pictures.abnormal {
         let label = u8::try_from(classes.len())
-            .map_err(|_| Error::invalid(format!("{}: more than 255 kinds of anomaly", dir.display())))?;
-        let (images, names) = load(dir, kind, label)?;
+            .map_err(|_| Error::invalid(format!("{}: more than 255 kinds of anomaly", found.dir.display())))?;
+        let (images, names) = load(found, kind, label)?;
         tests.push(images);
         test_names.extend(names);
         classes.push(kind.clone());
@@ -184,12 +186,14 @@ pub fn own_images(folders: &Folders, channels: usize, seed: u64, progress: Progr
     let manifest = Manifest {
         format_version: VERSION,
         dataset: Dataset::Folder,
+        name: None,
+        background: decode.background().map(picture::hex),
         source: image_files(),
         seed,
         outlier_ratios: Vec::new(),
         height: SIDE,
         width: SIDE,
-        channels,
+        channels: decode.channels(),
         inliers: vec![Inlier { name: "normal".into(), label: Some(0) }],
         counts: Counts::new(&train, &val, &test, classes.len()),
         classes,

@@ -5,10 +5,15 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::hash::{Hashing, sha256_file};
 use super::manifest::{self, Counts, FileInfo, Inlier, Manifest, TestSetInfo};
+pub use super::place::check_not_current;
+use super::place::{self, Place};
 use super::{Images, Labelled, npy};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::limits::{self, shown};
 
 /// Names of the images of each part, in order: their paths below the folders that were read.
@@ -54,14 +59,39 @@ pub enum Written {
 }
 
 impl Prepared {
-    /// Reads a prepared folder whole, and checks that types, shapes, counts, labels and indices fit together. Hashes
-    /// are left to [`verify`].
+    /// Reads a prepared folder whole, and checks that it is what was written: the hash of every file, and that types, shapes, counts, labels and indices
+    /// fit together.
     ///
     /// # Errors
-    /// Something is missing, cut short or contradicts the manifest; the message names the file.
+    /// [`Error::Verification`] naming every file that is missing or differs from the manifest; other errors for a folder that has no manifest, or one
+    /// that contradicts itself.
     pub fn open(dir: &Path) -> Result<Prepared> {
+        if let Some(old) = place::taken_out(dir) {
+            return Err(Error::invalid(format!(
+                "{}: `gradcon prep --force` was killed while it replaced this dataset; it is whole in {}: move it back, or prepare it again",
+                dir.display(),
+                old.display()
+            )));
+        }
         let manifest = Manifest::read(dir)?;
-        let part = |name: &str, counts: &[usize]| read_part(dir, name, &manifest, counts);
+        let wrong = differences(dir, &manifest.files)?;
+        let read = Prepared::read(dir, &manifest);
+        if wrong.is_empty() {
+            return read;
+        }
+        let consequence = read.err().map_or(String::new(), |e| format!("\n  so that {e}"));
+        Err(Error::Verification(format!(
+            "{}: {} of {} files differ from the manifest\n  {}{consequence}",
+            dir.display(),
+            wrong.len(),
+            manifest.files.len(),
+            wrong.join("\n  ")
+        )))
+    }
+
+    /// Reads what the manifest says is there.
+    fn read(dir: &Path, manifest: &Manifest) -> Result<Prepared> {
+        let part = |name: &str, counts: &[usize]| read_part(dir, name, manifest, counts);
         let train = part("train", &manifest.counts.train)?;
         let val = part("val", &manifest.counts.val)?;
         let test = part("test", &manifest.counts.test)?;
@@ -73,12 +103,22 @@ impl Prepared {
         };
         let read = |info: &TestSetInfo| read_test_set(dir, info, test.images.n);
         let test_sets = manifest.test_sets.iter().map(read).collect::<Result<_>>()?;
-        Ok(Prepared { manifest, train, val, test, names, test_sets })
+        Ok(Prepared { manifest: manifest.clone(), train, val, test, names, test_sets })
     }
 
     /// The manifest. Its list of files is empty until the dataset was written or opened.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The same dataset with a name of its own.
+    ///
+    /// # Errors
+    /// The name can't be that of a folder.
+    pub fn named(mut self, name: &str) -> Result<Prepared> {
+        manifest::check_name(name)?;
+        self.manifest.name = Some(name.into());
+        Ok(self)
     }
 
     /// Names of the classes, by label.
@@ -178,53 +218,57 @@ impl Prepared {
         }
     }
 
-    /// Writes the folder `dir` in one step: it is made beside `dir` under another name, then renamed. An empty folder
-    /// is filled. A folder with this very content is left as it is. Another prepared folder is replaced if `force`.
+    /// Writes the folder `dir` in one step: it is made beside `dir` under another name, then renamed. A folder that is there and empty is filled, its
+    /// manifest last. A folder with this very content is left as it is. Another prepared folder is replaced if `force`, also in one step.
     ///
     /// # Errors
-    /// `dir` is not empty and may not be replaced (see [`check_target`]), or something can't be written.
+    /// `dir` is not empty and may not be replaced (see [`check_target`]), another process is writing to it, or something can't be written.
     pub fn write(&self, dir: &Path, force: bool) -> Result<Written> {
+        self.write_unless(dir, force, &|| Ok(()))
+    }
+
+    /// [`write`](Self::write), which gives up and leaves everything as it was once `go_on` returns an error; it is asked often.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), or what `go_on` returned.
+    pub fn write_unless(&self, dir: &Path, force: bool, go_on: &dyn Fn() -> Result<()>) -> Result<Written> {
         // What may never be replaced is refused before the work; the rest depends on the content.
         check_target(dir, true)?;
-        let parent = match dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        // Made inside a temporary folder, which is private to the user, so that the result has usual permissions.
-        let scratch =
-            tempfile::Builder::new().prefix(".gradcon-prep-").tempdir_in(parent).map_err(Error::io(parent))?;
-        let fresh = scratch.path().join("new");
-        let manifest = self.write_files(&fresh)?;
+        let place = Place::take(dir)?;
+        match self.make(&place, force, go_on) {
+            Ok(Written::New) => place.settle().map(|()| Written::New),
+            Ok(Written::Unchanged) => place.discard().map(|()| Written::Unchanged),
+            Err(e) => {
+                // The first error is the one to tell.
+                let _ = place.discard();
+                Err(e)
+            }
+        }
+    }
 
-        let occupied = !is_vacant(dir)?;
-        if occupied {
+    /// Makes the dataset beside its place, unless the same is there already.
+    fn make(&self, place: &Place, force: bool, go_on: &dyn Fn() -> Result<()>) -> Result<Written> {
+        let manifest = self.write_files(&place.fresh(), go_on)?;
+        go_on()?;
+        if place.is_occupied() {
+            let dir = place.dir();
             let there = limits::read(&dir.join(manifest::FILE_NAME), limits::MANIFEST, "a manifest");
             if there.is_ok_and(|text| text == manifest.to_json().as_bytes()) && verify(dir).is_ok() {
                 return Ok(Written::Unchanged);
             }
             check_target(dir, force)?;
-            // Kept in the scratch folder until the new one is in its place.
-            fs::rename(dir, scratch.path().join("old")).map_err(Error::io(dir))?;
-        } else if dir.exists() {
-            fs::remove_dir(dir).map_err(Error::io(dir))?;
-        }
-        if let Err(e) = fs::rename(&fresh, dir) {
-            if occupied {
-                fs::rename(scratch.path().join("old"), dir).map_err(Error::io(dir))?;
-            }
-            return Err(Error::io(dir)(e));
+            check_not_current(dir)?;
         }
         Ok(Written::New)
     }
 
-    fn write_files(&self, dir: &Path) -> Result<Manifest> {
-        let sets = dir.join("test_sets");
-        fs::create_dir_all(&sets).map_err(Error::io(&sets))?;
+    fn write_files(&self, dir: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Manifest> {
+        files::make_folder(&dir.join("test_sets"))?;
         let mut files = BTreeMap::new();
         let mut add = |name: String, write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>| {
             let path = dir.join(&name);
-            files.insert(name, write_hashed(&path, write).map_err(Error::io(path))?);
+            let info = write_hashed(&path, go_on, write).map_err(|e| go_on().err().unwrap_or(Error::io(&path)(e)))?;
+            files.insert(name, info);
             Ok(())
         };
         for (name, part) in self.parts() {
@@ -244,18 +288,20 @@ impl Prepared {
         }
         let manifest = Manifest { files, ..self.manifest.clone() };
         let path = dir.join(manifest::FILE_NAME);
-        write_hashed(&path, &|w| w.write_all(manifest.to_json().as_bytes())).map_err(Error::io(path))?;
+        let written = write_hashed(&path, go_on, &|w| w.write_all(manifest.to_json().as_bytes()));
+        written.map_err(|e| go_on().err().unwrap_or(Error::io(&path)(e)))?;
+        files::sync_folder(dir)?;
         Ok(manifest)
     }
 }
 
-/// Whether [`Prepared::write`] may write to `dir`: it does not exist, is an empty folder, or is a prepared folder and
-/// `force` is given. Anything else is never replaced.
+/// Whether [`Prepared::write`] may write to `dir`: it does not exist, is an empty folder (or one that a killed process was filling), or is a prepared
+/// folder and `force` is given. Anything else is never replaced.
 ///
 /// # Errors
 /// With the reason, if it may not.
 pub fn check_target(dir: &Path, force: bool) -> Result<()> {
-    if is_vacant(dir)? {
+    if files::is_vacant(dir)? || place::is_unfinished(dir) {
         return Ok(());
     }
     if !dir.is_dir() {
@@ -275,57 +321,67 @@ pub fn check_target(dir: &Path, force: bool) -> Result<()> {
     }
 }
 
-/// Checks a prepared folder: the hash of every file, then everything [`Prepared::open`] checks. Returns the manifest.
+/// Checks a prepared folder as [`Prepared::open`] does, and returns the manifest.
 ///
 /// # Errors
-/// [`Error::Verification`] naming every file that is missing or differs; other errors as [`Prepared::open`].
+/// As [`Prepared::open`].
 pub fn verify(dir: &Path) -> Result<Manifest> {
-    let manifest = Manifest::read(dir)?;
-    let mut wrong = Vec::new();
-    for (name, FileInfo { bytes, sha256 }) in &manifest.files {
-        let path = dir.join(name);
-        match fs::metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => wrong.push(format!("{name}: missing")),
-            Err(e) => return Err(Error::io(&path)(e)),
-            Ok(found) if found.len() != *bytes => {
-                wrong.push(format!("{name}: {} bytes, expected {bytes}", found.len()));
-            }
-            Ok(_) => {
-                let found = sha256_file(&path)?;
-                if found != *sha256 {
-                    wrong.push(format!("{name}: SHA-256 {found}, expected {sha256}"));
-                }
-            }
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(Error::Verification(format!(
-            "{}: {} of {} files differ from the manifest\n  {}",
-            dir.display(),
-            wrong.len(),
-            manifest.files.len(),
-            wrong.join("\n  ")
-        )));
-    }
     Ok(Prepared::open(dir)?.manifest)
 }
 
-/// Whether there is nothing at `dir`, or an empty folder.
-fn is_vacant(dir: &Path) -> Result<bool> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
-        Err(e) => Err(Error::io(dir)(e)),
-    }
+/// What differs from the manifest: a line for each file.
+fn differences(dir: &Path, files: &BTreeMap<String, FileInfo>) -> Result<Vec<String>> {
+    let difference = |(name, FileInfo { bytes, sha256 }): (&String, &FileInfo)| {
+        let path = dir.join(name);
+        match fs::metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(format!("{name}: missing"))),
+            Err(e) => return Err(Error::io(&path)(e)),
+            // Reading it could wait for ever.
+            Ok(found) if !found.is_file() => {
+                return Err(Error::Verification(format!("{}: not a regular file", path.display())));
+            }
+            Ok(found) if found.len() != *bytes => {
+                return Ok(Some(format!("{name}: {} bytes, expected {bytes}", found.len())));
+            }
+            Ok(_) => {}
+        }
+        let found = sha256_file(&path)?;
+        Ok((found != *sha256).then(|| format!("{name}: SHA-256 {found}, expected {sha256}")))
+    };
+    // A file a thread: hashing takes longer than reading.
+    let found = files.par_iter().map(difference).collect::<Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
-fn write_hashed(path: &Path, write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<FileInfo> {
-    let mut writer = BufWriter::with_capacity(1 << 20, Hashing::new(File::create(path)?));
+fn write_hashed(
+    path: &Path,
+    go_on: &dyn Fn() -> Result<()>,
+    write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<FileInfo> {
+    let file = Interruptible { inner: Hashing::new(File::create(path)?), go_on };
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
     write(&mut writer)?;
-    let (file, bytes, sha256) = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish();
+    let file = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    let (file, bytes, sha256) = file.inner.finish();
     file.sync_all()?;
     Ok(FileInfo { bytes, sha256 })
+}
+
+/// Writes on in pieces, and asks before each whether to go on.
+struct Interruptible<'a, W> {
+    inner: W,
+    go_on: &'a dyn Fn() -> Result<()>,
+}
+
+impl<W: Write> Write for Interruptible<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        (self.go_on)().map_err(std::io::Error::other)?;
+        self.inner.write(&buffer[..buffer.len().min(1 << 20)])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 fn read_part(dir: &Path, name: &str, manifest: &Manifest, counts: &[usize]) -> Result<Labelled> {

@@ -118,9 +118,7 @@ pub fn read_within(dataset: Dataset, path: &Path, limit: Option<u64>) -> Result<
         let files = if found.is_dir() { cifar::batch_files(&found) } else { vec![found] };
         (train, test, files)
     } else {
-        let inner = if dataset == Dataset::Mnist { "MNIST/raw" } else { "FashionMNIST/raw" };
-        let places = ["", "raw", inner].map(|place| path.join(place));
-        let dir = places.iter().find(|dir| idx::is_complete(dir)).unwrap_or(&places[0]);
+        let dir = &idx_folder(dataset, path);
         let split = |prefix| idx::read_split_within(dir, prefix, limit.unwrap_or(limits::IDX));
         (split("train")?, split("t10k")?, idx::files(dir)?)
     };
@@ -134,6 +132,13 @@ pub fn read_within(dataset: Dataset, path: &Path, limit: Option<u64>) -> Result<
         )));
     }
     Ok(TenClasses { train, test, source: describe(&files, path, &origin)? })
+}
+
+/// The folder of the IDX files of `mnist` or `fmnist`: `path`, or one of torchvision's places in it.
+pub fn idx_folder(dataset: Dataset, path: &Path) -> PathBuf {
+    let inner = if dataset == Dataset::Mnist { "MNIST/raw" } else { "FashionMNIST/raw" };
+    let places = ["", "raw", inner].map(|place| path.join(place));
+    places.iter().find(|dir| idx::is_complete(dir)).unwrap_or(&places[0]).clone()
 }
 
 fn describe(files: &[PathBuf], path: &Path, origin: &Origin) -> Result<Source> {

@@ -304,6 +304,9 @@ fn detector(
         ("preprocessing", format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255")),
     ];
     detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
+    if let Some(background) = &prepared.manifest().background {
+        detector.description.insert("background".into(), background.clone());
+    }
     detector
 }
 
