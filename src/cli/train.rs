@@ -136,7 +136,7 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
         ui.progress(&format!(
             "{}: {} from {}, {} model(s), seed {}, to epoch {}",
             folder.display(),
-            prepared.manifest().dataset.name(),
+            prepared.manifest().name(),
             config.data.display(),
             config.inliers.len(),
             config.seed,
@@ -179,8 +179,9 @@ fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
     };
     let mut config = partial.resolve(file)?;
     let prepared = Prepared::open(&config.data)?;
-    let found = prepared.manifest().dataset.name();
-    if let Some(name) = args.dataset.filter(|name| name != found) {
+    let found = prepared.manifest().name();
+    let kind = prepared.manifest().dataset.name();
+    if let Some(name) = args.dataset.filter(|name| name != found && name != kind) {
         return Err(Error::Usage(format!("--dataset {name}: {} holds {found}", config.data.display())));
     }
     config.bind(&prepared)?;

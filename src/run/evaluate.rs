@@ -123,7 +123,7 @@ pub fn evaluate(
     let about = About {
         gradcon_version: env!("CARGO_PKG_VERSION").into(),
         date: now(),
-        dataset: prepared.manifest().dataset.name().into(),
+        dataset: prepared.manifest().name().into(),
         model: "cae".into(),
         device,
         beta: config.beta,

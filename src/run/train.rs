@@ -297,7 +297,7 @@ fn detector(
     let mut detector = best.into_detector(model, &config.train_config());
     let describe = [
         ("beta", config.beta.to_string()),
-        ("dataset", prepared.manifest().dataset.name().to_string()),
+        ("dataset", prepared.manifest().name().to_string()),
         ("data_sha256", config.data_sha256.clone()),
         ("inlier", class.to_string()),
         ("device", device.to_string()),
