@@ -110,10 +110,7 @@ impl<R: Read> Read for Bounded<R> {
         let n = self.inner.read(&mut buffer[..most])?;
         self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
             let Bounded { limit, what, .. } = self;
-            io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("more than {limit} bytes, expected at most that for {what}"),
-            )
+            io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes, the limit for {what}"))
         })?;
         Ok(n)
     }

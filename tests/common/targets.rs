@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use gradcon::Error;
+use gradcon::data::picture::Decode;
 use gradcon::data::{Images, Labelled, Manifest, cifar, idx, npy};
 use gradcon::gradcon::detector::Detector;
 use gradcon::report::epochs::epochs_from;
@@ -22,12 +23,13 @@ use gradcon::run::config::{Partial, RunConfig};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 14] = [
     ("idx", idx),
     ("gzip", gzip),
     ("tar", tar),
     ("cifar_binary", cifar_binary),
     ("cifar_pickle", cifar_pickle),
+    ("picture", picture),
     ("npy", npy),
     ("manifest", manifest),
     ("safetensors", safetensors),
@@ -103,6 +105,17 @@ pub fn cifar_binary(bytes: &[u8]) {
 pub fn cifar_pickle(bytes: &[u8]) {
     if let Some(batch) = taken(cifar::batch_from(bytes, name())) {
         labelled(&batch);
+    }
+}
+
+/// Picture files of every kind that is read.
+pub fn picture(bytes: &[u8]) {
+    for channels in [1, 3] {
+        let decode = Decode::new(channels, 1 << 16).expect("1 or 3 channels");
+        match decode.bytes(bytes) {
+            Ok(image) => assert_eq!(image.data.len(), 28 * 28 * channels),
+            Err(what) => assert!(what.len() < MESSAGE, "an error of {} bytes", what.len()),
+        }
     }
 }
 
