@@ -132,36 +132,29 @@ fn commands_say_how_much_memory_is_needed_and_which_flag_lowers_it() {
     assert!(error.contains("at most 67108863 steps"), "{error}");
 }
 
-/// The limit that a shell sets is one that no system call tells us of in advance.
+/// Memory may be refused by a limit of the process as well.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_allocation_that_the_system_refuses_is_an_error() {
-    let line = format!("ulimit -v 3000000; exec {} bench --device cpu --steps 30000", env!("CARGO_BIN_EXE_gradcon"));
-    let out = Command::new("sh").args(["-c", &line]).env("RAYON_NUM_THREADS", "1").output().unwrap();
-    let stderr = String::from_utf8_lossy(&out.stderr);
-    // Three quarters of a gigabyte a time fit once or not at all, as the engine's or as the host's.
-    assert!(out.status.code() == Some(3) || out.status.success(), "{}: {stderr}", out.status);
+fn a_limit_of_the_shell_is_an_error_and_no_abort() {
+    // 1.5 GB of images: too much for the engine, and for the host besides the engine.
+    for (limit, what) in [(1_000_000, "program 'train'"), (3_000_000, "images and lists of a round")] {
+        let binary = env!("CARGO_BIN_EXE_gradcon");
+        let line = format!("ulimit -v {limit}; exec {binary} bench --device cpu --steps 30000");
+        let out = Command::new("sh").args(["-c", &line]).env("RAYON_NUM_THREADS", "1").output().unwrap();
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(3), "{}: {stderr}", out.status);
+        assert!(stderr.contains(what) && stderr.contains("GB of memory needed"), "{stderr}");
+    }
 }
 
 /// What any value of any flag may be.
-const VALUES: [&str; 12] = [
-    "",
-    "0",
-    "1",
-    "-1",
-    "0.5",
-    "18446744073709551615",
-    "18446744073709551616",
-    "1e308",
-    "1e999",
-    "NaN",
-    "inf",
-    "\u{661}",
-];
+const VALUES: [&str; 10] =
+    ["", "0", "1", "-1", "18446744073709551615", "18446744073709551616", "1e308", "NaN", "inf", "\u{661}"];
 
-/// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}` is a new path.
+/// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}` is a new path. (The demo takes a while: it
+/// gets as far as its device here, and its numbers are for the next test.)
 const LINES: [(&str, &str); 12] = [
-    ("demo", "--epochs=1 --device=cpu --out={out}"),
+    ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
     ("bench", "--steps=1 --rounds=1 --batch=16 --device=cpu"),
@@ -177,7 +170,7 @@ const LINES: [(&str, &str); 12] = [
 
 /// Accepted, these would run for ages.
 fn endless(command: &str, flag: &str, value: &str) -> bool {
-    value == "18446744073709551615" && matches!((command, flag), ("demo" | "train", "epochs"))
+    (command, flag) == ("train", "epochs") && value == "18446744073709551615" || (command, flag) == ("demo", "device")
 }
 
 fn image(path: &Path, seed: u32) {
@@ -211,7 +204,7 @@ fn no_flag_of_any_command_panics_whatever_it_is_given() {
     let mut tree = Cli::command();
     tree.build();
     let mut commands = Vec::new();
-    for command in tree.get_subcommands() {
+    for command in tree.get_subcommands().filter(|command| command.get_name() != "help") {
         let subs: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
         commands.extend(subs.iter().map(|sub| (format!("{} {}", command.get_name(), sub.get_name()), *sub)));
         if subs.is_empty() {
@@ -221,7 +214,7 @@ fn no_flag_of_any_command_panics_whatever_it_is_given() {
     let mut cases = Vec::new();
     for (name, command) in &commands {
         let Some((_, line)) = LINES.iter().find(|(command, _)| command == name) else {
-            assert!(["man", "help"].contains(&name.as_str()), "a line for the command {name} is wanted here");
+            assert_eq!(name, "man", "a line for the command {name} is wanted here");
             continue;
         };
         for flag in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
@@ -259,7 +252,8 @@ fn no_flag_of_any_command_panics_whatever_it_is_given() {
 fn the_greatest_number_of_epochs_starts_and_stops() {
     use std::io::{BufRead, BufReader};
     let world = world();
-    for line in ["train --data own --device cpu --out long", "demo --device cpu --out demo"] {
+    for line in ["train --data own --device cpu --out long", "demo --device cpu --seed 18446744073709551615 --out demo"]
+    {
         let mut args = words(line);
         args.push(format!("--epochs={}", u64::MAX));
         let mut child = Command::new(env!("CARGO_BIN_EXE_gradcon"))

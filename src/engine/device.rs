@@ -38,6 +38,10 @@ impl FromStr for Device {
                     .parse()
                     .map(Device::Index)
                     .map_err(|_| format!("'{n}' is no number; expected gpu:N with N from `gradcon devices`")),
+                // Nearly every adapter has some digit in its name.
+                None if lower.parse::<u8>().is_ok_and(|n| n < 100) => {
+                    Err(format!("'{text}' is no device; expected gpu:{lower} for the adapter of that number"))
+                }
                 None => Ok(Device::Name(text.into())),
             },
         }
@@ -146,6 +150,8 @@ mod tests {
         }
         assert_eq!("CPU".parse(), Ok(Device::Cpu));
         assert!("gpu:x".parse::<Device>().is_err() && "".parse::<Device>().is_err());
+        assert!("0".parse::<Device>().unwrap_err().contains("gpu:0"));
+        assert_eq!("3080".parse(), Ok(Device::Name("3080".into())));
     }
 
     #[test]

@@ -8,18 +8,33 @@ use crate::{Error, Result};
 /// What lowers the need of a program, for those who don't know better.
 pub(crate) const REMEDY: &str = "a smaller batch, fewer models at once, fewer images or fewer channels need less";
 
-/// Bytes of memory that this process can have now: what the machine has left, or less where its group is limited (containers).
-/// `None` where the system doesn't say.
+/// Bytes of memory that this process can have now: what the machine has left, or less where its group (a container) or a shell's `ulimit -v`
+/// limits it. `None` where the system doesn't say.
 pub fn available() -> Option<u64> {
     let mut system = System::new().ok()?;
     system.refresh_memory();
-    let group = sysinfo::get_current_pid().ok().and_then(|pid| {
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, ProcessRefreshKind::nothing());
-        system.process(pid)?.cgroup_limits()
+    let mut bytes = system.available_memory();
+    let process = sysinfo::get_current_pid().ok().and_then(|pid| {
+        let what = ProcessRefreshKind::nothing().with_memory();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
+        system.process(pid)
     });
-    // Not the group's "free" memory: that counts cached files as used, which give way.
-    let group = group.map_or(u64::MAX, |group| group.total_memory.saturating_sub(group.rss));
-    Some(system.available_memory().min(group)).filter(|&bytes| bytes > 0)
+    if let Some(process) = process {
+        if let Some(group) = process.cgroup_limits() {
+            // Not the group's "free" memory: that counts cached files as used, which give way.
+            bytes = bytes.min(group.total_memory.saturating_sub(group.rss));
+        }
+        if let Some(limit) = std::fs::read_to_string("/proc/self/limits").ok().and_then(|text| address_space(&text)) {
+            bytes = bytes.min(limit.saturating_sub(process.virtual_memory()));
+        }
+    }
+    Some(bytes).filter(|&bytes| bytes > 0)
+}
+
+/// The limit of a process's addresses in Linux's table of limits; `None` without one.
+fn address_space(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Errors if `bytes` (`None`: more than can be counted) are more memory than [`available`].
@@ -66,6 +81,17 @@ mod tests {
         assert!(message.ends_with("available; --batch lowers it"), "{message}");
         assert!(compare("x", Some(5), Some(5)).is_ok() && compare("x", Some(u64::MAX), None).is_ok());
         assert!(compare("x", None, None).is_err(), "a size beyond 64 bits never fits");
+    }
+
+    #[test]
+    fn the_limit_of_addresses_is_read() {
+        let limits = |soft: &str| {
+            format!(
+                "Limit   Soft Limit  Hard Limit  Units\nMax address space         {soft}   unlimited   bytes\nMax file locks 1 1\n"
+            )
+        };
+        assert_eq!(address_space(&limits("3072000000")), Some(3_072_000_000));
+        assert_eq!((address_space(&limits("unlimited")), address_space("")), (None, None));
     }
 
     #[test]
