@@ -539,6 +539,10 @@ fn too_many_pixels_are_refused_before_they_are_decoded() {
     for (width, height) in [(22_000, 22_000), (65_000, 65_000), (1, 60_000_000), (2_000_000, 1)] {
         for (what, bytes) in starts(width, height) {
             let error = gray(&bytes).unwrap_err();
+            if what == "BMP" && width.max(height) > 0xFFFF {
+                assert!(error.contains("too large"), "{error}"); // a limit of the decoder's own
+                continue;
+            }
             for part in [&format!("{width} x {height}"), "268435456", "--max-pixels"] {
                 assert!(error.contains(part), "{what}: {error}");
             }
