@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 
 /// Names of what is being written or thrown away begin with this; [`sweep`] removes what a killed process left.
-const UNFINISHED: &str = ".tmp-";
+pub(crate) const UNFINISHED: &str = ".tmp-";
 
 /// Writes to a temporary file beside `path`, flushes it to the disk and renames it: a reader never sees half a file, not even after a crash.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -26,6 +26,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn write_and_rename(unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     write_new(unfinished, bytes)?;
+    keep_mode(unfinished, path).map_err(Error::io(path))?;
     rename(unfinished, path)?;
     sync_folder(parent(path))
 }
@@ -36,6 +37,21 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(Error::io(path))?;
     change().and_then(|()| file.write_all(bytes)).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))
+}
+
+/// Gives a file that is to take another one's place its mode, and its owner where the system lets us.
+pub(crate) fn keep_mode(file: &Path, place: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    if let Ok(there) = std::fs::metadata(place) {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        change()?;
+        // Only a few may give files away.
+        let _ = chown(file, Some(there.uid()), Some(there.gid()));
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(there.mode() & 0o777))?;
+    }
+    #[cfg(not(unix))]
+    let _ = (file, place);
+    Ok(())
 }
 
 /// Renames a file or folder; whatever is at `to` must be a file or an empty folder.

@@ -34,6 +34,7 @@
 //! it: [`data`] (formats, splits, resizing), [`run`] (trainings as folders), [`report`] (metrics, pictures, pages) and [`cli`].
 
 #![warn(missing_docs)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where nothing can be written; see `output`
 
 #[doc(hidden)]
 pub mod cases;

@@ -11,6 +11,7 @@ use crate::gradcon::model::{IMAGE_SIZE, Init, Model};
 use crate::gradcon::scorer::Scorer;
 use crate::gradcon::trainer::training_program;
 use crate::images::Images;
+use crate::output::outln;
 use crate::{Error, Result};
 
 /// Measure throughput: images a second in training and in scoring, end to end, on one device.
@@ -88,18 +89,21 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
             "score_images_per_second": score_median, "score_range": [score_low, score_high],
             "train_gflops": flops * train_median / 1e9,
         });
-        println!("{result}");
+        outln!("{result}")?;
         return Ok(());
     }
-    println!(
+    outln!(
         "{device}; batch {}, {} channel(s), {} model(s), median (least to greatest) of {} rounds",
-        sizes.batch, sizes.channels, sizes.replicas, args.rounds
-    );
-    println!(
+        sizes.batch,
+        sizes.channels,
+        sizes.replicas,
+        args.rounds
+    )?;
+    outln!(
         "training  {train_median:>9.0} images/s  ({train_low:.0} to {train_high:.0})  {:.1} GFLOP/s",
         flops * train_median / 1e9
-    );
-    println!("scoring   {score_median:>9.0} images/s  ({score_low:.0} to {score_high:.0})");
+    )?;
+    outln!("scoring   {score_median:>9.0} images/s  ({score_low:.0} to {score_high:.0})")?;
     Ok(())
 }
 

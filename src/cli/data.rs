@@ -1,11 +1,11 @@
 //! `gradcon data show` and `gradcon data verify`: look at and check a prepared folder.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Ui;
+use crate::Result;
 use crate::data::{Prepared, prepared, sheet};
-use crate::{Error, Result};
+use crate::output::{make_folder, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,7 +94,7 @@ fn show(args: &ShowArgs, ui: &Ui) -> Result<()> {
     }
     print(&prepared.manifest().summary())?;
     let out = args.out.clone().unwrap_or_else(|| args.dir.join("sheets"));
-    std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
+    make_folder(&out)?;
     let part = args.part.name();
     let mut written = String::from("\n");
     for (label, class) in prepared.class_names().iter().enumerate() {
@@ -113,13 +113,4 @@ fn show(args: &ShowArgs, ui: &Ui) -> Result<()> {
 fn sheet_path(dir: &Path, part: &str, label: usize, class: &str) -> PathBuf {
     let plain = class.replace(|c: char| !c.is_alphanumeric() && c != '-', "_");
     dir.join(format!("{part}_{label}_{plain}.png"))
-}
-
-/// Writes to stdout. A reader that closed the pipe (`| head`) has what it wanted: no error.
-pub(super) fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(e)),
-        _ => Ok(()),
-    }
 }

@@ -9,6 +9,7 @@ use crate::data::embedded::{FASHION_CLASSES, fashion_subset};
 use crate::gradcon::model::{IMAGE_SIZE, Init, Model};
 use crate::gradcon::scorer::{Score, Scorer};
 use crate::gradcon::trainer::{Outcome, TrainConfig, Trainer, TrainingSet};
+use crate::output::{make_folder, outln};
 use crate::report::{metrics, picture, scores};
 use crate::{Error, Result};
 
@@ -47,7 +48,7 @@ pub struct DemoArgs {
 
 pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
-    std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out))?;
+    make_folder(&args.out)?;
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
     let (train, test) = fashion_subset()?;
@@ -108,10 +109,10 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     write_results(&args.out, &test, &scored, &anomalous, &reconstructions, class)?;
 
     let auroc = |of: fn(&Score) -> f64| metrics::auroc(&scored.iter().map(of).collect::<Vec<_>>(), &anomalous);
-    println!("AUROC {:.4}  ({class} against the nine other classes, {} images)", auroc(|s| s.score)?, scored.len());
-    println!("      {:.4}  reconstruction alone", auroc(|s| s.mse)?);
-    println!("      {:.4}  gradient alone", auroc(|s| -s.cos)?);
-    println!("results in {}", args.out.display());
+    outln!("AUROC {:.4}  ({class} against the nine other classes, {} images)", auroc(|s| s.score)?, scored.len())?;
+    outln!("      {:.4}  reconstruction alone", auroc(|s| s.mse)?)?;
+    outln!("      {:.4}  gradient alone", auroc(|s| -s.cos)?)?;
+    outln!("results in {}", args.out.display())?;
     ui.progress(&format!("{:.1} seconds", start.elapsed().as_secs_f64()));
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
 use crate::engine::device::{Choice, Device};
 use crate::engine::gpu::Machine;
+use crate::output::outln;
 
 /// List the devices that can compute: GPU adapters with backend, driver, type and limits, and the CPU engine.
 ///
@@ -32,41 +33,43 @@ pub fn run(args: DevicesArgs) -> Result<()> {
                 "workgroup_memory_bytes": a.workgroup_memory, "workgroup_threads": a.workgroup_threads, "timestamps": a.timestamps, "lacks": a.lacks,
                 "auto": is_auto(Choice::Gpu(a.index)),
             });
-            println!("{line}");
+            outln!("{line}")?;
         }
-        println!("{}", serde_json::json!({ "device": "cpu", "name": cpu, "auto": is_auto(Choice::Cpu) }));
+        outln!("{}", serde_json::json!({ "device": "cpu", "name": cpu, "auto": is_auto(Choice::Cpu) }))?;
         return Ok(());
     }
     for a in adapters {
-        println!("gpu:{}  {}", a.index, a.name);
-        println!("       {} through {}, driver {}", a.device_type, a.backend, a.driver);
-        println!(
+        outln!("gpu:{}  {}", a.index, a.name)?;
+        outln!("       {} through {}, driver {}", a.device_type, a.backend, a.driver)?;
+        outln!(
             "       buffers to {} MiB, bindings to {} MiB, workgroups of {} threads with {} KiB, timestamps {}",
             a.max_buffer >> 20,
             a.max_binding >> 20,
             a.workgroup_threads,
             a.workgroup_memory >> 10,
             if a.timestamps { "yes" } else { "no" }
-        );
+        )?;
         if a.software {
-            println!("       software: taken only by name or number, or with --allow-software");
+            outln!("       software: taken only by name or number, or with --allow-software")?;
         }
         if let Some(lacks) = &a.lacks {
-            println!("       can't run the kernels: they need {lacks}");
+            outln!("       can't run the kernels: they need {lacks}")?;
         }
     }
     if adapters.is_empty() && machine.hints.is_empty() {
-        println!(
+        outln!(
             "no GPU adapter through Vulkan, Metal or DX12 (on Debian and Ubuntu the package mesa-vulkan-drivers brings drivers)"
-        );
+        )?;
     }
-    println!("cpu    {cpu}");
+    outln!("cpu    {cpu}")?;
     match auto {
         Ok((choice, notes)) => {
-            println!("auto   {choice}");
-            notes.iter().for_each(|note| println!("       {note}"));
+            outln!("auto   {choice}")?;
+            for note in notes {
+                outln!("       {note}")?;
+            }
         }
-        Err(error) => println!("auto   an error: {error}"),
+        Err(error) => outln!("auto   an error: {error}")?,
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::{DeviceArgs, Ui};
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::Lock;
+use crate::output::print;
 use crate::report::results::Results;
 use crate::report::run::EvalPlace;
 use crate::run::config::RunConfig;
@@ -86,12 +87,12 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     }
     let Some((_, first)) = all.first() else { return Ok(()) };
     if all.len() == 1 {
-        print!("{}", first.markdown());
+        print(&first.markdown())?;
         return Ok(());
     }
     let pairs: Vec<(u64, &Results)> = all.iter().map(|(seed, results)| (*seed, results)).collect();
     let results = Results::over_seeds(&pairs)?;
     results.write(&place.results)?;
-    print!("{}", results.markdown());
+    print(&results.markdown())?;
     Ok(())
 }

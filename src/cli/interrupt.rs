@@ -14,6 +14,13 @@ use signal_hook::low_level;
 
 use crate::output::note;
 
+/// Signals of which the second one ends the process, and those that only ever ask.
+const ENDING: [i32; 2] = [SIGINT, SIGTERM];
+#[cfg(unix)]
+const ASKING: [i32; 2] = [SIGHUP, SIGUSR1];
+#[cfg(not(unix))]
+const ASKING: [i32; 0] = [];
+
 /// A repetition within this time is the same request: `timeout`, job managers and wrappers signal a process and then its whole group.
 const SAME_REQUEST_MS: u64 = 200;
 
@@ -27,15 +34,8 @@ pub fn catch() {
     if START.set(Instant::now()).is_err() {
         return; // the signals are caught already
     }
-    let mut signals = vec![(SIGINT, true), (SIGTERM, true)];
-    #[cfg(unix)]
-    {
-        signals.push((SIGUSR1, false));
-        if !is_ignored(SIGHUP) {
-            signals.push((SIGHUP, false));
-        }
-    }
-    for (signal, ends) in signals {
+    let signals = ENDING.map(|signal| (signal, true)).into_iter().chain(ASKING.map(|signal| (signal, false)));
+    for (signal, ends) in signals.filter(|(signal, _)| !stays_ignored(*signal)) {
         // Without a handler the signal simply ends the process, which is safe as well: files are renamed into place.
         // SAFETY: `on_signal` does only what a signal handler may: atomics, the monotonic clock and `_exit`.
         let _ = unsafe { low_level::register(signal, move || on_signal(ends)) };
@@ -60,13 +60,19 @@ fn on_signal(ends: bool) {
     }
 }
 
-/// The process was started with this signal ignored.
+/// The process was started so that a closing terminal doesn't concern it.
 #[cfg(unix)]
-fn is_ignored(signal: i32) -> bool {
+fn stays_ignored(signal: i32) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: without a new action the call only fills in the present one, which is read if it did.
-    unsafe {
-        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
-            && action.assume_init().sa_sigaction == libc::SIG_IGN
-    }
+    signal == SIGHUP
+        && unsafe {
+            libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+                && action.assume_init().sa_sigaction == libc::SIG_IGN
+        }
+}
+
+#[cfg(not(unix))]
+fn stays_ignored(_signal: i32) -> bool {
+    false
 }

@@ -6,6 +6,7 @@ mod demo;
 mod devices;
 mod eval;
 mod interrupt;
+mod model;
 pub mod prep;
 mod program;
 pub mod report;
@@ -30,7 +31,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Results and errors only: no progress, no notes.
+    /// Results, warnings and errors only: no progress, no notes.
     #[arg(short, long, global = true)]
     quiet: bool,
 
@@ -40,7 +41,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no such device or a device failure, \
-4 a verification failed, 130 interrupted (everything saved).\n\
+4 a verification failed, 130 interrupted (what was done is saved).\n\
 Environment: NO_COLOR (any value: no colours), WGPU_ADAPTER_NAME and WGPU_BACKEND (which GPU `auto` and `gpu` mean), RAYON_NUM_THREADS (threads of the CPU engine).";
 
 #[derive(Subcommand)]

@@ -8,6 +8,7 @@ use crate::gradcon::batches::{Batches, Reading};
 use crate::gradcon::model::Init;
 use crate::gradcon::scorer::score_program;
 use crate::gradcon::trainer::{training_program, validation_program};
+use crate::output::{outln, print};
 
 /// Show what a step runs: every kernel call with shapes, operations and bytes.
 ///
@@ -53,7 +54,7 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
         _ => ("score", score_program(&model, sizes.batch, 1, options)),
     };
     let Some(engine) = &mut engine else {
-        print!("{}", program.table(None));
+        print(&program.table(None))?;
         return Ok(());
     };
     let explain = |e| sizes.explain(e, &[]);
@@ -69,10 +70,10 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
     engine.write("params", Data::F32(&model.init(Init::Kaiming, 0).repeat(sizes.replicas)))?;
     engine.run(loaded, 0..1)?;
     let (seconds, timing) = engine.time_calls(loaded, 0, 10)?;
-    print!("{}", program.table(Some(&seconds)));
-    println!(
+    print(&program.table(Some(&seconds)))?;
+    outln!(
         "least of 10 measurements by {}",
         if timing == Timing::Device { "the device's timestamps" } else { "the host's clock" }
-    );
+    )?;
     Ok(())
 }

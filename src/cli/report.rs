@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::Result;
 use crate::cli::Ui;
-use crate::report::file::write_atomic;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::output::Output;
 use crate::report::page::page_of;
 
 /// Turn evaluated runs into one self-contained HTML page.
@@ -32,8 +33,13 @@ pub struct ReportArgs {
 /// # Errors
 /// A folder without readable results, files that contradict each other, or whatever the file system says.
 pub fn run(args: ReportArgs, ui: &Ui) -> Result<()> {
+    if let Some(folder) = args.out.as_deref().map(files::parent) {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
     let out = args.out.unwrap_or_else(|| args.runs[0].join("report.html"));
-    write_atomic(&out, page_of(&args.runs)?.as_bytes())?;
+    let mut file = Output::create(&out)?; // a place that can't be written to is better known before the work
+    file.write(page_of(&args.runs)?.as_bytes())?;
+    file.commit()?;
     ui.progress(&format!("wrote {}", out.display()));
     Ok(())
 }

@@ -1,44 +1,58 @@
 //! `gradcon score`
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
+use indicatif::ProgressBar;
 
-use super::{DeviceArgs, Ui, interrupt};
-use crate::data::folder::{self, Decode};
+use super::{DeviceArgs, Ui, interrupt, model};
+use crate::data::ahead::{Ahead, Next, count};
+use crate::data::folder::{Decode, Tally};
 use crate::data::picture;
+use crate::error::{Error, Result};
 use crate::gradcon::detector::Detector;
 use crate::gradcon::model::IMAGE_SIZE;
 use crate::gradcon::scorer::{Score, Scorer};
 use crate::images::Images;
+use crate::output::{Output, note, path_text, reader_is_gone};
 use crate::report::scores::LAYERS;
-use crate::{Error, Result};
 
 /// Score images: one line an image, higher is more anomalous.
 ///
-/// Files and folders (searched for png, jpeg and bmp) are read, resized and scaled as the
-/// model's training images were. A line has the image, its score and its parts
-/// (reconstruction error, mean cosine and one cosine a decoder layer) and whether the score
-/// reaches the threshold, which comes from the model file (a quantile of the validation
-/// scores) or --threshold. Any number of images passes through in bounded memory. An image
-/// that can't be read is named on stderr and skipped; the exit code is then 1.
+/// Files and folders (searched for images) are read, resized and scaled as the model's
+/// training images were. A line has the image, its score and its parts (reconstruction error,
+/// mean cosine and one cosine a decoder layer) and whether the score is above the threshold,
+/// which comes from the model file (a quantile of the validation scores) or --threshold;
+/// without one that column is empty (null in JSON).
 ///
-/// Example:
+/// Any number of images passes through in bounded memory, in the order of the arguments and,
+/// within a folder, of the paths. An image that can't be read or has no finite score is named
+/// on stderr and skipped; the exit code is then 1. Interrupted, with exit code 130, it says
+/// how many are missing, and what --out was to hold so far is in FILE.partial.
 ///
-///   gradcon score --model runs/mine/best/model.safetensors camera/ > scores.csv
+/// Bytes of a file's name that are no UTF-8 are written as \xE8, and the backslash of a name
+/// that has such a sequence already as \x5C; all other names are written as they are.
+///
+/// Examples:
+///
+///   gradcon score --model runs/mine camera/ > scores.csv
+///   gradcon score --model runs/fmnist --class sneaker --out scores.csv shoes/
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ScoreArgs {
-    /// The model file.
-    #[arg(long, value_name = "FILE")]
+    /// A model file, or a run or folder with one.
+    #[arg(long, value_name = "FILE|RUN")]
     model: PathBuf,
+
+    /// Which of a run's models, by class: a name, its beginning, or its number in the dataset.
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
 
     /// Images, or folders of images.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// Scores from here on count as anomalous. [default: the model's]
+    /// Scores above it count as anomalous. [default: the model's]
     #[arg(long, allow_negative_numbers = true)]
     threshold: Option<f64>,
 
@@ -46,7 +60,7 @@ pub struct ScoreArgs {
     #[arg(long, default_value = "csv", value_parser = ["csv", "json"])]
     format: String,
 
-    /// Write to a file, whole or not at all, instead of stdout.
+    /// Write to a file, whole or not at all, instead of stdout; pipes and devices are written to.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
@@ -65,137 +79,219 @@ fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
     Ok(decode.on(background))
 }
 
-/// Images that are read ahead and scored together.
+/// Images that are scored together at most, and at first: somebody may wait for the first line.
 const CHUNK: usize = 1024;
+const FIRST_CHUNK: usize = 64;
+
+/// An image waits no longer than this for others to be scored with.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long an interrupted program counts what is missing.
+const COUNTING: Duration = Duration::from_secs(2);
 
 pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
-    let detector = Detector::load(&args.model)?;
-    let threshold = match args.threshold {
-        Some(threshold) => threshold,
-        None => detector.number("threshold")?.ok_or_else(|| {
-            Error::Usage(format!("{}: the model has no threshold; give one with --threshold", args.model.display()))
-        })?,
-    };
-    if !threshold.is_finite() {
+    if let Some(threshold) = args.threshold.filter(|threshold| !threshold.is_finite()) {
         return Err(Error::Usage(format!("--threshold {threshold}: expected a finite number")));
     }
+    let file = model::find(&args.model, args.class.as_deref())?;
+    let detector = Detector::load(&file)?;
     let decode =
-        pictures(&detector, args.max_pixels).map_err(|e| Error::invalid(format!("{}: {e}", args.model.display())))?;
-    let mut images = vec![];
-    for path in &args.paths {
-        if path.is_dir() {
-            images.extend(folder::find_images(path, &mut folder::Tally::default())?)
-        } else {
-            images.push(path.clone())
-        }
+        pictures(&detector, args.max_pixels).map_err(|e| Error::invalid(format!("{}: {e}", file.display())))?;
+    let stored = || detector.number("threshold").map_err(|e| Error::invalid(format!("{}: {e}", file.display())));
+    let threshold = args.threshold.map_or_else(stored, |threshold| Ok(Some(threshold)))?;
+    if threshold.is_none() {
+        let what = "the model has no threshold, so nothing says which scores are anomalous; give one with --threshold";
+        ui.warn(&format!("{}: {what}", file.display()));
     }
+    let mut out = args.out.as_deref().map_or_else(|| Ok(Output::stdout()), Output::create)?;
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
-    let mut scorer = Scorer::new(engine.as_mut(), &detector)?;
-    let json = args.format == "json";
-    match &args.out {
-        None => score_all(
-            &mut scorer,
-            decode,
-            &images,
-            threshold,
-            json,
-            ui,
-            &mut std::io::stdout().lock(),
-            Path::new("standard output"),
-        ),
-        Some(path) => {
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
-            let end = score_all(&mut scorer, decode, &images, threshold, json, ui, &mut file, path);
-            // Skipped images are an error, but what was scored is worth keeping.
-            if matches!(end, Ok(()) | Err(Error::Invalid(_))) {
-                file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-            }
-            end
+    let scorer = Scorer::new(engine.as_mut(), &detector)?;
+    let images = Ahead::new(args.paths.clone(), move |path: &Path| decode.file(path));
+    let bar = ui.bar(0);
+    let mut work = Work {
+        scorer,
+        threshold,
+        lines: Lines { json: args.format == "json", out: &mut out },
+        chunk: Chunk::new(decode.channels())?,
+        scored: 0,
+        skipped: 0,
+        left_out: Tally::default(),
+        bar,
+    };
+    let start = Instant::now();
+    let total = ui.is_terminal().then(|| count(args.paths.clone()));
+    let end = work.score_all(images, |bar| {
+        if let Some(total) = total.as_ref().and_then(|total| total.try_recv().ok()) {
+            bar.set_length(total);
         }
+    });
+    work.bar.finish_and_clear();
+    let Work { scored, skipped, left_out, .. } = work;
+    if let Err(error) = end {
+        return Err(ended_early(error, out, &args, scored, skipped));
+    }
+    out.commit()?;
+    if let Some(text) = left_out.note() {
+        ui.progress(&text);
+    }
+    ui.progress(&format!("scored {scored} images, {:.0} images/s", scored as f64 / start.elapsed().as_secs_f64()));
+    match skipped {
+        0 => Ok(()),
+        n => Err(Error::invalid(format!("{n} of {} images could not be scored and were skipped", scored + n))),
     }
 }
 
-#[allow(clippy::too_many_arguments)] // one call site for each kind of output
-fn score_all(
-    scorer: &mut Scorer,
-    decode: Decode,
-    images: &[PathBuf],
-    threshold: f64,
-    json: bool,
-    ui: &Ui,
-    out: &mut dyn Write,
-    name: &Path,
-) -> Result<()> {
-    let channels = decode.channels();
-    let bar = ui.bar(images.len() as u64);
-    let mut writer = Lines::new(out, name, json)?;
-    let mut skipped = 0;
-    for chunk in images.chunks(CHUNK) {
-        if interrupt::asked() {
-            return Err(Error::Interrupted);
+/// Saves what there is, and says what it is and what is missing.
+fn ended_early(error: Error, out: Output, args: &ScoreArgs, scored: u64, skipped: u64) -> Error {
+    if reader_is_gone(&error) {
+        return error;
+    }
+    let place = match &args.out {
+        _ if scored == 0 => "no image is scored yet".to_string(),
+        None => format!("the scores of {scored} images are written"),
+        Some(name) => match out.keep_partial() {
+            Ok(kept) if kept == *name => format!("the scores of {scored} images are written to {}", name.display()),
+            Ok(kept) => {
+                format!("the scores of {scored} images are in {}, {} is as it was", kept.display(), name.display())
+            }
+            Err(e) => format!("the scores of {scored} images are lost: {e}"),
+        },
+    };
+    let missing = match count(args.paths.clone()).recv_timeout(COUNTING) {
+        Ok(total) => format!("{} of {total} are missing", total.saturating_sub(scored + skipped)),
+        Err(_) => "too many to count in a moment are missing".into(),
+    };
+    let skipped = if skipped > 0 { format!("{skipped} could not be scored, ") } else { String::new() };
+    note(&format!("gradcon: {place}; {skipped}{missing}"));
+    error
+}
+
+/// The scoring under way.
+struct Work<'a> {
+    scorer: Scorer<'a>,
+    threshold: Option<f64>,
+    lines: Lines<'a>,
+    chunk: Chunk,
+    scored: u64,
+    skipped: u64,
+    left_out: Tally,
+    bar: ProgressBar,
+}
+
+/// Images to score together.
+struct Chunk {
+    images: Images,
+    paths: Vec<PathBuf>,
+    /// When the first of them came.
+    since: Instant,
+}
+
+impl Chunk {
+    fn new(channels: usize) -> Result<Chunk> {
+        let images = Images::new(vec![], [0, IMAGE_SIZE, IMAGE_SIZE, channels])?;
+        Ok(Chunk { images, paths: vec![], since: Instant::now() })
+    }
+
+    fn push(&mut self, path: PathBuf, image: Images) {
+        if self.paths.is_empty() {
+            self.since = Instant::now();
         }
-        let loaded: Vec<_> = chunk.par_iter().map(|path| decode.file(path)).collect();
-        let mut data = Images::new(vec![], [0, IMAGE_SIZE, IMAGE_SIZE, channels])?;
-        let mut names = vec![];
-        for (path, image) in chunk.iter().zip(loaded) {
-            match image {
-                Ok(image) => {
-                    data.data.extend_from_slice(&image.data);
-                    data.n += 1;
-                    names.push(path);
-                }
-                Err(reason) => {
-                    skipped += 1;
-                    bar.suspend(|| eprintln!("gradcon: {}: skipped: {reason}", path.display()));
-                }
+        self.images.data.extend_from_slice(&image.data);
+        self.images.n += 1;
+        self.paths.push(path);
+    }
+}
+
+impl Work<'_> {
+    /// Scores and writes everything, in order. `tick` is called between.
+    fn score_all(&mut self, mut images: Ahead<Images>, tick: impl Fn(&ProgressBar)) -> Result<()> {
+        self.lines.header()?;
+        let mut most = FIRST_CHUNK;
+        loop {
+            if interrupt::asked() {
+                return Err(Error::Interrupted);
+            }
+            let next = images.next(PATIENCE / 4);
+            let end = matches!(next, Next::End);
+            match next {
+                Next::Image(path, Ok(image)) => self.chunk.push(path, image),
+                Next::Image(path, Err(reason)) => self.skip(&path, &reason),
+                Next::LeftOut(entry) if entry.matters() => self.skip(&entry.path, &entry.why.to_string()),
+                Next::LeftOut(entry) => self.left_out.add(&entry),
+                Next::Later | Next::End => {}
+            }
+            let waiting = self.chunk.paths.len();
+            if waiting >= most || waiting > 0 && (end || self.chunk.since.elapsed() >= PATIENCE) {
+                self.score_chunk()?;
+                most = CHUNK.min(2 * most);
+                tick(&self.bar);
+            }
+            if end {
+                return Ok(());
             }
         }
-        for (path, score) in names.into_iter().zip(scorer.score(&data)?) {
-            writer.line(path, &score, score.score >= threshold)?;
-        }
-        bar.inc(chunk.len() as u64);
     }
-    bar.finish_and_clear();
-    writer.flush()?;
-    match skipped {
-        0 => Ok(()),
-        n => Err(Error::invalid(format!("{n} of {} images could not be read and were skipped", images.len()))),
+
+    fn score_chunk(&mut self) -> Result<()> {
+        let scores = self.scorer.score_each(&self.chunk.images)?;
+        let mut scored = 0;
+        for (path, score) in std::mem::take(&mut self.chunk.paths).into_iter().zip(scores) {
+            if score.score.is_finite() {
+                let anomalous = self.threshold.map(|threshold| score.score > threshold);
+                self.lines.line(&path, &score, anomalous)?;
+                scored += 1;
+            } else {
+                self.skip(&path, &score.not_finite());
+            }
+        }
+        self.chunk.images.data.clear();
+        self.chunk.images.n = 0;
+        // Somebody may be waiting for them.
+        self.lines.out.flush()?;
+        self.scored += scored;
+        self.bar.inc(scored);
+        Ok(())
+    }
+
+    fn skip(&mut self, path: &Path, reason: &str) {
+        self.skipped += 1;
+        self.bar.suspend(|| note(&format!("gradcon: {}: skipped: {reason}", path_text(path))));
+        self.bar.inc(1);
     }
 }
 
 /// CSV with a header, or JSON lines.
 struct Lines<'a> {
-    out: std::io::BufWriter<&'a mut dyn Write>,
-    name: PathBuf,
+    out: &'a mut Output,
     json: bool,
 }
 
-impl<'a> Lines<'a> {
-    fn new(out: &'a mut dyn Write, name: &Path, json: bool) -> Result<Lines<'a>> {
-        let mut lines = Lines { out: std::io::BufWriter::new(out), name: name.into(), json };
-        if !json {
-            let mut header: Vec<String> = ["image", "score", "mse", "cos"].map(String::from).to_vec();
-            header.extend(LAYERS.map(column));
-            header.push("anomalous".into());
-            lines.csv(&header)?;
+impl Lines<'_> {
+    fn header(&mut self) -> Result<()> {
+        if self.json {
+            return Ok(());
         }
-        Ok(lines)
+        let mut header: Vec<String> = ["image", "score", "mse", "cos"].map(String::from).to_vec();
+        header.extend(LAYERS.map(column));
+        header.push("anomalous".into());
+        self.csv(&header)?;
+        self.out.flush()
     }
 
     fn csv(&mut self, fields: &[String]) -> Result<()> {
-        let mut line = csv::Writer::from_writer(&mut self.out);
-        line.write_record(fields).map_err(|e| Error::io(&self.name)(e.into()))?;
-        line.flush().map_err(Error::io(&self.name))
+        let mut line = csv::Writer::from_writer(vec![]);
+        // Memory takes any record.
+        line.write_record(fields).map_err(|e| Error::invalid(e.to_string()))?;
+        self.out.write(&line.into_inner().map_err(|e| Error::invalid(e.to_string()))?)
     }
 
-    fn line(&mut self, path: &Path, s: &Score, anomalous: bool) -> Result<()> {
-        let image = path.display().to_string();
+    fn line(&mut self, path: &Path, s: &Score, anomalous: Option<bool>) -> Result<()> {
+        let image = path_text(path);
         if !self.json {
             let mut fields = vec![image, s.score.to_string(), s.mse.to_string(), s.cos.to_string()];
             fields.extend(s.cosines.iter().map(f64::to_string));
-            fields.push((anomalous as u8).to_string());
+            fields.push(anomalous.map_or(String::new(), |anomalous| (anomalous as u8).to_string()));
             return self.csv(&fields);
         }
         let mut object =
@@ -203,11 +299,7 @@ impl<'a> Lines<'a> {
         for (layer, cos) in LAYERS.into_iter().zip(&s.cosines) {
             object[column(layer)] = (*cos).into();
         }
-        writeln!(self.out, "{object}").map_err(Error::io(&self.name))
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.out.flush().map_err(Error::io(&self.name))
+        self.out.write(format!("{object}\n").as_bytes())
     }
 }
 

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 
 use super::{Cli, Ui};
-use crate::files::write_atomically;
-use crate::{Error, Result};
+use crate::{Error, Result, output};
 
 /// Print the completions of a shell.
 ///
@@ -27,12 +26,14 @@ pub struct ManArgs {
 }
 
 pub fn completions(args: CompletionsArgs) -> Result<()> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "gradcon", &mut std::io::stdout());
-    Ok(())
+    // The generator panics where it can't write.
+    let mut script = vec![];
+    clap_complete::generate(args.shell, &mut Cli::command(), "gradcon", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
 }
 
 pub fn man(args: ManArgs, ui: &Ui) -> Result<()> {
-    std::fs::create_dir_all(&args.folder).map_err(Error::io(&args.folder))?;
+    output::make_folder(&args.folder)?;
     let mut command = Cli::command();
     command.build();
     let pages =
@@ -45,7 +46,7 @@ pub fn man(args: ManArgs, ui: &Ui) -> Result<()> {
         let path = args.folder.join(format!("{}.1", page.get_name()));
         let mut text = vec![];
         clap_mangen::Man::new(page).render(&mut text).map_err(Error::io(&path))?;
-        write_atomically(&path, &text)?;
+        output::write(&path, &text)?;
     }
     ui.progress(&format!("wrote manual pages to {}", args.folder.display()));
     Ok(())

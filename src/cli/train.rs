@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant, make_folder};
 use crate::gradcon::trainer::EpochReport;
+use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, Partial, RunConfig};
 use crate::run::train::{End, Watch, check, find_inliers, train};
@@ -43,7 +44,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
 
-    /// Normal classes, by number or name, or all. [default: all]
+    /// Normal classes: names or their beginnings, numbers, ranges such as 0-3, or all. [default: all]
     #[arg(long, value_delimiter = ',', value_name = "K[,K...]|all")]
     inlier: Option<Vec<String>>,
 
@@ -130,6 +131,7 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
     if !lock.works {
         ui.warn(&format!("{}: this file system has no locks: nothing keeps a second process out", root.display()));
     }
+    let mut printed = Ok(());
     for (folder, config) in config.runs(&root) {
         let inner = if folder == root { None } else { Some(seed_folder(&folder, &config)?) };
         let lock = inner.as_ref().unwrap_or(&lock);
@@ -149,9 +151,10 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
             ui.progress(&format!("saved; continue with: gradcon train --resume {}", root.display()));
             return Err(Error::Interrupted);
         }
-        println!("{}", folder.display());
+        // The next seed's training is worth more than a line that nobody can write.
+        printed = printed.and(outln!("{}", folder.display()));
     }
-    Ok(())
+    printed
 }
 
 /// What a run needs to go: its folder, settings, data, lock and device.

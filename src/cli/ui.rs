@@ -28,7 +28,7 @@ impl Ui {
 
     /// A line that nobody should miss: also shown to those who asked for quiet.
     pub fn warn(&self, message: &str) {
-        eprintln!("gradcon: warning: {message}");
+        note(&format!("gradcon: warning: {message}"));
     }
 
     /// A line for those who asked for details.

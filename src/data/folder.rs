@@ -7,6 +7,7 @@ pub use super::picture::{Decode, Progress};
 pub use super::walk::{EXTENSIONS, LeftOut, Tally, Walk, Why};
 use super::walk::{is_hidden, is_picture};
 use crate::error::{Error, Result};
+use crate::output::path_text;
 
 /// Where a user's images are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,7 +237,7 @@ pub fn find_images(dir: &Path, left_out: &mut Tally) -> Result<Vec<PathBuf>> {
 /// The path of `path` below `dir`, with `prefix` before it and `/` between parts on every system.
 pub(super) fn name_below(dir: &Path, path: &Path, prefix: &str) -> String {
     let below = path.strip_prefix(dir).expect("the file was found below the folder");
-    let parts = below.components().map(|part| part.as_os_str().to_string_lossy());
+    let parts = below.components().map(|part| path_text(part.as_ref()));
     std::iter::once(prefix.into()).chain(parts).collect::<Vec<_>>().join("/")
 }
 

@@ -18,7 +18,9 @@
 //! Test sets are named `class3_ratio50` (inlier class, percent of outliers), `CodecError-1` (CURE-TSR: challenge and
 //! level) or `normal` (own images). The folder appears in one step, whole or not at all.
 
+pub mod ahead;
 pub mod cifar;
+pub mod classes;
 pub mod cure_tsr;
 pub mod download;
 pub mod embedded;

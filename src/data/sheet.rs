@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use image::ExtendedColorType;
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
 
 use super::Images;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::output;
 
 const GAP: usize = 2;
 const BACKGROUND: u8 = 128;
@@ -44,10 +46,9 @@ pub fn contact_sheet(images: &Images, most: usize, columns: usize, zoom: usize) 
 pub fn write_png(path: &Path, images: &Images) -> Result<()> {
     let color = if images.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let (width, height) = (images.width as u32, images.height as u32);
-    image::save_buffer_with_format(path, images.image(0), width, height, color, image::ImageFormat::Png).map_err(|e| {
-        match e {
-            image::ImageError::IoError(e) => Error::io(path)(e),
-            other => Error::invalid(format!("{}: {other}", path.display())),
-        }
-    })
+    let mut png = vec![];
+    PngEncoder::new(&mut png)
+        .write_image(images.image(0), width, height, color)
+        .map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+    output::write(path, &png)
 }

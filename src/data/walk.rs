@@ -91,6 +91,8 @@ pub struct Walk {
     folders: Vec<Folder>,
     /// Folders, without links, that were reached by a link and so lie outside of `root` or where the walk doesn't go.
     linked: HashSet<PathBuf>,
+    /// Names of one folder that are held at a time.
+    at_a_time: usize,
 }
 
 #[derive(Debug)]
@@ -109,14 +111,18 @@ impl Walk {
     /// # Errors
     /// It is no folder, or can't be read.
     pub fn new(dir: &Path) -> Result<Walk> {
+        Walk::in_parts(dir, AT_A_TIME)
+    }
+
+    fn in_parts(dir: &Path, at_a_time: usize) -> Result<Walk> {
         let root = dir.canonicalize().map_err(Error::io(dir))?;
-        let mut walk = Walk { root, folders: vec![], linked: HashSet::new() };
+        let mut walk = Walk { root, folders: vec![], linked: HashSet::new(), at_a_time };
         walk.enter(dir, false).map_err(Error::io(dir))?;
         Ok(walk)
     }
 
     fn enter(&mut self, path: &Path, linked: bool) -> io::Result<()> {
-        let (names, more_after) = names_after(path, None, AT_A_TIME)?;
+        let (names, more_after) = names_after(path, None, self.at_a_time)?;
         self.folders.push(Folder { path: path.into(), linked, names: names.into_iter(), more_after });
         Ok(())
     }
@@ -131,8 +137,10 @@ impl Walk {
     /// The next name in the current folder; none at its end.
     fn next_name(&mut self) -> io::Result<Option<PathBuf>> {
         let Some(folder) = self.folders.last_mut() else { return Ok(None) };
-        if let (0, Some(after)) = (folder.names.len(), folder.more_after.take()) {
-            let (names, more_after) = names_after(&folder.path, Some(&after), AT_A_TIME)?;
+        if folder.names.len() == 0
+            && let Some(after) = folder.more_after.take()
+        {
+            let (names, more_after) = names_after(&folder.path, Some(&after), self.at_a_time)?;
             (folder.names, folder.more_after) = (names.into_iter(), more_after);
         }
         Ok(folder.names.next().map(|name| folder.path.join(name)))
@@ -199,10 +207,16 @@ fn names_after(folder: &Path, after: Option<&OsStr>, most: usize) -> io::Result<
         if is_hidden(&name) || after.is_some_and(|after| *name <= *after) {
             continue;
         }
-        first.push(name);
-        if first.len() > most {
-            first.pop();
-            more = true;
+        if first.len() < most {
+            first.push(name);
+            continue;
+        }
+        // Most names of a large folder come after all that are held, and cost one comparison.
+        more = true;
+        if let Some(mut greatest) = first.peek_mut()
+            && name < *greatest
+        {
+            *greatest = name;
         }
     }
     let names = first.into_sorted_vec();
@@ -294,6 +308,12 @@ mod tests {
             }
         }
         assert_eq!(all, (0..10).map(|i| OsString::from(format!("{i}.png"))).collect::<Vec<_>>());
+        for at_a_time in 1..12 {
+            let found: Vec<PathBuf> =
+                Walk::in_parts(dir.path(), at_a_time).unwrap().map(|entry| entry.unwrap()).collect();
+            let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
+            assert_eq!(names, all, "{at_a_time} names at a time");
+        }
         let (names, more) = names_after(dir.path(), None, 10).unwrap();
         assert_eq!((names.len(), more), (10, None), "no more than there are");
     }

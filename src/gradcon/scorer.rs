@@ -24,6 +24,13 @@ pub struct Score {
     pub cosines: Vec<f64>,
 }
 
+impl Score {
+    /// What to say of a score that is no finite number.
+    pub(crate) fn not_finite(&self) -> String {
+        format!("its score is {} (mse {}, cosine {})", self.score, self.mse, self.cos)
+    }
+}
+
 /// Images in a batch, and batches that are scored between two transfers.
 const BATCH: usize = 64;
 const STEPS: usize = 16;
@@ -82,6 +89,15 @@ impl<'e> Scorer<'e> {
     ///
     /// Errors: images of another shape than the model was made for; a device failure; a score that is no finite number.
     pub fn score(&mut self, images: &Images) -> Result<Vec<Score>> {
+        let scores = self.score_each(images)?;
+        match scores.iter().position(|s| !s.score.is_finite()) {
+            Some(i) => Err(Error::invalid(format!("image {i}: {}", scores[i].not_finite()))),
+            None => Ok(scores),
+        }
+    }
+
+    /// As [`Scorer::score`], but a score that is no finite number is returned as it is: for whoever can do without one of the images.
+    pub fn score_each(&mut self, images: &Images) -> Result<Vec<Score>> {
         self.model.check_images(images)?;
         let layers = self.model.segments().len();
         let mut scores = Vec::with_capacity(images.n);
@@ -94,13 +110,7 @@ impl<'e> Scorer<'e> {
                 scores.push(Score { score: mse - self.beta * cos, mse, cos, cosines });
             }
         }
-        match scores.iter().position(|s| !s.score.is_finite()) {
-            Some(i) => Err(Error::invalid(format!(
-                "image {i}: its score is {} (mse {}, cosine {})",
-                scores[i].score, scores[i].mse, scores[i].cos
-            ))),
-            None => Ok(scores),
-        }
+        Ok(scores)
     }
 
     /// Reconstructions of images, both [n, 28, 28, channels]; values in (0, 1). Errors as [`Scorer::score`].

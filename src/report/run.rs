@@ -23,6 +23,7 @@ use super::epochs::{EpochRow, read_epochs};
 use super::extremes::{Extremes, read_extremes};
 use super::results::Results;
 use super::scores::{ScoreRow, read_scores};
+pub use crate::data::classes::folder_name;
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -58,15 +59,6 @@ pub struct ClassRun {
     pub scores: Option<Vec<ScoreRow>>,
     /// The folder of the extremes' tiles, and their index.
     pub extremes: Option<(PathBuf, Extremes)>,
-}
-
-/// A class name as the name of a folder: what is not a letter, digit, `.`, `_` or `-` becomes `-` (`T-shirt/top` is
-/// `T-shirt-top`), and so does a leading dot.
-pub fn folder_name(class: &str) -> String {
-    let keep = |(i, c): (usize, char)| {
-        if c.is_alphanumeric() || matches!(c, '_' | '-') || (c == '.' && i > 0) { c } else { '-' }
-    };
-    class.chars().enumerate().map(keep).collect()
 }
 
 /// The folder of a class's training inside a run of several classes.

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::checkpoint::{self, Checkpoint, Checkpoints};
 use super::config::RunConfig;
-use crate::data::Prepared;
+use crate::data::{Prepared, classes};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, make_folder, parent};
@@ -47,28 +47,10 @@ pub enum End {
 /// Images in TensorBoard's grids.
 const PREVIEW: usize = 16;
 
-/// Indices and names of the inlier classes that `texts` mean: names or numbers, or `all`.
+/// Indices of the inlier classes that `texts` mean (see [`classes::find`]).
 pub fn find_inliers(prepared: &Prepared, texts: &[String]) -> Result<Vec<usize>> {
-    let inliers = prepared.inliers();
-    if let [all] = texts
-        && all.eq_ignore_ascii_case("all")
-    {
-        return Ok((0..inliers.len()).collect());
-    }
-    let mut found = vec![];
-    for text in texts {
-        let by_name = inliers.iter().position(|i| i.name.eq_ignore_ascii_case(text));
-        let by_number = text.parse::<usize>().ok().filter(|&k| k < inliers.len());
-        let k = by_name.or(by_number).ok_or_else(|| {
-            let names: Vec<String> = inliers.iter().enumerate().map(|(k, i)| format!("{k} or {}", i.name)).collect();
-            Error::Usage(format!("no inlier class '{text}'; the dataset has all, {}", names.join(", ")))
-        })?;
-        if found.contains(&k) {
-            return Err(Error::Usage(format!("inlier class '{text}' is named twice")));
-        }
-        found.push(k);
-    }
-    Ok(found)
+    let names: Vec<&str> = prepared.inliers().iter().map(|inlier| inlier.name.as_str()).collect();
+    classes::find(&names, texts)
 }
 
 /// The folder of a class's training: the run itself, or one for each of several.

@@ -36,6 +36,48 @@ impl Place {
         command
     }
 
+    pub fn prepared(self) -> Place {
+        self.ok("prep fmnist --subset --out data -q");
+        self
+    }
+
+    /// A model that never learned anything, as `name`; what it says of an image is a number all the same.
+    pub fn model(&self, name: &str, description: &[(&str, &str)]) {
+        self.scaled_model(name, description, 1.0);
+    }
+
+    /// Such a model with its parameters scaled.
+    pub fn scaled_model(&self, name: &str, description: &[(&str, &str)], scale: f32) {
+        let model = gradcon::Model::new(1);
+        let params = model.init(gradcon::Init::Kaiming, 0).iter().map(|p| p * scale).collect();
+        let reference = (0..model.reference_len()).map(|i| (i % 7) as f32 - 3.0).collect();
+        let description = description.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        gradcon::Detector { model, params, reference, description }.save(&path).unwrap();
+    }
+
+    /// A gray image that depends on `seed`.
+    pub fn image(&self, name: &str, seed: u32) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let pixels: Vec<u8> = (0..28 * 28).map(|i: u32| (i.wrapping_mul(2 * seed + 1) >> 3) as u8).collect();
+        image::save_buffer_with_format(path, &pixels, 28, 28, image::ColorType::L8, image::ImageFormat::Png).unwrap();
+    }
+
+    /// `count` names of one image in `folder`, 000000.png and so on; the one at `broken` is no image.
+    pub fn many(&self, folder: &str, count: usize, broken: usize) {
+        self.image("one.png", 1);
+        std::fs::create_dir_all(self.path(folder)).unwrap();
+        for i in 0..count {
+            let path = self.path(folder).join(format!("{i:06}.png"));
+            match i == broken {
+                true => std::fs::write(path, "no image").unwrap(),
+                false => std::fs::hard_link(self.path("one.png"), path).unwrap(),
+            }
+        }
+    }
+
     /// Runs to success and returns stdout.
     pub fn ok(&self, line: &str) -> String {
         let out = self.command(line).output().unwrap();
@@ -56,7 +98,7 @@ impl Place {
 /// A process whose stderr is read line by line; killed when dropped.
 pub struct Running {
     pub child: Child,
-    stderr: std::io::BufReader<std::process::ChildStderr>,
+    stderr: Option<std::io::BufReader<std::process::ChildStderr>>,
     /// What was read so far.
     pub said: String,
 }
@@ -65,14 +107,14 @@ impl Running {
     pub fn start(mut command: Command) -> Running {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
-        Running { child, stderr, said: String::new() }
+        Running { child, stderr: Some(stderr), said: String::new() }
     }
 
     /// Reads on until a line that contains `word`.
     pub fn wait_for(&mut self, word: &str) {
         loop {
             let before = self.said.len();
-            let read = self.stderr.read_line(&mut self.said).unwrap();
+            let read = self.stderr.as_mut().unwrap().read_line(&mut self.said).unwrap();
             assert!(read > 0, "no '{word}' in\n{}", self.said);
             if self.said[before..].contains(word) {
                 return;
@@ -86,9 +128,16 @@ impl Running {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
+    /// Closes its stderr: from now on nobody reads what it says.
+    pub fn close(&mut self) {
+        self.stderr = None;
+    }
+
     /// Reads to the end and returns the exit code; none after a signal.
     pub fn end(&mut self) -> Option<i32> {
-        std::io::Read::read_to_string(&mut self.stderr, &mut self.said).unwrap();
+        if let Some(stderr) = &mut self.stderr {
+            std::io::Read::read_to_string(stderr, &mut self.said).unwrap();
+        }
         self.child.wait().unwrap().code()
     }
 }

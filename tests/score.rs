@@ -1,0 +1,365 @@
+//! `gradcon score`: which model, which images, what is said of each, and how it ends.
+
+mod place;
+
+use std::collections::BTreeSet;
+
+use place::{Place, read, text};
+
+const SCORE: &str = "score --model m.safetensors --device cpu -q";
+
+/// A place with a model of threshold 0.
+fn ready() -> Place {
+    let place = Place::new();
+    place.model("m.safetensors", &[("threshold", "0")]);
+    place
+}
+
+/// The records of a CSV text, without its header.
+fn records(csv: &str) -> Vec<Vec<String>> {
+    let mut table = csv::Reader::from_reader(csv.as_bytes());
+    table.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect()
+}
+
+#[test]
+fn only_a_score_above_the_threshold_is_anomalous() {
+    let place = ready();
+    place.many("same", 20, usize::MAX);
+    let rows = records(&place.ok(&format!("{SCORE} same")));
+    assert_eq!(rows.len(), 20);
+    let scores: BTreeSet<&str> = rows.iter().map(|row| row[1].as_str()).collect();
+    assert_eq!(scores.len(), 1, "one image, one score: {scores:?}");
+    let score = rows[0][1].as_str();
+    // As a quantile of equal validation scores would be.
+    place.model("m.safetensors", &[("threshold", score)]);
+    let flags = |args: &str| -> BTreeSet<String> {
+        records(&place.ok(&format!("{SCORE} {args} same"))).into_iter().map(|row| row[8].clone()).collect()
+    };
+    assert_eq!(flags(""), ["0".to_string()].into());
+    let below = f64::from_bits(score.parse::<f64>().unwrap().to_bits() - 1);
+    assert_eq!(flags(&format!("--threshold {below}")), ["1".to_string()].into());
+    for senseless in ["inf", "nan", "-inf"] {
+        let error = place.fails(&format!("{SCORE} --threshold={senseless} same"), 2);
+        assert!(error.contains("--threshold"), "{error}");
+    }
+}
+
+#[test]
+fn a_model_without_a_threshold_scores_all_the_same() {
+    let place = ready();
+    place.model("m.safetensors", &[]);
+    place.image("a.png", 1);
+    let out = place.command(&format!("{SCORE} a.png")).output().unwrap();
+    assert!(out.status.success());
+    assert_eq!(records(&text(&out.stdout))[0][8], "");
+    let stderr = text(&out.stderr);
+    assert!(stderr.contains("m.safetensors") && stderr.contains("--threshold"), "{stderr}");
+    let json: serde_json::Value = serde_json::from_str(&place.ok(&format!("{SCORE} --format json a.png"))).unwrap();
+    assert!(json["anomalous"].is_null() && json["score"].is_f64(), "{json}");
+    let out = place.command(&format!("{SCORE} --threshold 0 a.png")).output().unwrap();
+    assert_eq!(text(&out.stderr), "", "nothing is missing with a threshold");
+    place.model("m.safetensors", &[("threshold", "high")]);
+    let error = place.fails(&format!("{SCORE} a.png"), 1);
+    assert!(error.contains("m.safetensors") && error.contains("'high'"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn names_of_any_kind_can_be_told_from_the_results() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let place = ready();
+    place.image("one.png", 1);
+    let names: [(&[u8], &str); 16] = [
+        (b"a,b.png", "a,b.png"),
+        (b"q\"uo\"te.png", "q\"uo\"te.png"),
+        (b"new\nline.png", "new\nline.png"),
+        (b"cr\r.png", "cr\r.png"),
+        (b"tab\t.png", "tab\t.png"),
+        (b"-dash.png", "-dash.png"),
+        (b" lead.png", " lead.png"),
+        (b"=cmd.png", "=cmd.png"),
+        (b"back\\slash.png", "back\\slash.png"),
+        ("缺陷.png".as_bytes(), "缺陷.png"),
+        ("e\u{301}.png".as_bytes(), "e\u{301}.png"),
+        ("é.png".as_bytes(), "é.png"),
+        (b"zo\xe8.png", "zo\\xE8.png"),
+        (b"zo\xe9.png", "zo\\xE9.png"),
+        (b"zo\\xe8.png", "zo\\xe8.png"),
+        (b"zo\\xE8.png", "zo\\x5CxE8.png"),
+    ];
+    std::fs::create_dir(place.path("images")).unwrap();
+    let mut expected = BTreeSet::new();
+    for (name, said) in names {
+        let file = place.path("images").join(OsString::from_vec(name.to_vec()));
+        // Some file systems (macOS) take no such name, or one of two that look alike.
+        if !file.exists() && std::fs::hard_link(place.path("one.png"), file).is_ok() {
+            expected.insert(format!("images/{said}"));
+        }
+    }
+    let csv = records(&place.ok(&format!("{SCORE} images")));
+    assert_eq!(csv.iter().map(|row| row[0].clone()).collect::<BTreeSet<_>>(), expected);
+    let json: BTreeSet<String> = place
+        .ok(&format!("{SCORE} --format json images"))
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["image"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(json, expected);
+    let mut command = place.command("score --model ../m.safetensors --device cpu -q -- -dash.png");
+    let out = command.current_dir(place.path("images")).output().unwrap();
+    assert_eq!(records(&text(&out.stdout))[0][0], "-dash.png");
+}
+
+/// What can't be scored is named and skipped, whatever it is, and the others have the scores that they have without it.
+#[cfg(unix)]
+#[test]
+fn one_bad_image_costs_no_other() {
+    let place = ready();
+    for (i, name) in ["a", "c", "e", "g"].into_iter().enumerate() {
+        place.image(&format!("images/{name}.png"), i as u32);
+    }
+    let good = place.ok(&format!("{SCORE} images"));
+    assert_eq!(records(&good).len(), 4);
+    std::fs::write(place.path("images/b.png"), "").unwrap();
+    let half = read(&place.path("images/a.png"));
+    std::fs::write(place.path("images/d.png"), &half[..half.len() / 2]).unwrap();
+    std::os::unix::fs::symlink("gone", place.path("images/f.png")).unwrap();
+    let fifo = |name: &str| {
+        assert!(std::process::Command::new("mkfifo").arg(place.path(name)).status().unwrap().success());
+    };
+    fifo("images/h.png");
+    std::fs::write(place.path("images/notes.txt"), "no picture, and nobody's loss").unwrap();
+    let out = place.command(&format!("{SCORE} images")).output().unwrap();
+    assert_eq!((out.status.code(), text(&out.stdout)), (Some(1), good.clone()));
+    let stderr = text(&out.stderr);
+    for name in ["b.png", "d.png", "f.png", "h.png"] {
+        assert_eq!(stderr.matches(&format!("images/{name}: skipped")).count(), 1, "{name}\n{stderr}");
+    }
+    assert!(stderr.contains("4 of 8") && !stderr.contains("notes.txt"), "{stderr}");
+
+    // The same by name, and more that is no image file.
+    fifo("pipe");
+    std::fs::create_dir(place.path("empty")).unwrap();
+    let line = format!("{SCORE} images/a.png gone.png pipe images/c.png empty /dev/null images/e.png images/g.png");
+    let out = place.command(&line).output().unwrap();
+    assert_eq!((out.status.code(), text(&out.stdout)), (Some(1), good));
+    let stderr = text(&out.stderr);
+    for name in ["gone.png", "pipe", "empty", "/dev/null"] {
+        assert!(stderr.contains(&format!("{name}: skipped")), "{name}\n{stderr}");
+    }
+    assert!(stderr.contains("4 of 8"), "{stderr}");
+}
+
+/// A model that overflows on bright images says so of each, and scores the black one.
+#[test]
+fn a_score_that_is_no_number_costs_no_other() {
+    let place = Place::new();
+    place.scaled_model("m.safetensors", &[("threshold", "0")], 1e9);
+    place.image("bright.png", 1);
+    image::save_buffer(place.path("black.png"), &[0; 28 * 28], 28, 28, image::ColorType::L8).unwrap();
+    let out = place.command(&format!("{SCORE} bright.png black.png bright.png")).output().unwrap();
+    let stderr = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{stderr}");
+    assert_eq!(records(&text(&out.stdout)).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["black.png"]);
+    assert_eq!(stderr.matches("bright.png: skipped: its score is").count(), 2, "{stderr}");
+}
+
+#[test]
+fn a_model_of_other_images_is_refused() {
+    let place = ready();
+    place.image("a.png", 1);
+    let model = gradcon::Model::new(4);
+    let params = model.init(gradcon::Init::Kaiming, 0);
+    let reference = vec![1e-3; model.reference_len()];
+    let description = Default::default();
+    gradcon::Detector { model, params, reference, description }.save(&place.path("four.safetensors")).unwrap();
+    let error = place.fails("score --model four.safetensors --threshold 0 --device cpu a.png", 1);
+    assert!(error.contains("four.safetensors") && error.contains("4 channels"), "{error}");
+}
+
+#[test]
+fn a_model_is_a_file_a_folder_or_a_class_of_a_run() {
+    let place = Place::new().prepared();
+    place.image("a.png", 1);
+    let model = |run: &str, class: &str, threshold: &str| {
+        place.model(&format!("{run}/best/model.safetensors"), &[("inlier", class), ("threshold", threshold)]);
+    };
+    // Thresholds tell which model it was: 1 is below every score here, the others above.
+    model("one", "Bag", "1e9");
+    model("runs/models/T-shirt-top", "T-shirt/top", "-1e9");
+    model("runs/models/Sneaker", "Sneaker", "1e9");
+    model("runs/models/Ankle-boot", "Ankle boot", "1e9");
+    let sha256 = gradcon::data::Manifest::read(&place.path("data")).unwrap().sha256();
+    let config = |run: &str, seeds: &str| {
+        std::fs::create_dir_all(place.path(run)).unwrap();
+        let text = format!(
+            "data = 'data'\ndata_sha256 = '{sha256}'\ninliers = ['Bag']\nepochs = 1\nbatch_size = 64\nlr = 0.001\nalpha = 0.03\nbeta = 0.12\n\
+             seed = 0\n{seeds}init = 'torch'\nshuffle = true\nthreshold_quantile = 0.95\n"
+        );
+        std::fs::write(place.path(run).join("config.toml"), text).unwrap();
+    };
+    config("one", "");
+    config("runs", "");
+    let flag = |args: &str| -> String {
+        let rows = records(&place.ok(&format!("score --device cpu -q a.png --model {args}")));
+        rows[0][8].clone()
+    };
+    for args in ["one", "one/best", "one/best/model.safetensors", "one --class bag", "one --class 8"] {
+        assert_eq!(flag(args), "0", "{args}");
+    }
+    for args in ["runs/models/Sneaker", "runs/models/Sneaker/best", "runs --class 7", "runs --class snea"] {
+        assert_eq!(flag(args), "0", "{args}");
+    }
+    for args in ["runs --class 0", "runs --class t-shirt-top", "runs --class T-shirt/top", "runs/models --class 0"] {
+        assert_eq!(flag(args), "1", "{args}");
+    }
+    std::fs::create_dir(place.path("nothing")).unwrap();
+    for (args, code, says) in [
+        ("runs", 2, &["--class", "Ankle boot, Sneaker, T-shirt/top"][..]),
+        ("runs --class sneeker", 2, &["Did you mean 'Sneaker'"]),
+        ("runs --class 8", 2, &["no model of Bag", "Sneaker"]),
+        ("runs --class 0-3", 2, &["more than one"]),
+        ("runs --class all", 2, &["more than one"]),
+        ("one --class 7", 2, &["no model of Sneaker"]),
+        ("one/best/model.safetensors --class bag", 2, &["one model, not a run"]),
+        ("nothing", 1, &["nothing", "no model"]),
+        ("absent", 1, &["absent"]),
+    ] {
+        let error = place.fails(&format!("score --device cpu -q a.png --model {args}"), code);
+        for part in says {
+            assert!(error.contains(part), "{args}: {error}");
+        }
+    }
+    // Without the dataset nobody knows its numbers; the names are with the models.
+    std::fs::rename(place.path("data"), place.path("moved")).unwrap();
+    assert_eq!(flag("runs --class sneaker"), "0");
+    let error = place.fails("score --device cpu -q a.png --model runs --class 7", 2);
+    assert!(error.contains("give a name"), "{error}");
+    // Nor where other data lie in its place.
+    place.ok("prep fmnist --subset --seed 1 --out data -q");
+    let error = place.fails("score --device cpu -q a.png --model runs --class 7", 2);
+    assert!(error.contains("not the data"), "{error}");
+    // Several seeds: one of them has to be named.
+    config("seeds", "seeds = [1, 2]\n");
+    for seed in ["seed-1", "seed-2"] {
+        config(&format!("seeds/{seed}"), "");
+        model(&format!("seeds/{seed}"), "Bag", "1e9");
+    }
+    let error = place.fails("score --device cpu -q a.png --model seeds", 2);
+    assert!(error.contains("seeds/seed-1") && error.contains("seeds/seed-2"), "{error}");
+}
+
+#[cfg(unix)]
+mod interrupted {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
+    use super::*;
+    use crate::place::Running;
+
+    const IMAGES: usize = 20_000;
+
+    /// Everything that was scored is kept beside, and what is missing is said to the image.
+    #[test]
+    fn a_file_keeps_what_was_scored() {
+        let place = ready();
+        place.many("images", IMAGES, 300);
+        std::fs::write(place.path("scores.csv"), "of yesterday").unwrap();
+        let mut kept = vec![];
+        for (signal, name) in [(libc::SIGTERM, "scores.csv.partial"), (libc::SIGINT, "scores.csv.partial-2")] {
+            let mut score = Running::start(place.command(&format!("{SCORE} --out scores.csv images")));
+            score.wait_for("000300.png: skipped");
+            score.signal(signal);
+            assert_eq!(score.end(), Some(130), "{}", score.said);
+            assert_eq!(text(&read(&place.path("scores.csv"))), "of yesterday");
+            let partial = text(&read(&place.path(name)));
+            let rows = records(&partial);
+            assert!(rows.len() >= 300 && rows.len() < IMAGES - 1, "{}", rows.len());
+            let missing = IMAGES - rows.len() - 1;
+            let says = format!(
+                "the scores of {} images are in {name}, scores.csv is as it was; 1 could not be scored, {missing} of {IMAGES} are missing",
+                rows.len()
+            );
+            assert!(score.said.contains(&says), "{says}\n{}", score.said);
+            assert_eq!(rows.last().unwrap().len(), 9, "whole lines");
+            kept.push(rows);
+        }
+        // Both runs scored the images in the same order.
+        let both = kept[0].len().min(kept[1].len());
+        assert_eq!(kept[0][..both], kept[1][..both]);
+        let left = std::fs::read_dir(place.path("")).unwrap();
+        let unfinished = left.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp-"));
+        assert_eq!(unfinished.count(), 0);
+    }
+
+    /// Lines come while the work goes on; then a reader that no longer reads must not keep the second request from ending the program.
+    #[test]
+    fn a_reader_that_stopped_reading_holds_up_nobody() {
+        let place = ready();
+        place.many("images", IMAGES, usize::MAX);
+        let mut command = place.command(&format!("{SCORE} images"));
+        command.stdout(Stdio::piped());
+        let mut score = Running::start(command);
+        let mut stdout = BufReader::with_capacity(256, score.child.stdout.take().unwrap());
+        let mut lines = String::new();
+        while lines.lines().count() < 2 {
+            stdout.read_line(&mut lines).unwrap();
+        }
+        assert!(lines.contains("images/000000.png,"), "{lines}");
+        assert!(score.child.try_wait().unwrap().is_none(), "the first line comes before the last image is scored");
+        // The pipe is as full as it gets.
+        let mut before = -1;
+        loop {
+            let mut waiting: libc::c_int = 0;
+            // SAFETY: the call writes one int.
+            let fd = std::os::fd::AsRawFd::as_raw_fd(stdout.get_ref());
+            assert_eq!(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut waiting) }, 0);
+            if waiting > 32_768 && waiting == before {
+                break;
+            }
+            before = waiting;
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        while score.child.try_wait().unwrap().is_none() {
+            score.signal(libc::SIGTERM);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        assert_eq!(score.end(), Some(130), "{}", score.said);
+    }
+
+    #[test]
+    fn standard_output_is_told_too() {
+        let place = ready();
+        place.many("images", IMAGES, 300);
+        let mut command = place.command(&format!("{SCORE} images"));
+        command.stdout(Stdio::piped());
+        let mut score = Running::start(command);
+        let mut stdout = score.child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = String::new();
+            stdout.read_to_string(&mut all).unwrap();
+            all
+        });
+        score.wait_for("000300.png: skipped");
+        score.signal(libc::SIGHUP);
+        assert_eq!(score.end(), Some(130), "{}", score.said);
+        let rows = records(&reader.join().unwrap()).len();
+        let says = format!("the scores of {rows} images are written; 1 could not be scored, {} of", IMAGES - rows - 1);
+        assert!(score.said.contains(&says), "{says}\n{}", score.said);
+    }
+
+    /// `| head`: no message, and the end that any filter comes to.
+    #[test]
+    fn a_reader_that_has_enough_ends_it_quietly() {
+        use std::os::unix::process::ExitStatusExt;
+        let place = ready();
+        place.many("images", IMAGES, usize::MAX);
+        let mut command = place.command(&format!("{SCORE} images"));
+        command.stdout(Stdio::piped());
+        let mut score = Running::start(command);
+        let mut first = [0; 16];
+        score.child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let status = score.child.wait().unwrap();
+        assert_eq!((status.signal(), score.end(), score.said.as_str()), (Some(libc::SIGPIPE), None, ""));
+    }
+}
