@@ -202,7 +202,7 @@ fn damage_is_named_and_an_older_checkpoint_offered() {
     let longer = RunConfig { epochs: 4, ..config.clone() };
     let copy = |name: &str| {
         let to = place.path().join(name);
-        for (path, _) in &expected {
+        for path in expected.keys() {
             let path_to = to.join(path);
             std::fs::create_dir_all(path_to.parent().unwrap()).unwrap();
             std::fs::copy(run.join(path), path_to).unwrap();
@@ -356,7 +356,7 @@ fn a_class_that_diverges_is_named_and_the_others_go_on() {
     let healthy = checkpoint.state.clone();
     let weights =
         Model::new(1).params().iter().find(|p| p.name == "up.6.weight").map(|p| p.offset..p.offset + p.len()).unwrap();
-    let huge = |i: usize| if i % 2 == 0 { f32::MAX } else { f32::MIN };
+    let huge = |i: usize| if i.is_multiple_of(2) { f32::MAX } else { f32::MIN };
     weights.for_each(|i| checkpoint.state.replicas[0].params[i] = huge(i / 3));
     checkpoints.save(&checkpoint.state, &checkpoint.device, &checkpoint.settings).unwrap();
 
