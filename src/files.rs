@@ -1,7 +1,7 @@
 //! The file system as runs and results need it: files that are either whole or not there, folders that one process writes, and changes that a test can
 //! make the last ones.
 //!
-//! Everything that changes a run goes through here, one [`change`] a system call, so that a test can end the program at each of them.
+//! Everything that changes a run goes through here, one `change` a system call, so that a test can end the program at each of them.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

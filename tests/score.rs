@@ -311,8 +311,8 @@ mod interrupted {
         let mut before = -1;
         loop {
             let mut waiting: libc::c_int = 0;
-            // SAFETY: the call writes one int.
             let fd = std::os::fd::AsRawFd::as_raw_fd(stdout.get_ref());
+            // SAFETY: the call writes one int.
             assert_eq!(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut waiting) }, 0);
             if waiting > 32_768 && waiting == before {
                 break;
