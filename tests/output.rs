@@ -7,7 +7,7 @@ mod place;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use place::{Place, Running, read, text};
 
@@ -218,10 +218,7 @@ fn a_full_or_closed_standard_error_stops_nothing() {
         }
     }
     // A reader that is gone: the first line already finds nobody.
-    let mut command = place.command(&format!("{train} --out closed"));
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stderr.take());
-    let out = child.wait_with_output().unwrap();
+    let out = place.command(&format!("{train} --out closed")).stderr(closed()).output().unwrap();
     assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(0), "closed\n"));
     // And while it is interrupted, when it has something to say.
     let line = "train --data data --inlier 1 --epochs 1000000 --batch-size 8 --device cpu --out stopped";
@@ -238,11 +235,14 @@ fn a_closed_pipe_ends_quietly() {
     use std::os::unix::process::ExitStatusExt;
     let place = Place::new();
     for line in ["program --replicas 2", "--help", "completions zsh"] {
-        let mut child = place.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
-        let out = child.wait_with_output().unwrap();
+        let out = place.command(line).stdout(closed()).output().unwrap();
         assert_eq!((out.status.signal(), text(&out.stderr).as_str()), (Some(libc::SIGPIPE), ""), "{line}");
     }
+}
+
+/// The writing end of a pipe that nobody reads any more.
+fn closed() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
 }
 
 #[test]
