@@ -602,8 +602,8 @@ fn mutate(seed: &[u8], other: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
 
 /// Most that a target may hold: the limit that targets give, a few copies, and a page.
 const HELD_BY_A_TARGET: usize = 24 * MIB;
-/// Decoders of pictures get 64 MiB for all but the pixels; that of TIFF takes it for each of several buffers (seeds `tiff-*-mib` are 300 bytes long).
-const HELD_BY_A_PICTURE: usize = 4 * 64 * MIB;
+/// The decoder of TIFF may hold so much while it reads the tags of a file (seeds `tiff-*-mib` are 300 bytes long).
+const HELD_BY_A_PICTURE: usize = 256 * MIB;
 
 fn run(name: &str, target: fn(&[u8]), bytes: &[u8]) {
     let (outcome, held) = held_by(|| catch_unwind(AssertUnwindSafe(|| target(bytes))));

@@ -234,7 +234,8 @@ fn gpu_limits_become_errors() {
     program.replicas = 5;
     program.buffers[2].len = gpu.adapter().max_binding as usize / 4 + 1;
     let error = gpu.load(&program).unwrap_err();
-    assert!(matches!(error, Error::Device(_)) && error.to_string().contains("'log'"), "{error}");
+    assert!(matches!(error, Error::TooLarge { .. }) && error.to_string().contains("'log'"), "{error}");
+    assert_eq!(error.exit_code(), 3);
     // The engine stays usable and keeps nothing of what failed: five replicas of the counter, say.
     let loaded = gpu.load(&counting_program(3)).unwrap();
     gpu.run(loaded, 0..1).unwrap();

@@ -156,8 +156,10 @@ impl Decode {
 
     /// Decodes what is no JPEG.
     fn other<R: BufRead + Seek>(&self, format: ImageFormat, reader: R) -> Outcome<(Pixels, Held)> {
-        // Until the size of the picture is known: for what is told about it.
-        const HEADERS: u64 = 64 << 20;
+        // For what is told about a picture: its colour profile, texts, tables.
+        const HEADERS: u64 = 16 << 20;
+        // What the decoder of TIFF may hold while it opens a file, by a limit of its own that can be set only afterwards.
+        const TIFF_TAGS: u64 = 256 << 20;
         let reason = |e: image::ImageError| e.to_string();
         let limits = |bytes: u64| {
             let mut limits = Limits::no_limits();
@@ -166,7 +168,9 @@ impl Decode {
         };
         let mut reader = ImageReader::with_format(reader, format);
         reader.limits(limits(0));
+        let opening = (format == ImageFormat::Tiff).then(|| BUDGET.hold(TIFF_TAGS));
         let mut decoder = reader.into_decoder().map_err(reason)?;
+        drop(opening);
         let (width, height) = decoder.dimensions();
         self.check(width, height)?;
         let color = decoder.color_type();

@@ -199,8 +199,11 @@ impl TensorFile {
         // The crate itself would take a header of 100 MB apart.
         let length = bytes.first_chunk().map(|&length| u64::from_le_bytes(length));
         if let Some(length) = length.filter(|&length| length > limits::TENSORS_HEADER) {
-            let what = "the header of a file of tensors";
-            return Err(limits::too_large(path, Some(length), limits::TENSORS_HEADER, what));
+            return Err(Error::invalid(format!(
+                "{}: no valid safetensors file: a header of {length} bytes, expected at most {}",
+                path.display(),
+                limits::TENSORS_HEADER
+            )));
         }
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(problem)?;
         let file = SafeTensors::deserialize(bytes).map_err(problem)?;
