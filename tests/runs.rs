@@ -212,6 +212,22 @@ fn a_threshold_follows_what_it_depends_on() {
     assert!(error.contains("config.toml") && error.contains("lr is 0.5"), "{error}");
 }
 
+/// A class that diverged in its first epoch has no model; the others are evaluated all the same.
+#[test]
+fn a_class_without_a_model_is_left_out_and_named() {
+    let place = Place::new();
+    place.ok("prep fmnist --subset --out data -q");
+    place.ok(&format!("{TRAIN} --inlier 1,7 --epochs 1 --out run"));
+    std::fs::remove_dir_all(place.path("run/models/Trouser/best")).unwrap();
+    let out = place.command("eval run --device cpu --no-bootstrap -q").output().unwrap();
+    assert!(out.status.success() && text(&out.stdout).contains("Sneaker") && !text(&out.stdout).contains("Trouser"));
+    let warning = text(&out.stderr);
+    assert!(warning.contains("Trouser") && warning.contains("left out"), "{warning}");
+    std::fs::remove_dir_all(place.path("run/models/Sneaker/best")).unwrap();
+    let error = place.fails("eval run --device cpu", 1);
+    assert!(error.contains("no model to evaluate") && error.contains("--resume"), "{error}");
+}
+
 #[test]
 fn several_seeds_are_one_run_that_resumes() {
     let place = place();

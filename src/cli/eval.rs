@@ -76,7 +76,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
         }
         let _inner = if several { Some(Lock::hold(folder, "gradcon eval")?) } else { None };
         let what = Evaluate { run: folder, config, prepared: &prepared, data, bootstrap: !args.no_bootstrap };
-        let (results, written) = evaluate(&what, engine.as_mut(), |line| ui.progress(line))?;
+        let (results, written) = evaluate(&what, engine.as_mut(), |line| ui.progress(line), |line| ui.warn(line))?;
         lock.check()?;
         if let Some(inside) = written.results.strip_prefix(folder).ok().filter(|inside| !inside.as_os_str().is_empty())
         {

@@ -35,16 +35,17 @@ pub struct Evaluate<'a> {
     pub bootstrap: bool,
 }
 
-/// Evaluates a run. `progress` hears of every class.
+/// Evaluates a run. `progress` hears of every class, `warn` of classes that have no model: their trainings diverged before the first epoch was complete.
 ///
 /// Writes `results.json`, `.csv`, `.md`, and for each class `eval/CLASS/scores.csv` (the test set of 50 % outliers, or the greatest share) with the
 /// images of its extremes. On other data than the run's own all of this goes to `eval-NAME/` in the run, with NAME from the data's folder, and the run's
-/// own results and model cards stay as they are. Errors: a class without a best model yet; a dataset without test images of a class, or with images of
+/// own results and model cards stay as they are. Errors: no class has a model yet; a dataset without test images of a class, or with images of
 /// another shape than the models are for.
 pub fn evaluate(
     what: &Evaluate,
     engine: &mut dyn Engine,
     mut progress: impl FnMut(&str),
+    mut warn: impl FnMut(&str),
 ) -> Result<(Results, EvalPlace)> {
     let Evaluate { run: folder, config, prepared, .. } = *what;
     let data_sha256 = prepared.manifest().sha256();
@@ -53,18 +54,21 @@ pub fn evaluate(
     let inliers = find_inliers(prepared, &config.inliers)?;
     let device = engine.description();
     let (mut classes, mut challenges) = (vec![], vec![]);
-    for &inlier in &inliers {
-        let class = prepared.inliers()[inlier].name.clone();
-        let training = class_folder(folder, &class, inliers.len());
-        let path = training.join("best").join("model.safetensors");
-        if !path.exists() {
-            return Err(Error::invalid(format!(
-                "{}: no model to evaluate; train the run first (`gradcon train --resume {}`)",
-                path.display(),
-                folder.display()
-            )));
+    let training_of = |inlier: usize| class_folder(folder, &prepared.inliers()[inlier].name, inliers.len());
+    let model_of = |inlier: usize| training_of(inlier).join("best").join("model.safetensors");
+    let (trained, untrained): (Vec<usize>, Vec<usize>) = inliers.iter().partition(|&&inlier| model_of(inlier).exists());
+    for &inlier in &untrained {
+        let missing = format!("{}: no model to evaluate", model_of(inlier).display());
+        if trained.is_empty() {
+            let run = folder.display();
+            return Err(Error::invalid(format!("{missing}; train the run first (`gradcon train --resume {run}`)")));
         }
-        let mut detector = Detector::load(&path)?;
+        warn(&format!("{missing}; class {} is left out of the results", prepared.inliers()[inlier].name));
+    }
+    for &inlier in &trained {
+        let class = prepared.inliers()[inlier].name.clone();
+        let training = training_of(inlier);
+        let mut detector = Detector::load(&model_of(inlier))?;
         // The run's configuration decides, also if it was changed after the training; the threshold depends on it.
         let changed = detector.beta()? != config.beta
             || detector.number("threshold_quantile")? != Some(config.threshold_quantile);
