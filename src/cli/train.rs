@@ -13,7 +13,7 @@ use crate::gradcon::trainer::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, Partial, RunConfig};
-use crate::run::train::{End, Watch, check, find_inliers, train};
+use crate::run::train::{End, Watch, check, train};
 
 /// Train one model for each normal class of a prepared dataset, as a folder that can be
 /// interrupted and continued.
@@ -292,7 +292,7 @@ struct Progress {
 impl Progress {
     fn new(ui: Ui, config: &RunConfig, prepared: &Prepared) -> Result<Progress> {
         let mut images = 0;
-        for k in find_inliers(prepared, &config.inliers)? {
+        for k in prepared.find_inliers(&config.inliers)? {
             images += prepared.train_of(k)?.n;
         }
         let bar = ui.bar(images.saturating_mul(config.epochs) as u64);

@@ -11,7 +11,7 @@ use super::hash::{Hashing, sha256_file};
 use super::manifest::{self, Counts, FileInfo, Inlier, Manifest, TestSetInfo};
 pub use super::place::check_not_current;
 use super::place::{self, Place};
-use super::{Images, Labelled, npy};
+use super::{Images, Labelled, classes, npy};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::limits::{self, shown};
@@ -134,6 +134,15 @@ impl Prepared {
     /// The classes one can train on. Ten for the ten-class datasets, in label order, else one.
     pub fn inliers(&self) -> &[Inlier] {
         &self.manifest.inliers
+    }
+
+    /// Indices of the inlier classes that `texts` mean (see [`classes::find`]).
+    ///
+    /// # Errors
+    /// A text that means no class, or more than one; a class that is named twice.
+    pub fn find_inliers(&self, texts: &[String]) -> Result<Vec<usize>> {
+        let names: Vec<&str> = self.inliers().iter().map(|inlier| inlier.name.as_str()).collect();
+        classes::find(&names, texts)
     }
 
     /// Training images [n, 28, 28, c] of an inlier class.

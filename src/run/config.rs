@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Settings;
-use super::train::find_inliers;
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::parent;
@@ -175,7 +174,7 @@ impl RunConfig {
             self.data_sha256 = prepared.manifest().sha256();
         }
         self.check_data(prepared)?;
-        let inliers = find_inliers(prepared, &self.inliers)?;
+        let inliers = prepared.find_inliers(&self.inliers)?;
         self.inliers = inliers.into_iter().map(|k| prepared.inliers()[k].name.clone()).collect();
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::config::RunConfig;
-use super::train::{class_folder, export, find_inliers, now, set_threshold};
+use super::train::{class_folder, export, now, set_threshold};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::gradcon::detector::Detector;
@@ -51,7 +51,7 @@ pub fn evaluate(
     let data_sha256 = prepared.manifest().sha256();
     let own = data_sha256 == config.data_sha256;
     let place = if own { EvalPlace::own(folder) } else { other_place(what, &data_sha256) };
-    let inliers = find_inliers(prepared, &config.inliers)?;
+    let inliers = prepared.find_inliers(&config.inliers)?;
     let device = engine.description();
     let (mut classes, mut challenges) = (vec![], vec![]);
     let training_of = |inlier: usize| class_folder(folder, &prepared.inliers()[inlier].name, inliers.len());

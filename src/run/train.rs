@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::checkpoint::{self, Checkpoint, Checkpoints};
 use super::config::RunConfig;
-use crate::data::{Prepared, classes};
+use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, make_folder, parent};
@@ -47,12 +47,6 @@ pub enum End {
 /// Images in TensorBoard's grids.
 const PREVIEW: usize = 16;
 
-/// Indices of the inlier classes that `texts` mean (see [`classes::find`]).
-pub fn find_inliers(prepared: &Prepared, texts: &[String]) -> Result<Vec<usize>> {
-    let names: Vec<&str> = prepared.inliers().iter().map(|inlier| inlier.name.as_str()).collect();
-    classes::find(&names, texts)
-}
-
 /// The folder of a class's training: the run itself, or one for each of several.
 pub fn class_folder(run: &Path, class: &str, classes: usize) -> PathBuf {
     if classes == 1 { run.to_path_buf() } else { model_folder(run, class) }
@@ -73,7 +67,7 @@ fn class_folders(run: &Path, config: &RunConfig) -> Vec<PathBuf> {
 
 /// Training and validation images of a run's classes.
 fn images_of(config: &RunConfig, prepared: &Prepared) -> Result<Vec<(Images, Images)>> {
-    let inliers = find_inliers(prepared, &config.inliers)?;
+    let inliers = prepared.find_inliers(&config.inliers)?;
     inliers.into_iter().map(|k| Ok((prepared.train_of(k)?, prepared.val_of(k)?))).collect()
 }
 
