@@ -418,3 +418,27 @@ fn numbers_that_are_not_finite_never_replace_a_checkpoint() {
         std::fs::remove_dir_all(&run).unwrap();
     }
 }
+
+#[test]
+fn another_device_and_a_dead_model_are_told() {
+    let (_alone, place, prepared) = (alone(), place(), dataset(0));
+    let config = config(&prepared, &["3"], 1);
+    let run = place.path().join("run");
+    start(&run, &config);
+    complete(&run, &config, &prepared);
+    let (checkpoints, checkpoint) = Checkpoints::open(&run, std::slice::from_ref(&run), &Model::new(1)).unwrap();
+    let checkpoint = checkpoint.unwrap();
+    checkpoints.save(&checkpoint.state, "a card of long ago", &checkpoint.settings).unwrap();
+    let mut notes = Notes::default();
+    go(&run, &RunConfig { epochs: 2, ..config.clone() }, &prepared, false, &mut notes).unwrap();
+    let [warning] = &notes.warnings[..] else { panic!("{:?}", notes.warnings) };
+    assert!(warning.contains("trained on a card of long ago so far"), "{warning}");
+
+    // All numbers are finite, and nothing can change any more.
+    let (dead, run) = (RunConfig { lr: 10.0, epochs: 3, ..config }, place.path().join("dead"));
+    start(&run, &dead);
+    let mut notes = Notes::default();
+    go(&run, &dead, &prepared, false, &mut notes).unwrap();
+    let [warning] = &notes.warnings[..] else { panic!("{:?}", notes.warnings) };
+    assert!(warning.contains("class 3 has a dead model since epoch ") && warning.contains("up.6.weight"), "{warning}");
+}
