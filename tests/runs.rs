@@ -169,10 +169,13 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
     let [second] = &others[..] else { panic!("{others:?}") };
     assert_eq!(json(&place.path("run").join(second).join("results.json"))["about"]["data"], "again/other");
 
-    // The run's own data in another place are still its own.
+    // The run's own data in another place are still its own; what a killed evaluation left is swept.
     prep(&place, "copy", "");
+    let left = ["run/.tmp-1-2", "run/best/.tmp-1-3", "run/eval/normal/.tmp-1-4"];
+    left.iter().for_each(|file| std::fs::write(place.path(file), "half").unwrap());
     place.ok("eval run --data copy --device cpu --no-bootstrap");
     assert!(!place.path("run/eval-copy").exists());
+    left.iter().for_each(|file| assert!(!place.path(file).exists(), "{file}"));
     assert_eq!(json(&place.path("run/results.json"))["about"]["data"], "copy");
 
     // Images of another shape: no number at all.
@@ -236,7 +239,9 @@ fn several_seeds_are_one_run_that_resumes() {
     std::fs::remove_dir_all(place.path("seeds/seed-4")).unwrap();
     let error = place.fails("eval seeds --device cpu", 1);
     assert!(error.contains("seed-4"), "{error}");
+    std::fs::write(place.path("seeds/.tmp-1-2"), "half a configuration").unwrap();
     place.ok("train --resume seeds --epochs 2 --device cpu -q");
+    assert!(!place.path("seeds/.tmp-1-2").exists());
     for seed in ["seed-3", "seed-4"] {
         assert_eq!(text(&read(&place.path("seeds").join(seed).join("metrics.csv"))).lines().count(), 1 + 2);
     }

@@ -8,7 +8,7 @@ use super::{DeviceArgs, Ui, interrupt};
 use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::files::{Lock, is_vacant, make_folder};
+use crate::files::{Lock, is_vacant, make_folder, sweep};
 use crate::gradcon::trainer::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
@@ -197,6 +197,7 @@ fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
     std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
     let lock = Lock::hold(&out, "gradcon train")?;
     check_vacant(&out)?;
+    sweep(&out)?;
     config.write(&out)?;
     Ok((out, config, prepared, lock, engine))
 }
@@ -233,6 +234,7 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> 
     }
     let before = RunConfig::read(root)?;
     let lock = Lock::hold(root, "gradcon train")?;
+    sweep(root)?;
     let mut config = before.clone();
     if let Some(data) = args.data {
         config.data = std::path::absolute(&data).map_err(Error::io(&data))?;

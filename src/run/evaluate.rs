@@ -7,6 +7,8 @@ use super::config::RunConfig;
 use super::train::{class_folder, export, now, set_threshold};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::files::sweep;
 use crate::gradcon::detector::Detector;
 use crate::gradcon::model::IMAGE_SIZE;
 use crate::gradcon::scorer::Scorer;
@@ -16,7 +18,6 @@ use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::results::{About, ChallengeResult, ClassResult, Evaluation, Results};
 use crate::report::run::EvalPlace;
 use crate::report::scores::{ScoreRow, write_scores};
-use crate::{Error, Result};
 
 /// Most normal and most anomalous images that a report shows of each class.
 const EXTREMES: usize = 10;
@@ -101,6 +102,8 @@ pub fn evaluate(
         let rows = scored.rows(prepared, set);
         let out = place.class(&class);
         std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
+        // What an evaluation left that was killed.
+        [&out, &place.results, &training.join("best")].into_iter().try_for_each(|folder| sweep(folder))?;
         write_scores(&out.join("scores.csv"), &rows)?;
         write_pictures(&out, engine, &detector, prepared, set, &rows)?;
         let best_epoch = detector.number("epoch")?.map(|e| e as u64);
