@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gradcon::cli::Cli;
+use gradcon::data::picture;
 use gradcon::{Error, output};
 
 fn main() -> ExitCode {
@@ -15,6 +16,12 @@ fn main() -> ExitCode {
         // SAFETY: no other thread is running yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !picture::is_decoding() {
+            tell(panic);
+        }
+    }));
     let (done, code) = match Cli::try_parse() {
         Ok(cli) => (cli.run(), 0),
         // Help and version are results, a mistake in the flags is not.

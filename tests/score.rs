@@ -21,6 +21,17 @@ fn records(csv: &str) -> Vec<Vec<String>> {
     table.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect()
 }
 
+/// A PNG over which its decoder panics: a palette of 25 bytes, found by fuzzing.
+#[test]
+fn a_fault_of_a_decoder_costs_one_image_and_shows_no_panic() {
+    let place = ready();
+    place.many("images", 3, usize::MAX);
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hostile/picture/palette-of-25-bytes.png");
+    std::fs::copy(fixture, place.path("images/palette.png")).unwrap();
+    let error = place.fails(&format!("{SCORE} images"), 1);
+    assert!(error.contains("palette.png: skipped: the decoder failed") && error.contains("1 of 4"), "{error}");
+}
+
 #[test]
 fn only_a_score_above_the_threshold_is_anomalous() {
     let place = ready();

@@ -40,6 +40,15 @@ pub struct Decode {
     background: Option<[u8; 3]>,
 }
 
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a decoder, whose panic becomes an error about one picture: no reason to tell the user of a panic.
+pub fn is_decoding() -> bool {
+    DECODING.get()
+}
+
 impl Decode {
     /// The largest picture unless somebody asks for more: 16,384 x 16,384 or as many pixels in another shape. Scans and panoramas are smaller. Its pixels
     /// take 0.8 GB as 8-bit RGB, and decoding a progressive JPEG of that size five times as much.
@@ -134,8 +143,10 @@ impl Decode {
 
     fn read<R: BufRead + Seek>(&self, reader: R) -> Outcome<Images> {
         // The decoders are other people's and their input is anybody's: a fault in one of them must not end the work on all the other pictures.
-        catch_unwind(AssertUnwindSafe(|| self.decode(reader)))
-            .unwrap_or_else(|_| Err("the decoder failed (a fault in it)".into()))
+        DECODING.set(true);
+        let image = catch_unwind(AssertUnwindSafe(|| self.decode(reader)));
+        DECODING.set(false);
+        image.unwrap_or_else(|_| Err("the decoder failed (a fault in it)".into()))
     }
 
     fn decode<R: BufRead + Seek>(&self, reader: R) -> Outcome<Images> {
