@@ -1,7 +1,9 @@
-//! Every kernel at the model's layer shapes (batch 64), on each available engine: verified against the f64 CPU engine before it is timed.
+//! Every kernel at the model's layer shapes (batch 64), on each available engine: verified against
+//! the f64 CPU engine before it is timed.
 //!
-//! Throughput is counted from sizes: criterion's `elem/s` are floating-point operations a second, its `B/s` bytes that have to move at least once.
-//! A GPU is timed end to end (submission included), many runs at a time; `gradcon program --time` reads the device's own timestamps.
+//! Throughput is counted from sizes: criterion's `elem/s` are floating-point operations a second,
+//! its `B/s` bytes that have to move at least once. A GPU is timed end to end (submission
+//! included), many runs at a time; `gradcon program --time` reads the device's own timestamps.
 //!
 //! `cargo bench --bench kernels`; a part of them: `cargo bench --bench kernels -- conv_w`.
 //! GRADCON_BENCH_SOFTWARE=1 takes a software GPU adapter too, which is slow.
@@ -17,9 +19,13 @@ use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 
 /// The engines of this machine, by the name they have in reports.
 fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
-    let mut engines: Vec<(&'static str, Box<dyn Engine>)> = vec![("cpu", Box::new(CpuEngine::<f32>::new()))];
+    let mut engines: Vec<(&'static str, Box<dyn Engine>)> =
+        vec![("cpu", Box::new(CpuEngine::<f32>::new()))];
     let allow_software = std::env::var_os("GRADCON_BENCH_SOFTWARE").is_some();
-    match GpuEngine::open(&Selector::Hardware, OpenOptions { allow_software, ..OpenOptions::default() }) {
+    match GpuEngine::open(
+        &Selector::Hardware,
+        OpenOptions { allow_software, ..OpenOptions::default() },
+    ) {
         Ok(engine) => engines.push(("gpu", Box::new(engine))),
         Err(why) => println!("no GPU is measured: {why}"),
     }
@@ -28,8 +34,12 @@ fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
 
 /// Panics unless the engine computes what the oracle does, within the case's tolerance.
 fn verify(case: &Case, engine: &mut dyn Engine, name: &str) {
-    let want = case.run(&mut CpuEngine::<f64>::new(), &[0], Style::Rough).expect("the oracle runs every case");
-    let got = case.run(engine, &[0], Style::Rough).unwrap_or_else(|e| panic!("{name}, {}: {e}", case.name));
+    let want = case
+        .run(&mut CpuEngine::<f64>::new(), &[0], Style::Rough)
+        .expect("the oracle runs every case");
+    let got = case
+        .run(engine, &[0], Style::Rough)
+        .unwrap_or_else(|e| panic!("{name}, {}: {e}", case.name));
     for ((binding, got), want) in case.outputs().into_iter().zip(&got).zip(&want) {
         let tolerance = case.tolerance(binding);
         let wrong = got.iter().zip(want).position(|(g, w)| {
@@ -39,7 +49,10 @@ fn verify(case: &Case, engine: &mut dyn Engine, name: &str) {
             )
         });
         if let Some(i) = wrong {
-            panic!("{name}, {}, binding {binding}: [{i}] is {}, expected {}; not timed", case.name, got[i], want[i]);
+            panic!(
+                "{name}, {}, binding {binding}: [{i}] is {}, expected {}; not timed",
+                case.name, got[i], want[i]
+            );
         }
     }
 }
@@ -55,8 +68,14 @@ fn kernels(c: &mut Criterion) {
             let loaded = engine.load(&program).expect("a verified case loads");
             let cost = program.cost();
             let mut group = c.benchmark_group(format!("{name}/{}", case.kernel.row().name));
-            group.throughput(Throughput::ElementsAndBytes { elements: cost.flops, bytes: cost.bytes });
-            group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+            group.throughput(Throughput::ElementsAndBytes {
+                elements: cost.flops,
+                bytes: cost.bytes,
+            });
+            group
+                .sample_size(20)
+                .warm_up_time(Duration::from_millis(300))
+                .measurement_time(Duration::from_secs(1));
             let sizes = case.name.split_once(' ').map_or(case.name.as_str(), |(_, sizes)| sizes);
             group.bench_function(sizes, |b| {
                 b.iter_custom(|iterations| {

@@ -1,7 +1,9 @@
-//! The whole training step and scoring of a batch of 64, on each available engine. Throughput: criterion's `elem/s` are images a second.
+//! The whole training step and scoring of a batch of 64, on each available engine. Throughput:
+//! criterion's `elem/s` are images a second.
 //!
-//! `cargo bench --bench steps`. Losses and scores are checked to be those of the f64 CPU engine before anything is timed.
-//! GRADCON_BENCH_SOFTWARE=1 takes a software GPU adapter too, which is slow.
+//! `cargo bench --bench steps`. Losses and scores are checked to be those of the f64 CPU engine
+//! before anything is timed. GRADCON_BENCH_SOFTWARE=1 takes a software GPU adapter too, which is
+//! slow.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +11,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gradcon::engine::cpu::CpuEngine;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Loaded};
-use gradcon::gradcon::batches::{Batches, Reading};
-use gradcon::gradcon::model::{Init, Model};
-use gradcon::gradcon::scorer::score_program;
-use gradcon::gradcon::trainer::{TrainConfig, training_program};
+use gradcon::method::batches::{Batches, Reading};
+use gradcon::method::model::{Init, Model};
+use gradcon::method::scorer::score_program;
+use gradcon::method::trainer::{TrainConfig, training_program};
 use gradcon::program::Program;
 use gradcon::program::compile::Options;
 
@@ -24,12 +26,18 @@ fn prepare(engine: &mut dyn Engine, model: &Model, program: &Program) -> Loaded 
     let loaded = engine.load(program).expect("the model's programs load");
     let name = &program.name;
     let weight = if name == "train" { 1.0 / BATCH as f64 } else { 1.0 };
-    let batches =
-        Batches::new(&[Reading { order: (0..BATCH as u32).collect(), iterations: 0 }], BATCH, |_| weight, (0.9, 0.999));
+    let batches = Batches::new(
+        &[Reading { order: (0..BATCH as u32).collect(), iterations: 0 }],
+        BATCH,
+        |_| weight,
+        (0.9, 0.999),
+    );
     let images: Vec<u8> = (0..BATCH * model.pixels()).map(|i| (i * 37 % 251) as u8).collect();
-    let reference: Vec<f32> = (0..model.reference_len()).map(|i| ((i * 31 % 17) as f32 - 8.0) * 1e-4).collect();
-    let write =
-        |engine: &mut dyn Engine, what: &str, data: Data| engine.write(what, data).expect("the buffer has this size");
+    let reference: Vec<f32> =
+        (0..model.reference_len()).map(|i| ((i * 31 % 17) as f32 - 8.0) * 1e-4).collect();
+    let write = |engine: &mut dyn Engine, what: &str, data: Data| {
+        engine.write(what, data).expect("the buffer has this size")
+    };
     write(engine, &format!("{name}.data"), Data::U8(&images));
     write(engine, &format!("{name}.indices"), Data::U32(&batches.indices));
     write(engine, &format!("{name}.schedule"), Data::F64(&batches.schedule));
@@ -47,9 +55,13 @@ fn first_log(engine: &mut dyn Engine, model: &Model, program: &Program) -> Vec<f
 
 fn steps(c: &mut Criterion) {
     let model = Model::new(1);
-    let mut engines: Vec<(&'static str, Box<dyn Engine>)> = vec![("cpu", Box::new(CpuEngine::<f32>::new()))];
+    let mut engines: Vec<(&'static str, Box<dyn Engine>)> =
+        vec![("cpu", Box::new(CpuEngine::<f32>::new()))];
     let allow_software = std::env::var_os("GRADCON_BENCH_SOFTWARE").is_some();
-    match GpuEngine::open(&Selector::Hardware, OpenOptions { allow_software, ..OpenOptions::default() }) {
+    match GpuEngine::open(
+        &Selector::Hardware,
+        OpenOptions { allow_software, ..OpenOptions::default() },
+    ) {
         Ok(engine) => engines.push(("gpu", Box::new(engine))),
         Err(why) => println!("no GPU is measured: {why}"),
     }
@@ -79,7 +91,8 @@ fn steps(c: &mut Criterion) {
             group.bench_function(format!("{} step, batch {BATCH}", program.name), |b| {
                 b.iter_custom(|iterations| {
                     let start = Instant::now();
-                    (0..iterations).for_each(|_| engine.run(loaded, 0..1).expect("a loaded program runs"));
+                    (0..iterations)
+                        .for_each(|_| engine.run(loaded, 0..1).expect("a loaded program runs"));
                     engine.wait().expect("a loaded program runs");
                     start.elapsed()
                 });

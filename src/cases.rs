@@ -1,15 +1,17 @@
-//! The case table: for every kernel, calls with awkward sizes. Twin tests, shader tests and benchmarks read this one table.
+//! The case table: for every kernel, calls with awkward sizes. Twin tests, shader tests and
+//! benchmarks read this one table.
 //!
-//! A [`Case`] is one kernel call with data for it. Sizes are pairwise different and no multiple of a tile where that is possible, so that a
-//! swapped stride or a missing bound can't hide. Around the data of every float buffer lie guards: NaN around what is read, [`SENTINEL`] around
-//! (and, before the run, in) what is written.
+//! A [`Case`] is one kernel call with data for it. Sizes are pairwise different and no multiple of
+//! a tile where that is possible, so that a swapped stride or a missing bound can't hide. Around
+//! the data of every float buffer lie guards: NaN around what is read, [`SENTINEL`] around (and,
+//! before the run, in) what is written.
 
-use crate::Result;
 use crate::engine::{Data, Engine};
+use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::program::kernel::{
-    ALIGNMENT, Access, Activation, CONSTRAINT_BLOCK, COSINE_EPS, Element, Epilogue, IMAGE_GRAD_TILE, KERNELS, Kernel,
-    MSE_ROWS, PADDING_IMAGE, Params, Segment, max_blocks,
+    ALIGNMENT, Access, Activation, CONSTRAINT_BLOCK, COSINE_EPS, Element, Epilogue,
+    IMAGE_GRAD_TILE, KERNELS, Kernel, MSE_ROWS, PADDING_IMAGE, Params, Segment, max_blocks,
 };
 use crate::program::{Buffer, Call, Program, View};
 
@@ -33,7 +35,8 @@ pub const BROKEN_MODEL: u32 = u32::MAX;
 pub enum Style {
     /// With all the bits of an f32: every rounding shows.
     Rough,
-    /// Multiples of 1/8: sums and products are exact in f32, so engines must agree to the last bit where [`Case::exact`] says so.
+    /// Multiples of 1/8: sums and products are exact in f32, so engines must agree to the last bit
+    /// where [`Case::exact`] says so.
     Eighths,
 }
 
@@ -81,9 +84,11 @@ enum Content {
     Small,
     /// 0 to 1.
     Positive,
-    /// Runs of this length: one signed (inner products), then `squares` positive ones (squared norms), again and again.
+    /// Runs of this length: one signed (inner products), then `squares` positive ones (squared
+    /// norms), again and again.
     Sums { run: usize, squares: usize },
-    /// `stats` of a constraint; the norm of every second segment's gradient is below cosine's epsilon.
+    /// `stats` of a constraint; the norm of every second segment's gradient is below cosine's
+    /// epsilon.
     Stats,
     /// `(image weight, 1 to 10, 1 to 1000, 0 to 1)`; replica 1 has no batch if `idle`.
     Schedule { idle: bool },
@@ -162,7 +167,14 @@ fn signed(bits: u64, style: Style) -> f64 {
 impl Case {
     fn new(kernel: Kernel, params: Params, sizes: String, terms: usize, args: Vec<Arg>) -> Case {
         assert_eq!(args.len(), kernel.row().bindings.len(), "{}", kernel.row().name);
-        Case { name: format!("{} {sizes}", kernel.row().name), kernel, params, step: 2, args, terms }
+        Case {
+            name: format!("{} {sizes}", kernel.row().name),
+            kernel,
+            params,
+            step: 2,
+            args,
+            terms,
+        }
     }
 
     /// Name of a binding's buffer in [`Case::program`].
@@ -172,7 +184,9 @@ impl Case {
 
     /// Bindings that the kernel writes.
     pub fn outputs(&self) -> Vec<usize> {
-        (0..self.args.len()).filter(|&i| self.kernel.row().bindings[i].access != Access::Read).collect()
+        (0..self.args.len())
+            .filter(|&i| self.kernel.row().bindings[i].access != Access::Read)
+            .collect()
     }
 
     /// Elements of an argument's view.
@@ -184,7 +198,8 @@ impl Case {
         }
     }
 
-    /// Elements before an argument's view. Bytes start at 0: a binding may start at 256 of them, not at 64.
+    /// Elements before an argument's view. Bytes start at 0: a binding may start at 256 of them,
+    /// not at 64.
     fn guard(&self, binding: usize) -> usize {
         if self.kernel.row().bindings[binding].element == Element::U8 { 0 } else { GUARD }
     }
@@ -208,17 +223,27 @@ impl Case {
                 persistent: true,
             });
         }
-        let call = Call { kernel: self.kernel, args, params: self.params.clone(), label: self.name.clone() };
+        let call = Call {
+            kernel: self.kernel,
+            args,
+            params: self.params.clone(),
+            label: self.name.clone(),
+        };
         Program { name: self.name.clone(), replicas, buffers, calls: vec![call] }
     }
 
-    /// What a binding's buffer holds before a run, guards included; None if it repeats another. `ids` says which models the replicas are: a
-    /// model has the same data wherever it runs.
+    /// What a binding's buffer holds before a run, guards included; None if it repeats another.
+    /// `ids` says which models the replicas are: a model has the same data wherever it runs.
     pub fn input(&self, binding: usize, ids: &[u32], style: Style) -> Option<Values> {
         let Arg { shape, content } = self.args[binding];
         let read_only = self.kernel.row().bindings[binding].access == Access::Read;
         let border = vec![if read_only { f64::NAN } else { SENTINEL }; self.guard(binding)];
-        let key = |id: u32| (self.terms as u64) << 32 ^ (self.kernel as u64) << 16 ^ (binding as u64) << 8 ^ id as u64;
+        let key = |id: u32| {
+            (self.terms as u64) << 32
+                ^ (self.kernel as u64) << 16
+                ^ (binding as u64) << 8
+                ^ id as u64
+        };
         let draw = |id: u32, i: usize| bits(key(id), i as u64);
         let float = |id: u32, i: usize, width: usize| -> f64 {
             let v = signed(draw(id, i), style);
@@ -273,27 +298,45 @@ impl Case {
                 };
                 Values::Floats(ids.iter().flat_map(part).collect())
             }
-            Shape::Shared(len) => Values::Bytes((0..len).map(|i| (draw(0, i) >> 40) as u8).collect()),
+            Shape::Shared(len) => {
+                Values::Bytes((0..len).map(|i| (draw(0, i) >> 40) as u8).collect())
+            }
             Shape::Stepped(width) => {
-                let cells = (0..STEPS)
-                    .flat_map(|step| ids.iter().flat_map(move |&id| (0..width).map(move |i| (id, step * width + i))));
+                let cells = (0..STEPS).flat_map(|step| {
+                    ids.iter().flat_map(move |&id| (0..width).map(move |i| (id, step * width + i)))
+                });
                 if let Content::Images = content {
                     let image = |(id, i): (u32, usize)| {
-                        if (i + 1) % width == 0 { PADDING_IMAGE } else { (draw(id, i) >> 40) as u32 % IMAGES as u32 }
+                        if (i + 1) % width == 0 {
+                            PADDING_IMAGE
+                        } else {
+                            (draw(id, i) >> 40) as u32 % IMAGES as u32
+                        }
                     };
                     Values::Indices(
-                        [vec![PADDING_IMAGE; GUARD], cells.map(image).collect(), vec![PADDING_IMAGE; GUARD]].concat(),
+                        [
+                            vec![PADDING_IMAGE; GUARD],
+                            cells.map(image).collect(),
+                            vec![PADDING_IMAGE; GUARD],
+                        ]
+                        .concat(),
                     )
                 } else {
                     Values::Floats(
-                        [border.clone(), cells.map(|(id, i)| float(id, i, width)).collect(), border].concat(),
+                        [
+                            border.clone(),
+                            cells.map(|(id, i)| float(id, i, width)).collect(),
+                            border,
+                        ]
+                        .concat(),
                     )
                 }
             }
         })
     }
 
-    /// Runs the case on an engine, for the models `ids` at once: the buffers of [`Case::outputs`], guards included.
+    /// Runs the case on an engine, for the models `ids` at once: the buffers of [`Case::outputs`],
+    /// guards included.
     pub fn run(&self, engine: &mut dyn Engine, ids: &[u32], style: Style) -> Result<Vec<Vec<f64>>> {
         let loaded = engine.load(&self.program(ids.len()))?;
         for binding in 0..self.args.len() {
@@ -302,22 +345,38 @@ impl Case {
             }
         }
         engine.run(loaded, self.step..self.step + 1)?;
-        self.outputs().into_iter().map(|binding| engine.read(&self.buffer_name(binding, ids.len()))).collect()
+        self.outputs()
+            .into_iter()
+            .map(|binding| engine.read(&self.buffer_name(binding, ids.len())))
+            .collect()
     }
 
     /// What belongs to one replica in an output's buffer, without guards.
-    pub fn part<'a>(&self, binding: usize, values: &'a [f64], replica: usize, replicas: usize) -> Vec<&'a [f64]> {
+    pub fn part<'a>(
+        &self,
+        binding: usize,
+        values: &'a [f64],
+        replica: usize,
+        replicas: usize,
+    ) -> Vec<&'a [f64]> {
         let len = self.view_len(binding, replicas);
         match self.args[binding].shape {
-            Shape::Stepped(width) => {
-                values[GUARD..GUARD + len].chunks_exact(width).skip(replica).step_by(replicas).collect()
-            }
+            Shape::Stepped(width) => values[GUARD..GUARD + len]
+                .chunks_exact(width)
+                .skip(replica)
+                .step_by(replicas)
+                .collect(),
             _ => vec![&values[replica * (len + 2 * GUARD) + GUARD..][..len]],
         }
     }
 
     /// Every guard of an output's buffer.
-    pub fn guards<'a>(&self, binding: usize, values: &'a [f64], replicas: usize) -> impl Iterator<Item = &'a [f64]> {
+    pub fn guards<'a>(
+        &self,
+        binding: usize,
+        values: &'a [f64],
+        replicas: usize,
+    ) -> impl Iterator<Item = &'a [f64]> {
         let len = self.view_len(binding, replicas);
         values.chunks(len + 2 * GUARD).flat_map(move |part| [&part[..GUARD], &part[GUARD + len..]])
     }
@@ -329,7 +388,8 @@ impl Case {
             (Kernel::Adam, 2) => Tolerance { absolute: 1e-10, relative: 4e-7 },
             // The difference of two numbers that one over the norms can make large.
             (Kernel::ConstraintGrad, _) => Tolerance { absolute: 5e-6, relative: 4e-6 },
-            // Errors of f32 sums of numbers below 1 grow with the number of terms; functions such as exp add some units in the last place.
+            // Errors of f32 sums of numbers below 1 grow with the number of terms; functions such
+            // as exp add some units in the last place.
             _ => Tolerance { absolute: 3e-7 + 1e-7 * self.terms as f64, relative: 4e-6 },
         }
     }
@@ -338,7 +398,9 @@ impl Case {
     pub fn exact(&self) -> bool {
         use Kernel::*;
         match (self.kernel, &self.params) {
-            (ConvY | ConvX, Params::Conv { epilogue, .. }) => epilogue.activation != Activation::Sigmoid,
+            (ConvY | ConvX, Params::Conv { epilogue, .. }) => {
+                epilogue.activation != Activation::Sigmoid
+            }
             (kernel, _) => {
                 matches!(
                     kernel,
@@ -417,7 +479,13 @@ fn conv_w(g: Geometry, add: bool, splits: usize) -> Case {
     let addend = if add { input(g.w_len()) } else { repeats(0) };
     let args = vec![input(g.x_len()), input(g.y_len()), addend, output(splits * g.w_len())];
     let sizes = format!("{g} splits {splits}{}", if add { " add" } else { "" });
-    Case::new(Kernel::ConvW, Params::ConvW { geometry: g, add, splits }, sizes, g.hy * g.wy * g.n, args)
+    Case::new(
+        Kernel::ConvW,
+        Params::ConvW { geometry: g, add, splits },
+        sizes,
+        g.hy * g.wy * g.n,
+        args,
+    )
 }
 
 fn split_sum(len: usize, splits: usize, add: bool) -> Case {
@@ -437,7 +505,13 @@ fn map(kernel: Kernel, len: usize, scale: f64, shift: f64) -> Case {
         args[1].content = Content::Positive;
     }
     args[kernel.row().bindings.len() - 1] = output(len);
-    Case::new(kernel, Params::Map { len, scale, shift }, format!("{len} scale {scale} shift {shift}"), 1, args)
+    Case::new(
+        kernel,
+        Params::Map { len, scale, shift },
+        format!("{len} scale {scale} shift {shift}"),
+        1,
+        args,
+    )
 }
 
 fn reshape(kernel: Kernel, small: [usize; 4], large: [usize; 4]) -> Case {
@@ -446,7 +520,13 @@ fn reshape(kernel: Kernel, small: [usize; 4], large: [usize; 4]) -> Case {
         Kernel::Broadcast => vec![input(small_len), output(large_len)],
         _ => vec![input(large_len), output(small_len)],
     };
-    Case::new(kernel, Params::Reshape { small, large }, format!("{small:?} {large:?}"), large_len / small_len, args)
+    Case::new(
+        kernel,
+        Params::Reshape { small, large },
+        format!("{small:?} {large:?}"),
+        large_len / small_len,
+        args,
+    )
 }
 
 fn mse(rows: usize, n: usize) -> [Case; 2] {
@@ -543,15 +623,28 @@ fn gather(pixels: usize, n: usize) -> Case {
         output(pixels * n),
         output(n),
     ];
-    Case::new(Kernel::Gather, Params::Gather { pixels, n }, format!("pixels {pixels} n {n}"), 1, args)
+    Case::new(
+        Kernel::Gather,
+        Params::Gather { pixels, n },
+        format!("pixels {pixels} n {n}"),
+        1,
+        args,
+    )
 }
 
 fn record(len: usize, offset: usize, width: usize) -> Case {
     let args = vec![input(len), stepped(Content::Result, width)];
-    Case::new(Kernel::Record, Params::Record { len, offset, width }, format!("{len} at {offset} of {width}"), 1, args)
+    Case::new(
+        Kernel::Record,
+        Params::Record { len, offset, width },
+        format!("{len} at {offset} of {width}"),
+        1,
+        args,
+    )
 }
 
-/// Convolutions of the autoencoder for images of `channels` x 28 x 28: four that shrink, then four transposed ones.
+/// Convolutions of the autoencoder for images of `channels` x 28 x 28: four that shrink, then four
+/// transposed ones.
 pub fn model_layers(n: usize, channels: usize) -> [Geometry; 8] {
     let k = (4, 4);
     [
@@ -592,7 +685,8 @@ fn awkward_geometries() -> Vec<Geometry> {
 
 /// An epilogue for each number below 16, all different.
 fn epilogue(i: usize) -> Epilogue {
-    let activation = [Activation::Gate, Activation::None, Activation::Sigmoid, Activation::Relu][i / 4 % 4];
+    let activation =
+        [Activation::Gate, Activation::None, Activation::Sigmoid, Activation::Relu][i / 4 % 4];
     Epilogue { bias: i.is_multiple_of(2), add: (i / 2).is_multiple_of(2), activation }
 }
 
@@ -602,17 +696,28 @@ pub fn tests() -> Vec<Case> {
     let awkward = awkward_geometries();
     for kernel in [Kernel::ConvY, Kernel::ConvX] {
         cases.extend((0..16).map(|i| conv(kernel, awkward[0], epilogue(i))));
-        cases.extend(awkward.iter().enumerate().skip(1).map(|(i, &g)| conv(kernel, g, epilogue(5 * i))));
+        cases.extend(
+            awkward.iter().enumerate().skip(1).map(|(i, &g)| conv(kernel, g, epilogue(5 * i))),
+        );
     }
     for (i, &g) in awkward.iter().enumerate() {
         cases.push(conv_w(g, false, 1 + 2 * (i % 2)));
         cases.push(image_grad(g));
     }
-    cases.extend([conv_w(awkward[0], true, 1), conv_w(awkward[0], false, 3), conv_w(awkward[1], false, 20)]);
+    cases.extend([
+        conv_w(awkward[0], true, 1),
+        conv_w(awkward[0], false, 3),
+        conv_w(awkward[1], false, 20),
+    ]);
     let relu = Epilogue { bias: true, add: false, activation: Activation::Relu };
     for (i, g) in model_layers(3, 1).into_iter().enumerate() {
-        // Encoder layers run as conv_y and are differentiated by conv_x, decoder layers the other way round.
-        cases.extend([conv(Kernel::ConvY, g, relu), conv(Kernel::ConvX, g, relu), conv_w(g, false, 2)]);
+        // Encoder layers run as conv_y and are differentiated by conv_x, decoder layers the other
+        // way round.
+        cases.extend([
+            conv(Kernel::ConvY, g, relu),
+            conv(Kernel::ConvX, g, relu),
+            conv_w(g, false, 2),
+        ]);
         if i >= 4 {
             cases.push(image_grad(g));
         }
@@ -629,7 +734,8 @@ pub fn tests() -> Vec<Case> {
 
     for len in [1, 1301] {
         for row in KERNELS.iter().filter(|row| row.shader == "elementwise") {
-            let (scale, shift) = if row.kernel == Kernel::InvNorm { (COSINE_EPS, 0.0) } else { (-1.5, 0.375) };
+            let (scale, shift) =
+                if row.kernel == Kernel::InvNorm { (COSINE_EPS, 0.0) } else { (-1.5, 0.375) };
             cases.push(map(row.kernel, len, scale, shift));
         }
     }
@@ -641,7 +747,10 @@ pub fn tests() -> Vec<Case> {
         ([2, 3, 5, 6], [2, 3, 5, 6]),
         ([1, 1, 32, 1], [8, 8, 32, 3]),
     ] {
-        cases.extend([reshape(Kernel::Broadcast, small, large), reshape(Kernel::SumTo, small, large)]);
+        cases.extend([
+            reshape(Kernel::Broadcast, small, large),
+            reshape(Kernel::SumTo, small, large),
+        ]);
     }
     for (rows, n) in [(50, 7), (16, 1), (5, 300), (784, 3)] {
         cases.extend(mse(rows, n));
@@ -650,14 +759,19 @@ pub fn tests() -> Vec<Case> {
     cases.extend(constraint(&[CONSTRAINT_BLOCK], -2.0));
     cases.extend(constraint(&[70, 3, 64, 1, 129, 5, 2, 37000], 0.5));
     cases.extend([image_cos(37, 45, 2), image_cos(1, 1, 0), image_cos(16, 5, 3)]);
-    cases.extend([adam(1000, 300, 1e-3, true), adam(257, 257, 0.1, false), adam(5, 0, 1e-3, false)]);
+    cases.extend([
+        adam(1000, 300, 1e-3, true),
+        adam(257, 257, 0.1, false),
+        adam(5, 0, 1e-3, false),
+    ]);
     cases.extend([gather(35, 5), gather(1, 1), gather(784, 3), gather(30, 70)]);
     cases.extend([record(3, 5, 11), record(1, 0, 1), record(150, 50, 200)]);
     cases
 }
 
-/// The cases of the benchmarks: every kernel as a training step or a scoring of the autoencoder calls it, with `n` images of `channels` x 28 x 28.
-/// `splits` is what a program for the engine would take (1 on a CPU).
+/// The cases of the benchmarks: every kernel as a training step or a scoring of the autoencoder
+/// calls it, with `n` images of `channels` x 28 x 28. `splits` is what a program for the engine
+/// would take (1 on a CPU).
 pub fn benches(n: usize, channels: usize, splits: usize) -> Vec<Case> {
     let layers = model_layers(n, channels);
     let plain = Epilogue::default();
@@ -666,8 +780,12 @@ pub fn benches(n: usize, channels: usize, splits: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, &g) in layers.iter().enumerate() {
         let encoder = i < 4;
-        let (forward, backward) = if encoder { (Kernel::ConvY, Kernel::ConvX) } else { (Kernel::ConvX, Kernel::ConvY) };
-        let output = Epilogue { activation: if i == 7 { Activation::Sigmoid } else { Activation::Relu }, ..relu };
+        let (forward, backward) =
+            if encoder { (Kernel::ConvY, Kernel::ConvX) } else { (Kernel::ConvX, Kernel::ConvY) };
+        let output = Epilogue {
+            activation: if i == 7 { Activation::Sigmoid } else { Activation::Relu },
+            ..relu
+        };
         cases.push(conv(forward, g, output));
         if i > 0 {
             cases.push(conv(backward, g, gate));

@@ -1,7 +1,8 @@
 //! The one error type of the library, and the exit code each kind maps to.
 //!
 //! Two kinds of failure exist. The *world* fails (a device, a file, a flag): that is an [`Error`].
-//! *Our own* mistake (shapes that don't fit on the tape) is a panic that names the operation and both shapes.
+//! *Our own* mistake (shapes that don't fit on the tape) is a panic that names the operation and
+//! both shapes.
 
 use std::path::{Path, PathBuf};
 
@@ -17,10 +18,12 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// Input that was read but makes no sense; the message names the file, the value and the expectation.
+    /// Input that was read but makes no sense; the message names the file, the value and the
+    /// expectation.
     #[error("{0}")]
     Invalid(String),
-    /// A request that contradicts itself or names something unknown (exit code 2, as for a bad flag).
+    /// A request that contradicts itself or names something unknown (exit code 2, as for a bad
+    /// flag).
     #[error("{0}")]
     Usage(String),
     /// No such device, or the device failed or was lost.
@@ -72,7 +75,8 @@ impl Error {
         }
     }
 
-    /// Of [`Error::TooLarge`] says what lowers the need, where the caller knows it better; other errors stay as they are.
+    /// Of [`Error::TooLarge`] says what lowers the need, where the caller knows it better; other
+    /// errors stay as they are.
     pub fn with_remedy(self, remedy: impl Into<String>) -> Error {
         match self {
             Error::TooLarge { problem, .. } => Error::TooLarge { problem, remedy: remedy.into() },

@@ -1,7 +1,8 @@
-//! The file system as runs and results need it: files that are either whole or not there, folders that one process writes, and changes that a test can
-//! make the last ones.
+//! The file system as runs and results need it: files that are either whole or not there, folders
+//! that one process writes, and changes that a test can make the last ones.
 //!
-//! Everything that changes a run goes through here, one `change` a system call, so that a test can end the program at each of them.
+//! Everything that changes a run goes through here, one `change` a system call, so that a test can
+//! end the program at each of them.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -10,10 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Names of what is being written or thrown away begin with this; [`sweep`] removes what a killed process left.
+/// Names of what is being written or thrown away begin with this; [`sweep`] removes what a killed
+/// process left.
 pub(crate) const UNFINISHED: &str = ".tmp-";
 
-/// Writes to a temporary file beside `path`, flushes it to the disk and renames it: a reader never sees half a file, not even after a crash.
+/// Writes to a temporary file beside `path`, flushes it to the disk and renames it: a reader never
+/// sees half a file, not even after a crash.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let unfinished = unfinished(path);
     let written = write_and_rename(&unfinished, path, bytes);
@@ -34,12 +37,14 @@ fn write_and_rename(unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<()> 
 /// Writes a new file, flushed to the disk, in a folder that doesn't count yet.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     change().map_err(Error::io(path))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(Error::io(path))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(Error::io(path))?;
     change().and_then(|()| file.write_all(bytes)).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))
 }
 
-/// Gives a file that is to take another one's place its mode, and its owner where the system lets us.
+/// Gives a file that is to take another one's place its mode, and its owner where the system lets
+/// us.
 pub(crate) fn keep_mode(file: &Path, place: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     if let Ok(there) = std::fs::metadata(place) {
@@ -59,7 +64,8 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     change().and_then(|()| std::fs::rename(from, to)).map_err(Error::io(to))
 }
 
-/// Exchanges two files or folders in one step. False, and nothing is changed, where the system can't: then it takes several.
+/// Exchanges two files or folders in one step. False, and nothing is changed, where the system
+/// can't: then it takes several.
 pub fn exchange(a: &Path, b: &Path) -> Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     {
@@ -83,7 +89,8 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder with all it holds, if it is there. It loses its name first: nobody sees a part of it.
+/// Removes a folder with all it holds, if it is there. It loses its name first: nobody sees a part
+/// of it.
 pub fn remove_folder(folder: &Path) -> Result<()> {
     let unfinished = unfinished(folder);
     match change().and_then(|()| std::fs::rename(folder, &unfinished)) {
@@ -93,7 +100,8 @@ pub fn remove_folder(folder: &Path) -> Result<()> {
     change().and_then(|()| std::fs::remove_dir_all(&unfinished)).map_err(Error::io(&unfinished))
 }
 
-/// Removes a folder with all it holds, if it is there; parts of it are gone before others. For what nobody else looks at.
+/// Removes a folder with all it holds, if it is there; parts of it are gone before others. For what
+/// nobody else looks at.
 pub fn remove_tree(folder: &Path) -> Result<()> {
     match change().and_then(|()| std::fs::remove_dir_all(folder)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -118,7 +126,8 @@ pub fn remove_empty_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// Removes what a killed process left unfinished in a folder, if the folder is there. Only for whoever holds its [`Lock`].
+/// Removes what a killed process left unfinished in a folder, if the folder is there. Only for
+/// whoever holds its [`Lock`].
 pub fn sweep(folder: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -132,12 +141,14 @@ pub fn sweep(folder: &Path) -> Result<()> {
         let path = entry.path();
         change().map_err(Error::io(&path))?;
         let folder = entry.file_type().map_err(Error::io(&path))?.is_dir();
-        if folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }.map_err(Error::io(&path))?;
+        if folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }
+            .map_err(Error::io(&path))?;
     }
     Ok(())
 }
 
-/// Whether nothing is in a folder but what [`sweep`] removes and a lock; so is a folder that isn't there.
+/// Whether nothing is in a folder but what [`sweep`] removes and a lock; so is a folder that isn't
+/// there.
 pub fn is_vacant(folder: &Path) -> Result<bool> {
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
@@ -153,7 +164,8 @@ pub fn is_vacant(folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes the names in a folder as lasting as the files: without it a crash of the machine may bring an old name back.
+/// Makes the names in a folder as lasting as the files: without it a crash of the machine may bring
+/// an old name back.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     // Windows has no such call for folders.
     if cfg!(unix) {
@@ -174,7 +186,8 @@ fn unfinished(path: &Path) -> PathBuf {
     parent(path).join(format!("{UNFINISHED}{}-{call}", std::process::id()))
 }
 
-/// A folder that only this process writes, as long as this value lives. The operating system gives it back when the process ends, however it ends.
+/// A folder that only this process writes, as long as this value lives. The operating system gives
+/// it back when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -194,11 +207,14 @@ impl Lock {
     pub fn hold(folder: &Path, what: &str) -> Result<Lock> {
         let path = folder.join(Self::FILE);
         change().map_err(Error::io(&path))?;
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut lock = Lock { file: file.map_err(Error::io(&path))?, path, works: true };
         match lock.file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => lock.works = false,
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
+                lock.works = false
+            }
             Err(TryLockError::Error(e)) => return Err(Error::io(&lock.path)(e)),
             Err(TryLockError::WouldBlock) => {
                 let mut who = String::new();
@@ -214,11 +230,14 @@ impl Lock {
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
         let who = format!("another process: {what}, process {}, since {now}", std::process::id());
         change().and_then(|()| lock.file.set_len(0)).map_err(Error::io(&lock.path))?;
-        change().and_then(|()| lock.file.write_all(who.as_bytes())).map_err(Error::io(&lock.path))?;
+        change()
+            .and_then(|()| lock.file.write_all(who.as_bytes()))
+            .map_err(Error::io(&lock.path))?;
         Ok(lock)
     }
 
-    /// Errors if the folder is no longer where it was: what is written to its path from now on would be half of something.
+    /// Errors if the folder is no longer where it was: what is written to its path from now on
+    /// would be half of something.
     pub fn check(&self) -> Result<()> {
         #[cfg(unix)]
         {
@@ -239,8 +258,9 @@ impl Lock {
 /// How many changes are left before the simulated end.
 static CHANGES_LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Lets the file system change `changes` more times in this process; every change after that fails, so that nothing is written any more: what is on
-/// the disk then is what a kill there leaves. For tests, which have the process to themselves.
+/// Lets the file system change `changes` more times in this process; every change after that fails,
+/// so that nothing is written any more: what is on the disk then is what a kill there leaves. For
+/// tests, which have the process to themselves.
 #[doc(hidden)]
 pub fn end_after(changes: u64) {
     CHANGES_LEFT.store(changes, Ordering::SeqCst);
@@ -254,6 +274,9 @@ pub fn changes_left() -> u64 {
 
 /// Stands before everything that changes a file or folder.
 fn change() -> std::io::Result<()> {
-    let left = CHANGES_LEFT.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-    left.map(drop).map_err(|_| std::io::Error::other("no more changes are allowed (simulated end of the process)"))
+    let left =
+        CHANGES_LEFT.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+    left.map(drop).map_err(|_| {
+        std::io::Error::other("no more changes are allowed (simulated end of the process)")
+    })
 }

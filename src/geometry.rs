@@ -1,23 +1,27 @@
 //! The one geometry of every convolution: names for all sizes, and which taps meet which positions.
 //!
-//! A convolution is a trilinear form in x, w and y. With `i = o * stride - padding + k` in both directions,
+//! A convolution is a trilinear form in x, w and y. With `i = o * stride - padding + k` in both
+//! directions,
 //!
 //! ```text
-//! conv_y(x, w)[oh, ow, cy, n]    = sum over kh, kw, cx of x[ih, iw, cx, n] w[kh, kw, cy, cx]     conv2d
-//! conv_x(y, w)[ih, iw, cx, n]    = sum over kh, kw, cy of y[oh, ow, cy, n] w[kh, kw, cy, cx]     conv_transpose2d
-//! conv_w(x, y)[kh, kw, cy, cx]   = sum over oh, ow, n  of x[ih, iw, cx, n] y[oh, ow, cy, n]      the weight's gradient
+//! conv_y(x, w)[oh, ow, cy, n]  = sum over kh, kw, cx of x[ih, iw, cx, n] w[kh, kw, cy, cx]
+//! conv_x(y, w)[ih, iw, cx, n]  = sum over kh, kw, cy of y[oh, ow, cy, n] w[kh, kw, cy, cx]
+//! conv_w(x, y)[kh, kw, cy, cx] = sum over oh, ow, n  of x[ih, iw, cx, n] y[oh, ow, cy, n]
 //! ```
 //!
-//! where taps that fall outside x count as zero. Each is the adjoint of the other two, so these three give every
-//! derivative of every order. Both spatial sizes are stored: floor cases (15 -> 8, 5 -> 3) need no output padding.
+//! where taps that fall outside x count as zero: conv2d, conv_transpose2d and the weight's
+//! gradient. Each is the adjoint of the other two, so these three give every derivative of every
+//! order. Both spatial sizes are stored: floor cases (15 -> 8, 5 -> 3) need no output padding.
 //!
-//! Layout: activations are `[h, w, c, n]` with the image index n innermost. One position is then a plain `c x n` matrix, a
-//! tap is a matrix product without any gather, taps in the padding are skipped instead of multiplied by zero, and vector
-//! lanes (CPU) and neighbouring threads (GPU) run over images. Weights are `[kh, kw, cy, cx]`.
+//! Layout: activations are `[h, w, c, n]` with the image index n innermost. One position is then a
+//! plain `c x n` matrix, a tap is a matrix product without any gather, taps in the padding are
+//! skipped instead of multiplied by zero, and vector lanes (CPU) and neighbouring threads (GPU) run
+//! over images. Weights are `[kh, kw, cy, cx]`.
 
 use std::fmt;
 
-/// Sizes of one convolution. `y` is the strided (small) side: the output of conv2d, the input of conv_transpose2d.
+/// Sizes of one convolution. `y` is the strided (small) side: the output of conv2d, the input of
+/// conv_transpose2d.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Geometry {
     /// Images in a batch.
@@ -44,7 +48,8 @@ pub struct Geometry {
     pub padding: usize,
 }
 
-/// The taps of one direction that meet data: `k = k0 + step * j` pairs with source position `s0 + delta * j`, j < count.
+/// The taps of one direction that meet data: `k = k0 + step * j` pairs with source position `s0 +
+/// delta * j`, j < count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taps {
     /// Number of taps.
@@ -62,7 +67,9 @@ pub struct Taps {
 impl Taps {
     /// (tap, source position), in order.
     pub fn pairs(self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.count).map(move |j| (self.k0 + j * self.step, self.s0.wrapping_add_signed(j as isize * self.delta)))
+        (0..self.count).map(move |j| {
+            (self.k0 + j * self.step, self.s0.wrapping_add_signed(j as isize * self.delta))
+        })
     }
 }
 
@@ -118,22 +125,32 @@ impl Geometry {
         self.kh * self.kw * self.cy * self.cx
     }
 
-    /// Taps that reach inside x from row (or column) `o` of y; x has `size` rows and the kernel `k`.
+    /// Taps that reach inside x from row (or column) `o` of y; x has `size` rows and the kernel
+    /// `k`.
     ///
     /// `i = o * stride - padding + k` must satisfy `0 <= i < size`: a run of consecutive taps.
     pub fn taps_of_y(&self, o: usize, size: usize, k: usize) -> Taps {
         let base = o * self.stride;
         let k0 = self.padding.saturating_sub(base).min(k);
         let end = (size + self.padding).saturating_sub(base).min(k);
-        Taps { count: end.saturating_sub(k0), k0, step: 1, s0: (base + k0).saturating_sub(self.padding), delta: 1 }
+        Taps {
+            count: end.saturating_sub(k0),
+            k0,
+            step: 1,
+            s0: (base + k0).saturating_sub(self.padding),
+            delta: 1,
+        }
     }
 
-    /// Taps through which row (or column) `i` of x is reached from y, which has `size` rows; the kernel has `k`.
+    /// Taps through which row (or column) `i` of x is reached from y, which has `size` rows; the
+    /// kernel has `k`.
     ///
-    /// `o = (i + padding - k) / stride` must be whole and `0 <= o < size`: taps of one residue, o falling as k grows.
+    /// `o = (i + padding - k) / stride` must be whole and `0 <= o < size`: taps of one residue, o
+    /// falling as k grows.
     pub fn taps_of_x(&self, i: usize, size: usize, k: usize) -> Taps {
         let at = i + self.padding;
-        // o <= size - 1 bounds k from below: k >= at - (size - 1) * stride, in the residue class of `at`.
+        // o <= size - 1 bounds k from below: k >= at - (size - 1) * stride, in the residue class of
+        // `at`.
         let residue = at % self.stride;
         let low = at.saturating_sub((size - 1) * self.stride);
         let k0 = if low <= residue { residue } else { low };
@@ -141,7 +158,13 @@ impl Geometry {
             return Taps { count: 0, k0: 0, step: self.stride, s0: 0, delta: -1 };
         }
         let last = at.min(k - 1);
-        Taps { count: (last - k0) / self.stride + 1, k0, step: self.stride, s0: (at - k0) / self.stride, delta: -1 }
+        Taps {
+            count: (last - k0) / self.stride + 1,
+            k0,
+            step: self.stride,
+            s0: (at - k0) / self.stride,
+            delta: -1,
+        }
     }
 
     /// Positions of y whose tap `k` reaches inside x in one direction: the half-open range of o.
@@ -151,7 +174,8 @@ impl Geometry {
         start..end.max(start)
     }
 
-    /// Multiply-adds that meet data (taps in the padding are skipped by every engine), for one replica.
+    /// Multiply-adds that meet data (taps in the padding are skipped by every engine), for one
+    /// replica.
     pub fn macs(&self) -> u64 {
         let rows: usize = (0..self.hy).map(|o| self.taps_of_y(o, self.hx, self.kh).count).sum();
         let cols: usize = (0..self.wy).map(|o| self.taps_of_y(o, self.wx, self.kw).count).sum();
@@ -213,7 +237,8 @@ mod tests {
                                 assert_eq!(got, want, "x {g} i {i}");
                             }
                             for t in 0..k {
-                                let want: Vec<_> = (0..sy).filter(|&o| (0..sx).any(|i| meets(i, o, t))).collect();
+                                let want: Vec<_> =
+                                    (0..sy).filter(|&o| (0..sx).any(|i| meets(i, o, t))).collect();
                                 let got: Vec<_> = g.outputs_of_tap(t, sx, sy).collect();
                                 assert_eq!(got, want, "w {g} k {t}");
                             }

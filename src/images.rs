@@ -70,7 +70,10 @@ impl Images {
     /// If there are fewer.
     pub fn split_at(&self, n: usize) -> (Images, Images) {
         let (head, tail) = self.data.split_at(n * self.image_len());
-        (Images { data: head.to_vec(), n, ..*self }, Images { data: tail.to_vec(), n: self.n - n, ..*self })
+        (
+            Images { data: head.to_vec(), n, ..*self },
+            Images { data: tail.to_vec(), n: self.n - n, ..*self },
+        )
     }
 }
 

@@ -1,8 +1,10 @@
-//! GradCon: anomaly detection in images by gradient constraints, on a hand-written compute engine for any GPU and the CPU.
+//! GradCon: anomaly detection in images by gradient constraints, on a hand-written compute engine
+//! for any GPU and the CPU.
 //!
-//! An autoencoder learns one class of images. Training also keeps the gradients that this class sends into the decoder's weights aligned; an image whose
-//! own gradient points elsewhere is anomalous. (Kwon, Prabhushankar, Temel, AlRegib: "Backpropagated Gradient Representations for Anomaly
-//! Detection", ECCV 2020.)
+//! An autoencoder learns one class of images. Training also keeps the gradients that this class
+//! sends into the decoder's weights aligned; an image whose own gradient points elsewhere is
+//! anomalous. (Kwon, Prabhushankar, Temel, AlRegib: "Backpropagated Gradient Representations for
+//! Anomaly Detection", ECCV 2020.)
 //!
 //! ```
 //! use gradcon::data::embedded::fashion_subset;
@@ -16,10 +18,13 @@
 //!
 //! let mut engine = device::open("auto", false)?; // a hardware GPU, else the CPU engine
 //! let config = TrainConfig { epochs: 3, init: Init::Kaiming, ..TrainConfig::default() };
-//! let detector = train(engine.as_mut(), (&training, &validation), &config, |epoch| println!("{:?}", epoch.validation))?;
+//! let detector = train(engine.as_mut(), (&training, &validation), &config, |epoch| {
+//!     println!("{:?}", epoch.validation)
+//! })?;
 //!
 //! let scores = Scorer::new(engine.as_mut(), &detector)?.score(&test_set.images)?;
-//! println!("class {}: {:.4} = {:.4} - beta * {:.4}", test_set.labels[0], scores[0].score, scores[0].mse, scores[0].cos);
+//! let (class, first) = (test_set.labels[0], &scores[0]);
+//! println!("class {class}: {:.4} = {:.4} - beta * {:.4}", first.score, first.mse, first.cos);
 //! # let file = std::env::temp_dir().join("gradcon-doc.safetensors");
 //! detector.save(&file)?; // PyTorch reads it as well
 //! # std::fs::remove_file(&file).unwrap();
@@ -29,12 +34,15 @@
 //!
 //! # Rooms
 //!
-//! [`tape`] records operations and differentiates them, any number of times; [`program`] compiles a tape to a list of kernel calls, plain data;
-//! [`engine`] runs programs, on a GPU through wgpu or on the CPU; [`gradcon`] is the model, its objective, training and scoring. Around
-//! it: [`data`] (formats, splits, resizing), [`run`] (trainings as folders), [`report`] (metrics, pictures, pages) and [`cli`].
+//! [`tape`] records operations and differentiates them, any number of times; [`program`] compiles a
+//! tape to a list of kernel calls, plain data; [`engine`] runs programs, on a GPU through wgpu or
+//! on the CPU; [`method`] is GradCon: the model, its objective, training and scoring. Around it:
+//! [`data`] (formats, splits, resizing), [`run`] (trainings as folders), [`report`] (metrics,
+//! pictures, pages) and [`cli`].
 
 #![warn(missing_docs)]
-#![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where nothing can be written; see `output`
+// They panic where nothing can be written; see `output`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[doc(hidden)]
 pub mod cases;
@@ -45,19 +53,19 @@ pub mod error;
 #[doc(hidden)]
 pub mod files;
 pub mod geometry;
-pub mod gradcon;
 pub mod images;
 pub mod limits;
+pub mod method;
 pub mod output;
 pub mod program;
 pub mod report;
 pub mod run;
 pub mod tape;
 
-pub use crate::gradcon::detector::Detector;
-pub use crate::gradcon::model::{Init, Model};
-pub use crate::gradcon::scorer::{Score, Scorer};
-pub use crate::gradcon::train;
-pub use crate::gradcon::trainer::{TrainConfig, Trainer, TrainingSet};
+pub use crate::method::detector::Detector;
+pub use crate::method::model::{Init, Model};
+pub use crate::method::scorer::{Score, Scorer};
+pub use crate::method::train;
+pub use crate::method::trainer::{TrainConfig, Trainer, TrainingSet};
 pub use error::{Error, Result};
 pub use images::Images;

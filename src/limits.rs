@@ -1,7 +1,9 @@
 //! How much is read of what comes from outside, and how much of it an error repeats.
 //!
-//! Every reader refuses what is larger than its limit here before it holds it: a file by its length, compressed or sparse content by what its header
-//! says or at the byte that is one too many. The limits leave room for many times what the formats hold in honest use. `SECURITY.md` has them as a table.
+//! Every reader refuses what is larger than its limit here before it holds it: a file by its
+//! length, compressed or sparse content by what its header says or at the byte that is one too
+//! many. The limits leave room for many times what the formats hold in honest use. `SECURITY.md`
+//! has them as a table.
 
 use std::fmt::{self, Display, Write};
 use std::fs::File;
@@ -14,7 +16,8 @@ const MIB: u64 = 1 << 20;
 
 /// Values of an IDX file, uncompressed: eleven times MNIST's training images.
 pub const IDX: u64 = 512 * MIB;
-/// All of a CIFAR-10 archive, uncompressed, or the six batches of a folder: the official ones have 184 MB.
+/// All of a CIFAR-10 archive, uncompressed, or the six batches of a folder: the official ones have
+/// 184 MB.
 pub const CIFAR: u64 = 512 * MIB;
 /// Values of an array of a prepared dataset: eleven million gray images.
 pub const ARRAY: u64 = 8192 * MIB;
@@ -65,7 +68,8 @@ pub fn read(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], or the file is not UTF-8.
 pub fn read_text(path: &Path, limit: u64, what: &str) -> Result<String> {
-    let not_text = |_| Error::io(path)(io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"));
+    let not_text =
+        |_| Error::io(path)(io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"));
     String::from_utf8(read(path, limit, what)?).map_err(not_text)
 }
 
@@ -106,17 +110,22 @@ impl<R: Read> Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // One more than may come, to tell an end from an excess.
-        let most = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
+        let most =
+            usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
         let n = self.inner.read(&mut buffer[..most])?;
         self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
             let Bounded { limit, what, .. } = self;
-            io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes, the limit for {what}"))
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("more than {limit} bytes, the limit for {what}"),
+            )
         })?;
         Ok(n)
     }
 }
 
-/// Text from outside as an error shows it: cut to a readable length, without what would steer a terminal. What is cut off isn't even formatted.
+/// Text from outside as an error shows it: cut to a readable length, without what would steer a
+/// terminal. What is cut off isn't even formatted.
 pub fn shown(text: impl Display) -> String {
     struct Shown {
         text: String,
@@ -165,7 +174,12 @@ mod tests {
         assert!(error.contains("file: 5 bytes, expected at most 4 for a test"), "{error}");
         // A length that promises nothing: the limit holds while reading, too.
         #[cfg(unix)]
-        assert!(read(Path::new("/dev/zero"), 4, "a test").unwrap_err().to_string().contains("too many bytes"));
+        assert!(
+            read(Path::new("/dev/zero"), 4, "a test")
+                .unwrap_err()
+                .to_string()
+                .contains("too many bytes")
+        );
         std::fs::write(&path, [0xff]).unwrap();
         assert!(read_text(&path, 5, "a test").unwrap_err().to_string().contains("UTF-8"));
     }
@@ -174,7 +188,9 @@ mod tests {
     fn a_bounded_reader_tells_an_end_from_an_excess() {
         let all = |limit| {
             let mut bytes = Vec::new();
-            Bounded::new(&b"12345"[..], limit, "a test").read_to_end(&mut bytes).map(|_| bytes.len())
+            Bounded::new(&b"12345"[..], limit, "a test")
+                .read_to_end(&mut bytes)
+                .map(|_| bytes.len())
         };
         assert_eq!(all(5).unwrap(), 5);
         assert_eq!(all(u64::MAX).unwrap(), 5);

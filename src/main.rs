@@ -1,6 +1,8 @@
-//! The program `gradcon`: parses the command line, runs the command, prints an error once and exits with its code.
+//! The program `gradcon`: parses the command line, runs the command, prints an error once and exits
+//! with its code.
 
-#![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where nothing can be written; see `gradcon::output`
+// They panic where nothing can be written; see `gradcon::output`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
@@ -10,7 +12,8 @@ use gradcon::data::picture;
 use gradcon::{Error, output};
 
 fn main() -> ExitCode {
-    // Mesa's device-selection layer looks for a desktop and complains on stderr where there is none; we choose adapters ourselves.
+    // Mesa's device-selection layer looks for a desktop and complains on stderr where there is
+    // none; we choose adapters ourselves.
     #[cfg(target_os = "linux")]
     if std::env::var_os("NODEVICE_SELECT").is_none() {
         // SAFETY: no other thread is running yet.
@@ -41,8 +44,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends as `gradcon program | head` should: quietly, and by the signal that any other filter ends by. Until here the signal is ignored, as Rust has
-/// it, so that a closed stderr never stops a training.
+/// Ends as `gradcon program | head` should: quietly, and by the signal that any other filter ends
+/// by. Until here the signal is ignored, as Rust has it, so that a closed stderr never stops a
+/// training.
 fn end_as_a_filter() -> ExitCode {
     // SAFETY: restores what a process has by default and ends it.
     #[cfg(unix)]

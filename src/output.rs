@@ -1,7 +1,9 @@
-//! What leaves the program: results on standard output, notes on standard error, and files that a user named.
+//! What leaves the program: results on standard output, notes on standard error, and files that a
+//! user named.
 //!
-//! A file that a user named is written whole or not at all, with the mode that it has, else that of any new file. A link stays a link and its target
-//! is replaced. What is no plain file (a pipe, a device, `/dev/stdout`) is written to, never replaced.
+//! A file that a user named is written whole or not at all, with the mode that it has, else that of
+//! any new file. A link stays a link and its target is replaced. What is no plain file (a pipe, a
+//! device, `/dev/stdout`) is written to, never replaced.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Write};
@@ -30,18 +32,21 @@ macro_rules! outln {
 }
 pub(crate) use outln;
 
-/// Writes a line to standard error. Where nobody can read it (a full disk, a terminal that is gone) it is lost: no reason to stop.
+/// Writes a line to standard error. Where nobody can read it (a full disk, a terminal that is gone)
+/// it is lost: no reason to stop.
 pub fn note(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Whether the reader of a pipe has closed it (`| head`): it has what it wanted, and no message is due.
+/// Whether the reader of a pipe has closed it (`| head`): it has what it wanted, and no message is
+/// due.
 pub fn reader_is_gone(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe)
 }
 
-/// A path as text from which it can be told again: bytes that are no UTF-8 become `\xE8`, and so does the backslash of a name that holds such a
-/// sequence already (`\x5CxE8`). Every other path stays as it is.
+/// A path as text from which it can be told again: bytes that are no UTF-8 become `\xE8`, and so
+/// does the backslash of a name that holds such a sequence already (`\x5CxE8`). Every other path
+/// stays as it is.
 pub fn path_text(path: &Path) -> String {
     #[cfg(unix)]
     {
@@ -50,7 +55,10 @@ pub fn path_text(path: &Path) -> String {
         for chunk in path.as_os_str().as_bytes().utf8_chunks() {
             let mut rest = chunk.valid();
             while let Some(i) = rest.find("\\x") {
-                let escape = rest.as_bytes()[i + 2..].iter().take(2).filter(|b| b"0123456789ABCDEF".contains(b));
+                let escape = rest.as_bytes()[i + 2..]
+                    .iter()
+                    .take(2)
+                    .filter(|b| b"0123456789ABCDEF".contains(b));
                 text.push_str(&rest[..i]);
                 text.push_str(if escape.count() == 2 { "\\x5Cx" } else { "\\x" });
                 rest = &rest[i + 2..];
@@ -76,13 +84,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Makes a folder that results go into, and makes sure that files can be made in it: better known before the work than after it.
+/// Makes a folder that results go into, and makes sure that files can be made in it: better known
+/// before the work than after it.
 ///
 /// # Errors
 /// Whatever the file system says, with the path.
 pub fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    tempfile::Builder::new().prefix(files::UNFINISHED).tempfile_in(folder).map(drop).map_err(Error::io(folder))
+    tempfile::Builder::new()
+        .prefix(files::UNFINISHED)
+        .tempfile_in(folder)
+        .map(drop)
+        .map_err(Error::io(folder))
 }
 
 /// Results that are written while they are made: to standard output or to a file that a user named.
@@ -173,13 +186,22 @@ impl Output {
         let file = file.into_inner().map_err(|e| Error::io(&self.name)(e.into_error()))?;
         file.as_file().sync_all().map_err(Error::io(&self.name))?;
         file.persist(&target).map(drop).map_err(|e| {
-            let kept = e.file.keep().map_or_else(|e| e.to_string(), |(_, path)| format!("it is in {}", path.display()));
-            Error::invalid(format!("{}: the file can't be put there: {}; {kept}", self.name.display(), e.error))
+            let kept = e
+                .file
+                .keep()
+                .map_or_else(|e| e.to_string(), |(_, path)| format!("it is in {}", path.display()));
+            Error::invalid(format!(
+                "{}: the file can't be put there: {}; {kept}",
+                self.name.display(),
+                e.error
+            ))
         })
     }
 
-    /// The work ended early: keeps what was written beside the target, as `NAME.partial` (or `.partial-2` and so on, if that is there), and returns
-    /// the path. The target stays as it was. A stream has what was written already. What can't be flushed any more (a full disk) is cut off.
+    /// The work ended early: keeps what was written beside the target, as `NAME.partial` (or
+    /// `.partial-2` and so on, if that is there), and returns the path. The target stays as it was.
+    /// A stream has what was written already. What can't be flushed any more (a full disk) is cut
+    /// off.
     ///
     /// # Errors
     /// Nothing can be kept; a stream that takes no more.
@@ -197,7 +219,13 @@ impl Output {
             match file.persist_noclobber(&partial) {
                 Ok(_) => return Ok(partial),
                 Err(e) if e.error.kind() == ErrorKind::AlreadyExists => file = e.file,
-                Err(e) => return e.file.keep().map(|(_, path)| path).map_err(|e| Error::io(&partial)(e.error)),
+                Err(e) => {
+                    return e
+                        .file
+                        .keep()
+                        .map(|(_, path)| path)
+                        .map_err(|e| Error::io(&partial)(e.error));
+                }
             }
         }
         unreachable!("one of the names is free")
@@ -228,7 +256,10 @@ fn place(path: &Path) -> Result<Place> {
             let next = std::fs::read_link(&target).map_err(Error::io(path))?;
             target = files::parent(&target).join(next);
         } else if there.is_dir() {
-            return Err(Error::Usage(format!("{}: a folder, expected the name of a file", path.display())));
+            return Err(Error::Usage(format!(
+                "{}: a folder, expected the name of a file",
+                path.display()
+            )));
         } else if there.is_file() {
             // A file that is protected against writing is protected against being replaced.
             OpenOptions::new().write(true).open(&target).map_err(Error::io(path))?;
@@ -237,10 +268,14 @@ fn place(path: &Path) -> Result<Place> {
             return Ok(Place::Through(open_stream(path)?));
         }
     }
-    Err(Error::invalid(format!("{}: a link that leads to itself, or too many links", path.display())))
+    Err(Error::invalid(format!(
+        "{}: a link that leads to itself, or too many links",
+        path.display()
+    )))
 }
 
-/// Whether a link is one of the system's for what a process has open: `/dev/stdout`, `/dev/fd/1`, `/proc/self/fd/1`.
+/// Whether a link is one of the system's for what a process has open: `/dev/stdout`, `/dev/fd/1`,
+/// `/proc/self/fd/1`.
 fn leads_to_a_descriptor(link: &Path) -> bool {
     let folder = files::parent(link).canonicalize().unwrap_or_default();
     folder == Path::new("/dev") || folder.starts_with("/proc")
@@ -250,15 +285,21 @@ fn leads_to_a_descriptor(link: &Path) -> bool {
 fn open_stream(path: &Path) -> Result<File> {
     let there = std::fs::metadata(path).map_err(Error::io(path))?;
     if there.is_dir() {
-        return Err(Error::Usage(format!("{}: a folder, expected the name of a file", path.display())));
+        return Err(Error::Usage(format!(
+            "{}: a folder, expected the name of a file",
+            path.display()
+        )));
     }
     #[cfg(unix)]
     {
         use std::os::{fd::AsFd, unix::fs::MetadataExt};
-        // Opened anew, standard output would have a position of its own: the next command would write over our results.
+        // Opened anew, standard output would have a position of its own: the next command would
+        // write over our results.
         let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
         if let Ok(stdout) = stdout
-            && stdout.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (there.dev(), there.ino()))
+            && stdout
+                .metadata()
+                .is_ok_and(|open| (open.dev(), open.ino()) == (there.dev(), there.ino()))
         {
             return Ok(stdout);
         }
@@ -302,7 +343,10 @@ mod tests {
     fn decoded(text: &str) -> Vec<u8> {
         let (mut bytes, mut rest) = (vec![], text.as_bytes());
         while let [first, after @ ..] = rest {
-            let hex = |b: u8| (b.is_ascii_digit() || (b'A'..=b'F').contains(&b)).then_some((b as char).to_digit(16));
+            let hex = |b: u8| {
+                (b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+                    .then_some((b as char).to_digit(16))
+            };
             match rest {
                 [b'\\', b'x', a, b, after @ ..] if hex(*a).is_some() && hex(*b).is_some() => {
                     let digit = |b: u8| (b as char).to_digit(16).unwrap() as u8;

@@ -1,4 +1,5 @@
-//! The real program on the small real dataset inside it: prepare, train, interrupt, resume, evaluate, score, report; and what it says when it can't.
+//! The real program on the small real dataset inside it: prepare, train, interrupt, resume,
+//! evaluate, score, report; and what it says when it can't.
 
 mod place;
 
@@ -12,7 +13,14 @@ fn metrics(path: &Path) -> Vec<Vec<String>> {
     let mut table = csv::Reader::from_path(path).unwrap();
     table
         .records()
-        .map(|row| row.unwrap().iter().enumerate().filter(|(i, _)| *i != 11).map(|(_, v)| v.to_string()).collect())
+        .map(|row| {
+            row.unwrap()
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| *i != 11)
+                .map(|(_, v)| v.to_string())
+                .collect()
+        })
         .collect()
 }
 
@@ -43,19 +51,30 @@ fn from_data_to_report() {
         }
         assert_eq!(metrics(&folder.join("metrics.csv")).len(), 3);
         assert!(
-            std::fs::read_dir(&folder).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("tfevents"))
+            std::fs::read_dir(&folder).unwrap().any(|e| e
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .contains("tfevents"))
         );
     }
     let table = place.ok("eval run --device cpu");
-    assert!(table.contains("Trouser") && table.contains("Sandal") && table.contains("GradCon"), "{table}");
-    let results: serde_json::Value = serde_json::from_slice(&read(&place.path("run/results.json"))).unwrap();
+    assert!(
+        table.contains("Trouser") && table.contains("Sandal") && table.contains("GradCon"),
+        "{table}"
+    );
+    let results: serde_json::Value =
+        serde_json::from_slice(&read(&place.path("run/results.json"))).unwrap();
     let auroc = results["classes"][0]["evaluations"][0]["full"]["auroc"].as_f64().unwrap();
     assert!(auroc > 0.8, "a trouser is easy to know: {auroc}");
     assert!(text(&read(&place.path("run/eval/Sandal/scores.csv"))).lines().count() > 100);
     place.ok("report run --out page.html");
     let page = text(&read(&place.path("page.html")));
     assert!(
-        page.contains("Trouser") && page.contains("<svg") && !page.contains("http://") && !page.contains("<script")
+        page.contains("Trouser")
+            && page.contains("<svg")
+            && !page.contains("http://")
+            && !page.contains("<script")
     );
 }
 
@@ -64,9 +83,16 @@ fn one_class_of_several_equals_the_class_alone() {
     let place = prepared();
     place.ok(&format!("{TRAIN} --inlier 1,7 --epochs 1 --out both"));
     place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --out alone"));
-    assert_eq!(metrics(&place.path("both/models/Trouser/metrics.csv")), metrics(&place.path("alone/metrics.csv")));
+    assert_eq!(
+        metrics(&place.path("both/models/Trouser/metrics.csv")),
+        metrics(&place.path("alone/metrics.csv"))
+    );
     for file in ["last/model.safetensors", "last/optimizer.safetensors"] {
-        assert!(read(&place.path("both/models/Trouser").join(file)) == read(&place.path("alone").join(file)), "{file}");
+        assert!(
+            read(&place.path("both/models/Trouser").join(file))
+                == read(&place.path("alone").join(file)),
+            "{file}"
+        );
     }
 }
 
@@ -74,15 +100,25 @@ fn one_class_of_several_equals_the_class_alone() {
 #[test]
 fn own_images_of_any_size() {
     let place = Place::new();
-    for (folder, count, along) in [("train/good", 40, false), ("test/good", 8, false), ("test/bent", 6, true)] {
+    for (folder, count, along) in
+        [("train/good", 40, false), ("test/good", 8, false), ("test/bent", 6, true)]
+    {
         let folder = place.path("tree").join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         for i in 0..count {
             let (w, h) = (40 + i % 7, 50 - i % 5);
             let bar = |p: u32| if along { p % w } else { p / w }.abs_diff(10 + i % 20) < 4;
-            let pixels: Vec<u8> =
-                (0..w * h).flat_map(|p| [if bar(p) { 250 } else { 10 }, 60, if bar(p) { 30 } else { 200 }]).collect();
-            image::save_buffer(folder.join(format!("{i}.bmp")), &pixels, w, h, image::ColorType::Rgb8).unwrap();
+            let pixels: Vec<u8> = (0..w * h)
+                .flat_map(|p| [if bar(p) { 250 } else { 10 }, 60, if bar(p) { 30 } else { 200 }])
+                .collect();
+            image::save_buffer(
+                folder.join(format!("{i}.bmp")),
+                &pixels,
+                w,
+                h,
+                image::ColorType::Rgb8,
+            )
+            .unwrap();
         }
     }
     place.ok("prep folder --from tree --out own -q");
@@ -91,7 +127,9 @@ fn own_images_of_any_size() {
     assert!(table.contains("| normal | 8 | 6 |") && table.contains("42.9 % outliers"), "{table}");
     let scores = text(&read(&place.path("run/eval/normal/scores.csv")));
     assert!(scores.contains("bent/0.bmp,1,bent,"), "{scores}");
-    let csv = place.ok("score --model run/best/model.safetensors --device cpu tree/test/bent tree/test/good/3.bmp");
+    let csv = place.ok(
+        "score --model run/best/model.safetensors --device cpu tree/test/bent tree/test/good/3.bmp",
+    );
     assert_eq!(csv.lines().count(), 1 + 6 + 1, "{csv}");
 }
 
@@ -144,7 +182,8 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
     while !place.path("stopped/metrics.csv").exists() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let interrupted =
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     let out = child.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
@@ -171,20 +210,29 @@ fn seeds_give_a_spread() {
     place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --seeds 3,4 --out seeds"));
     let table = place.ok("eval seeds --device cpu --no-bootstrap");
     assert!(table.contains("seeds"), "{table}");
-    let results: serde_json::Value = serde_json::from_slice(&read(&place.path("seeds/results.json"))).unwrap();
+    let results: serde_json::Value =
+        serde_json::from_slice(&read(&place.path("seeds/results.json"))).unwrap();
     assert_eq!(results["over_seeds"]["seeds"], serde_json::json!([3, 4]));
     assert!(results["over_seeds"]["rows"][0]["full"]["std"].as_f64().unwrap() > 0.0);
     // The headline is the mean of the two, everywhere.
-    let auroc = |results: &serde_json::Value| results["means"][0]["full"]["auroc"].as_f64().unwrap();
+    let auroc =
+        |results: &serde_json::Value| results["means"][0]["full"]["auroc"].as_f64().unwrap();
     let of_seed = |seed: u64| -> serde_json::Value {
-        serde_json::from_slice(&read(&place.path(&format!("seeds/seed-{seed}/results.json")))).unwrap()
+        serde_json::from_slice(&read(&place.path(&format!("seeds/seed-{seed}/results.json"))))
+            .unwrap()
     };
     let (three, four) = (auroc(&of_seed(3)), auroc(&of_seed(4)));
-    assert!(three != four && (auroc(&results) - (three + four) / 2.0).abs() < 1e-12, "{three} {four}");
+    assert!(
+        three != four && (auroc(&results) - (three + four) / 2.0).abs() < 1e-12,
+        "{three} {four}"
+    );
     assert!(table.contains("mean over 2 seeds (3, 4)") && table.contains(" \u{b1} "), "{table}");
     place.ok("report seeds --out page.html");
     let page = text(&read(&place.path("page.html")));
-    assert!(page.contains("mean over 2 seeds (3, 4)") && !page.contains("Not in this run"), "nothing is missing");
+    assert!(
+        page.contains("mean over 2 seeds (3, 4)") && !page.contains("Not in this run"),
+        "nothing is missing"
+    );
 }
 
 #[test]
@@ -195,7 +243,8 @@ fn scoring_streams_files_and_names_what_it_skips() {
     std::fs::create_dir(&folder).unwrap();
     for k in 0..5u8 {
         let pixels: Vec<u8> = (0..40 * 30).map(|i| (i as u8).wrapping_mul(k + 1)).collect();
-        image::save_buffer(folder.join(format!("{k}.png")), &pixels, 40, 30, image::ColorType::L8).unwrap();
+        image::save_buffer(folder.join(format!("{k}.png")), &pixels, 40, 30, image::ColorType::L8)
+            .unwrap();
     }
     let model = "--model run/best/model.safetensors --device cpu";
     let csv = place.ok(&format!("score {model} images"));
@@ -220,7 +269,11 @@ fn scoring_streams_files_and_names_what_it_skips() {
     std::fs::write(folder.join("broken.png"), b"no image").unwrap();
     let out = place.command(&format!("score {model} --out scores.csv images")).output().unwrap();
     assert_eq!(out.status.code(), Some(1));
-    assert!(text(&out.stderr).contains("broken.png") && text(&out.stderr).contains("1 of 6"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("broken.png") && text(&out.stderr).contains("1 of 6"),
+        "{}",
+        text(&out.stderr)
+    );
     assert_eq!(text(&read(&place.path("scores.csv"))), csv);
 }
 
@@ -234,7 +287,9 @@ fn the_demo_writes_what_it_promises() {
         .and_then(|v| v.parse().ok())
         .unwrap_or_else(|| panic!("{out}"));
     assert!(auroc > 0.85, "{out}");
-    for file in ["model.safetensors", "scores.csv", "reconstructions.png", "extremes.png", "histogram.png"] {
+    for file in
+        ["model.safetensors", "scores.csv", "reconstructions.png", "extremes.png", "histogram.png"]
+    {
         assert!(read(&place.path("gradcon-demo").join(file)).len() > 1000, "{file}");
     }
 }
@@ -283,9 +338,13 @@ fn a_configuration_file_is_resolved_and_written() {
     .unwrap();
     place.ok("train --config c.toml --epochs 1 --no-shuffle --device cpu --out run");
     let config = text(&read(&place.path("run/config.toml")));
-    for line in
-        ["epochs = 1\n", "batch_size = 48\n", "shuffle = false\n", "inliers = [\"Bag\"]\n", "init = \"kaiming\"\n"]
-    {
+    for line in [
+        "epochs = 1\n",
+        "batch_size = 48\n",
+        "shuffle = false\n",
+        "inliers = [\"Bag\"]\n",
+        "init = \"kaiming\"\n",
+    ] {
         assert!(config.contains(line), "{line} in\n{config}");
     }
 }

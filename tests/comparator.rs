@@ -33,7 +33,10 @@ fn one_wrong_value_fails_and_is_named() {
 #[test]
 fn nan_fails_on_either_side_and_on_both() {
     for (got, want) in [(f64::NAN, 1.0), (1.0, f64::NAN), (f64::NAN, f64::NAN)] {
-        assert!(compare(&[0.0, got], &[0.0, want], Tolerance::absolute(f64::MAX)).is_err(), "{got} {want}");
+        assert!(
+            compare(&[0.0, got], &[0.0, want], Tolerance::absolute(f64::MAX)).is_err(),
+            "{got} {want}"
+        );
     }
     assert!(compare(&[1.0], &[1.0], Tolerance::absolute(f64::NAN)).is_err());
 }

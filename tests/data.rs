@@ -1,4 +1,5 @@
-//! The data room: readers, resizing, splits, the prepared folder, and the downloader against a server that misbehaves.
+//! The data room: readers, resizing, splits, the prepared folder, and the downloader against a
+//! server that misbehaves.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +18,8 @@ use gradcon::data::manifest::Source;
 use gradcon::data::prepared::{self, Written};
 use gradcon::data::split::{self, Parts};
 use gradcon::data::{
-    Dataset, Images, Labelled, Manifest, Prepared, cifar, cure_tsr, embedded, idx, npy, prepare, resize, sheet, source,
+    Dataset, Images, Labelled, Manifest, Prepared, cifar, cure_tsr, embedded, idx, npy, prepare,
+    resize, sheet, source,
 };
 use tempfile::TempDir;
 
@@ -62,7 +64,11 @@ fn built_in_subset_is_what_its_provenance_says() {
     let (train, test) = embedded::fashion_subset().expect("the built-in subset");
     for (part, demo, other) in [(&train, 2000, 300), (&test, 200, 100)] {
         for label in 0..10 {
-            assert_eq!(part.indices_of(label).len(), if label == 7 { demo } else { other }, "class {label}");
+            assert_eq!(
+                part.indices_of(label).len(),
+                if label == 7 { demo } else { other },
+                "class {label}"
+            );
         }
         assert_eq!((part.images.height, part.images.width, part.images.channels), (28, 28, 1));
         assert_eq!(part.images.data.len(), part.images.n * 784);
@@ -73,7 +79,10 @@ fn built_in_subset_is_what_its_provenance_says() {
     let provenance = fs::read_to_string(folder.join("PROVENANCE.md")).expect("PROVENANCE.md");
     for part in ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"] {
         let name = format!("{part}-ubyte.gz");
-        let row = provenance.lines().find(|line| line.starts_with(&format!("| {name} |"))).expect("a row of the file");
+        let row = provenance
+            .lines()
+            .find(|line| line.starts_with(&format!("| {name} |")))
+            .expect("a row of the file");
         let hash = sha256_file(&folder.join(&name)).expect("a hash");
         assert_eq!(row.split('|').nth(2).map(str::trim), Some(hash.as_str()), "{name}");
     }
@@ -136,7 +145,10 @@ fn idx_splits_need_a_label_from_0_to_9_per_image() {
     let dir = temp();
     let write = |name: &str, bytes: Vec<u8>| fs::write(dir.path().join(name), bytes).unwrap();
     write("train-images-idx3-ubyte", idx_bytes(&[2, 1, 1], &[5, 6]));
-    error_with(idx::read_split(dir.path(), "train"), &["train-labels-idx1-ubyte.gz", "no such file"]);
+    error_with(
+        idx::read_split(dir.path(), "train"),
+        &["train-labels-idx1-ubyte.gz", "no such file"],
+    );
     // The official MNIST page's older spelling, compressed.
     write("train-labels.idx1-ubyte.gz", gz(&idx_bytes(&[2], &[0, 9])));
     let split = idx::read_split(dir.path(), "train").expect("a split");
@@ -170,7 +182,8 @@ fn unpack(archive: &str, dir: &Path) {
 
 #[test]
 fn both_cifar_archives_read_alike_packed_and_unpacked() {
-    for (archive, folder) in [("python", "cifar-10-batches-py"), ("binary", "cifar-10-batches-bin")] {
+    for (archive, folder) in [("python", "cifar-10-batches-py"), ("binary", "cifar-10-batches-bin")]
+    {
         let name = format!("cifar/cifar-10-{archive}.tar.gz");
         assert_is_cifar(&fixture(&name));
         let dir = temp();
@@ -179,7 +192,9 @@ fn both_cifar_archives_read_alike_packed_and_unpacked() {
         assert_is_cifar(&dir.path().join(folder));
         // The same archive without compression, and found in a folder by its official name.
         let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(fs::File::open(fixture(&name)).unwrap()).read_to_end(&mut plain).unwrap();
+        flate2::read::GzDecoder::new(fs::File::open(fixture(&name)).unwrap())
+            .read_to_end(&mut plain)
+            .unwrap();
         let tar = dir.path().join("any.tar");
         fs::write(&tar, plain).unwrap();
         assert_is_cifar(&tar);
@@ -197,7 +212,8 @@ fn cifar_pickles_of_todays_numpy_read_in_every_protocol_and_order() {
         // The first is in C order, the second in Fortran order.
         for batch in 1..=2 {
             let from = fixture(&format!("cifar/data_batch_{batch}_protocol{protocol}"));
-            fs::copy(from, dir.path().join(format!("cifar-10-batches-py/data_batch_{batch}"))).unwrap();
+            fs::copy(from, dir.path().join(format!("cifar-10-batches-py/data_batch_{batch}")))
+                .unwrap();
         }
         assert_is_cifar(dir.path());
     }
@@ -215,17 +231,27 @@ fn broken_cifar_pickles_are_refused() {
     unpack("cifar/cifar-10-python.tar.gz", dir.path());
     let batch = fs::read(dir.path().join("cifar-10-batches-py/data_batch_1")).unwrap();
     // Every cut near the ends, where the instructions are, and some within the pixels.
-    for length in (0..300).chain((300..batch.len()).step_by(997)).chain(batch.len() - 60..batch.len()) {
+    for length in
+        (0..300).chain((300..batch.len()).step_by(997)).chain(batch.len() - 60..batch.len())
+    {
         error_with(with_first_batch(dir.path(), &batch[..length]), &["data_batch_1"]);
     }
     let replaced = |from: &[u8], to: &[u8]| {
         let at = batch.windows(from.len()).position(|w| w == from).expect("the bytes to replace");
         [&batch[..at], to, &batch[at + from.len()..]].concat()
     };
-    let refused = |content: Vec<u8>, parts: &[&str]| error_with(with_first_batch(dir.path(), &content), parts);
-    refused(replaced(b"cnumpy\ndtype\n", b"cos\nsystem\n"), &["data_batch_1", "it calls os.system"]);
+    let refused = |content: Vec<u8>, parts: &[&str]| {
+        error_with(with_first_batch(dir.path(), &content), parts)
+    };
+    refused(
+        replaced(b"cnumpy\ndtype\n", b"cos\nsystem\n"),
+        &["data_batch_1", "it calls os.system"],
+    );
     refused(replaced(b"U\x02u1", b"U\x02f4"), &["array of f4, expected u1"]);
-    refused(replaced(b"K\x02M\x00\x0c\x86", b"K\x03M\x00\x0c\x86"), &["6144 bytes, expected shape [3, 3072]"]);
+    refused(
+        replaced(b"K\x02M\x00\x0c\x86", b"K\x03M\x00\x0c\x86"),
+        &["6144 bytes, expected shape [3, 3072]"],
+    );
     refused(replaced(b"U\x06labels", b"U\x06lAbels"), &["no list 'labels'"]);
     refused(replaced(b"U\x04data", b"U\x04dAta"), &["no array 'data'"]);
     refused(replaced(b"K\x01K\x09e", b"K\x01K\x0ae"), &["label 10 at index 1, expected 0 to 9"]);
@@ -285,7 +311,8 @@ fn resizing_agrees_with_pillow() {
         if let Some(name) = path.to_string_lossy().strip_suffix("_in.npy") {
             let resized = resize::resize(&load_images(&path), 28, 28);
             let expected = load_images(Path::new(&format!("{name}_out.npy")));
-            // The arithmetic is Pillow's own; one level is left for a sine that is rounded differently elsewhere.
+            // The arithmetic is Pillow's own; one level is left for a sine that is rounded
+            // differently elsewhere.
             assert_same_images(&resized, &expected, 1, expected.data.len() / 1000);
             cases += 1;
         }
@@ -295,8 +322,10 @@ fn resizing_agrees_with_pillow() {
 
 #[test]
 fn image_files_decode_as_pillow_decodes_them() {
-    let files = folder::find_images(&fixture("images"), &mut folder::Tally::default()).expect("fixtures");
-    let (photo, exact): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| path.ends_with("photo.jpeg"));
+    let files =
+        folder::find_images(&fixture("images"), &mut folder::Tally::default()).expect("fixtures");
+    let (photo, exact): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|path| path.ends_with("photo.jpeg"));
     assert_eq!(exact.len(), 7);
     for channels in [1, 3] {
         let expected = load_images(&fixture(&format!("images/expected_{channels}.npy")));
@@ -390,7 +419,8 @@ fn splits_are_those_of_an_independent_implementation() {
         assert_eq!(split::hold_out(&case.labels, case.seed), parts(case.hold_out));
         assert_eq!(split::folds(&case.labels, case.seed), parts(case.folds));
         for set in case.test_sets {
-            let found = split::test_set(&case.labels, set.inlier, set.ratio, case.seed).expect("a test set");
+            let found = split::test_set(&case.labels, set.inlier, set.ratio, case.seed)
+                .expect("a test set");
             assert_eq!(found, (set.indices, set.labels));
         }
     }
@@ -434,7 +464,9 @@ fn test_sets_hold_all_inliers_and_the_asked_share_of_outliers() {
     for (ratio, expected) in [(1, 0), (10, 10), (30, 39), (50, 93), (90, 837)] {
         let (indices, marks) = split::test_set(&labels, 3, ratio, 8).expect("a test set");
         let (normal, anomalous) = indices.split_at(93);
-        assert!(normal.iter().all(|&i| labels[i] == 3) && anomalous.iter().all(|&i| labels[i] != 3));
+        assert!(
+            normal.iter().all(|&i| labels[i] == 3) && anomalous.iter().all(|&i| labels[i] != 3)
+        );
         assert_eq!(anomalous.len(), expected, "ratio {ratio}");
         assert_eq!(marks, [vec![0; 93], vec![1; expected]].concat());
         assert!(anomalous.windows(2).all(|pair| pair[0] < pair[1]));
@@ -447,8 +479,12 @@ fn test_sets_hold_all_inliers_and_the_asked_share_of_outliers() {
     let error = error_with(split::test_set(&labels, 3, 91, 8), &["needs 940", "at most 90"]);
     assert_eq!(error.exit_code(), 2);
     error_with(split::test_set(&labels, 3, 100, 8), &["100", "1 to 99"]);
-    assert_ne!(split::test_set(&labels, 3, 50, 8).unwrap(), split::test_set(&labels, 3, 50, 9).unwrap());
-    // Every image of another class has its chance: over many seeds each is drawn about half of the time.
+    assert_ne!(
+        split::test_set(&labels, 3, 50, 8).unwrap(),
+        split::test_set(&labels, 3, 50, 9).unwrap()
+    );
+    // Every image of another class has its chance: over many seeds each is drawn about half of the
+    // time.
     let mut drawn = vec![0; labels.len()];
     for seed in 0..200 {
         let (indices, _) = split::test_set(&labels, 3, 83, seed).expect("a test set");
@@ -477,8 +513,10 @@ fn marked(labels: Vec<u8>, channels: usize) -> Labelled {
 }
 
 fn small(dataset: Dataset, seed: u64, ratios: &[u32]) -> Prepared {
-    let (train, test) = (marked(ten_labels(|k| 20 + usize::from(k)), 1), marked(ten_labels(|_| 12), 1));
-    prepare::ten_classes(dataset, train, test, no_source(), seed, ratios).expect("a prepared dataset")
+    let (train, test) =
+        (marked(ten_labels(|k| 20 + usize::from(k)), 1), marked(ten_labels(|_| 12), 1));
+    prepare::ten_classes(dataset, train, test, no_source(), seed, ratios)
+        .expect("a prepared dataset")
 }
 
 #[test]
@@ -487,7 +525,8 @@ fn preparing_keeps_each_image_with_its_label() {
         let prepared = small(dataset, 5, &[50, 20]);
         let first = |images: &Images, i: usize| images.image(i)[0];
         for k in 0..10 {
-            let (train, val) = (prepared.train_of(k).expect("a class"), prepared.val_of(k).expect("a class"));
+            let (train, val) =
+                (prepared.train_of(k).expect("a class"), prepared.val_of(k).expect("a class"));
             assert!((0..train.n).all(|i| usize::from(first(&train, i)) == k));
             assert!((0..val.n).all(|i| usize::from(first(&val, i)) == k));
             if k == 1 {
@@ -498,7 +537,10 @@ fn preparing_keeps_each_image_with_its_label() {
                 let set = prepared.test_set(k, ratio).expect("a test set");
                 let images = prepared.images_of(set);
                 assert_eq!(images.n, set.labels.len());
-                assert!((0..images.n).all(|i| (usize::from(first(&images, i)) == k) == (set.labels[i] == 0)));
+                assert!(
+                    (0..images.n)
+                        .all(|i| (usize::from(first(&images, i)) == k) == (set.labels[i] == 0))
+                );
             }
             assert_eq!(prepared.test_sets_of(k).count(), 2);
         }
@@ -516,9 +558,19 @@ fn test_sets_do_not_depend_on_the_ratios_asked_for() {
 #[test]
 fn ten_classes_need_enough_images_and_distinct_ratios() {
     let prepare = |train: Vec<u8>, ratios: &[u32]| {
-        prepare::ten_classes(Dataset::Mnist, marked(train, 1), marked(ten_labels(|_| 9), 1), no_source(), 0, ratios)
+        prepare::ten_classes(
+            Dataset::Mnist,
+            marked(train, 1),
+            marked(ten_labels(|_| 9), 1),
+            no_source(),
+            0,
+            ratios,
+        )
     };
-    error_with(prepare(ten_labels(|k| if k == 6 { 9 } else { 10 }), &[50]), &["class 6 (6)", "validation"]);
+    error_with(
+        prepare(ten_labels(|k| if k == 6 { 9 } else { 10 }), &[50]),
+        &["class 6 (6)", "validation"],
+    );
     error_with(prepare(ten_labels(|_| 10), &[50, 20, 50]), &["50", "twice"]);
 }
 
@@ -529,7 +581,9 @@ fn cifar_is_resized_when_prepared() {
     let repeat = |part: &Labelled| part.select(&(0..100).map(|i| i % 10).collect::<Vec<_>>());
     let labels: Vec<u8> = (0..100).map(|i| i % 10).collect();
     let part = Labelled { labels, ..repeat(&train) };
-    let prepared = prepare::ten_classes(Dataset::Cifar10, part.clone(), part, no_source(), 0, &[50]).expect("CIFAR-10");
+    let prepared =
+        prepare::ten_classes(Dataset::Cifar10, part.clone(), part, no_source(), 0, &[50])
+            .expect("CIFAR-10");
     assert_eq!(prepared.channels(), 3);
     assert_eq!(prepared.train_of(4).unwrap().image(0), expected.image(4));
 }
@@ -543,7 +597,10 @@ fn bytes_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                files.push((path.strip_prefix(dir).unwrap().to_path_buf(), fs::read(&path).unwrap()));
+                files.push((
+                    path.strip_prefix(dir).unwrap().to_path_buf(),
+                    fs::read(&path).unwrap(),
+                ));
             }
         }
     }
@@ -567,11 +624,15 @@ fn a_prepared_folder_comes_back_whole_and_the_same_seed_gives_the_same_bytes() {
     assert_eq!(opened.class_names()[9], "Ankle boot");
 
     fs::create_dir_all(&b).unwrap();
-    assert_eq!(small(Dataset::Fmnist, 5, &[50, 10]).write(&b, false).expect("written"), Written::New);
+    assert_eq!(
+        small(Dataset::Fmnist, 5, &[50, 10]).write(&b, false).expect("written"),
+        Written::New
+    );
     assert_eq!(bytes_of(&a), bytes_of(&b));
     small(Dataset::Fmnist, 6, &[50, 10]).write(&c, false).expect("written");
     assert_ne!(bytes_of(&a), bytes_of(&c));
-    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 3, "nothing but the folders is left: {left:?}");
 }
 
@@ -597,7 +658,10 @@ fn only_a_prepared_folder_is_replaced_and_only_by_force() {
     fs::write(other.join("thesis.txt"), b"years of work").unwrap();
     for force in [false, true] {
         error_with(one.write(&other, force), &["other", "no prepared dataset"]);
-        error_with(one.write(&other.join("thesis.txt"), force), &["thesis.txt", "file of that name"]);
+        error_with(
+            one.write(&other.join("thesis.txt"), force),
+            &["thesis.txt", "file of that name"],
+        );
     }
     assert_eq!(fs::read(other.join("thesis.txt")).unwrap(), b"years of work");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
@@ -618,7 +682,8 @@ fn verify_names_every_file_that_differs() {
     // One changed pixel leaves a folder that fits together.
     flip("train_images.npy");
     for opened in [prepared::verify(&out).map(drop), Prepared::open(&out).map(drop)] {
-        let error = error_with(opened, &["1 of 26 files", "train_images.npy: SHA-256", "expected "]);
+        let error =
+            error_with(opened, &["1 of 26 files", "train_images.npy: SHA-256", "expected "]);
         assert_eq!(error.exit_code(), 4);
     }
     fs::remove_file(out.join("test_sets/class4_ratio50_index.npy")).unwrap();
@@ -657,7 +722,10 @@ fn opening_refuses_what_does_not_fit_together() {
             error_with(with(name, None), &[short]);
         }
         error_with(with(name, Some(bytes[..bytes.len() - 2].to_vec())), &[short]);
-        error_with(with(name, Some(b"garbage, and enough of it to pass for a header".to_vec())), &[short]);
+        error_with(
+            with(name, Some(b"garbage, and enough of it to pass for a header".to_vec())),
+            &[short],
+        );
     }
     let array = |shape: &[usize], data: &[u8]| {
         let mut bytes = Vec::new();
@@ -673,12 +741,24 @@ fn opening_refuses_what_does_not_fit_together() {
         with("val_images.npy", Some(array(&[19, 28, 28, 1], &[0; 14896]))),
         &["shape [19, 28, 28, 1], expected [20, 28"],
     );
-    error_with(with("test_labels.npy", Some(array(&[120], &[3; 120]))), &["test_labels.npy", "counts per class"]);
-    error_with(with("test_labels.npy", Some(array(&[119], &[3; 119]))), &["119 values, expected 120"]);
+    error_with(
+        with("test_labels.npy", Some(array(&[120], &[3; 120]))),
+        &["test_labels.npy", "counts per class"],
+    );
+    error_with(
+        with("test_labels.npy", Some(array(&[119], &[3; 119]))),
+        &["119 values, expected 120"],
+    );
     let set = "test_sets/class0_ratio50";
-    error_with(with(&format!("{set}_index.npy"), Some(numbers(&[120; 24]))), &["index 120, expected 0 to 119"]);
+    error_with(
+        with(&format!("{set}_index.npy"), Some(numbers(&[120; 24]))),
+        &["index 120, expected 0 to 119"],
+    );
     error_with(with(&format!("{set}_index.npy"), Some(numbers(&[-1; 24]))), &["index -1"]);
-    error_with(with(&format!("{set}_label.npy"), Some(array(&[24], &[1; 24]))), &["12 zeros (normal) and 12 ones"]);
+    error_with(
+        with(&format!("{set}_label.npy"), Some(array(&[24], &[1; 24]))),
+        &["12 zeros (normal) and 12 ones"],
+    );
 
     let manifest = String::from_utf8(fs::read(good.join("manifest.json")).unwrap()).unwrap();
     let edit = |from: &str, to: &str| {
@@ -689,7 +769,10 @@ fn opening_refuses_what_does_not_fit_together() {
     error_with(edit("\"seed\"", "\"sead\""), &["manifest.json", "sead"]);
     error_with(edit("\"mnist\"", "\"minst\""), &["minst", "cifar-10"]);
     error_with(edit("\"channels\": 1", "\"channels\": 2"), &["28 x 28 x 2"]);
-    error_with(edit("\"val_labels.npy\"", "\"../val_labels.npy\""), &["lists unexpected ../val_labels.npy"]);
+    error_with(
+        edit("\"val_labels.npy\"", "\"../val_labels.npy\""),
+        &["lists unexpected ../val_labels.npy"],
+    );
     error_with(edit("\"inlier\": 9", "\"inlier\": 10"), &["inlier class 10"]);
     error_with(Prepared::open(&dir.path().join("absent")), &["absent", "gradcon prep"]);
 }
@@ -701,7 +784,8 @@ fn a_real_dataset_goes_all_the_way() {
     let raw = source::read(Dataset::Fmnist, &files).expect("Fashion-MNIST");
     assert_eq!((raw.train.images.n, raw.test.images.n), (4700, 1100));
     assert_eq!((raw.source.what.as_str(), raw.source.sha256.len()), ("local files", 4));
-    let prepared = prepare::ten_classes(Dataset::Fmnist, raw.train, raw.test, raw.source, 0, &[50]).expect("prepared");
+    let prepared = prepare::ten_classes(Dataset::Fmnist, raw.train, raw.test, raw.source, 0, &[50])
+        .expect("prepared");
     let sneakers = prepared.manifest().counts.clone();
     assert_eq!([sneakers.train[7], sneakers.val[7], sneakers.test[7]], [1320, 440, 440]);
     let built_in = prepare::fashion_subset(0, &[50]).expect("prepared");
@@ -718,16 +802,24 @@ fn write_image(path: &Path, value: u8) {
     // What counts is the content, so a BMP is as good in a file of another name.
     let format = image::ImageFormat::from_path(path).unwrap();
     let format = if format == image::ImageFormat::Jpeg { image::ImageFormat::Bmp } else { format };
-    image::RgbImage::from_pixel(9, 7, image::Rgb([value, 0, 255 - value])).save_with_format(path, format).unwrap();
+    image::RgbImage::from_pixel(9, 7, image::Rgb([value, 0, 255 - value]))
+        .save_with_format(path, format)
+        .unwrap();
 }
 
 fn cure_tsr_tree(root: &Path) {
     for i in 1..=24 {
-        write_image(&root.join(format!("Real_Train/ChallengeFree/01_{:02}_00_00_{i:04}.bmp", 1 + i % 2)), i);
+        write_image(
+            &root.join(format!("Real_Train/ChallengeFree/01_{:02}_00_00_{i:04}.bmp", 1 + i % 2)),
+            i,
+        );
     }
     for i in 1..=4 {
         let sign = 10 + i;
-        write_image(&root.join(format!("Real_Test/ChallengeFree/01_{sign}_00_00_{i:04}.bmp")), 100 + i);
+        write_image(
+            &root.join(format!("Real_Test/ChallengeFree/01_{sign}_00_00_{i:04}.bmp")),
+            100 + i,
+        );
         write_image(&root.join(format!("Real_Test/Haze-5/01_{sign}_12_05_{i:04}.bmp")), 150 + i);
         write_image(&root.join(format!("Real_Test/Snow-1/01_{sign}_11_01_{i:04}.bmp")), 200 + i);
     }
@@ -749,11 +841,17 @@ fn cure_tsr_pairs_challenge_free_images_with_each_challenge_and_level() {
     cure_tsr_tree(&dir.path().join("CURE-TSR"));
     let listing = cure_tsr::list(dir.path()).expect("CURE-TSR");
     let prepared = prepare::cure_tsr(&listing, rgb(), 0, &|_, _| Ok(())).expect("prepared");
-    assert_eq!(prepared.inliers().iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["challenge-free"]);
+    assert_eq!(
+        prepared.inliers().iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
+        ["challenge-free"]
+    );
     // A tenth of the twelve images of each sign.
     assert_eq!((prepared.train_of(0).unwrap().n, prepared.val_of(0).unwrap().n), (22, 2));
     let sets: Vec<_> = prepared.test_sets().iter().map(|set| &set.info).collect();
-    assert_eq!(sets.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["Snow-1", "Haze-5"]);
+    assert_eq!(
+        sets.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(),
+        ["Snow-1", "Haze-5"]
+    );
     assert_eq!((sets[1].challenge.as_deref(), sets[1].level), (Some("Haze"), Some(5)));
     assert_eq!((sets[0].normal, sets[0].anomalous), (4, 5));
     let reds = |k: usize| {
@@ -768,7 +866,8 @@ fn cure_tsr_pairs_challenge_free_images_with_each_challenge_and_level() {
     assert_eq!(names.test[4], "Real_Test/Snow-1/01_06_11_01_0009.bmp");
     assert_eq!((names.train.len(), names.val.len(), names.test.len()), (22, 2, 13));
     for (name, i) in names.train.iter().zip(0..) {
-        let number: u8 = name[name.len() - 8..name.len() - 4].parse().expect("an index in the name");
+        let number: u8 =
+            name[name.len() - 8..name.len() - 4].parse().expect("an index in the name");
         assert_eq!(prepared.train_of(0).unwrap().image(i)[0], number, "{name}");
     }
 
@@ -818,7 +917,10 @@ fn own_images_are_split_named_and_labelled() {
     let dir = temp();
     let at = |name: &str| dir.path().join(name);
     for i in 0..20 {
-        write_image(&at(&format!("good/{}/{i:02}.{}", i % 3, ["png", "JPG", "bmp"][i % 3])), i as u8 * 10);
+        write_image(
+            &at(&format!("good/{}/{i:02}.{}", i % 3, ["png", "JPG", "bmp"][i % 3])),
+            i as u8 * 10,
+        );
     }
     fs::write(at("good/notes.txt"), "no image").unwrap();
     #[cfg(unix)]
@@ -826,14 +928,19 @@ fn own_images_are_split_named_and_labelled() {
     for i in 0..3 {
         write_image(&at(&format!("bad/{i}.png")), 240 + i);
     }
-    let folders = Folders { normal: at("good"), normal_test: None, abnormal: vec![("abnormal".into(), at("bad"))] };
+    let folders = Folders {
+        normal: at("good"),
+        normal_test: None,
+        abnormal: vec![("abnormal".into(), at("bad"))],
+    };
     let counted = Mutex::new((0, 0));
     let progress = |found, read| {
         let mut counted = counted.lock().unwrap();
         *counted = (counted.0 + found, counted.1 + read);
         Ok(())
     };
-    let prepared = prepare::own_images(&folders.list().expect("images"), rgb(), 4, &progress).expect("prepared");
+    let prepared = prepare::own_images(&folders.list().expect("images"), rgb(), 4, &progress)
+        .expect("prepared");
     assert_eq!(*counted.lock().unwrap(), (23, 23));
     // A fifth of 20 for test, a tenth of the other 16 for validation.
     assert_eq!((prepared.train_of(0).unwrap().n, prepared.val_of(0).unwrap().n), (15, 1));
@@ -853,8 +960,12 @@ fn own_images_are_split_named_and_labelled() {
     write_image(&at("more/x.png"), 5);
     let folders = Folders { normal_test: Some(at("more")), ..folders };
     let gray = Decode::new(1, Decode::MAX_PIXELS).unwrap();
-    let gray = prepare::own_images(&folders.list().expect("images"), gray, 4, &|_, _| Ok(())).expect("prepared");
-    assert_eq!((gray.train_of(0).unwrap().n, gray.val_of(0).unwrap().n, gray.channels()), (18, 2, 1));
+    let gray = prepare::own_images(&folders.list().expect("images"), gray, 4, &|_, _| Ok(()))
+        .expect("prepared");
+    assert_eq!(
+        (gray.train_of(0).unwrap().n, gray.val_of(0).unwrap().n, gray.channels()),
+        (18, 2, 1)
+    );
     assert_eq!(gray.names().unwrap().test[0], "normal_test/x.png");
     // 0.299 * 5 + 0.114 * 250 = 29.995.
     assert_eq!(gray.images_of(&gray.test_sets()[0]).image(0)[0], 30);
@@ -876,10 +987,17 @@ fn an_mvtec_tree_gives_one_class_for_each_defect() {
         write_image(&root.join(name), value);
     }
     let prepared =
-        prepare::own_images(&Listing::mvtec(root).expect("a tree"), rgb(), 0, &|_, _| Ok(())).expect("prepared");
+        prepare::own_images(&Listing::mvtec(root).expect("a tree"), rgb(), 0, &|_, _| Ok(()))
+            .expect("prepared");
     assert_eq!(prepared.class_names(), ["normal", "hole", "scratch"]);
-    assert_eq!(prepared.names().unwrap().test, ["normal_test/0.png", "hole/0.png", "scratch/0.png"]);
-    assert_eq!((&prepared.test().labels, &prepared.test_sets()[0].labels), (&vec![0, 1, 2], &vec![0, 1, 1]));
+    assert_eq!(
+        prepared.names().unwrap().test,
+        ["normal_test/0.png", "hole/0.png", "scratch/0.png"]
+    );
+    assert_eq!(
+        (&prepared.test().labels, &prepared.test_sets()[0].labels),
+        (&vec![0, 1, 2], &vec![0, 1, 1])
+    );
     error_with(Folders::mvtec(&root.join("test")), &["train", "good"]);
     fs::remove_dir_all(root.join("test/scratch")).unwrap();
     fs::remove_dir_all(root.join("test/hole")).unwrap();
@@ -895,13 +1013,18 @@ fn every_unreadable_image_is_named() {
     let whole = fs::read(at("good/1.png")).unwrap();
     fs::write(at("good/1.png"), &whole[..whole.len() / 2]).unwrap();
     fs::write(at("good/3.png"), b"").unwrap();
-    let folders = Folders { normal: at("good"), normal_test: None, abnormal: vec![("abnormal".into(), at("bad"))] };
+    let folders = Folders {
+        normal: at("good"),
+        normal_test: None,
+        abnormal: vec![("abnormal".into(), at("bad"))],
+    };
     let error = error_with(own(&folders), &["2 of 4 images", "1.png: ", "3.png: "]);
     assert!(!error.to_string().contains("2.png"));
     fs::remove_file(at("good/1.png")).unwrap();
     fs::remove_file(at("good/3.png")).unwrap();
     error_with(own(&folders), &["good", "2 normal images", "at least 3"]);
-    let nested = Folders { abnormal: vec![("abnormal".into(), at("good/../good"))], ..folders.clone() };
+    let nested =
+        Folders { abnormal: vec![("abnormal".into(), at("good/../good"))], ..folders.clone() };
     error_with(own(&nested), &["one is inside the other"]);
     fs::create_dir(at("none")).unwrap();
     let empty = Folders { normal: at("none"), ..folders };
@@ -918,7 +1041,10 @@ fn a_contact_sheet_shows_images_evenly_spread_in_rows() {
     // Two rows of three cells of 2 x 4 pixels, with gaps of 2.
     assert_eq!((sheet.height, sheet.width), (2 + 2 * 4, 2 + 3 * 6));
     let at = |y: usize, x: usize| sheet.data[y * sheet.width + x];
-    assert_eq!([at(2, 2), at(2, 5), at(3, 8), at(3, 17), at(6, 2), at(7, 9)], [0, 100, 2, 104, 6, 8]);
+    assert_eq!(
+        [at(2, 2), at(2, 5), at(3, 8), at(3, 17), at(6, 2), at(7, 9)],
+        [0, 100, 2, 104, 6, 8]
+    );
     assert_eq!([at(0, 0), at(2, 6), at(6, 14)], [128; 3]);
     let dir = temp();
     let path = dir.path().join("sheet.png");
@@ -985,9 +1111,11 @@ fn answer(mut stream: TcpStream, content: &[u8], reply: &Reply, log: &Mutex<Vec<
     }
     let request = String::from_utf8_lossy(&request).to_lowercase();
     assert!(request.starts_with("get /file.bin http/1.1"), "{request}");
-    let range = request.lines().find_map(|line| line.strip_prefix("range: ")).unwrap_or("").to_string();
+    let range =
+        request.lines().find_map(|line| line.strip_prefix("range: ")).unwrap_or("").to_string();
     log.lock().unwrap().push(range.clone());
-    let from: usize = range.strip_prefix("bytes=").and_then(|r| r.strip_suffix('-')?.parse().ok()).unwrap_or(0);
+    let from: usize =
+        range.strip_prefix("bytes=").and_then(|r| r.strip_suffix('-')?.parse().ok()).unwrap_or(0);
     let mut send = |status: &str, headers: &str, body: &[u8]| {
         let head = format!("HTTP/1.1 {status}\r\n{headers}Connection: close\r\n\r\n");
         // The client may hang up first: that is its business.
@@ -1004,7 +1132,9 @@ fn answer(mut stream: TcpStream, content: &[u8], reply: &Reply, log: &Mutex<Vec<
     let range = format!("Content-Range: bytes {said}-{}/{}\r\n", content.len() - 1, content.len());
     let headers = if ranged { length + &range } else { length };
     match reply {
-        Reply::Whole | Reply::WholeWithoutRanges | Reply::WrongRange => send(status, &headers, &content[start..]),
+        Reply::Whole | Reply::WholeWithoutRanges | Reply::WrongRange => {
+            send(status, &headers, &content[start..])
+        }
         Reply::Cut(n) => send(status, &headers, &content[start..start + n]),
         Reply::Stall(n) => {
             send(status, &headers, &content[start..start + n]);
@@ -1023,14 +1153,18 @@ fn answer(mut stream: TcpStream, content: &[u8], reply: &Reply, log: &Mutex<Vec<
             send(status, "", b"");
             while stream.write_all(&[0; 1 << 16]).is_ok() {}
         }
-        Reply::Longer(n) => send(status, &format!("Content-Length: {}\r\n", content.len() + n), content),
+        Reply::Longer(n) => {
+            send(status, &format!("Content-Length: {}\r\n", content.len() + n), content)
+        }
         Reply::Corrupt => {
             let mut body = content[start..].to_vec();
             body[0] ^= 1;
             send(status, &headers, &body);
         }
         Reply::Status(code) => send(&format!("{code} No"), "Content-Length: 2\r\n", b"no"),
-        Reply::Redirect(to) => send("302 Found", &format!("Location: {to}\r\nContent-Length: 0\r\n"), b""),
+        Reply::Redirect(to) => {
+            send("302 Found", &format!("Location: {to}\r\nContent-Length: 0\r\n"), b"")
+        }
     }
 }
 
@@ -1045,7 +1179,8 @@ struct Download {
 impl Download {
     fn new() -> Download {
         let dir = temp();
-        let content: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let content: Vec<u8> =
+            (0..300_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let path = dir.path().join("original");
         fs::write(&path, &content).unwrap();
         let md5 = md5_file(&path).unwrap();
@@ -1061,7 +1196,11 @@ impl Download {
         self.fetch_within(Duration::from_secs(30), servers)
     }
 
-    fn fetch_within(&self, stall: Duration, servers: &[&Server]) -> (gradcon::Result<PathBuf>, Vec<Event>) {
+    fn fetch_within(
+        &self,
+        stall: Duration,
+        servers: &[&Server],
+    ) -> (gradcon::Result<PathBuf>, Vec<Event>) {
         let mirrors: Vec<&str> = servers.iter().map(|server| server.url.as_str()).collect();
         let urls = mirrors.iter().map(|url| format!("{url}/file.bin")).collect();
         let bytes = self.content.len() as u64;
@@ -1069,7 +1208,9 @@ impl Download {
         let patience = Patience { stall, least_rate: 1000, attempts: 3, pause: Duration::ZERO };
         let mut events = Vec::new();
         let result = fetch(&remote, self.dir.path(), &patience, &mut |event| {
-            let stop = self.stop_at.is_some_and(|stop| matches!(event, Event::Progress(done, _) if done >= stop));
+            let stop = self
+                .stop_at
+                .is_some_and(|stop| matches!(event, Event::Progress(done, _) if done >= stop));
             events.push(event);
             if stop { Err(Error::Interrupted) } else { Ok(()) }
         });
@@ -1137,7 +1278,8 @@ fn a_stalled_download_is_given_up_and_resumed() {
     let second = job.serve(vec![Reply::Whole]);
     let start = Instant::now();
     let (result, events) = job.fetch_within(Duration::from_millis(400), &[&server, &second]);
-    // Three tries of 0.4 s on the first server, which stalls for a minute and meanwhile answers nobody.
+    // Three tries of 0.4 s on the first server, which stalls for a minute and meanwhile answers
+    // nobody.
     assert!(start.elapsed() < Duration::from_secs(30), "waited {:?}", start.elapsed());
     job.assert_fetched(result);
     let failures = failures(&events);
@@ -1153,7 +1295,10 @@ fn a_server_that_trickles_is_given_up() {
     job.assert_fetched(result);
     assert!(ranges(&good)[0].starts_with("bytes="), "what trickled in is kept");
     let failures = failures(&events);
-    assert!(failures[0].contains("too slow: ") && failures[0].contains("at least 1000 a second"), "{failures:?}");
+    assert!(
+        failures[0].contains("too slow: ") && failures[0].contains("at least 1000 a second"),
+        "{failures:?}"
+    );
 }
 
 #[test]
@@ -1166,11 +1311,18 @@ fn no_more_than_the_published_length_is_taken() {
     // Neither is asked again, and nothing of them is kept.
     let failures = failures(&events);
     assert_eq!(failures.len(), 2, "{failures:?}");
-    assert!(failures[0].contains("another file: it has 300001 bytes, expected 300000"), "{failures:?}");
-    assert!(failures[1].contains("another file: it has more than the expected 300000 bytes"), "{failures:?}");
+    assert!(
+        failures[0].contains("another file: it has 300001 bytes, expected 300000"),
+        "{failures:?}"
+    );
+    assert!(
+        failures[1].contains("another file: it has more than the expected 300000 bytes"),
+        "{failures:?}"
+    );
     assert_eq!(ranges(&good), [""]);
     // The longer file was not even begun.
-    let progress = events.iter().filter(|event| matches!(event, Event::Progress(_, Some(300_001)))).count();
+    let progress =
+        events.iter().filter(|event| matches!(event, Event::Progress(_, Some(300_001)))).count();
     assert_eq!(progress, 0);
 }
 
@@ -1198,7 +1350,10 @@ fn corrupt_content_is_thrown_away_and_the_next_server_asked() {
     job.assert_fetched(result);
     assert_eq!(ranges(&good), [""]);
     let failures = failures(&events);
-    assert!(failures[0].contains("wrong content: MD5") && failures[0].contains(&job.md5), "{failures:?}");
+    assert!(
+        failures[0].contains("wrong content: MD5") && failures[0].contains(&job.md5),
+        "{failures:?}"
+    );
     assert_eq!(failures.len(), 1);
 }
 
@@ -1277,7 +1432,10 @@ fn a_download_that_is_interrupted_keeps_what_arrived() {
         let (result, _) = job.fetch(&[&job.serve(vec![Reply::Whole])]);
         assert_eq!(error_with(result, &[]).exit_code(), 130);
         let kept = fs::metadata(job.part()).map_or(0, |part| part.len());
-        assert_eq!((kept >= stop, kept < job.content.len() as u64, job.part().exists()), (true, true, stop > 0));
+        assert_eq!(
+            (kept >= stop, kept < job.content.len() as u64, job.part().exists()),
+            (true, true, stop > 0)
+        );
         let job = Download { stop_at: None, ..job };
         job.assert_fetched(job.fetch(&[&job.serve(vec![Reply::Whole])]).0);
     }
@@ -1288,7 +1446,10 @@ fn two_downloads_of_one_file_do_not_mix() {
     let job = Download::new();
     let file = fs::File::create(job.part()).unwrap();
     file.lock().unwrap();
-    error_with(job.fetch(&[&job.serve(vec![Reply::Whole])]).0, &["file.bin.part", "another process"]);
+    error_with(
+        job.fetch(&[&job.serve(vec![Reply::Whole])]).0,
+        &["file.bin.part", "another process"],
+    );
 }
 
 #[test]
@@ -1301,7 +1462,9 @@ fn published_checksums_are_sums_of_md5_and_addresses_are_whole() {
             assert!(md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit()), "{name}: {md5}");
             for url in Remote::new(file, origin.mirrors).urls {
                 assert!(
-                    url.starts_with("http") && url.ends_with(&format!("/{name}")) && !url[8..].contains("//"),
+                    url.starts_with("http")
+                        && url.ends_with(&format!("/{name}"))
+                        && !url[8..].contains("//"),
                     "{url}"
                 );
             }

@@ -10,7 +10,7 @@ use gradcon::engine::device::Device;
 use gradcon::engine::gpu::{GpuEngine, Machine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Loaded, Timing};
 use gradcon::files::Lock;
-use gradcon::gradcon::trainer::{EpochReport, training_program};
+use gradcon::method::trainer::{EpochReport, training_program};
 use gradcon::program::Program;
 use gradcon::program::compile::Options;
 use gradcon::run::config::RunConfig;
@@ -33,7 +33,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What `devices` says of `auto` is what `--device auto` does, whatever the environment says; on any machine.
+/// What `devices` says of `auto` is what `--device auto` does, whatever the environment says; on
+/// any machine.
 #[test]
 fn auto_is_what_devices_says_it_is() {
     let here = Path::new(".");
@@ -50,7 +51,8 @@ fn auto_is_what_devices_says_it_is() {
         let listed = gradcon(here, "devices", variables);
         assert!(listed.status.success(), "{variables:?}: {}", text(&listed.stderr));
         let listed = text(&listed.stdout);
-        let (_, auto) = listed.split_once("\nauto   ").unwrap_or_else(|| panic!("{variables:?}: {listed}"));
+        let (_, auto) =
+            listed.split_once("\nauto   ").unwrap_or_else(|| panic!("{variables:?}: {listed}"));
         let used = gradcon(here, "bench --steps 1 --rounds 1 --batch 16", variables);
         let stderr = text(&used.stderr);
         let (choice, notes) = auto.split_once('\n').unwrap();
@@ -61,7 +63,11 @@ fn auto_is_what_devices_says_it_is() {
             }
             None => {
                 assert!(used.status.success(), "{variables:?}: {stderr}");
-                let engine = if choice == "the CPU engine" { "device: CPU engine" } else { "device: GPU engine" };
+                let engine = if choice == "the CPU engine" {
+                    "device: CPU engine"
+                } else {
+                    "device: GPU engine"
+                };
                 assert!(stderr.contains(engine), "{variables:?}: {choice}, but {stderr}");
                 for note in notes.lines() {
                     assert!(stderr.contains(note.trim()), "{variables:?}: {note} in {stderr}");
@@ -69,7 +75,9 @@ fn auto_is_what_devices_says_it_is() {
             }
         }
         // A variable that says nothing sensible is named.
-        for (name, value) in variables.iter().filter(|(_, value)| ["", " ", "cuda", "no such adapter"].contains(value))
+        for (name, value) in variables
+            .iter()
+            .filter(|(_, value)| ["", " ", "cuda", "no such adapter"].contains(value))
         {
             assert!(stderr.contains(name), "{name}='{value}' in {stderr}");
         }
@@ -96,7 +104,8 @@ fn a_device_that_is_not_there_is_answered_with_what_is() {
         let number = device.trim_start_matches("gpu:");
         assert!(stderr.contains(number), "{device}: {stderr}");
         assert!(
-            stderr.contains("adapters here: ") || stderr.contains("has no Vulkan, Metal or DX12 adapter"),
+            stderr.contains("adapters here: ")
+                || stderr.contains("has no Vulkan, Metal or DX12 adapter"),
             "{stderr}"
         );
         if !device.starts_with("gpu") && !device.starts_with("no") {
@@ -129,13 +138,19 @@ impl Engine for Failing {
         self.engine.read(name)
     }
     fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {
-        self.runs = self.runs.checked_sub(1).ok_or_else(|| Error::Device("the device was lost".into()))?;
+        self.runs =
+            self.runs.checked_sub(1).ok_or_else(|| Error::Device("the device was lost".into()))?;
         self.engine.run(program, steps)
     }
     fn wait(&mut self) -> Result<()> {
         self.engine.wait()
     }
-    fn time_calls(&mut self, program: Loaded, step: u32, repeats: usize) -> Result<(Vec<f64>, Timing)> {
+    fn time_calls(
+        &mut self,
+        program: Loaded,
+        step: u32,
+        repeats: usize,
+    ) -> Result<(Vec<f64>, Timing)> {
         self.engine.time_calls(program, step, repeats)
     }
     fn description(&self) -> String {
@@ -158,7 +173,8 @@ impl Watch for Blind {
     fn warn(&mut self, _: &str) {}
 }
 
-/// A device lost in mid-epoch is an error of its kind, and the run goes on from its last checkpoint to the bits of one that was never broken.
+/// A device lost in mid-epoch is an error of its kind, and the run goes on from its last checkpoint
+/// to the bits of one that was never broken.
 #[test]
 fn a_lost_device_leaves_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
@@ -176,26 +192,37 @@ fn a_lost_device_leaves_the_last_checkpoint() {
     for runs in [1, 6] {
         let lock = Lock::hold(&run, "a test").unwrap();
         let mut engine = Failing { engine: CpuEngine::new(), runs };
-        let error = run::train(&run, &lock, &config, &prepared, &mut engine, false, &mut Blind).unwrap_err();
-        assert!(matches!(&error, Error::Device(text) if text.contains("lost")) && error.exit_code() == 3, "{error}");
+        let error = run::train(&run, &lock, &config, &prepared, &mut engine, false, &mut Blind)
+            .unwrap_err();
+        assert!(
+            matches!(&error, Error::Device(text) if text.contains("lost"))
+                && error.exit_code() == 3,
+            "{error}"
+        );
     }
     ok("-q train --resume run --epochs 4 --device cpu");
-    let model = |run: &str| std::fs::read(folder.path().join(run).join("best/model.safetensors")).unwrap();
+    let model =
+        |run: &str| std::fs::read(folder.path().join(run).join("best/model.safetensors")).unwrap();
     assert!(model("run") == model("whole"), "another model than without the losses");
 }
 
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn sizes_beyond_a_gpu_are_errors_that_say_what_lowers_them() {
-    let out = gradcon(Path::new("."), "bench --device gpu:0 --batch 4096 --replicas 4096 --steps 1", &[]);
+    let out =
+        gradcon(Path::new("."), "bench --device gpu:0 --batch 4096 --replicas 4096 --steps 1", &[]);
     let stderr = text(&out.stderr);
     assert_eq!(out.status.code(), Some(3), "{stderr}");
-    assert!(stderr.contains("memory needed") && stderr.contains("--replicas (now 4096)"), "{stderr}");
+    assert!(
+        stderr.contains("memory needed") && stderr.contains("--replicas (now 4096)"),
+        "{stderr}"
+    );
 
     // A buffer larger than any binding, on a device with memory enough. Then a program that fits.
     let mut gpu = GpuEngine::open(&Selector::Index(0), OpenOptions::default()).unwrap();
-    let program =
-        |images: usize| training_program(&Model::new(1), &TrainConfig::default(), images, 1, Options::default());
+    let program = |images: usize| {
+        training_program(&Model::new(1), &TrainConfig::default(), images, 1, Options::default())
+    };
     let limit = gpu.adapter().max_binding.min(gpu.adapter().max_buffer);
     let error = gpu.load(&program(limit as usize / 784 + 1)).unwrap_err();
     assert!(matches!(&error, Error::TooLarge { .. }) && error.exit_code() == 3, "{error}");

@@ -1,7 +1,9 @@
-//! What a run survives: an end at every change of a file, alone and in pairs; damaged, missing and exchanged files; a folder that is taken away; stops in
-//! epochs of a single step; numbers that are no longer finite.
+//! What a run survives: an end at every change of a file, alone and in pairs; damaged, missing and
+//! exchanged files; a folder that is taken away; stops in epochs of a single step; numbers that are
+//! no longer finite.
 //!
-//! One test at a time changes files here: the simulated end counts the changes of the whole process.
+//! One test at a time changes files here: the simulated end counts the changes of the whole
+//! process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use gradcon::data::manifest::Source;
 use gradcon::data::{Dataset, Labelled, Prepared, prepare};
 use gradcon::engine::cpu::CpuEngine;
 use gradcon::files::{Lock, changes_left, end_after};
-use gradcon::gradcon::trainer::EpochReport;
+use gradcon::method::trainer::EpochReport;
 use gradcon::run::checkpoint::Checkpoints;
 use gradcon::run::config::{InitName, RunConfig};
 use gradcon::run::train::{End, Watch, train};
@@ -26,7 +28,9 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Ten classes of a dozen images each: class k has a bar at row 2k.
 fn dataset(seed: u64) -> Prepared {
     let images = |n: usize| {
-        let pixel = |i: usize, p: usize| if (p / 28).abs_diff(2 * (i % 10) + i / 50) < 3 { 220 } else { (i + p) % 9 };
+        let pixel = |i: usize, p: usize| {
+            if (p / 28).abs_diff(2 * (i % 10) + i / 50) < 3 { 220 } else { (i + p) % 9 }
+        };
         let data = (0..n).flat_map(|i| (0..784).map(move |p| pixel(i, p) as u8)).collect();
         let labels = (0..n).map(|i| (i % 10) as u8).collect();
         Labelled { images: Images::new(data, [n, 28, 28, 1]).unwrap(), labels }
@@ -81,10 +85,15 @@ impl Watch for Notes {
     }
 }
 
-/// A place for runs, in memory where the system has such a place: flushing to a disk thousands of times proves nothing more.
+/// A place for runs, in memory where the system has such a place: flushing to a disk thousands of
+/// times proves nothing more.
 fn place() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
 }
 
 fn start(run: &Path, config: &RunConfig) {
@@ -92,7 +101,13 @@ fn start(run: &Path, config: &RunConfig) {
     config.write(run).unwrap();
 }
 
-fn go(run: &Path, config: &RunConfig, prepared: &Prepared, recover: bool, notes: &mut Notes) -> Result<End> {
+fn go(
+    run: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+    recover: bool,
+    notes: &mut Notes,
+) -> Result<End> {
     let lock = Lock::hold(run, "test")?;
     train(run, &lock, config, prepared, &mut CpuEngine::<f32>::new(), recover, notes)
 }
@@ -101,7 +116,8 @@ fn complete(run: &Path, config: &RunConfig, prepared: &Prepared) {
     assert_eq!(go(run, config, prepared, false, &mut Notes::default()).unwrap(), End::Complete);
 }
 
-/// Every file of a run by its path, without what time decides: the lock, TensorBoard's events, the dates on cards and the speed in metrics.
+/// Every file of a run by its path, without what time decides: the lock, TensorBoard's events, the
+/// dates on cards and the speed in metrics.
 fn files(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![run.to_path_buf()];
@@ -130,7 +146,11 @@ fn files(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-fn assert_same(found: &BTreeMap<PathBuf, Vec<u8>>, expected: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
+fn assert_same(
+    found: &BTreeMap<PathBuf, Vec<u8>>,
+    expected: &BTreeMap<PathBuf, Vec<u8>>,
+    what: &str,
+) {
     let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(found), names(expected), "{what}: other files");
     for (name, bytes) in found {
@@ -138,8 +158,14 @@ fn assert_same(found: &BTreeMap<PathBuf, Vec<u8>>, expected: &BTreeMap<PathBuf, 
     }
 }
 
-/// Ends a run after each of `ends` changes in turn, then lets it go on to its end; returns its files.
-fn broken(place: &Path, config: &RunConfig, prepared: &Prepared, ends: &[u64]) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Ends a run after each of `ends` changes in turn, then lets it go on to its end; returns its
+/// files.
+fn broken(
+    place: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+    ends: &[u64],
+) -> BTreeMap<PathBuf, Vec<u8>> {
     let run = place.join("broken");
     start(&run, config);
     for &changes in ends {
@@ -158,7 +184,11 @@ fn broken(place: &Path, config: &RunConfig, prepared: &Prepared, ends: &[u64]) -
 }
 
 /// Files of an unbroken run, and how many changes it made.
-fn whole(place: &Path, config: &RunConfig, prepared: &Prepared) -> (BTreeMap<PathBuf, Vec<u8>>, u64) {
+fn whole(
+    place: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+) -> (BTreeMap<PathBuf, Vec<u8>>, u64) {
     let run = place.join("whole");
     start(&run, config);
     end_after(u64::MAX);
@@ -178,7 +208,8 @@ fn an_end_at_any_change_ends_in_the_same_bits() {
     }
 }
 
-/// Every pair with GRADCON_ALL_PAIRS in the environment, else a spread of them in which every first and every second end occurs.
+/// Every pair with GRADCON_ALL_PAIRS in the environment, else a spread of them in which every first
+/// and every second end occurs.
 #[test]
 fn an_end_and_another_one_after_it_end_in_the_same_bits() {
     let (_alone, place, prepared) = (alone(), place(), dataset(0));
@@ -188,7 +219,11 @@ fn an_end_and_another_one_after_it_end_in_the_same_bits() {
     for first in 0..changes {
         for second in (first % step..changes).step_by(step as usize) {
             let found = broken(place.path(), &config, &prepared, &[first, second]);
-            assert_same(&found, &expected, &format!("ended after {first} and then {second} of {changes} changes"));
+            assert_same(
+                &found,
+                &expected,
+                &format!("ended after {first} and then {second} of {changes} changes"),
+            );
         }
     }
 }
@@ -234,7 +269,8 @@ fn damage_is_named_and_an_older_checkpoint_offered() {
     let remove: Damage = |path| std::fs::remove_file(path).unwrap();
     // The same class's file of the checkpoint before: whole, but not this one's.
     let exchange: Damage = |path| {
-        let before = path.parent().unwrap().with_file_name("previous").join(path.file_name().unwrap());
+        let before =
+            path.parent().unwrap().with_file_name("previous").join(path.file_name().unwrap());
         if before.exists() {
             std::fs::copy(before, path).unwrap();
         } else {
@@ -242,7 +278,9 @@ fn damage_is_named_and_an_older_checkpoint_offered() {
         }
     };
     for file in &damaged {
-        for (how, damage) in [("flip", flip), ("cut", cut), ("remove", remove), ("exchange", exchange)] {
+        for (how, damage) in
+            [("flip", flip), ("cut", cut), ("remove", remove), ("exchange", exchange)]
+        {
             let run = copy("damaged");
             // The best epoch may be the one before as well: then exchanging it changes nothing.
             damage(&run.join(file));
@@ -251,7 +289,8 @@ fn damage_is_named_and_an_older_checkpoint_offered() {
                 std::fs::remove_dir_all(&run).unwrap();
                 continue;
             }
-            let error = go(&run, &longer, &prepared, false, &mut Notes::default()).unwrap_err().to_string();
+            let error =
+                go(&run, &longer, &prepared, false, &mut Notes::default()).unwrap_err().to_string();
             let named = error.contains(&run.join(file).display().to_string());
             assert!(named && error.contains("--recover"), "{how} {}: {error}", file.display());
             assert_same(&files(&run), &before, "a refused run is changed");
@@ -261,7 +300,9 @@ fn damage_is_named_and_an_older_checkpoint_offered() {
             let mut wanted = longer_files.clone();
             // The checkpoint before the last may be the damaged one: it was moved there as it was.
             for files in [&mut found, &mut wanted] {
-                files.retain(|path, _| !path.components().any(|part| part.as_os_str() == "previous"));
+                files.retain(|path, _| {
+                    !path.components().any(|part| part.as_os_str() == "previous")
+                });
             }
             assert_same(&found, &wanted, &format!("recovered after {how} {}", file.display()));
             std::fs::remove_dir_all(&run).unwrap();
@@ -301,14 +342,19 @@ fn other_data_and_other_settings_are_refused_by_name() {
     complete(&run, &config, &prepared);
     let before = files(&run);
     let refused = |config: &RunConfig, prepared: &Prepared, name: &str| {
-        let error = go(&run, config, prepared, false, &mut Notes::default()).unwrap_err().to_string();
+        let error =
+            go(&run, config, prepared, false, &mut Notes::default()).unwrap_err().to_string();
         assert!(error.contains(name), "{name}: {error}");
         assert_same(&files(&run), &before, name);
     };
     // Another split of the same images: training images would be tested on.
     let other = dataset(1);
     refused(&config, &other, "SHA-256");
-    refused(&RunConfig { data_sha256: other.manifest().sha256(), ..config.clone() }, &other, "data_sha256");
+    refused(
+        &RunConfig { data_sha256: other.manifest().sha256(), ..config.clone() },
+        &other,
+        "data_sha256",
+    );
     refused(&RunConfig { lr: 0.5, ..config.clone() }, &prepared, "lr is 0.5");
     refused(&RunConfig { batch_size: 7, ..config.clone() }, &prepared, "batch_size is 7");
     refused(&RunConfig { seed: 6, ..config.clone() }, &prepared, "seed is 6");
@@ -316,7 +362,9 @@ fn other_data_and_other_settings_are_refused_by_name() {
     let longer = RunConfig { epochs: 3, ..config.clone() };
     complete(&run, &longer, &prepared);
     let before = files(&run);
-    let error = go(&run, &RunConfig { epochs: 2, ..config }, &prepared, false, &mut Notes::default()).unwrap_err();
+    let error =
+        go(&run, &RunConfig { epochs: 2, ..config }, &prepared, false, &mut Notes::default())
+            .unwrap_err();
     assert!(error.exit_code() == 2 && error.to_string().contains("has 3 already"), "{error}");
     assert_same(&files(&run), &before, "fewer epochs");
 }
@@ -346,16 +394,22 @@ fn a_folder_that_is_moved_in_mid_run_is_an_error_and_no_half_folder() {
 fn a_class_that_diverges_is_named_and_the_others_go_on() {
     let (_alone, place, prepared) = (alone(), place(), dataset(0));
     let config = config(&prepared, &["1", "7"], 1);
-    let (run, folders) =
-        (place.path().join("run"), |run: &Path| ["1", "7"].map(|class| run.join("models").join(class)));
+    let (run, folders) = (place.path().join("run"), |run: &Path| {
+        ["1", "7"].map(|class| run.join("models").join(class))
+    });
     start(&run, &config);
     complete(&run, &config, &prepared);
     // A checkpoint whose first class can only diverge.
-    let (checkpoints, checkpoint) = Checkpoints::open(&run, &folders(&run), &Model::new(1)).unwrap();
+    let (checkpoints, checkpoint) =
+        Checkpoints::open(&run, &folders(&run), &Model::new(1)).unwrap();
     let mut checkpoint = checkpoint.unwrap();
     let healthy = checkpoint.state.clone();
-    let weights =
-        Model::new(1).params().iter().find(|p| p.name == "up.6.weight").map(|p| p.offset..p.offset + p.len()).unwrap();
+    let weights = Model::new(1)
+        .params()
+        .iter()
+        .find(|p| p.name == "up.6.weight")
+        .map(|p| p.offset..p.offset + p.len())
+        .unwrap();
     let huge = |i: usize| if i.is_multiple_of(2) { f32::MAX } else { f32::MIN };
     weights.for_each(|i| checkpoint.state.replicas[0].params[i] = huge(i / 3));
     checkpoints.save(&checkpoint.state, &checkpoint.device, &checkpoint.settings).unwrap();
@@ -369,9 +423,14 @@ fn a_class_that_diverges_is_named_and_the_others_go_on() {
     let (_, after) = Checkpoints::open(&run, &folders(&run), &Model::new(1)).unwrap();
     let after = after.unwrap().state;
     assert_eq!(after.epoch, 3);
-    assert!(after.replicas[0].params == checkpoint.state.replicas[0].params, "the last finite tensors are kept");
+    assert!(
+        after.replicas[0].params == checkpoint.state.replicas[0].params,
+        "the last finite tensors are kept"
+    );
     assert_eq!(after.replicas[0].best.as_ref().map(|best| best.epoch), Some(1));
-    assert!(after.replicas[0].best == healthy.replicas[0].best && after.replicas[0].diverged.is_some());
+    assert!(
+        after.replicas[0].best == healthy.replicas[0].best && after.replicas[0].diverged.is_some()
+    );
     // Continued, it says so again and trains the other one.
     let mut notes = Notes::default();
     go(&run, &RunConfig { epochs: 4, ..longer.clone() }, &prepared, false, &mut notes).unwrap_err();
@@ -403,9 +462,14 @@ fn numbers_that_are_not_finite_never_replace_a_checkpoint() {
         let mut notes = Notes::default();
         let error = go(&run, &wild, &prepared, false, &mut notes).unwrap_err().to_string();
         assert!(error.contains("diverged in epoch"), "{error}");
-        assert!(notes.warnings.iter().any(|w| w.contains("class 3 diverged")), "{:?}", notes.warnings);
+        assert!(
+            notes.warnings.iter().any(|w| w.contains("class 3 diverged")),
+            "{:?}",
+            notes.warnings
+        );
         // What is there can be read, and is finite.
-        let (_, checkpoint) = Checkpoints::open(&run, std::slice::from_ref(&run), &Model::new(1)).unwrap();
+        let (_, checkpoint) =
+            Checkpoints::open(&run, std::slice::from_ref(&run), &Model::new(1)).unwrap();
         for replica in checkpoint.iter().flat_map(|checkpoint| &checkpoint.state.replicas) {
             assert!(replica.params.iter().chain(&replica.reference).all(|v| v.is_finite()));
         }
@@ -426,7 +490,8 @@ fn another_device_and_a_dead_model_are_told() {
     let run = place.path().join("run");
     start(&run, &config);
     complete(&run, &config, &prepared);
-    let (checkpoints, checkpoint) = Checkpoints::open(&run, std::slice::from_ref(&run), &Model::new(1)).unwrap();
+    let (checkpoints, checkpoint) =
+        Checkpoints::open(&run, std::slice::from_ref(&run), &Model::new(1)).unwrap();
     let checkpoint = checkpoint.unwrap();
     checkpoints.save(&checkpoint.state, "a card of long ago", &checkpoint.settings).unwrap();
     let mut notes = Notes::default();
@@ -440,5 +505,9 @@ fn another_device_and_a_dead_model_are_told() {
     let mut notes = Notes::default();
     go(&run, &dead, &prepared, false, &mut notes).unwrap();
     let [warning] = &notes.warnings[..] else { panic!("{:?}", notes.warnings) };
-    assert!(warning.contains("class 3 has a dead model since epoch ") && warning.contains("up.6.weight"), "{warning}");
+    assert!(
+        warning.contains("class 3 has a dead model since epoch ")
+            && warning.contains("up.6.weight"),
+        "{warning}"
+    );
 }

@@ -1,5 +1,6 @@
-//! Agreement with numbers from an independent float64 implementation (PyTorch autograd): losses, gradients, Adam steps and scores of a whole training
-//! run, on every engine. What the files hold is said in tests/golden/README.md.
+//! Agreement with numbers from an independent float64 implementation (PyTorch autograd): losses,
+//! gradients, Adam steps and scores of a whole training run, on every engine. What the files hold
+//! is said in tests/golden/README.md.
 
 mod common;
 
@@ -7,13 +8,14 @@ use common::{Tolerance, assert_close};
 use gradcon::engine::cpu::CpuEngine;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
-use gradcon::gradcon::model::{IMAGE_SIZE, Model};
-use gradcon::gradcon::objective::{StepLog, score_step, training_step};
+use gradcon::method::model::{IMAGE_SIZE, Model};
+use gradcon::method::objective::{StepLog, score_step, training_step};
 use gradcon::program::compile::{Options, compile};
 use gradcon::tape::{AdamConfig, Tape};
 use safetensors::{Dtype, SafeTensors};
 
-/// What an engine may differ by. Where a file holds float32, nobody can agree to more than its rounding.
+/// What an engine may differ by. Where a file holds float32, nobody can agree to more than its
+/// rounding.
 struct Tolerances {
     /// Relative.
     mse: f64,
@@ -26,12 +28,17 @@ struct Tolerances {
     parameter: f64,
 }
 
-/// Float64 values against float32 tensors of the file: half a unit in the last place of the largest element.
+/// Float64 values against float32 tensors of the file: half a unit in the last place of the largest
+/// element.
 const STORED_F32: f64 = 6e-8;
-const F64: Tolerances = Tolerances { mse: 1e-9, constraint: 1e-9, gradient: 1e-9, score: 1e-9, parameter: 1e-9 };
-const F32: Tolerances = Tolerances { mse: 2e-6, constraint: 2e-6, gradient: 2e-5, score: 2e-6, parameter: 1e-5 };
-/// Five times the CPU's: a GPU's exp, division and square root may be a few units in the last place off.
-const GPU: Tolerances = Tolerances { mse: 1e-5, constraint: 1e-5, gradient: 1e-4, score: 1e-5, parameter: 5e-5 };
+const F64: Tolerances =
+    Tolerances { mse: 1e-9, constraint: 1e-9, gradient: 1e-9, score: 1e-9, parameter: 1e-9 };
+const F32: Tolerances =
+    Tolerances { mse: 2e-6, constraint: 2e-6, gradient: 2e-5, score: 2e-6, parameter: 1e-5 };
+/// Five times the CPU's: a GPU's exp, division and square root may be a few units in the last place
+/// off.
+const GPU: Tolerances =
+    Tolerances { mse: 1e-5, constraint: 1e-5, gradient: 1e-4, score: 1e-5, parameter: 5e-5 };
 
 struct Golden<'a>(SafeTensors<'a>);
 
@@ -39,15 +46,26 @@ impl Golden<'_> {
     fn get(&self, name: &str) -> (Vec<f64>, bool) {
         let t = self.0.tensor(name).unwrap();
         match t.dtype() {
-            Dtype::F64 => (t.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(), true),
-            Dtype::F32 => {
-                (t.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64).collect(), false)
-            }
+            Dtype::F64 => (
+                t.data()
+                    .chunks_exact(8)
+                    .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+                    .collect(),
+                true,
+            ),
+            Dtype::F32 => (
+                t.data()
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64)
+                    .collect(),
+                false,
+            ),
             other => panic!("{name}: {other:?}"),
         }
     }
 
-    /// `got` within `tolerance` of the file (plus the rounding of what the file holds in float32), in units of the largest element.
+    /// `got` within `tolerance` of the file (plus the rounding of what the file holds in float32),
+    /// in units of the largest element.
     fn check(&self, name: &str, got: &[f64], tolerance: f64) {
         let (want, exact) = self.get(name);
         let largest = want.iter().fold(0.0f64, |a, v| a.max(v.abs()));
@@ -62,7 +80,12 @@ impl Golden<'_> {
     fn check_absolute(&self, name: &str, got: &[f64], tolerance: f64) {
         let (want, exact) = self.get(name);
         let largest = want.iter().fold(0.0f64, |a, v| a.max(v.abs()));
-        assert_close(name, got, &want, Tolerance::absolute(tolerance + if exact { 0.0 } else { STORED_F32 * largest }));
+        assert_close(
+            name,
+            got,
+            &want,
+            Tolerance::absolute(tolerance + if exact { 0.0 } else { STORED_F32 * largest }),
+        );
     }
 }
 
@@ -89,18 +112,22 @@ fn check(
     batch: usize,
     steps: usize,
 ) {
-    let bytes =
-        std::fs::read(format!("{}/tests/golden/golden-c{channels}.safetensors", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let bytes = std::fs::read(format!(
+        "{}/tests/golden/golden-c{channels}.safetensors",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap();
     let golden = Golden(SafeTensors::deserialize(&bytes).unwrap());
     let model = Model::new(channels);
 
     let mut tape = Tape::new();
     let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, channels, batch]);
     let weight = tape.fill([1, 1, 1, batch], 1.0 / batch as f64);
-    let objective = training_step(&mut tape, &model, (x, weight), 0.03, AdamConfig::default(), "train", steps);
+    let objective =
+        training_step(&mut tape, &model, (x, weight), 0.03, AdamConfig::default(), "train", steps);
     tape.store(objective.forward.reconstruction, "reconstruction");
     tape.store(objective.gradients, "g");
-    let gradient = gradcon::gradcon::objective::parameter_gradient(&mut tape, &model, &objective);
+    let gradient = gradcon::method::objective::parameter_gradient(&mut tape, &model, &objective);
     tape.store(gradient, "gradient");
     let program = engine.load(&compile("train", &tape, options)).unwrap();
 
@@ -111,7 +138,12 @@ fn check(
     engine.write("params", Data::F64(&flat)).unwrap();
     let schedule: Vec<f64> = (1..=steps as i32)
         .flat_map(|t| {
-            [1.0 / batch as f64, 1.0 / (1.0 - 0.9f64.powi(t)), 1.0 / (1.0 - 0.999f64.powi(t)), 1.0 / t as f64]
+            [
+                1.0 / batch as f64,
+                1.0 / (1.0 - 0.9f64.powi(t)),
+                1.0 / (1.0 - 0.999f64.powi(t)),
+                1.0 / t as f64,
+            ]
         })
         .collect();
     engine.write("train.schedule", Data::F64(&schedule)).unwrap();
@@ -134,11 +166,19 @@ fn check(
         if step < 2 {
             let g = engine.read("g").unwrap();
             for (i, p) in model.decoder_weights().enumerate() {
-                golden.check(&format!("step{step}.recon_grad.{i}"), &p.from_flat(&g), tolerances.gradient);
+                golden.check(
+                    &format!("step{step}.recon_grad.{i}"),
+                    &p.from_flat(&g),
+                    tolerances.gradient,
+                );
             }
             let gradient = engine.read("gradient").unwrap();
             for p in model.params() {
-                golden.check(&format!("step{step}.grad.{}", p.name), &p.from_flat(&gradient), tolerances.gradient);
+                golden.check(
+                    &format!("step{step}.grad.{}", p.name),
+                    &p.from_flat(&gradient),
+                    tolerances.gradient,
+                );
             }
         }
     }
@@ -150,7 +190,11 @@ fn check(
     }
     let params = engine.read("params").unwrap();
     for p in model.params() {
-        golden.check_absolute(&format!("final.{}", p.name), &p.from_flat(&params), tolerances.parameter);
+        golden.check_absolute(
+            &format!("final.{}", p.name),
+            &p.from_flat(&params),
+            tolerances.parameter,
+        );
     }
     let reference = engine.read("reference").unwrap();
     for (i, p) in model.decoder_weights().enumerate() {
@@ -167,7 +211,12 @@ fn check(
     let mut flat = vec![0.0; model.len()];
     for p in model.params() {
         p.to_flat(
-            &golden.get(&format!("final.{}", p.name)).0.iter().map(|&v| v as f32 as f64).collect::<Vec<_>>(),
+            &golden
+                .get(&format!("final.{}", p.name))
+                .0
+                .iter()
+                .map(|&v| v as f32 as f64)
+                .collect::<Vec<_>>(),
             &mut flat,
         );
     }
@@ -177,11 +226,15 @@ fn check(
     }
     engine.write("params", Data::F64(&flat)).unwrap();
     engine.write("reference", Data::F64(&reference)).unwrap();
-    engine.write("score.x", Data::F64(&images_innermost(&golden.get("score.x").0, images))).unwrap();
+    engine
+        .write("score.x", Data::F64(&images_innermost(&golden.get("score.x").0, images)))
+        .unwrap();
     engine.run(program, 0..1).unwrap();
     let log = engine.read("score.log").unwrap();
     golden.check("score.mse", &log[..images], tolerances.score);
-    let cos: Vec<f64> = (0..images).map(|i| (1..5).map(|layer| log[layer * images + i]).sum::<f64>() / 4.0).collect();
+    let cos: Vec<f64> = (0..images)
+        .map(|i| (1..5).map(|layer| log[layer * images + i]).sum::<f64>() / 4.0)
+        .collect();
     golden.check_absolute("score.cos", &cos, tolerances.score);
 }
 
@@ -213,8 +266,8 @@ fn cpu_f32_splits() {
 
 fn check_gpu(channels: usize, batch: usize, steps: usize) {
     let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
-    let mut engine =
-        GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+    let mut engine = GpuEngine::open(&Selector::Hardware, options)
+        .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
     let options = Options { replicas: 1, workgroups: engine.workgroups() };
     check(&mut engine, options, &GPU, channels, batch, steps);
 }

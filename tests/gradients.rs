@@ -1,5 +1,5 @@
-//! Derivatives against finite differences, in float64 on the CPU engine: every rule to second order, each in the middle of a graph, and the complete
-//! GradCon loss for every parameter tensor.
+//! Derivatives against finite differences, in float64 on the CPU engine: every rule to second
+//! order, each in the middle of a graph, and the complete GradCon loss for every parameter tensor.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use gradcon::engine::cpu::CpuEngine;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
 use gradcon::geometry::Geometry;
-use gradcon::gradcon::model::{IMAGE_SIZE, Init, Model};
-use gradcon::gradcon::objective::{objective, parameter_gradient};
+use gradcon::method::model::{IMAGE_SIZE, Init, Model};
+use gradcon::method::objective::{objective, parameter_gradient};
 use gradcon::program::compile::{Options, compile};
 use gradcon::program::kernel::Segment;
 use gradcon::tape::{Op, SCALAR, Shape, Tape, Tensor, layout, size};
@@ -97,7 +97,10 @@ fn cases() -> Vec<Case> {
         case("mul", &[("a", a), ("b", a)], |t, i| t.mul(i[0], i[1])),
         case("affine", &[("a", a)], |t, i| t.affine(i[0], -1.7, 0.3)),
         case("relu", &[("a", a)], |t, i| t.relu(i[0])),
-        Case { differentiable: vec![0], ..case("relu_grad", &[("a", a), ("gate", a)], |t, i| t.relu_grad(i[0], i[1])) },
+        Case {
+            differentiable: vec![0],
+            ..case("relu_grad", &[("a", a), ("gate", a)], |t, i| t.relu_grad(i[0], i[1]))
+        },
         case("sigmoid", &[("a", a)], |t, i| t.sigmoid(i[0])),
         case("sigmoid_grad", &[("a", a), ("s", a)], |t, i| t.sigmoid_grad(i[0], i[1])),
         Case { shift: 2.0, ..case("inv_norm", &[("a", a)], |t, i| t.inv_norm(i[0], 1e-8)) },
@@ -109,15 +112,27 @@ fn cases() -> Vec<Case> {
         case("sum_to rows", &[("a", a)], |t, i| t.sum_to(i[0], [2, 1, 1, 4])),
         case("sum_to scalar", &[("a", a)], |t, i| t.sum_to(i[0], SCALAR)),
         case("slice", &[("a", flat(200))], |t, i| t.slice(i[0], 64, [2, 3, 5, 4])),
-        case("concat", &[("a", [1, 2, 3, 5]), ("b", [1, 1, 7, 1])], |t, i| t.concat(&[(i[0], 0), (i[1], 64)], 100)),
-        case("mse", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| t.mse(i[0], i[1], i[2])),
-        case("mse_grad", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| t.mse_grad(i[0], i[1], i[2])),
+        case("concat", &[("a", [1, 2, 3, 5]), ("b", [1, 1, 7, 1])], |t, i| {
+            t.concat(&[(i[0], 0), (i[1], 64)], 100)
+        }),
+        case("mse", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| {
+            t.mse(i[0], i[1], i[2])
+        }),
+        case("mse_grad", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| {
+            t.mse_grad(i[0], i[1], i[2])
+        }),
         Case {
             differentiable: vec![0, 1],
-            ..case("image_mse", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| t.image_mse(i[0], i[1], i[2]))
+            ..case("image_mse", &[("x", a), ("target", a), ("weight", flat(4))], |t, i| {
+                t.image_mse(i[0], i[1], i[2])
+            })
         },
     ];
-    let segments = [Segment { offset: 0, len: 70 }, Segment { offset: 128, len: 5 }, Segment { offset: 192, len: 1 }];
+    let segments = [
+        Segment { offset: 0, len: 70 },
+        Segment { offset: 128, len: 5 },
+        Segment { offset: 192, len: 1 },
+    ];
     cases.push(case("constraint", &[("g", flat(200)), ("r", flat(200))], move |t, i| {
         t.constraint(i[0], i[1], &segments)
     }));
@@ -126,19 +141,36 @@ fn cases() -> Vec<Case> {
     }));
     cases.extend(conv_cases(
         "conv",
-        Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 },
+        Geometry {
+            n: 3,
+            cx: 5,
+            cy: 7,
+            hx: 6,
+            wx: 9,
+            hy: 3,
+            wy: 4,
+            kh: 3,
+            kw: 4,
+            stride: 2,
+            padding: 1,
+        },
     ));
     // Floor case: the last row of x is reached by fewer taps.
     cases.extend(conv_cases("conv floor", Geometry::conv2d(2, (3, 5, 6), 4, (4, 3), 2, 2)));
     cases.extend(conv_cases("conv stride 3", Geometry::conv2d(1, (2, 8, 11), 5, (4, 3), 3, 1)));
     cases.extend(conv_cases("linear", Geometry::conv2d(5, (7, 1, 1), 3, (1, 1), 1, 0)));
-    cases.extend(conv_cases("transposed", Geometry::conv_transpose2d(2, (5, 3, 4), 3, (4, 4), 2, 1)));
+    cases.extend(conv_cases(
+        "transposed",
+        Geometry::conv_transpose2d(2, (5, 3, 4), 3, (4, 4), 2, 1),
+    ));
     cases
 }
 
-/// The operation in the middle of a graph: behind an affine map, before a product. Its own gradient is `mixed`, an inner product with constants.
+/// The operation in the middle of a graph: behind an affine map, before a product. Its own gradient
+/// is `mixed`, an inner product with constants.
 fn record(case: &Case, tape: &mut Tape) -> (Vec<Tensor>, Tensor) {
-    let leaves: Vec<Tensor> = case.inputs.iter().map(|(name, shape)| tape.leaf(name, *shape)).collect();
+    let leaves: Vec<Tensor> =
+        case.inputs.iter().map(|(name, shape)| tape.leaf(name, *shape)).collect();
     let scaled: Vec<Tensor> = leaves.iter().map(|&t| tape.affine(t, 0.8, case.shift)).collect();
     let out = (case.record)(tape, &scaled);
     let mix = tape.leaf("mix", tape.shape(out));
@@ -155,7 +187,12 @@ fn check(case: &Case, order: usize) {
     for (seed, (name, shape)) in case.inputs.iter().enumerate() {
         inputs.insert(name, values(size(*shape), 17 + seed as u64));
     }
-    let mix = tape.nodes().iter().find(|n| matches!(&n.op, Op::Leaf { name } if name == "mix")).unwrap().shape;
+    let mix = tape
+        .nodes()
+        .iter()
+        .find(|n| matches!(&n.op, Op::Leaf { name } if name == "mix"))
+        .unwrap()
+        .shape;
     inputs.insert("mix", values(size(mix), 99));
     if order == 2 {
         // A fixed direction turns the first gradient into a scalar again.
@@ -177,15 +214,23 @@ fn check(case: &Case, order: usize) {
     }
     let mut machine = Machine::new(&tape);
     machine.run(&inputs);
-    let gradients: Vec<Vec<f64>> =
-        case.differentiable.iter().map(|i| machine.engine.read(&format!("gradient {i}")).unwrap()).collect();
+    let gradients: Vec<Vec<f64>> = case
+        .differentiable
+        .iter()
+        .map(|i| machine.engine.read(&format!("gradient {i}")).unwrap())
+        .collect();
     for (gradient, &i) in gradients.iter().zip(&case.differentiable) {
         let (name, shape) = case.inputs[i];
         let direction = values(size(shape), 300 + i as u64);
         let eps = 1e-5;
         let mut at = |sign: f64| {
             let mut moved = inputs.clone();
-            moved.get_mut(name).unwrap().iter_mut().zip(&direction).for_each(|(v, d)| *v += sign * eps * d);
+            moved
+                .get_mut(name)
+                .unwrap()
+                .iter_mut()
+                .zip(&direction)
+                .for_each(|(v, d)| *v += sign * eps * d);
             machine.scalar(&moved, "value")
         };
         let numeric = (at(1.0) - at(-1.0)) / (2.0 * eps);
@@ -213,8 +258,11 @@ fn every_rule_to_second_order() {
 fn every_differentiable_operation_has_a_case() {
     let mut tape = Tape::new();
     for (k, case) in cases().into_iter().enumerate() {
-        let leaves: Vec<Tensor> =
-            case.inputs.iter().map(|(name, shape)| tape.leaf(&format!("{name}{k}"), *shape)).collect();
+        let leaves: Vec<Tensor> = case
+            .inputs
+            .iter()
+            .map(|(name, shape)| tape.leaf(&format!("{name}{k}"), *shape))
+            .collect();
         (case.record)(&mut tape, &leaves);
     }
     let seen = |of: fn(&Op) -> bool| tape.nodes().iter().any(|n| of(&n.op));
@@ -247,11 +295,24 @@ fn every_differentiable_operation_has_a_case() {
     }
 }
 
-/// `<conv_y(x, w), y> = <x, conv_x(y, w)> = <w, conv_w(x, y)>`, exactly the same sum in three orders.
+/// `<conv_y(x, w), y> = <x, conv_x(y, w)> = <w, conv_w(x, y)>`, exactly the same sum in three
+/// orders.
 #[test]
 fn the_convolution_trio_is_adjoint() {
     for (k, g) in [
-        Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 },
+        Geometry {
+            n: 3,
+            cx: 5,
+            cy: 7,
+            hx: 6,
+            wx: 9,
+            hy: 3,
+            wy: 4,
+            kh: 3,
+            kw: 4,
+            stride: 2,
+            padding: 1,
+        },
         Geometry::conv2d(1, (7, 15, 15), 3, (4, 4), 2, 2),
         Geometry::conv2d(17, (1, 5, 5), 5, (4, 4), 2, 2),
         Geometry::conv_transpose2d(20, (13, 3, 4), 11, (4, 4), 2, 1),
@@ -277,7 +338,9 @@ fn the_convolution_trio_is_adjoint() {
         ]));
         let [a, b, c] = ["a", "b", "c"].map(|name| machine.engine.read(name).unwrap()[0]);
         assert!(
-            a.abs() > 1e-3 && (a - b).abs() < 1e-12 * a.abs().max(1.0) && (a - c).abs() < 1e-12 * a.abs().max(1.0),
+            a.abs() > 1e-3
+                && (a - b).abs() < 1e-12 * a.abs().max(1.0)
+                && (a - c).abs() < 1e-12 * a.abs().max(1.0),
             "{g}: {a} {b} {c}"
         );
     }
@@ -321,7 +384,8 @@ fn loss(channels: usize) -> Loss {
     Loss { machine: Machine::new(&loss_tape(&model, n)), model, inputs }
 }
 
-/// Directional derivatives of L for each parameter tensor: (name, direction in the flat layout, numeric).
+/// Directional derivatives of L for each parameter tensor: (name, direction in the flat layout,
+/// numeric).
 fn directional_derivatives(loss: &mut Loss) -> Vec<(String, Vec<f64>, f64)> {
     let mut all = vec![];
     for (k, p) in loss.model.params().to_vec().into_iter().enumerate() {
@@ -331,7 +395,12 @@ fn directional_derivatives(loss: &mut Loss) -> Vec<(String, Vec<f64>, f64)> {
         let eps = 1e-7 / (p.len() as f64).sqrt();
         let mut at = |sign: f64| {
             let mut moved = loss.inputs.clone();
-            moved.get_mut("params").unwrap().iter_mut().zip(&direction).for_each(|(v, d)| *v += sign * eps * d);
+            moved
+                .get_mut("params")
+                .unwrap()
+                .iter_mut()
+                .zip(&direction)
+                .for_each(|(v, d)| *v += sign * eps * d);
             loss.machine.scalar(&moved, "loss")
         };
         let numeric = (at(1.0) - at(-1.0)) / (2.0 * eps);
@@ -340,12 +409,13 @@ fn directional_derivatives(loss: &mut Loss) -> Vec<(String, Vec<f64>, f64)> {
     all
 }
 
-/// `gradient` against finite differences, in every parameter tensor, to `tolerance` of the derivative along a direction or, should that be small by
-/// chance, of what it would typically be.
+/// `gradient` against finite differences, in every parameter tensor, to `tolerance` of the
+/// derivative along a direction or, should that be small by chance, of what it would typically be.
 fn compare(loss: &mut Loss, gradient: &[f64], tolerance: f64) {
     for (name, direction, numeric) in directional_derivatives(loss) {
         let analytic: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
-        let typical = gradient.iter().zip(&direction).map(|(g, d)| (g * d).powi(2)).sum::<f64>().sqrt();
+        let typical =
+            gradient.iter().zip(&direction).map(|(g, d)| (g * d).powi(2)).sum::<f64>().sqrt();
         let error = (numeric - analytic).abs() / analytic.abs().max(typical);
         assert!(error < tolerance, "{name}: numeric {numeric}, analytic {analytic}, error {error}");
     }

@@ -1,6 +1,8 @@
-//! Hostile input: bombs, absurd numbers and mutated files end in an error that names the file, in bounded memory and without a panic.
+//! Hostile input: bombs, absurd numbers and mutated files end in an error that names the file, in
+//! bounded memory and without a panic.
 //!
-//! The allocator of this program counts what each thread holds, so that a bound on memory is a number that a test compares.
+//! The allocator of this program counts what each thread holds, so that a bound on memory is a
+//! number that a test compares.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,7 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use gradcon::Detector;
 use gradcon::data::{Manifest, Prepared, cifar, idx, npy, prepare, source};
-use gradcon::gradcon::model::Model;
+use gradcon::method::model::Model;
 use gradcon::report::epochs::read_epochs;
 use gradcon::report::extremes::{Extreme, Extremes, read_extremes};
 use gradcon::report::results::{About, ClassResult, Evaluation, Results};
@@ -122,7 +124,8 @@ impl Files {
     }
 }
 
-/// `start` and then zeros, compressed. Packed like the work of somebody who means harm: a thousandth of its length.
+/// `start` and then zeros, compressed. Packed like the work of somebody who means harm: a
+/// thousandth of its length.
 fn bomb(start: &[u8], zeros: u64) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(start).unwrap();
@@ -156,7 +159,9 @@ fn a_gzip_bomb_is_refused_by_its_header_or_at_the_first_byte_too_many() {
     // A limit of one's own.
     let bytes = [idx_header(&[2, 10, 10]), vec![7; 200]].concat();
     assert_eq!(idx::images_from(&bytes[..], Path::new("x"), 200).expect("images").n, 2);
-    refused(MIB, &["x: 200 bytes, expected at most 199"], || idx::images_from(&bytes[..], Path::new("x"), 199));
+    refused(MIB, &["x: 200 bytes, expected at most 199"], || {
+        idx::images_from(&bytes[..], Path::new("x"), 199)
+    });
 }
 
 fn entry(name: &str, kind: tar::EntryType, size: u64) -> Vec<u8> {
@@ -200,8 +205,11 @@ fn a_tar_bomb_is_refused_at_the_limit() {
     let name = bomb(&entry("././@LongLink", tar::EntryType::GNULongName, 64 << 20), 64 << 20);
     refused(MIB, &["x.tar", "more than 4194304 bytes"], || read(&name));
     // In a file, with the limit that users meet.
-    let path = files.file("x.tar.gz", bomb(&entry("data_batch_1", tar::EntryType::Regular, 4 << 30), 0));
-    refused(MIB, &["x.tar.gz/data_batch_1", "4294967296 bytes", "536870912"], || cifar::read(&path));
+    let path =
+        files.file("x.tar.gz", bomb(&entry("data_batch_1", tar::EntryType::Regular, 4 << 30), 0));
+    refused(MIB, &["x.tar.gz/data_batch_1", "4294967296 bytes", "536870912"], || {
+        cifar::read(&path)
+    });
 }
 
 #[test]
@@ -221,7 +229,9 @@ fn a_sparse_tar_entry_is_refused() {
         cifar::archive_from(&bytes[..], Path::new("x.tar"), 1 << 30)
     });
     let link = [entry("data_batch_1", tar::EntryType::Symlink, 0), vec![0; 1024]].concat();
-    refused(MIB, &["data_batch_1 is a link"], || cifar::archive_from(&link[..], Path::new("x.tar"), 1 << 30));
+    refused(MIB, &["data_batch_1 is a link"], || {
+        cifar::archive_from(&link[..], Path::new("x.tar"), 1 << 30)
+    });
 }
 
 #[test]
@@ -244,7 +254,8 @@ fn a_pickle_builds_no_more_than_a_few_times_its_length() {
     // Arrays of remembered bytes, in Fortran order, which means a copy of each.
     let mut arrays = b"\x80\x02c_codecs\nencode\n".to_vec();
     text(&mut arrays);
-    arrays.extend(b"X\x06\0\0\0latin1\x86Rq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\n\x85q\x03");
+    arrays.extend(b"X\x06\0\0\0latin1\x86Rq\x01cnumpy.core.multiarray\n_reconstruct\n");
+    arrays.extend(b"q\x02cnumpy\nndarray\n\x85q\x03");
     arrays
         .extend(b"cnumpy\ndtype\nX\x02\0\0\0u1\x85Rq\x04J\x40\x0d\x03\0K\x01\x86q\x05(K\x01h\x05h\x04\x88h\x01tq\x06");
     for _ in 0..10_000 {
@@ -282,11 +293,20 @@ fn numpy_files_are_refused_by_their_header() {
     let path = files.hollow("header.npy", b"\x93NUMPY\x02\0\xf0\xff\xff\xff", 5 << 30);
     refused(MIB, &["header.npy", "4294967280 bytes", "10000"], || npy::read_u8::<1>(&path));
     let many = format!("({})", "1,".repeat(2000));
-    refused(MIB, &["FILE", "expected 2 dimensions"], || npy::u8_from::<2>(&array(&many)[..], Path::new("FILE")));
-    let text = array("(1,)").iter().map(|&b| char::from(b)).collect::<String>().replace("|u1", &"x".repeat(2000));
+    refused(MIB, &["FILE", "expected 2 dimensions"], || {
+        npy::u8_from::<2>(&array(&many)[..], Path::new("FILE"))
+    });
+    let text = array("(1,)")
+        .iter()
+        .map(|&b| char::from(b))
+        .collect::<String>()
+        .replace("|u1", &"x".repeat(2000));
     let header = text.chars().skip(10).collect::<String>();
-    let bytes = [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
-    refused(MIB, &["FILE: values of type xxx", "\u{2026}"], || npy::u8_from::<1>(&bytes[..], Path::new("FILE")));
+    let bytes =
+        [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+    refused(MIB, &["FILE: values of type xxx", "\u{2026}"], || {
+        npy::u8_from::<1>(&bytes[..], Path::new("FILE"))
+    });
 }
 
 #[test]
@@ -307,7 +327,9 @@ fn files_of_absurd_size_are_refused_before_they_are_read() {
     refused(MIB, &["user.toml", &size], || Partial::read(&path("user.toml")));
     refused(MIB, &["model.safetensors", &size], || Detector::load(&path("model.safetensors")));
     let header = files.hollow("header.safetensors", (50u64 << 20).to_le_bytes(), 60 << 20);
-    refused(70 * MIB, &["header.safetensors", "52428800 bytes", "1048576"], || Detector::load(&header));
+    refused(70 * MIB, &["header.safetensors", "52428800 bytes", "1048576"], || {
+        Detector::load(&header)
+    });
 }
 
 #[test]
@@ -318,9 +340,14 @@ fn a_prepared_folder_is_bounded_by_its_manifest() {
     let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
     // An array longer than the manifest says is not read.
     let text = "{'descr': '|u1', 'fortran_order': False, 'shape': (5000000, 28, 28, 1), }\n";
-    let header = [&b"\x93NUMPY\x01\0"[..], &(text.len() as u16).to_le_bytes(), text.as_bytes()].concat();
+    let header =
+        [&b"\x93NUMPY\x01\0"[..], &(text.len() as u16).to_le_bytes(), text.as_bytes()].concat();
     files.hollow("data/train_images.npy", header, 3_920_000_084);
-    refused(MIB, &["train_images.npy", "shape [5000000, 28, 28, 1]", "as the manifest says"], || Prepared::open(&dir));
+    refused(
+        MIB,
+        &["train_images.npy", "shape [5000000, 28, 28, 1]", "as the manifest says"],
+        || Prepared::open(&dir),
+    );
     let edited = |from: &str, to: &str| {
         assert!(manifest.contains(from), "{from}");
         let text = manifest.replacen(from, to, 1);
@@ -329,7 +356,11 @@ fn a_prepared_folder_is_bounded_by_its_manifest() {
     let counts = |to: &str| {
         let start = manifest.find("\"train\": [").unwrap() + 10;
         let number = manifest[start..].split(',').next().unwrap().trim().to_owned();
-        let text = format!("{}{to}{}", &manifest[..start], &manifest[start..].trim_start()[number.len()..]);
+        let text = format!(
+            "{}{to}{}",
+            &manifest[..start],
+            &manifest[start..].trim_start()[number.len()..]
+        );
         Manifest::parse(text.as_bytes(), Path::new("FILE"))
     };
     refused(MIB, &["FILE", "images of a class"], || counts("18446744073709551615"));
@@ -343,25 +374,39 @@ fn a_prepared_folder_is_bounded_by_its_manifest() {
         Manifest::parse(text.as_bytes(), Path::new("FILE"))
     });
     let long = "x".repeat(MIB);
-    refused(8 * MIB, &["FILE", "more than 255 letters"], || edited("\"Bag\"", &format!("\"{long}\"")));
-    refused(8 * MIB, &["FILE", "unknown variant `xxx"], || edited("\"fmnist\"", &format!("\"{long}\"")));
-    refused(8 * MIB, &["FILE", "unknown field `xxx"], || edited("\"seed\"", &format!("\"{long}\"")));
+    refused(8 * MIB, &["FILE", "more than 255 letters"], || {
+        edited("\"Bag\"", &format!("\"{long}\""))
+    });
+    refused(8 * MIB, &["FILE", "unknown variant `xxx"], || {
+        edited("\"fmnist\"", &format!("\"{long}\""))
+    });
+    refused(8 * MIB, &["FILE", "unknown field `xxx"], || {
+        edited("\"seed\"", &format!("\"{long}\""))
+    });
 }
 
 #[test]
 fn foreign_text_in_errors_is_cut() {
     let long = "x".repeat(MIB);
     let name = Path::new("FILE");
-    refused(16 * MIB, &["FILE", "xxx", "\u{2026}"], || RunConfig::parse(&format!("{long} = 1"), name));
-    refused(16 * MIB, &["FILE:1: header \"xxx"], || gradcon::report::epochs::epochs_from(long.as_bytes(), name));
+    refused(16 * MIB, &["FILE", "xxx", "\u{2026}"], || {
+        RunConfig::parse(&format!("{long} = 1"), name)
+    });
+    refused(16 * MIB, &["FILE:1: header \"xxx"], || {
+        gradcon::report::epochs::epochs_from(long.as_bytes(), name)
+    });
     let header = gradcon::report::scores::COLUMNS.join(",");
     let row = format!("{header}\na,{long},,1,1,1,1,1,1,1\n");
-    refused(16 * MIB, &["FILE:2: label is \"xxx"], || gradcon::report::scores::scores_from(row.as_bytes(), name));
+    refused(16 * MIB, &["FILE:2: label is \"xxx"], || {
+        gradcon::report::scores::scores_from(row.as_bytes(), name)
+    });
     refused(16 * MIB, &["FILE", "unknown field `xxx"], || {
         Results::parse(format!("{{\"schema_version\":2,\"{long}\":1}}").as_bytes(), name)
     });
     let tensor = |tensor: &str, shape: &str, end: usize| {
-        let header = format!("{{\"{tensor}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}");
+        let header = format!(
+            "{{\"{tensor}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"
+        );
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; end]].concat()
     };
     let ones = format!("[{}1]", "1,".repeat(100_000));
@@ -377,14 +422,18 @@ fn foreign_text_in_errors_is_cut() {
 #[test]
 fn an_index_of_extremes_embeds_few_and_finite() {
     let name = Path::new("FILE");
-    let extremes =
-        |count: usize| Extremes { error_scale: 1.0, most_normal: vec![extreme(); count], most_anomalous: vec![] };
+    let extremes = |count: usize| Extremes {
+        error_scale: 1.0,
+        most_normal: vec![extreme(); count],
+        most_anomalous: vec![],
+    };
     let json = |count| serde_json::to_vec(&extremes(count)).unwrap();
     let read = |bytes: &[u8]| gradcon::report::extremes::extremes_from(bytes, name);
     assert_eq!(read(&json(3)).expect("an index"), extremes(3));
     refused(8 * MIB, &["FILE", "1001 images"], || read(&json(1001)));
     // In 32 bits it is infinite.
-    let text = String::from_utf8(json(1)).unwrap().replace("\"error_scale\":1.0", "\"error_scale\":1e39");
+    let text =
+        String::from_utf8(json(1)).unwrap().replace("\"error_scale\":1.0", "\"error_scale\":1e39");
     refused(MIB, &["FILE", "out of range"], || read(text.as_bytes()));
 }
 
@@ -405,7 +454,8 @@ fn extreme() -> Extreme {
 fn numbers_of_any_size_make_a_page_in_which_all_are_numbers() {
     use gradcon::report::epochs::COLUMNS;
     let header = COLUMNS.join(",");
-    let values = ["1e300", "-1e300", "1.7e308", "-1.7e308", "5e-324", "-5e-324", "0", "1", "1e-300"];
+    let values =
+        ["1e300", "-1e300", "1.7e308", "-1.7e308", "5e-324", "-5e-324", "0", "1", "1e-300"];
     let epochs = ["1", "2", "18446744073709551615", "9007199254740993"];
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     for _ in 0..300 {
@@ -473,7 +523,9 @@ fn models_of_half_precision_or_with_a_prefix_are_refused_by_name() {
     let name = Path::new("FILE");
     let header = r#"{"down.0.weight":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}"#;
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"12"].concat();
-    refused(MIB, &["FILE", "down.0.weight", "F16", "expected F32"], || Detector::parse(&bytes, name));
+    refused(MIB, &["FILE", "down.0.weight", "F16", "expected F32"], || {
+        Detector::parse(&bytes, name)
+    });
     let header = r#"{"module.down.0.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"1234"].concat();
     refused(MIB, &["FILE", "no tensor 'down.0.weight'"], || Detector::parse(&bytes, name));
@@ -482,7 +534,8 @@ fn models_of_half_precision_or_with_a_prefix_are_refused_by_name() {
 fn detector(channels: usize) -> Detector {
     let model = Model::new(channels);
     let value = |i: usize| (i % 13) as f32 / 100.0;
-    let (params, reference) = ((0..model.len()).map(value).collect(), (0..model.reference_len()).map(value).collect());
+    let (params, reference) =
+        ((0..model.len()).map(value).collect(), (0..model.reference_len()).map(value).collect());
     Detector { model, params, reference, description: Default::default() }
 }
 
@@ -527,7 +580,12 @@ fn made(target: &str) -> Vec<Vec<u8>> {
             let rows: Vec<ScoreRow> = (0..10).map(row).collect();
             let class = |name: &str| {
                 let evaluations = vec![Evaluation::of(50.0, &rows, Some((10, 1))).unwrap()];
-                ClassResult { class: name.into(), epochs: Some(4), best_epoch: Some(3), evaluations }
+                ClassResult {
+                    class: name.into(),
+                    epochs: Some(4),
+                    best_epoch: Some(3),
+                    evaluations,
+                }
             };
             let text = |about: About| {
                 let results = Results::new(about, vec![class("a"), class("b")], vec![]).unwrap();
@@ -568,7 +626,11 @@ fn mutate(seed: &[u8], other: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
         let at = rng.random_range(0..=end);
         let length = rng.random_range(0..=16.min(bytes.len() - at));
         match rng.random_range(0..7) {
-            0 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << rng.random_range(0..8)),
+            0 => bytes
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|byte| *byte ^= 1 << rng.random_range(0..8)),
             1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = rng.random()),
             2 => drop(bytes.drain(at..at + length)),
             3 => {
@@ -602,7 +664,8 @@ fn mutate(seed: &[u8], other: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
 
 /// Most that a target may hold: the limit that targets give, a few copies, and a page.
 const HELD_BY_A_TARGET: usize = 24 * MIB;
-/// The decoder of TIFF may hold so much while it reads the tags of a file (seeds `tiff-*-mib` are 300 bytes long).
+/// The decoder of TIFF may hold so much while it reads the tags of a file (seeds `tiff-*-mib` are
+/// 300 bytes long).
 const HELD_BY_A_PICTURE: usize = 256 * MIB;
 
 fn run(name: &str, target: fn(&[u8]), bytes: &[u8]) {
@@ -633,11 +696,13 @@ fn no_mutation_of_a_seed_makes_a_reader_panic_or_hold_much() {
     }
 }
 
-/// The seeds of every target as files, for `tools/fuzz.sh` below the folder that GRADCON_SEEDS names.
+/// The seeds of every target as files, for `tools/fuzz.sh` below the folder that GRADCON_SEEDS
+/// names.
 #[test]
 fn seeds_for_fuzzing() {
     let scratch = tempfile::tempdir().unwrap();
-    let folder = std::env::var_os("GRADCON_SEEDS").map_or_else(|| scratch.path().to_path_buf(), PathBuf::from);
+    let folder = std::env::var_os("GRADCON_SEEDS")
+        .map_or_else(|| scratch.path().to_path_buf(), PathBuf::from);
     for (name, _) in targets::ALL {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).unwrap();

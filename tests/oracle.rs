@@ -1,5 +1,6 @@
-//! The oracle itself: the CPU engine's convolutions against their definition, written as plain loops, with every instruction set this CPU has.
-//! Whole numbers small enough for every order of summation to be exact, so results must be equal, in f32 as in f64.
+//! The oracle itself: the CPU engine's convolutions against their definition, written as plain
+//! loops, with every instruction set this CPU has. Whole numbers small enough for every order of
+//! summation to be exact, so results must be equal, in f32 as in f64.
 
 use gradcon::cases::{self, Style};
 use gradcon::engine::cpu::CpuEngine;
@@ -14,7 +15,8 @@ fn whole(len: usize, seed: usize) -> Vec<f64> {
     (0..len).map(|i| ((i * 7 + seed * 13 + i / 5) % 9) as f64 - 4.0).collect()
 }
 
-/// Visits every (x, y, w) triple of the definition as flat indices, image by image: `i = o * stride - padding + k`.
+/// Visits every (x, y, w) triple of the definition as flat indices, image by image: `i = o * stride
+/// - padding + k`.
 fn each(g: &Geometry, mut visit: impl FnMut(usize, usize, usize, usize)) {
     for oh in 0..g.hy {
         for ow in 0..g.wy {
@@ -46,7 +48,19 @@ fn each(g: &Geometry, mut visit: impl FnMut(usize, usize, usize, usize)) {
 
 fn geometries() -> Vec<Geometry> {
     vec![
-        Geometry { n: 3, cx: 5, cy: 7, hx: 6, wx: 9, hy: 3, wy: 4, kh: 3, kw: 4, stride: 2, padding: 1 },
+        Geometry {
+            n: 3,
+            cx: 5,
+            cy: 7,
+            hx: 6,
+            wx: 9,
+            hy: 3,
+            wy: 4,
+            kh: 3,
+            kw: 4,
+            stride: 2,
+            padding: 1,
+        },
         // Whole tiles and tails of every instruction set at once.
         Geometry::conv2d(64 + 16 + 3, (13, 4, 3), 17, (2, 3), 1, 1),
         Geometry::conv2d(37, (7, 5, 4), 6, (4, 4), 2, 2),
@@ -76,7 +90,8 @@ fn check<T: Real>(isa: Isa, g: &Geometry) {
     }
     engine.run(loaded, 0..1).unwrap();
 
-    let (mut want_y, mut want_x, mut want_w) = (vec![0.0; y.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+    let (mut want_y, mut want_x, mut want_w) =
+        (vec![0.0; y.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
     let mut images = vec![vec![0.0; w.len()]; g.n];
     each(g, |ix, iy, iw, n| {
         want_y[iy] += x[ix] * w[iw];
@@ -103,7 +118,8 @@ fn check<T: Real>(isa: Isa, g: &Geometry) {
     // The sums over all blocks, image by image.
     let partial = engine.read("sums").unwrap();
     for (n, gradient) in images.iter().enumerate() {
-        let sum = |k: usize| partial.chunks_exact(2 * g.n).map(|block| block[k * g.n + n]).sum::<f64>();
+        let sum =
+            |k: usize| partial.chunks_exact(2 * g.n).map(|block| block[k * g.n + n]).sum::<f64>();
         let dot: f64 = gradient.iter().zip(&w).map(|(a, b)| a * b).sum();
         let square: f64 = gradient.iter().map(|v| v * v).sum();
         // In f32 a sum of squares may pass 2^24.

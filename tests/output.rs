@@ -52,15 +52,26 @@ fn what_is_no_plain_file_is_written_to_and_stays() {
         } else if !Path::new(name).exists() {
             continue; // not every system has each
         }
-        let line = format!("{{ echo before; \"$GRADCON\" {SCORE} --out {name} && echo after; }} > all");
+        let line =
+            format!("{{ echo before; \"$GRADCON\" {SCORE} --out {name} && echo after; }} > all");
         assert!(place.shell(&line).status().unwrap().success(), "{name}");
         assert_eq!(text(&read(&place.path("all"))), format!("before\n{expected}after\n"), "{name}");
-        assert_eq!(text(&place.command(&format!("{SCORE} --out {name}")).output().unwrap().stdout), expected, "{name}");
+        assert_eq!(
+            text(&place.command(&format!("{SCORE} --out {name}")).output().unwrap().stdout),
+            expected,
+            "{name}"
+        );
     }
     // Another descriptor, appended to as its opener wants it.
     fs::write(place.path("log"), "before\n").unwrap();
     if Path::new("/dev/fd").exists() {
-        assert!(place.shell(&format!("\"$GRADCON\" {SCORE} --out /dev/fd/3 3>> log")).status().unwrap().success());
+        assert!(
+            place
+                .shell(&format!("\"$GRADCON\" {SCORE} --out /dev/fd/3 3>> log"))
+                .status()
+                .unwrap()
+                .success()
+        );
         assert_eq!(text(&read(&place.path("log"))), format!("before\n{expected}"));
     }
 }
@@ -101,13 +112,21 @@ fn a_file_keeps_its_mode_and_a_new_one_is_like_any_other() {
             (format!("{SCORE} --out new{umask}"), format!("new{umask}")),
             (format!("man m{umask}"), format!("m{umask}/gradcon.1")),
         ] {
-            assert!(place.shell(&format!("umask {umask}; \"$GRADCON\" -q {line}")).status().unwrap().success());
+            assert!(
+                place
+                    .shell(&format!("umask {umask}; \"$GRADCON\" -q {line}"))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             assert_eq!(mode(&place.path(&file)), expected, "{file}");
         }
     }
     for kept in [0o600, 0o640, 0o666, 0o755] {
-        for (line, file) in [(&format!("{SCORE} --out new022"), "new022"), (&"man m022".to_string(), "m022/gradcon.1")]
-        {
+        for (line, file) in [
+            (&format!("{SCORE} --out new022"), "new022"),
+            (&"man m022".to_string(), "m022/gradcon.1"),
+        ] {
             let file = place.path(file);
             fs::set_permissions(&file, fs::Permissions::from_mode(kept)).unwrap();
             place.ok(line);
@@ -120,9 +139,14 @@ fn a_file_keeps_its_mode_and_a_new_one_is_like_any_other() {
 fn a_place_that_cannot_be_written_is_known_before_the_work() {
     let place = ready();
     let score = "score --model m.safetensors images --device cpu";
-    for (out, code) in [("images", 2), (".", 2), ("nowhere/scores.csv", 1), ("m.safetensors/scores.csv", 1)] {
+    for (out, code) in
+        [("images", 2), (".", 2), ("nowhere/scores.csv", 1), ("m.safetensors/scores.csv", 1)]
+    {
         let error = place.fails(&format!("{score} --out {out}"), code);
-        assert!(error.contains(out.split('/').next().unwrap()) && !error.contains("device:"), "{out}: {error}");
+        assert!(
+            error.contains(out.split('/').next().unwrap()) && !error.contains("device:"),
+            "{out}: {error}"
+        );
     }
     fs::write(place.path("protected.csv"), "precious").unwrap();
     fs::set_permissions(place.path("protected.csv"), fs::Permissions::from_mode(0o444)).unwrap();
@@ -137,7 +161,10 @@ fn a_place_that_cannot_be_written_is_known_before_the_work() {
             "man closed".into(),
         ] {
             let error = place.fails(&line, 1);
-            assert!(error.contains("ermission denied") && !error.contains("device:"), "{line}: {error}");
+            assert!(
+                error.contains("ermission denied") && !error.contains("device:"),
+                "{line}: {error}"
+            );
         }
         assert_eq!(read(&place.path("protected.csv")), b"precious");
     }
@@ -174,11 +201,17 @@ fn a_full_standard_output_is_an_error_with_its_code() {
         let out = place.command(line).stdout(full.try_clone().unwrap()).output().unwrap();
         let stderr = text(&out.stderr);
         assert_eq!(out.status.code(), Some(1), "{line}\n{stderr}");
-        assert!(stderr.contains("standard output: ") && !stderr.contains("panicked"), "{line}\n{stderr}");
+        assert!(
+            stderr.contains("standard output: ") && !stderr.contains("panicked"),
+            "{line}\n{stderr}"
+        );
     }
     let error = place.fails(&format!("{SCORE} --out /dev/full"), 1);
     assert!(error.contains("/dev/full: "), "{error}");
-    assert!(place.path("run2/best/model.safetensors").exists(), "the training is worth more than its last line");
+    assert!(
+        place.path("run2/best/model.safetensors").exists(),
+        "the training is worth more than its last line"
+    );
 }
 
 /// A disk that fills up takes nothing away: whole lines of what was scored stay beside.
@@ -196,7 +229,8 @@ fn a_disk_that_fills_up_keeps_what_was_scored() {
     let scored = partial.lines().count() - 1;
     assert!(scored >= 64 && partial.ends_with('\n'), "{partial}");
     let says = format!(
-        "the scores of {scored} images are in scores.csv.partial, scores.csv is as it was; {} of 1000",
+        "the scores of {scored} images are in scores.csv.partial, scores.csv is as it was; {} of \
+         1000",
         1000 - scored
     );
     assert!(stderr.contains(&says) && stderr.contains("scores.csv: "), "{says}\n{stderr}");
@@ -209,10 +243,16 @@ fn a_full_or_closed_standard_error_stops_nothing() {
     let place = ready().prepared();
     let train = "train --data data --inlier 1 --epochs 2 --device cpu";
     if let Ok(full) = File::options().write(true).open("/dev/full") {
-        let out = place.command(&format!("{train} --out full -v")).stderr(full.try_clone().unwrap()).output().unwrap();
+        let out = place
+            .command(&format!("{train} --out full -v"))
+            .stderr(full.try_clone().unwrap())
+            .output()
+            .unwrap();
         assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(0), "full\n"));
         // Errors keep their codes, whoever makes the message.
-        for (line, code) in [("train --data nowhere --out x", 1), ("train --nonsense", 2), (SCORE, 0)] {
+        for (line, code) in
+            [("train --data nowhere --out x", 1), ("train --nonsense", 2), (SCORE, 0)]
+        {
             let out = place.command(line).stderr(full.try_clone().unwrap()).output().unwrap();
             assert_eq!(out.status.code(), Some(code), "{line}");
         }
@@ -221,7 +261,8 @@ fn a_full_or_closed_standard_error_stops_nothing() {
     let out = place.command(&format!("{train} --out closed")).stderr(closed()).output().unwrap();
     assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(0), "closed\n"));
     // And while it is interrupted, when it has something to say.
-    let line = "train --data data --inlier 1 --epochs 1000000 --batch-size 8 --device cpu --out stopped";
+    let line =
+        "train --data data --inlier 1 --epochs 1000000 --batch-size 8 --device cpu --out stopped";
     let mut running = Running::start(place.command(line));
     running.wait_for("epoch   1/");
     running.close();
@@ -236,7 +277,11 @@ fn a_closed_pipe_ends_quietly() {
     let place = Place::new();
     for line in ["program --replicas 2", "--help", "completions zsh"] {
         let out = place.command(line).stdout(closed()).output().unwrap();
-        assert_eq!((out.status.signal(), text(&out.stderr).as_str()), (Some(libc::SIGPIPE), ""), "{line}");
+        assert_eq!(
+            (out.status.signal(), text(&out.stderr).as_str()),
+            (Some(libc::SIGPIPE), ""),
+            "{line}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Picture files of a user's own: which are found, what is left out and said, and that the pixels are those of the picture, in bounded memory.
+//! Picture files of a user's own: which are found, what is left out and said, and that the pixels
+//! are those of the picture, in bounded memory.
 
 use std::fs;
 use std::io::Cursor;
@@ -57,7 +58,17 @@ fn pictures_are_found_in_order_and_everything_else_is_named() {
     let (found, left_out) = walk(&root);
     assert_eq!(
         found,
-        ["a/z.JPeG", "a.b/c.webp", "a.jpg", "b.PNG", "c.tif", "c.tiff", "d.bmp", "folder.png/in.png", "日本.jpg"]
+        [
+            "a/z.JPeG",
+            "a.b/c.webp",
+            "a.jpg",
+            "b.PNG",
+            "c.tif",
+            "c.tiff",
+            "d.bmp",
+            "folder.png/in.png",
+            "日本.jpg"
+        ]
     );
     let sorted: Vec<PathBuf> = {
         let mut paths: Vec<_> = found.iter().map(PathBuf::from).collect();
@@ -78,7 +89,10 @@ fn pictures_are_found_in_order_and_everything_else_is_named() {
     let mut tally = Tally::default();
     assert_eq!(find_images(&root, &mut tally).unwrap().len(), 9);
     let (warning, note) = (tally.warning().unwrap(), tally.note().unwrap());
-    assert!(warning.contains("left out: 2") && warning.contains("x.gif: a picture of a kind"), "{warning}");
+    assert!(
+        warning.contains("left out: 2") && warning.contains("x.gif: a picture of a kind"),
+        "{warning}"
+    );
     assert!(note.contains("left out: 2") && note.contains("notes.txt"), "{note}");
     for i in 0..7 {
         tally.add(&LeftOut { path: format!("{i}.gif").into(), why: Why::Unread });
@@ -126,7 +140,8 @@ fn pipes_and_sockets_are_named_and_never_opened() {
     std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero.png")).unwrap();
     let (found, left_out) = walk(dir.path());
     assert_eq!(found, ["a.png"]);
-    let names: Vec<_> = left_out.iter().map(|(name, why)| (name.as_str(), why == &Why::NoFile)).collect();
+    let names: Vec<_> =
+        left_out.iter().map(|(name, why)| (name.as_str(), why == &Why::NoFile)).collect();
     assert_eq!(names, [("pipe.png", true), ("socket.jpg", true), ("zero.png", true)]);
 }
 
@@ -157,7 +172,8 @@ fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
 }
 
 fn photo() -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/images/photo.jpeg")).unwrap()
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/images/photo.jpeg"))
+        .unwrap()
 }
 
 #[track_caller]
@@ -188,12 +204,14 @@ struct Scan {
 impl Blocks {
     /// The level of a block, less 128: any, but the same in every encoding.
     fn level(component: usize, y: u16, x: u16) -> i32 {
-        i32::from((u32::from(y) * 97 + u32::from(x) * 61 + component as u32 * 41) as u8) * 3 / 4 - 96
+        i32::from((u32::from(y) * 97 + u32::from(x) * 61 + component as u32 * 41) as u8) * 3 / 4
+            - 96
     }
 
     fn encode(&self) -> Vec<u8> {
-        let segment =
-            |marker: u8, data: &[u8]| [&[0xFF, marker], &(data.len() as u16 + 2).to_be_bytes()[..], data].concat();
+        let segment = |marker: u8, data: &[u8]| {
+            [&[0xFF, marker], &(data.len() as u16 + 2).to_be_bytes()[..], data].concat()
+        };
         let [h, w] = [self.height, self.width].map(u16::to_be_bytes);
         let mut bytes = vec![0xFF, 0xD8];
         // All steps are 8, so that the first coefficient is the level.
@@ -201,7 +219,8 @@ impl Blocks {
         let frame = [8, h[0], h[1], w[0], w[1], 3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0];
         bytes.extend(segment(if self.progressive { 0xC2 } else { 0xC0 }, &frame));
         // DC: twelve categories of four bits; AC: the end of the block, one bit.
-        let dc: Vec<u8> = [&[0x00][..], &[0, 0, 0, 12], &[0; 12], &(0..12).collect::<Vec<u8>>()].concat();
+        let dc: Vec<u8> =
+            [&[0x00][..], &[0, 0, 0, 12], &[0; 12], &(0..12).collect::<Vec<u8>>()].concat();
         bytes.extend(segment(0xC4, &dc));
         bytes.extend(segment(0xC4, &[&[0x10, 1][..], &[0; 15], &[0]].concat()));
         bytes.extend(segment(0xDD, &self.restart.to_be_bytes()));
@@ -229,7 +248,8 @@ impl Blocks {
             }
         } else {
             for (y, x) in (0..down).flat_map(|y| (0..across).map(move |x| (y, x))) {
-                let luma = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(dy, dx)| (0, 2 * y + dy, 2 * x + dx));
+                let luma =
+                    [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(dy, dx)| (0, 2 * y + dy, 2 * x + dx));
                 mcus.push([&luma[..], &[(1, y, x), (2, y, x)]].concat());
             }
         }
@@ -299,8 +319,14 @@ fn a_jpeg_is_the_same_picture_however_it_is_stored() {
     for (width, height) in [(64, 64), (40, 24), (41, 57), (120, 8)] {
         let base = Blocks { width, height, progressive: false, restart: 0, scans: one_scan() };
         let expected = rgb(&base.encode()).unwrap();
-        let apart = || (0..3).map(|c| Scan { components: vec![c], approximation: (0, 0) }).collect::<Vec<_>>();
-        let refined = || [(0, 1), (1, 0)].map(|approximation| Scan { components: vec![0, 1, 2], approximation }).into();
+        let apart = || {
+            (0..3).map(|c| Scan { components: vec![c], approximation: (0, 0) }).collect::<Vec<_>>()
+        };
+        let refined = || {
+            [(0, 1), (1, 0)]
+                .map(|approximation| Scan { components: vec![0, 1, 2], approximation })
+                .into()
+        };
         for (what, progressive, restart, scans) in [
             ("a scan for each colour", false, 0, apart()),
             ("a scan for each colour, restarts", false, 3, apart()),
@@ -316,9 +342,15 @@ fn a_jpeg_is_the_same_picture_however_it_is_stored() {
     }
     // The picture itself: Y 32, Cb 62 and Cr 93 in its corner are dark green, no red and no blue.
     let image =
-        rgb(&Blocks { width: 64, height: 64, progressive: false, restart: 0, scans: one_scan() }.encode()).unwrap();
+        rgb(&Blocks { width: 64, height: 64, progressive: false, restart: 0, scans: one_scan() }
+            .encode())
+        .unwrap();
     assert_eq!([0, 1, 2].map(|c| Blocks::level(c, 0, 0) + 128), [32, 62, 93]);
-    assert!(image.data[0] < 6 && image.data[1].abs_diff(80) < 6 && image.data[2] < 6, "{:?}", &image.data[..3]);
+    assert!(
+        image.data[0] < 6 && image.data[1].abs_diff(80) < 6 && image.data[2] < 6,
+        "{:?}",
+        &image.data[..3]
+    );
 }
 
 #[test]
@@ -338,8 +370,10 @@ fn a_jpeg_that_was_cut_is_an_error() {
         let whole = encode(image.clone(), format);
         rgb(&whole).unwrap();
         for part in [2, 3, 5, 9] {
-            // The TIFF encoder puts the directory last; and the last bytes of a PNG say nothing about pixels.
-            rgb(&whole[..whole.len() * (part - 1) / part]).expect_err(&format!("{format:?}, {part}"));
+            // The TIFF encoder puts the directory last; and the last bytes of a PNG say nothing
+            // about pixels.
+            rgb(&whole[..whole.len() * (part - 1) / part])
+                .expect_err(&format!("{format:?}, {part}"));
         }
     }
 }
@@ -351,12 +385,25 @@ fn every_kind_gives_the_same_pixels() {
     let deep = image::ImageBuffer::<Rgb<u16>, _>::from_fn(90, 40, |x, y| {
         Rgb(image.get_pixel(x, y).0.map(|level| u16::from(level) * 257))
     });
-    for (format, deep_too) in
-        [(ImageFormat::Png, true), (ImageFormat::Bmp, false), (ImageFormat::WebP, false), (ImageFormat::Tiff, true)]
-    {
-        assert_same(&format!("{format:?}"), &rgb(&encode(image.clone(), format)).unwrap(), &expected, 0);
+    for (format, deep_too) in [
+        (ImageFormat::Png, true),
+        (ImageFormat::Bmp, false),
+        (ImageFormat::WebP, false),
+        (ImageFormat::Tiff, true),
+    ] {
+        assert_same(
+            &format!("{format:?}"),
+            &rgb(&encode(image.clone(), format)).unwrap(),
+            &expected,
+            0,
+        );
         if deep_too {
-            assert_same(&format!("{format:?}, 16 bits"), &rgb(&encode(deep.clone(), format)).unwrap(), &expected, 0);
+            assert_same(
+                &format!("{format:?}, 16 bits"),
+                &rgb(&encode(deep.clone(), format)).unwrap(),
+                &expected,
+                0,
+            );
         }
     }
     let float = image::Rgb32FImage::from_pixel(9, 9, Rgb([0.5; 3]));
@@ -375,17 +422,21 @@ fn exif(orientation: u8) -> Vec<u8> {
 fn png_with(png: &[u8], name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
     crc.update(&[&name[..], data].concat());
-    let chunk = [&(data.len() as u32).to_be_bytes()[..], name, data, &crc.sum().to_be_bytes()].concat();
+    let chunk =
+        [&(data.len() as u32).to_be_bytes()[..], name, data, &crc.sum().to_be_bytes()].concat();
     // Behind the header.
     [&png[..33], &chunk, &png[33..]].concat()
 }
 
 fn webp_with(webp: &[u8], width: u32, height: u32, exif: &[u8]) -> Vec<u8> {
-    let chunk =
-        |name: &[u8], data: &[u8]| [name, &(data.len() as u32).to_le_bytes(), data, &[0][..data.len() % 2]].concat();
+    let chunk = |name: &[u8], data: &[u8]| {
+        [name, &(data.len() as u32).to_le_bytes(), data, &[0][..data.len() % 2]].concat()
+    };
     let size = |n: u32| (n - 1).to_le_bytes()[..3].to_vec();
     let header = [&[8, 0, 0, 0][..], &size(width), &size(height)].concat();
-    let content = [b"WEBP".to_vec(), chunk(b"VP8X", &header), webp[12..].to_vec(), chunk(b"EXIF", exif)].concat();
+    let content =
+        [b"WEBP".to_vec(), chunk(b"VP8X", &header), webp[12..].to_vec(), chunk(b"EXIF", exif)]
+            .concat();
     chunk(b"RIFF", &content)
 }
 
@@ -406,7 +457,15 @@ fn tiff(image: &GrayImage, orientation: u8) -> Vec<u8> {
     let mut bytes = [&b"II*\0\x08\0\0\0"[..], &10u16.to_le_bytes()].concat();
     for (tag, value) in tags {
         let kind: u16 = if tag == 274 { 3 } else { 4 };
-        bytes.extend([&tag.to_le_bytes()[..], &kind.to_le_bytes(), &1u32.to_le_bytes(), &value.to_le_bytes()].concat());
+        bytes.extend(
+            [
+                &tag.to_le_bytes()[..],
+                &kind.to_le_bytes(),
+                &1u32.to_le_bytes(),
+                &value.to_le_bytes(),
+            ]
+            .concat(),
+        );
     }
     bytes.extend([0; 4]);
     bytes.extend(image.as_raw());
@@ -416,7 +475,9 @@ fn tiff(image: &GrayImage, orientation: u8) -> Vec<u8> {
 #[test]
 fn pictures_are_turned_as_they_say() {
     // Taller than wide, so that turning it changes the order in which its sides are reduced.
-    let stored = GrayImage::from_fn(40, 90, |x, y| Luma([(x * 4 + y) as u8 ^ (if x < 9 && y < 30 { 128 } else { 0 })]));
+    let stored = GrayImage::from_fn(40, 90, |x, y| {
+        Luma([(x * 4 + y) as u8 ^ (if x < 9 && y < 30 { 128 } else { 0 })])
+    });
     let (w, h) = stored.dimensions();
     let upright = |orientation: u8| {
         let size = if orientation < 5 { (w, h) } else { (h, w) };
@@ -447,7 +508,12 @@ fn pictures_are_turned_as_they_say() {
             assert_same(&format!("{what}, {orientation}"), &found, &expected, 1);
         }
     }
-    assert_same("a broken note is none", &gray(&png_with(&png, b"eXIf", b"II*")).unwrap(), &gray(&png).unwrap(), 0);
+    assert_same(
+        "a broken note is none",
+        &gray(&png_with(&png, b"eXIf", b"II*")).unwrap(),
+        &gray(&png).unwrap(),
+        0,
+    );
 
     // JPEG: half a turn of the small picture is the small picture of half a turn.
     let photo = photo();
@@ -467,14 +533,19 @@ fn transparency_is_dropped_or_composed_onto_a_background() {
     let deep = image::ImageBuffer::<Rgba<u16>, _>::from_fn(28, 28, |x, y| {
         Rgba(rgba.get_pixel(x, y).0.map(|level| u16::from(level) * 257))
     });
-    let key = png_with(&encode(GrayImage::from_fn(28, 28, |x, _| Luma([x as u8])), ImageFormat::Png), b"tRNS", &[0, 9]);
+    let key = png_with(
+        &encode(GrayImage::from_fn(28, 28, |x, _| Luma([x as u8])), ImageFormat::Png),
+        b"tRNS",
+        &[0, 9],
+    );
     let [rgba, la, deep] = [
         encode(rgba, ImageFormat::Png),
         encode(la, ImageFormat::Png),
         encode(DynamicImage::ImageRgba16(deep), ImageFormat::Png),
     ];
     let at = |bytes: &[u8], background: Option<&str>, x: usize, y: usize| {
-        let decode = Decode::new(3, 1000).unwrap().on(background.map(|text| picture::colour(text).unwrap()));
+        let decode =
+            Decode::new(3, 1000).unwrap().on(background.map(|text| picture::colour(text).unwrap()));
         let image = decode.bytes(bytes).unwrap();
         let pixel = &image.data[(y * 28 + x) * 3..][..3];
         [pixel[0], pixel[1], pixel[2]]
@@ -529,7 +600,10 @@ fn starts(width: u32, height: u32) -> Vec<(&'static str, Vec<u8>)> {
     tiff[126..130].copy_from_slice(&(width * height).to_le_bytes());
     all.push(("TIFF", tiff));
     if let (Ok(width), Ok(height)) = (width.try_into(), height.try_into()) {
-        all.push(("JPEG", Blocks { width, height, progressive: true, restart: 0, scans: vec![] }.encode()));
+        all.push((
+            "JPEG",
+            Blocks { width, height, progressive: true, restart: 0, scans: vec![] }.encode(),
+        ));
     }
     all
 }
@@ -561,7 +635,10 @@ fn too_many_pixels_are_refused_before_they_are_decoded() {
 #[test]
 fn long_thin_pictures_are_read_up_to_a_limit_that_can_be_raised() {
     for (width, height) in [(1, 1 << 20), (1 << 20, 1)] {
-        let image = encode(GrayImage::from_fn(width, height, |x, y| Luma([((x + y) >> 12) as u8])), ImageFormat::Png);
+        let image = encode(
+            GrayImage::from_fn(width, height, |x, y| Luma([((x + y) >> 12) as u8])),
+            ImageFormat::Png,
+        );
         let small = gray(&image).unwrap();
         assert_eq!(small.data.len(), 784);
         let (first, last) = (small.data[0], small.data[783]);
@@ -589,10 +666,13 @@ fn a_jpeg_has_a_limit_of_scans() {
 fn mutated_pictures_are_pictures_or_errors() {
     let image = RgbImage::from_fn(40, 30, |x, y| Rgb([x as u8 * 5, y as u8 * 6, (x * y) as u8]));
     let gray = DynamicImage::from(image.clone()).into_luma8();
-    let mut seeds: Vec<_> = [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff]
-        .map(|format| (format!("{format:?}"), encode(image.clone(), format)))
-        .into();
-    let blocks = |progressive, scans| Blocks { width: 40, height: 24, progressive, restart: 2, scans }.encode();
+    let mut seeds: Vec<_> =
+        [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff]
+            .map(|format| (format!("{format:?}"), encode(image.clone(), format)))
+            .into();
+    let blocks = |progressive, scans| {
+        Blocks { width: 40, height: 24, progressive, restart: 2, scans }.encode()
+    };
     seeds.push(("photo".into(), photo()));
     seeds.push(("JPEG".into(), blocks(false, one_scan())));
     seeds.push(("progressive".into(), blocks(true, one_scan())));
@@ -600,7 +680,8 @@ fn mutated_pictures_are_pictures_or_errors() {
     let decode = Decode::new(3, 1 << 16).unwrap();
     let mut state = 1u64;
     let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     for (what, seed) in &seeds {
@@ -609,7 +690,8 @@ fn mutated_pictures_are_pictures_or_errors() {
             let mut bytes = seed.clone();
             for _ in 0..=random(4) {
                 // Headers are worth more attention than pixels.
-                let at = if random(2) == 0 { random(bytes.len().min(64)) } else { random(bytes.len()) };
+                let at =
+                    if random(2) == 0 { random(bytes.len().min(64)) } else { random(bytes.len()) };
                 match random(4) {
                     0 => bytes[at] ^= 1 << random(8),
                     1 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][random(5)],

@@ -1,4 +1,5 @@
-//! `gradcon prep`: what is at the place of a dataset while it is written, replaced, interrupted and killed, and what the command understands.
+//! `gradcon prep`: what is at the place of a dataset while it is written, replaced, interrupted and
+//! killed, and what the command understands.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +33,8 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -53,7 +55,8 @@ fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// Runs this test again in a process of its own, where the file system may change `changes` more times; returns how many of them were left.
+/// Runs this test again in a process of its own, where the file system may change `changes` more
+/// times; returns how many of them were left.
 fn killed_after(test: &str, changes: u64, dir: &Path) -> u64 {
     let out = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
@@ -62,7 +65,10 @@ fn killed_after(test: &str, changes: u64, dir: &Path) -> u64 {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let left = text.lines().find_map(|line| line.split_once("changes left: ")).unwrap_or_else(|| panic!("{text}"));
+    let left = text
+        .lines()
+        .find_map(|line| line.split_once("changes left: "))
+        .unwrap_or_else(|| panic!("{text}"));
     left.1.trim().parse().unwrap()
 }
 
@@ -73,7 +79,8 @@ fn victim() -> Option<PathBuf> {
     Some(std::env::var_os("PREP_TEST_DIR").unwrap().into())
 }
 
-/// Whatever the last change is before the process is killed, the old dataset or the new one is whole in its place, and the next one sweeps up.
+/// Whatever the last change is before the process is killed, the old dataset or the new one is
+/// whole in its place, and the next one sweeps up.
 #[test]
 fn replacing_survives_a_kill_at_every_change() {
     if let Some(dir) = victim() {
@@ -93,7 +100,11 @@ fn replacing_survives_a_kill_at_every_change() {
             other => panic!("after {changes} changes: {other:?}, {:?}", names(dir.path())),
         }
         subset(3).write(&at, true).unwrap();
-        assert_eq!((names(dir.path()), seed(&at)), (vec!["set".to_string()], Some(3)), "after {changes} changes");
+        assert_eq!(
+            (names(dir.path()), seed(&at)),
+            (vec!["set".to_string()], Some(3)),
+            "after {changes} changes"
+        );
         if left > 0 {
             break;
         }
@@ -101,7 +112,8 @@ fn replacing_survives_a_kill_at_every_change() {
     assert!(seen[0] > 3 && seen[1] > 1, "{seen:?}: both sides of the exchange were seen");
 }
 
-/// A new dataset is there whole or not at all; what is left of it does not stop the next attempt and is swept up.
+/// A new dataset is there whole or not at all; what is left of it does not stop the next attempt
+/// and is swept up.
 #[test]
 fn a_new_one_is_whole_or_not_there_after_a_kill_at_every_change() {
     const TEST: &str = "a_new_one_is_whole_or_not_there_after_a_kill_at_every_change";
@@ -125,7 +137,11 @@ fn a_new_one_is_whole_or_not_there_after_a_kill_at_every_change() {
                 other => panic!("after {changes} changes: {other:?}"),
             }
             subset(3).write(&at, true).unwrap();
-            assert_eq!((names(dir.path()), seed(&at)), (vec!["set".to_string()], Some(3)), "after {changes} changes");
+            assert_eq!(
+                (names(dir.path()), seed(&at)),
+                (vec!["set".to_string()], Some(3)),
+                "after {changes} changes"
+            );
             assert!(!names(&at).iter().any(|name| name.starts_with('.')), "{:?}", names(&at));
             fs::remove_dir_all(&at).unwrap();
             if left > 0 {
@@ -191,7 +207,8 @@ fn a_current_folder_is_filled_and_never_taken_away() {
     assert_eq!(seed(&here), Some(1));
     let (code, _, stderr) = run(&here, &with("2"));
     assert!(code == 2 && stderr.contains("the current folder is in it"), "{code} {stderr}");
-    let (code, _, stderr) = run(&here.join("test_sets"), &["prep", "fmnist", "--subset", "--out", "..", "--force"]);
+    let (code, _, stderr) =
+        run(&here.join("test_sets"), &["prep", "fmnist", "--subset", "--out", "..", "--force"]);
     assert!(code == 2 && stderr.contains("the current folder is in it"), "{code} {stderr}");
     assert_eq!(seed(&here), Some(1));
 }
@@ -209,7 +226,10 @@ fn one_process_at_a_time_writes_to_a_place() {
         set.write_unless(&at, false, &|| {
             if !tried.replace(true) {
                 let error = set.write(&at, false).unwrap_err().to_string();
-                assert!(error.contains("in use by another process: preparing a dataset"), "{error}");
+                assert!(
+                    error.contains("in use by another process: preparing a dataset"),
+                    "{error}"
+                );
                 set.write(&dir.path().join("neighbour"), true).unwrap();
             }
             Ok(())
@@ -220,7 +240,8 @@ fn one_process_at_a_time_writes_to_a_place() {
     assert_eq!(names(dir.path()), ["neighbour", "new", "there"]);
 }
 
-/// What a kill leaves where folders can't be exchanged: the old dataset is out of its place. It is told of, and put back.
+/// What a kill leaves where folders can't be exchanged: the old dataset is out of its place. It is
+/// told of, and put back.
 #[test]
 fn a_dataset_that_was_taken_out_is_put_back() {
     let dir = TempDir::new().unwrap();
@@ -228,10 +249,16 @@ fn a_dataset_that_was_taken_out_is_put_back() {
     subset(1).write(&scratch.join("old"), false).unwrap();
     subset(2).write(&scratch.join("new"), false).unwrap();
     let error = Prepared::open(&at).unwrap_err().to_string();
-    assert!(error.contains("set: ") && error.contains("it is whole in") && error.contains("old"), "{error}");
+    assert!(
+        error.contains("set: ") && error.contains("it is whole in") && error.contains("old"),
+        "{error}"
+    );
     // Preparing anything beside it puts it back.
     subset(3).write(&dir.path().join("neighbour"), false).unwrap();
-    assert_eq!((names(dir.path()), seed(&at)), (vec!["neighbour".to_string(), "set".to_string()], Some(1)));
+    assert_eq!(
+        (names(dir.path()), seed(&at)),
+        (vec!["neighbour".to_string(), "set".to_string()], Some(1))
+    );
     // So does preparing it again.
     fs::create_dir(&scratch).unwrap();
     fs::rename(&at, scratch.join("old")).unwrap();
@@ -284,11 +311,25 @@ fn signals_stop_it_at_once() {
     fs::create_dir_all(dir.path().join("good")).unwrap();
     image.save(dir.path().join("bad/0.png")).unwrap();
     for i in 0..3000 {
-        fs::hard_link(dir.path().join("bad/0.png"), dir.path().join(format!("good/{i}.png"))).unwrap();
+        fs::hard_link(dir.path().join("bad/0.png"), dir.path().join(format!("good/{i}.png")))
+            .unwrap();
     }
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let args = ["prep", "folder", "--normal-dir", "good", "--abnormal-dir", "bad", "--out", "data/set"];
-        let child = gradcon(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let args = [
+            "prep",
+            "folder",
+            "--normal-dir",
+            "good",
+            "--abnormal-dir",
+            "bad",
+            "--out",
+            "data/set",
+        ];
+        let child = gradcon(dir.path(), &args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let code = stopped_once_it_reads(child, signal);
         assert_eq!(code, Some(130), "signal {signal}");
         assert_eq!(names(dir.path()), ["bad", "good"]);
@@ -315,10 +356,13 @@ fn stopped_once_it_reads(mut child: Child, signal: i32) -> Option<i32> {
 
 /// A picture whose name has a number is of that level, another is of any.
 fn picture(path: &Path) {
-    let digits: String = path.file_name().unwrap().to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    let digits: String =
+        path.file_name().unwrap().to_string_lossy().chars().filter(char::is_ascii_digit).collect();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let level = digits.parse::<u32>().unwrap_or(7) as u8;
-    image::GrayImage::from_pixel(9, 7, image::Luma([level])).save_with_format(path, image::ImageFormat::Png).unwrap();
+    image::GrayImage::from_pixel(9, 7, image::Luma([level]))
+        .save_with_format(path, image::ImageFormat::Png)
+        .unwrap();
 }
 
 fn pictures(dir: &Path, names: &str) {
@@ -326,7 +370,8 @@ fn pictures(dir: &Path, names: &str) {
         match name.split_once("*") {
             None => picture(&dir.join(name)),
             Some((folder, count)) => {
-                (0..count.parse().unwrap()).for_each(|i| picture(&dir.join(format!("{folder}{i}.png"))));
+                (0..count.parse().unwrap())
+                    .for_each(|i| picture(&dir.join(format!("{folder}{i}.png"))));
             }
         }
     }
@@ -347,10 +392,17 @@ fn what_is_left_out_is_counted_and_named() {
     let at = |name: &str| dir.path().join(name);
     pictures(
         dir.path(),
-        "good/*12 bad/*2 good/._1.png good/.ipynb_checkpoints/2.png good/x.PNG good/y.JPeG bad/@eaDir/1.png",
+        "good/*12 bad/*2 good/._1.png good/.ipynb_checkpoints/2.png good/x.PNG good/y.JPeG \
+         bad/@eaDir/1.png",
     );
-    for name in ["good/Thumbs.db", "good/.DS_Store", "good/notes.txt", "bad/labels.csv", "good/z.gif", "bad/HEIC.heic"]
-    {
+    for name in [
+        "good/Thumbs.db",
+        "good/.DS_Store",
+        "good/notes.txt",
+        "bad/labels.csv",
+        "good/z.gif",
+        "bad/HEIC.heic",
+    ] {
         fs::write(at(name), "x").unwrap();
     }
     #[cfg(unix)]
@@ -358,7 +410,17 @@ fn what_is_left_out_is_counted_and_named() {
         std::os::unix::fs::symlink("not fetched", at("good/annexed.png")).unwrap();
         assert!(Command::new("mkfifo").arg(at("good/camera.png")).status().unwrap().success());
     }
-    let args = ["prep", "folder", "--normal-dir", "good", "--abnormal-dir", "bad", "--channels", "1", "--out"];
+    let args = [
+        "prep",
+        "folder",
+        "--normal-dir",
+        "good",
+        "--abnormal-dir",
+        "bad",
+        "--channels",
+        "1",
+        "--out",
+    ];
     let (code, _, stderr) = run(dir.path(), &[&args[..], &["set"]].concat());
     assert_eq!(code, 0, "{stderr}");
     let meant = if cfg!(unix) { 4 } else { 2 };
@@ -377,13 +439,19 @@ fn what_is_left_out_is_counted_and_named() {
     }
     let names = all_names(&at("set"));
     assert_eq!(names.len(), 16, "{names:?}");
-    assert!(names.contains(&"normal/x.PNG".into()) && names.contains(&"normal/y.JPeG".into()), "{names:?}");
+    assert!(
+        names.contains(&"normal/x.PNG".into()) && names.contains(&"normal/y.JPeG".into()),
+        "{names:?}"
+    );
     // Even if nothing but results is wanted; but the notes are not.
     let (code, _, stderr) = run(dir.path(), &[&args[..], &["again", "-q"]].concat());
     assert_eq!(code, 0);
     assert!(stderr.contains("z.gif") && !stderr.contains("notes.txt"), "{stderr}");
     #[cfg(unix)]
-    assert!(stderr.contains("annexed.png: a link to nothing") && stderr.contains("camera.png: a pipe"), "{stderr}");
+    assert!(
+        stderr.contains("annexed.png: a link to nothing") && stderr.contains("camera.png: a pipe"),
+        "{stderr}"
+    );
 }
 
 #[cfg(unix)]
@@ -412,7 +480,10 @@ fn an_image_of_two_folders_is_refused_by_name() {
     ] {
         symlink(target, dir.path().join(link)).unwrap();
         let (code, _, stderr) = run(dir.path(), &args);
-        assert!(code == 1 && stderr.contains(part) && stderr.contains("the same file"), "{link}: {code} {stderr}");
+        assert!(
+            code == 1 && stderr.contains(part) && stderr.contains("the same file"),
+            "{link}: {code} {stderr}"
+        );
         assert!(!dir.path().join("set").exists());
         fs::remove_file(dir.path().join(link)).unwrap();
     }
@@ -430,7 +501,9 @@ fn normal_images_are_known_by_the_name_of_their_folder() {
         let dir = TempDir::new().unwrap();
         pictures(
             dir.path(),
-            &format!("part/train/{name}/*8 part/test/{name}/*3 part/test/bent/*2 part/test/.hidden/1.png"),
+            &format!(
+                "part/train/{name}/*8 part/test/{name}/*3 part/test/bent/*2 part/test/.hidden/1.png"
+            ),
         );
         let (code, stdout, stderr) = run(dir.path(), &["prep", "mvtec", "--from", "part", "-q"]);
         assert_eq!(code, 0, "{name}: {stderr}");
@@ -440,22 +513,32 @@ fn normal_images_are_known_by_the_name_of_their_folder() {
             (&["normal".into(), "bent".into()][..], &[3, 2][..])
         );
         assert!(stdout.starts_with("part: 28 x 28"), "{stdout}");
-        pictures(dir.path(), "part/test/good_/1.png part/test/okay/*2 part/test/x.png part/train/bad/1.png");
-        let (code, _, stderr) = run(dir.path(), &["prep", "mvtec", "--from", "part", "--out", "two", "-q"]);
+        pictures(
+            dir.path(),
+            "part/test/good_/1.png part/test/okay/*2 part/test/x.png part/train/bad/1.png",
+        );
+        let (code, _, stderr) =
+            run(dir.path(), &["prep", "mvtec", "--from", "part", "--out", "two", "-q"]);
         assert!(code == 0 && stderr.contains("left out: 2"), "{code} {stderr}");
         assert!(
-            stderr.contains("x.png: not in a folder that is used") && stderr.contains("train/bad: not"),
+            stderr.contains("x.png: not in a folder that is used")
+                && stderr.contains("train/bad: not"),
             "{stderr}"
         );
         let other = if name == "ok" { "Good" } else { "OK" };
         pictures(dir.path(), &format!("part/test/{other}/1.png"));
-        let (code, _, stderr) = run(dir.path(), &["prep", "mvtec", "--from", "part", "--out", "three"]);
-        assert!(code == 1 && stderr.contains("which one is meant") && stderr.contains(other), "{code} {stderr}");
+        let (code, _, stderr) =
+            run(dir.path(), &["prep", "mvtec", "--from", "part", "--out", "three"]);
+        assert!(
+            code == 1 && stderr.contains("which one is meant") && stderr.contains(other),
+            "{code} {stderr}"
+        );
     }
     // Below a folder of anomalous images it may be a mistake.
     let dir = TempDir::new().unwrap();
     pictures(dir.path(), "train/*8 test/Good/*4 test/bent/*2");
-    let args = ["prep", "folder", "--normal-dir", "train", "--abnormal-dir", "test", "--out", "set", "-q"];
+    let args =
+        ["prep", "folder", "--normal-dir", "train", "--abnormal-dir", "test", "--out", "set", "-q"];
     let (code, _, stderr) = run(dir.path(), &args);
     assert!(
         code == 0 && stderr.contains("warning") && stderr.contains("4 images count as anomalous"),
@@ -469,7 +552,9 @@ fn own_images_have_a_name() {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
     pictures(dir.path(), "screws/good/*8 screws/bad/*2 Bolts/*8");
-    let own = |normal: &'static str| ["prep", "folder", "-q", "--abnormal-dir", "screws/bad", "--normal-dir", normal];
+    let own = |normal: &'static str| {
+        ["prep", "folder", "-q", "--abnormal-dir", "screws/bad", "--normal-dir", normal]
+    };
     for (args, name) in [
         (own("screws/good").to_vec(), "screws"),
         (own("Bolts").to_vec(), "Bolts"),
@@ -484,13 +569,15 @@ fn own_images_have_a_name() {
         assert!(code == 0 && stdout.starts_with(&format!("{name}: ")), "{stdout}");
     }
     for name in ["", "a/b", "..", ".x", "-x", "a\nb", "x ", "a:b"] {
-        let (code, _, stderr) = run(dir.path(), &[&own("Bolts")[..], &[&format!("--name={name}")]].concat());
+        let (code, _, stderr) =
+            run(dir.path(), &[&own("Bolts")[..], &[&format!("--name={name}")]].concat());
         assert!(code == 2 && stderr.contains("name"), "{name:?}: {code} {stderr}");
     }
     // Other datasets are called as they are, and a manifest without a name is read.
     let manifest = subset(1).manifest().clone();
     assert_eq!((manifest.name(), manifest.to_json().contains("\"name\": null")), ("fmnist", false));
-    let (code, stdout, _) = run(dir.path(), &["prep", "fashion-mnist", "--subset", "--name", "small", "-q"]);
+    let (code, stdout, _) =
+        run(dir.path(), &["prep", "fashion-mnist", "--subset", "--name", "small", "-q"]);
     assert!(code == 0 && stdout.starts_with("small: "), "{stdout}");
     assert_eq!(prepared::verify(&at("data/small")).unwrap().name(), "small");
 }
@@ -525,7 +612,12 @@ fn a_folder_that_is_too_high_or_too_deep_is_told_where_the_dataset_is() {
         (
             "mvtec",
             "mvtec",
-            vec!["train/good: no such folder", "3 datasets", "bottle, cable, zipper", "--from mvtec/bottle"],
+            vec![
+                "train/good: no such folder",
+                "3 datasets",
+                "bottle, cable, zipper",
+                "--from mvtec/bottle",
+            ],
         ),
         ("folder", "mvtec", vec!["bottle, cable, zipper"]),
         ("mvtec", "one", vec!["--from one/deep"]),
@@ -557,9 +649,23 @@ fn a_folder_that_is_too_high_or_too_deep_is_told_where_the_dataset_is() {
         let (code, _, stderr) = run(&here, &[&["prep"], &args[..]].concat());
         assert!(code == 2 && stderr.contains(part), "{args:?}: {stderr}");
     }
-    let args = ["prep", "mvtec", "--from", "one/deep", "--background", "white", "--max-pixels", "62", "--out", "set"];
+    let args = [
+        "prep",
+        "mvtec",
+        "--from",
+        "one/deep",
+        "--background",
+        "white",
+        "--max-pixels",
+        "62",
+        "--out",
+        "set",
+    ];
     let (code, _, stderr) = run(&here, &args);
-    assert!(code == 1 && stderr.contains("9 x 7 pixels") && stderr.contains("the limit is 62"), "{code} {stderr}");
+    assert!(
+        code == 1 && stderr.contains("9 x 7 pixels") && stderr.contains("the limit is 62"),
+        "{code} {stderr}"
+    );
     let (code, _, stderr) = run(&here, &[&args[..6], &["--out", "set"]].concat());
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(prepared::verify(&at("set")).unwrap().background.as_deref(), Some("ffffff"));

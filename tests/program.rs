@@ -1,11 +1,12 @@
-//! What compilation promises: dead code goes, epilogues are fused, memory is shared, independent kernels are neighbours, splits don't change the sum.
+//! What compilation promises: dead code goes, epilogues are fused, memory is shared, independent
+//! kernels are neighbours, splits don't change the sum.
 
 use gradcon::engine::cpu::CpuEngine;
 use gradcon::engine::{Data, Engine};
 use gradcon::geometry::Geometry;
-use gradcon::gradcon::model::Model;
-use gradcon::gradcon::scorer::score_program;
-use gradcon::gradcon::trainer::{TrainConfig, training_program, validation_program};
+use gradcon::method::model::Model;
+use gradcon::method::scorer::score_program;
+use gradcon::method::trainer::{TrainConfig, training_program, validation_program};
 use gradcon::program::Program;
 use gradcon::program::compile::{Options, compile};
 use gradcon::program::kernel::{Access, Activation, Kernel, Params};
@@ -25,22 +26,34 @@ fn programs() -> [Program; 3] {
     ]
 }
 
-/// A training step has exactly the convolutions that the mathematics needs: nothing into the input image, nothing twice.
+/// A training step has exactly the convolutions that the mathematics needs: nothing into the input
+/// image, nothing twice.
 #[test]
 fn a_step_computes_only_what_is_asked_for() {
     let [train, validation, score] = programs();
     // Forward: four of each. First sweep: conv_y into three decoder layers, conv_w for four.
-    assert_eq!([Kernel::ConvY, Kernel::ConvX, Kernel::ConvW].map(|k| count(&validation, k)), [4 + 3, 4, 4]);
+    assert_eq!(
+        [Kernel::ConvY, Kernel::ConvX, Kernel::ConvW].map(|k| count(&validation, k)),
+        [4 + 3, 4, 4]
+    );
     // A score needs no weight gradient at all: image_grad stands for the four.
-    assert_eq!([Kernel::ConvY, Kernel::ConvX, Kernel::ConvW].map(|k| count(&score, k)), [4 + 3, 4, 0]);
+    assert_eq!(
+        [Kernel::ConvY, Kernel::ConvX, Kernel::ConvW].map(|k| count(&score, k)),
+        [4 + 3, 4, 0]
+    );
     assert_eq!(count(&score, Kernel::ImageGrad), 4);
-    // Second sweep, decoder: the direction u goes forward (four conv_x with u, three with w). Through the chain of first gradients each of the four
-    // weights is met twice more. Encoder: three conv_x, four conv_w; the decoder's bottom hands over to it with one more conv_y.
+    // Second sweep, decoder: the direction u goes forward (four conv_x with u, three with w).
+    // Through the chain of first gradients each of the four weights is met twice more. Encoder:
+    // three conv_x, four conv_w; the decoder's bottom hands over to it with one more conv_y.
     assert_eq!(count(&train, Kernel::ConvX), 4 + 4 + 3 + 3);
     assert_eq!(count(&train, Kernel::ConvY), 4 + 3 + 4 + 4);
     assert_eq!(count(&train, Kernel::ConvW), 4 + 4 + 3 + 4);
-    assert_eq!([Kernel::Adam, Kernel::Gather, Kernel::ConstraintGrad].map(|k| count(&train, k)), [1, 1, 1]);
-    // All of bias, ReLU, sigmoid, ReLU's derivative and every sum of two gradients of an activation are epilogues.
+    assert_eq!(
+        [Kernel::Adam, Kernel::Gather, Kernel::ConstraintGrad].map(|k| count(&train, k)),
+        [1, 1, 1]
+    );
+    // All of bias, ReLU, sigmoid, ReLU's derivative and every sum of two gradients of an activation
+    // are epilogues.
     for kernel in [Kernel::Relu, Kernel::ReluGrad, Kernel::Sigmoid, Kernel::Copy] {
         assert_eq!(count(&train, kernel), 0, "{kernel:?}");
     }
@@ -63,7 +76,9 @@ fn epilogues_take_in_what_follows_a_convolution() {
     let program = compile("test", &tape, Options::default());
     let kernels: Vec<Kernel> = program.calls.iter().map(|c| c.kernel).collect();
     assert_eq!(kernels, [Kernel::ConvY, Kernel::Copy]);
-    let Params::Conv { epilogue, .. } = program.calls[0].params else { panic!("{:?}", program.calls[0]) };
+    let Params::Conv { epilogue, .. } = program.calls[0].params else {
+        panic!("{:?}", program.calls[0])
+    };
     assert_eq!((epilogue.bias, epilogue.add, epilogue.activation), (true, true, Activation::Relu));
 }
 
@@ -81,15 +96,20 @@ fn a_sum_with_two_readers_is_not_fused_away() {
     assert_eq!(count(&program, Kernel::Relu), 1);
     let mut engine = CpuEngine::<f64>::new();
     let loaded = engine.load(&program).unwrap();
-    engine.write("x", Data::F64(&(0..150).map(|i| (i % 7) as f64 - 3.0).collect::<Vec<_>>())).unwrap();
-    engine.write("w", Data::F64(&(0..108).map(|i| (i % 5) as f64 - 2.0).collect::<Vec<_>>())).unwrap();
+    engine
+        .write("x", Data::F64(&(0..150).map(|i| (i % 7) as f64 - 3.0).collect::<Vec<_>>()))
+        .unwrap();
+    engine
+        .write("w", Data::F64(&(0..108).map(|i| (i % 5) as f64 - 2.0).collect::<Vec<_>>()))
+        .unwrap();
     engine.run(loaded, 0..1).unwrap();
     let (sum, relu) = (engine.read("sum").unwrap(), engine.read("relu").unwrap());
     assert!(sum.iter().any(|&v| v < 0.0));
     assert!(sum.iter().zip(&relu).all(|(s, r)| *r == s.max(0.0)));
 }
 
-/// Every scratch value is written before it is read, and nobody overwrites what a later call still reads.
+/// Every scratch value is written before it is read, and nobody overwrites what a later call still
+/// reads.
 #[test]
 fn shared_memory_never_loses_a_value_that_is_still_needed() {
     for program in programs() {
@@ -97,19 +117,30 @@ fn shared_memory_never_loses_a_value_that_is_still_needed() {
         let separately: usize = program
             .calls
             .iter()
-            .flat_map(|c| c.args.iter().zip(c.kernel.row().bindings).filter(|(_, b)| b.access == Access::Write))
+            .flat_map(|c| {
+                c.args
+                    .iter()
+                    .zip(c.kernel.row().bindings)
+                    .filter(|(_, b)| b.access == Access::Write)
+            })
             .filter(|(arg, _)| !program.buffers[arg.buffer].persistent)
             .map(|(arg, _)| 4 * arg.len)
             .sum();
-        assert!(scratch < separately as u64 * 4 / 5, "{}: {scratch} of {separately} bytes", program.name);
+        assert!(
+            scratch < separately as u64 * 4 / 5,
+            "{}: {scratch} of {separately} bytes",
+            program.name
+        );
         assert!(persistent > 0);
-        // What a run finds in scratch memory must not matter: poisoned memory gives the same losses.
+        // What a run finds in scratch memory must not matter: poisoned memory gives the same
+        // losses.
         let [clean, poisoned] = [false, true].map(|poison| losses(&program, poison));
         assert_eq!(clean, poisoned, "{}", program.name);
     }
 }
 
-/// The program's log after one step; `poison` runs another step of NaN images first, so that all scratch memory holds NaN.
+/// The program's log after one step; `poison` runs another step of NaN images first, so that all
+/// scratch memory holds NaN.
 fn losses(program: &Program, poison: bool) -> Vec<u64> {
     let mut engine = CpuEngine::<f32>::new();
     let model = Model::new(1);
@@ -117,9 +148,14 @@ fn losses(program: &Program, poison: bool) -> Vec<u64> {
     let name = &program.name;
     let images = if name == "score" { 128 } else { 100 };
     engine
-        .write(&format!("{name}.data"), Data::U8(&(0..images * 784).map(|i| (i % 251) as u8).collect::<Vec<_>>()))
+        .write(
+            &format!("{name}.data"),
+            Data::U8(&(0..images * 784).map(|i| (i % 251) as u8).collect::<Vec<_>>()),
+        )
         .unwrap();
-    engine.write(&format!("{name}.indices"), Data::U32(&(0..128).map(|i| i % 64).collect::<Vec<_>>())).unwrap();
+    engine
+        .write(&format!("{name}.indices"), Data::U32(&(0..128).map(|i| i % 64).collect::<Vec<_>>()))
+        .unwrap();
     let schedule = [1.0 / 64.0, 10.0, 1000.0, 1.0, 1.0 / 64.0, 10.0, 1000.0, 1.0];
     let params = model.init(gradcon::Init::Kaiming, 1);
     let reference: Vec<f32> = (0..model.reference_len()).map(|i| (i % 13) as f32 - 6.0).collect();
@@ -146,7 +182,8 @@ fn losses(program: &Program, poison: bool) -> Vec<u64> {
     all.into_iter().map(f64::to_bits).collect()
 }
 
-/// Calls that don't depend on each other stand together: the four reductions over a layer's gradient follow each other without a wait.
+/// Calls that don't depend on each other stand together: the four reductions over a layer's
+/// gradient follow each other without a wait.
 #[test]
 fn independent_kernels_are_neighbours() {
     let [train, ..] = programs();
@@ -183,9 +220,21 @@ fn split_sums_equal_whole_ones() {
         let mut engine = CpuEngine::<f64>::new();
         let loaded = engine.load(&program).unwrap();
         // Whole numbers: every order of summation is exact.
-        engine.write("x", Data::F64(&(0..g.x_len()).map(|i| (i % 11) as f64 - 5.0).collect::<Vec<_>>())).unwrap();
-        engine.write("y", Data::F64(&(0..g.y_len()).map(|i| (i % 7) as f64 - 3.0).collect::<Vec<_>>())).unwrap();
-        engine.write("other", Data::F64(&(0..g.w_len()).map(|i| i as f64).collect::<Vec<_>>())).unwrap();
+        engine
+            .write(
+                "x",
+                Data::F64(&(0..g.x_len()).map(|i| (i % 11) as f64 - 5.0).collect::<Vec<_>>()),
+            )
+            .unwrap();
+        engine
+            .write(
+                "y",
+                Data::F64(&(0..g.y_len()).map(|i| (i % 7) as f64 - 3.0).collect::<Vec<_>>()),
+            )
+            .unwrap();
+        engine
+            .write("other", Data::F64(&(0..g.w_len()).map(|i| i as f64).collect::<Vec<_>>()))
+            .unwrap();
         engine.run(loaded, 0..1).unwrap();
         (count(&program, Kernel::SplitSum), engine.read("w").unwrap())
     };

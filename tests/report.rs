@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
-/// Fails on NaN (no comparison with NaN holds), on a wrong sign and on a difference above `tolerance`.
+/// Fails on NaN (no comparison with NaN holds), on a wrong sign and on a difference above
+/// `tolerance`.
 #[track_caller]
 fn close(got: f64, want: f64, tolerance: f64, what: &str) {
-    assert!((got - want).abs() <= tolerance, "{what}: got {got}, expected {want} within {tolerance}");
+    assert!(
+        (got - want).abs() <= tolerance,
+        "{what}: got {got}, expected {want} within {tolerance}"
+    );
 }
 
 fn fixture(name: &str) -> String {
@@ -46,8 +50,17 @@ mod metrics {
 
     #[test]
     fn the_comparator_fails_on_nan_and_on_a_small_difference() {
-        for (got, want) in [(f64::NAN, 0.5), (0.5, f64::NAN), (0.5, 0.5 + 1e-11), (0.5, -0.5), (f64::INFINITY, 0.5)] {
-            assert!(std::panic::catch_unwind(|| close(got, want, 1e-12, "")).is_err(), "{got} passed for {want}");
+        for (got, want) in [
+            (f64::NAN, 0.5),
+            (0.5, f64::NAN),
+            (0.5, 0.5 + 1e-11),
+            (0.5, -0.5),
+            (f64::INFINITY, 0.5),
+        ] {
+            assert!(
+                std::panic::catch_unwind(|| close(got, want, 1e-12, "")).is_err(),
+                "{got} passed for {want}"
+            );
         }
         close(0.5, 0.5 + 1e-13, 1e-12, "");
     }
@@ -120,7 +133,10 @@ mod metrics {
     fn sample() -> (Vec<f64>, Vec<bool>) {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let labels: Vec<bool> = (0..100).map(|i| i % 5 < 2).collect();
-        let scores = labels.iter().map(|&l| rng.random_range(0..20u32) as f64 + if l { 6.0 } else { 0.0 }).collect();
+        let scores = labels
+            .iter()
+            .map(|&l| rng.random_range(0..20u32) as f64 + if l { 6.0 } else { 0.0 })
+            .collect();
         (scores, labels)
     }
 
@@ -138,7 +154,8 @@ mod metrics {
         let got = bootstrap_interval(&scores, &labels, 200, 7).unwrap();
 
         let of = |label: bool| {
-            let mut s: Vec<f64> = (0..100).filter(|&i| labels[i] == label).map(|i| scores[i]).collect();
+            let mut s: Vec<f64> =
+                (0..100).filter(|&i| labels[i] == label).map(|i| scores[i]).collect();
             s.sort_by(|a, b| b.total_cmp(a));
             s
         };
@@ -147,7 +164,9 @@ mod metrics {
         let mut aurocs = Vec::new();
         for _ in 0..200 {
             let mut draw = |from: &[f64]| -> Vec<f64> {
-                (0..from.len()).map(|_| from[rng.random_range(0..from.len() as u64) as usize]).collect()
+                (0..from.len())
+                    .map(|_| from[rng.random_range(0..from.len() as u64) as usize])
+                    .collect()
             };
             let mut s = draw(&normal);
             s.extend(draw(&anomalous));
@@ -168,7 +187,8 @@ mod metrics {
         // Hanley and McNeil (1982), equation 2: the standard error of an AUROC.
         let a = auroc(&scores, &labels).unwrap();
         let (q1, q2) = (a / (2.0 - a), 2.0 * a * a / (1.0 + a));
-        let error = ((a * (1.0 - a) + 39.0 * (q1 - a * a) + 59.0 * (q2 - a * a)) / (40.0 * 60.0)).sqrt();
+        let error =
+            ((a * (1.0 - a) + 39.0 * (q1 - a * a) + 59.0 * (q2 - a * a)) / (40.0 * 60.0)).sqrt();
         assert!(one.low < a && a < one.high, "{one:?} does not hold {a}");
         close((one.high - one.low) / (2.0 * 1.96 * error), 1.0, 0.15, "width over theory");
     }
@@ -217,7 +237,10 @@ mod tables {
         write_scores(&path, &rows).unwrap();
         assert_eq!(read_scores(&path).unwrap(), rows);
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().next().unwrap(), "image,label,class,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6");
+        assert_eq!(
+            text.lines().next().unwrap(),
+            "image,label,class,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6"
+        );
     }
 
     #[test]
@@ -242,7 +265,10 @@ mod tables {
         let path = folder.path().join("t.csv");
         std::fs::write(&path, text).unwrap();
         let message = read(&path).unwrap_err().to_string();
-        message.strip_prefix(&path.display().to_string()).unwrap_or_else(|| panic!("no file in: {message}")).to_owned()
+        message
+            .strip_prefix(&path.display().to_string())
+            .unwrap_or_else(|| panic!("no file in: {message}"))
+            .to_owned()
     }
 
     #[test]
@@ -251,12 +277,18 @@ mod tables {
         let good = "a,1,x,0.5,0.5,0,0,0,0,0\n";
         let of = |text: &str| message_of(text, |path| read_scores(path).map(drop));
         let bad = |line: &str| of(&format!("{header}{good}{line}"));
-        assert_eq!(bad("b,1,x,NaN,0,0,0,0,0,0\n"), ":3: score is \"NaN\", expected a finite number");
+        assert_eq!(
+            bad("b,1,x,NaN,0,0,0,0,0,0\n"),
+            ":3: score is \"NaN\", expected a finite number"
+        );
         assert_eq!(bad("b,1,x,0,0,0,0,0,,0\n"), ":3: cos_up4 is \"\", expected a finite number");
-        assert_eq!(bad("b,2,x,0,0,0,0,0,0,0\n"), ":3: label is \"2\", expected 0 (normal), 1 (anomalous) or nothing");
+        assert_eq!(
+            bad("b,2,x,0,0,0,0,0,0,0\n"),
+            ":3: label is \"2\", expected 0 (normal), 1 (anomalous) or nothing"
+        );
         assert_eq!(bad("b,1,x,0\n"), ":3: 4 fields, expected 10");
-        let wrong =
-            ":1: header \"image,score\", expected \"image,label,class,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6\"";
+        let wrong = ":1: header \"image,score\", expected \
+                     \"image,label,class,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6\"";
         assert_eq!(of("image,score\n"), wrong);
         let missing = read_scores(Path::new("no/such/scores.csv")).unwrap_err().to_string();
         assert!(missing.starts_with("no/such/scores.csv: "), "{missing}");
@@ -264,7 +296,14 @@ mod tables {
 
     fn epoch(epoch: u64, val: Option<Losses>) -> EpochRow {
         let train = Losses { total: 0.1, mse: 0.13, grad: -1.0 / 3.0 };
-        EpochRow { epoch, train, val, cosines: [0.1, 0.2, 0.3, 0.4], images_per_second: 1234.5, best: epoch == 2 }
+        EpochRow {
+            epoch,
+            train,
+            val,
+            cosines: [0.1, 0.2, 0.3, 0.4],
+            images_per_second: 1234.5,
+            best: epoch == 2,
+        }
     }
 
     #[test]
@@ -292,7 +331,9 @@ mod tables {
         assert_eq!(message, "epoch 7: images_per_second is inf, expected a finite number");
 
         let header = COLUMNS.join(",");
-        let of = |line: &str| message_of(&format!("{header}\n{line}\n"), |path| read_epochs(path).map(drop));
+        let of = |line: &str| {
+            message_of(&format!("{header}\n{line}\n"), |path| read_epochs(path).map(drop))
+        };
         assert_eq!(of("1,0,0,0,0,,0,0,0,0,0,9,1"), ":2: val_mse is \"\", expected a finite number");
         assert_eq!(of("1.5,0,0,0,,,,0,0,0,0,9,1"), ":2: epoch is \"1.5\", expected a whole number");
         assert_eq!(of("1,0,0,0,,,,0,0,0,0,9,yes"), ":2: best is \"yes\", expected 0 or 1");
@@ -317,11 +358,17 @@ mod pictures {
         let gray: Vec<u8> = (0..3).flat_map(|i| (0..6).map(move |p| 10 * i + p)).collect();
         let picture = grid(&gray, [3, 2, 3, 1], 2, 4, 5).unwrap();
         assert_eq!(picture.dimensions(), (2 * (3 * 4 + 5) + 5, 2 * (2 * 4 + 5) + 5));
-        for (i, y, x) in (0..3u32).flat_map(|i| (0..2).flat_map(move |y| (0..3).map(move |x| (i, y, x)))) {
+        for (i, y, x) in
+            (0..3u32).flat_map(|i| (0..2).flat_map(move |y| (0..3).map(move |x| (i, y, x))))
+        {
             let (left, top) = (5 + i % 2 * 17 + x * 4, 5 + i / 2 * 13 + y * 4);
             let value = (10 * i + 3 * y + x) as u8;
             for (dx, dy) in [(0, 0), (3, 3)] {
-                assert_eq!(*picture.get_pixel(left + dx, top + dy), Rgb([value; 3]), "image {i}, row {y}, column {x}");
+                assert_eq!(
+                    *picture.get_pixel(left + dx, top + dy),
+                    Rgb([value; 3]),
+                    "image {i}, row {y}, column {x}"
+                );
             }
         }
         assert_eq!(*picture.get_pixel(2, 2), Rgb([255; 3]));
@@ -340,14 +387,16 @@ mod pictures {
         assert!(grid(&[0; 6], [1, 2, 3, 1], 1, 0, 0).is_err(), "no factor");
         assert!(TileSet::new(&[0.0; 6], &[f32::NAN; 6], [1, 2, 3, 1], &[0]).is_err(), "NaN");
         assert!(TileSet::new(&[0.0; 6], &[0.0; 6], [1, 2, 3, 1], &[1]).is_err(), "index");
-        let message = TileSet::new(&[0.0; 6], &[0.0; 5], [1, 2, 3, 1], &[0]).err().unwrap().to_string();
+        let message =
+            TileSet::new(&[0.0; 6], &[0.0; 5], [1, 2, 3, 1], &[0]).err().unwrap().to_string();
         assert_eq!(message, "reconstructions: 5 values for shape [1, 2, 3, 1] = 6");
         let path = Path::new("never/written.png");
         assert!(histogram(path, &[], &[1.0], "", None).is_err(), "no normal score");
         assert!(histogram(path, &[1.0], &[f64::NAN], "", None).is_err(), "NaN score");
         assert!(histogram(path, &[1.0], &[2.0], "", Some(f64::NAN)).is_err(), "NaN threshold");
-        let one =
-            |scores: &[f64], labels: &[bool]| extremes(path, &[0.0; 8], &[0.0; 8], [2, 2, 2, 1], scores, labels, 1);
+        let one = |scores: &[f64], labels: &[bool]| {
+            extremes(path, &[0.0; 8], &[0.0; 8], [2, 2, 2, 1], scores, labels, 1)
+        };
         assert!(one(&[1.0, f64::NAN], &[false, true]).is_err(), "NaN score");
         assert!(one(&[1.0], &[false, true]).is_err(), "length");
         assert!(!path.exists());
@@ -355,7 +404,8 @@ mod pictures {
 
     #[test]
     fn error_maps_share_one_scale() {
-        // Image 0 errs by 0.5 in one pixel, image 1 by 0.25 (channel mean of 0.75, 0, 0) in another.
+        // Image 0 errs by 0.5 in one pixel, image 1 by 0.25 (channel mean of 0.75, 0, 0) in
+        // another.
         let shape = [2, 1, 2, 3];
         let inputs = [0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.2];
         let recons = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 1.0, 0.2];
@@ -374,7 +424,11 @@ mod pictures {
     fn extremes_are_the_ends_of_the_order() {
         let scores = [0.3, -1.0, 2.0, 0.3, 5.0, -2.0];
         assert_eq!(extreme_indices(&scores, 2), (vec![5, 1], vec![4, 2]));
-        assert_eq!(extreme_indices(&scores, 9), (vec![5, 1, 0], vec![4, 2, 3]), "no image on both sides");
+        assert_eq!(
+            extreme_indices(&scores, 9),
+            (vec![5, 1, 0], vec![4, 2, 3]),
+            "no image on both sides"
+        );
         assert_eq!(extreme_indices(&[1.0], 4), (vec![], vec![]));
     }
 
@@ -383,16 +437,23 @@ mod pictures {
         let folder = tempfile::tempdir().unwrap();
         // Four images, each of one gray of its own, none of which occurs otherwise.
         let grays = [40u8, 80, 120, 160];
-        let inputs: Vec<f32> = grays.iter().flat_map(|&g| [f32::from(g) / 255.0; 28 * 28]).collect();
+        let inputs: Vec<f32> =
+            grays.iter().flat_map(|&g| [f32::from(g) / 255.0; 28 * 28]).collect();
         let shape = [4, 28, 28, 1];
-        let count = |picture: &RgbImage, colour: Rgb<u8>| picture.pixels().filter(|p| **p == colour).count();
+        let count = |picture: &RgbImage, colour: Rgb<u8>| {
+            picture.pixels().filter(|p| **p == colour).count()
+        };
         let tile = 84 * 84;
 
         let path = folder.path().join("new/recon.png");
         reconstructions(&path, &inputs, &inputs, shape).unwrap();
         let sheet = open(&path);
         for gray in grays {
-            assert_eq!(count(&sheet, Rgb([gray; 3])) / tile, 2, "input and reconstruction of gray {gray}");
+            assert_eq!(
+                count(&sheet, Rgb([gray; 3])) / tile,
+                2,
+                "input and reconstruction of gray {gray}"
+            );
         }
 
         let path = folder.path().join("extremes.png");
@@ -401,11 +462,17 @@ mod pictures {
         let sheet = open(&path);
         assert_eq!(count(&sheet, Rgb([80; 3])) / tile, 2, "the lowest score");
         assert_eq!(count(&sheet, Rgb([120; 3])) / tile, 2, "the highest score");
-        assert_eq!((count(&sheet, Rgb([40; 3])) + count(&sheet, Rgb([160; 3]))) / tile, 0, "the others");
-        // Both shown images are normal: two frames and the legend in blue, the legend alone in orange.
+        assert_eq!(
+            (count(&sheet, Rgb([40; 3])) + count(&sheet, Rgb([160; 3]))) / tile,
+            0,
+            "the others"
+        );
+        // Both shown images are normal: two frames and the legend in blue, the legend alone in
+        // orange.
         assert!(count(&sheet, NORMAL) > 1000);
         assert_eq!(count(&sheet, ANOMALOUS), 14 * 14);
-        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "temporary files left: {left:?}");
     }
 
@@ -420,7 +487,9 @@ mod pictures {
         assert_eq!(plain.dimensions(), (960, 540));
         // Below the legend, above the axis.
         let columns = |colour: Rgb<u8>| {
-            let inside = plain.enumerate_pixels().filter(|(_, y, p)| (110..460).contains(y) && **p == colour);
+            let inside = plain
+                .enumerate_pixels()
+                .filter(|(_, y, p)| (110..460).contains(y) && **p == colour);
             let xs: Vec<u32> = inside.map(|(x, _, _)| x).collect();
             (xs.iter().copied().min().unwrap(), xs.into_iter().max().unwrap())
         };
@@ -428,8 +497,9 @@ mod pictures {
         assert!(columns(ANOMALOUS).0 > 800, "{:?}", columns(ANOMALOUS));
 
         histogram(&path, &normal, &anomalous, "title", Some(0.5)).unwrap();
-        let dark =
-            |p: &RgbImage| (120..450).filter(|&y| (490..515).any(|x| p.get_pixel(x, y).0 == [33, 37, 41])).count();
+        let dark = |p: &RgbImage| {
+            (120..450).filter(|&y| (490..515).any(|x| p.get_pixel(x, y).0 == [33, 37, 41])).count()
+        };
         assert_eq!(dark(&plain), 0);
         assert!(dark(&open(&path)) > 150, "the dashed threshold line");
     }
@@ -451,14 +521,17 @@ mod tensorboard {
     use gradcon::report::tensorboard::*;
     use std::path::Path;
 
-    /// The record that TensorBoard's own writer makes of wall_time 1.5, step 300, scalar "loss" = 0.25.
-    const LOSS: &str = "1b000000000000001a0d9e1309000000000000f83f10ac022a0d0a0b0a046c6f7373150000803e9908deed";
+    /// The record that TensorBoard's own writer makes of wall_time 1.5, step 300, scalar "loss" =
+    /// 0.25.
+    const LOSS: &str =
+        "1b000000000000001a0d9e1309000000000000f83f10ac022a0d0a0b0a046c6f7373150000803e9908deed";
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// The events of a file, every length and CRC checked, the wall time (the first nine bytes) checked and cut off.
+    /// The events of a file, every length and CRC checked, the wall time (the first nine bytes)
+    /// checked and cut off.
     fn events(path: &Path) -> Vec<Vec<u8>> {
         let bytes = std::fs::read(path).unwrap();
         let (mut rest, mut out) = (&bytes[..], Vec::new());
@@ -477,15 +550,18 @@ mod tensorboard {
 
     #[test]
     fn the_crc_is_masked_crc32c() {
-        // CRC-32C's check value is 0xe3069283 (RFC 3720): rotated right by 15 it is 0x2507c60d, plus 0xa282ead8.
+        // CRC-32C's check value is 0xe3069283 (RFC 3720): rotated right by 15 it is 0x2507c60d,
+        // plus 0xa282ead8.
         assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
         assert_eq!(0xe306_9283_u32.rotate_right(15), 0x2507_c60d);
     }
 
     #[test]
     fn records_equal_tensorboards_own() {
-        let bytes: Vec<u8> =
-            (0..LOSS.len()).step_by(2).map(|i| u8::from_str_radix(&LOSS[i..i + 2], 16).unwrap()).collect();
+        let bytes: Vec<u8> = (0..LOSS.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&LOSS[i..i + 2], 16).unwrap())
+            .collect();
         let data = &bytes[12..bytes.len() - 4];
         assert_eq!(hex(&record(data)), LOSS);
 
@@ -494,7 +570,11 @@ mod tensorboard {
         writer.scalars(300, &[("loss", 0.25)]).unwrap();
         let events = events(writer.path());
         assert_eq!(events.len(), 2);
-        assert_eq!(hex(&events[0]), format!("1000{}", "1a0d627261696e2e4576656e743a32"), "step 0, brain.Event:2");
+        assert_eq!(
+            hex(&events[0]),
+            format!("1000{}", "1a0d627261696e2e4576656e743a32"),
+            "step 0, brain.Event:2"
+        );
         assert_eq!(hex(&events[1]), hex(&data[9..]));
     }
 
@@ -519,8 +599,27 @@ mod tensorboard {
         assert!(png.len() < 128, "one byte lengths below hold up to 127");
         // step 5; summary { value { tag "t", image { height 2, width 3, colorspace 3, png } } }
         let n = png.len() as u8;
-        let head =
-            [0x10, 5, 0x2a, n + 15, 0x0a, n + 13, 0x0a, 1, b't', 0x22, n + 8, 0x08, 2, 0x10, 3, 0x18, 3, 0x22, n];
+        let head = [
+            0x10,
+            5,
+            0x2a,
+            n + 15,
+            0x0a,
+            n + 13,
+            0x0a,
+            1,
+            b't',
+            0x22,
+            n + 8,
+            0x08,
+            2,
+            0x10,
+            3,
+            0x18,
+            3,
+            0x22,
+            n,
+        ];
         assert_eq!(&event[..start], head);
         assert_eq!(image::load_from_memory(png).unwrap().to_rgb8(), picture);
     }
@@ -531,8 +630,12 @@ mod tensorboard {
         let first = EventWriter::create(folder.path()).unwrap();
         let second = EventWriter::resume(folder.path(), 300).unwrap();
         let third = EventWriter::resume(folder.path(), 301).unwrap();
-        let names: Vec<_> = [&first, &second, &third].iter().map(|w| w.path().file_name().unwrap()).collect();
-        assert!(names[0] < names[1] && names[1] < names[2], "TensorBoard reads in name order: {names:?}");
+        let names: Vec<_> =
+            [&first, &second, &third].iter().map(|w| w.path().file_name().unwrap()).collect();
+        assert!(
+            names[0] < names[1] && names[1] < names[2],
+            "TensorBoard reads in name order: {names:?}"
+        );
         let parts: Vec<&str> = names[0].to_str().unwrap().split('.').collect();
         assert_eq!(parts[..3], ["events", "out", "tfevents"]);
         assert_eq!(parts[3].len(), 10);
@@ -540,7 +643,10 @@ mod tensorboard {
         std::fs::write(folder.path().join("events.out.tfevents.4000000000.other.1.0"), "").unwrap();
         let late = EventWriter::resume(folder.path(), 302).unwrap();
         let late = late.path().file_name().unwrap().to_str().unwrap();
-        assert!(late.starts_with("events.out.tfevents.4000000001."), "behind a clock that was set back: {late}");
+        assert!(
+            late.starts_with("events.out.tfevents.4000000001."),
+            "behind a clock that was set back: {late}"
+        );
         // step 300 = ac 02; session_log { status START }
         assert_eq!(hex(&events(second.path())[1]), "10ac023a020801");
         assert_eq!(events(first.path()).len(), 1);
@@ -605,9 +711,16 @@ mod runs {
                 .filter(|(i, r)| r.label == Some(0) || i % 6 == 1)
                 .map(|(_, r)| r.clone())
                 .collect();
-            let evaluations =
-                vec![Evaluation::of(25.0, &few, None).unwrap(), Evaluation::of(50.0, &rows, Some((200, 1))).unwrap()];
-            ClassResult { class: name.to_string(), epochs: Some(3), best_epoch: Some(2), evaluations }
+            let evaluations = vec![
+                Evaluation::of(25.0, &few, None).unwrap(),
+                Evaluation::of(50.0, &rows, Some((200, 1))).unwrap(),
+            ];
+            ClassResult {
+                class: name.to_string(),
+                epochs: Some(3),
+                best_epoch: Some(2),
+                evaluations,
+            }
         };
         Results::new(about(), CLASSES.iter().enumerate().map(class).collect(), vec![]).unwrap()
     }
@@ -629,7 +742,11 @@ mod runs {
             let images: Vec<f32> = (0..60 * 6).map(|i| (i % 7) as f32 / 7.0).collect();
             let recons: Vec<f32> = images.iter().map(|x| x * 0.5).collect();
             write_extremes(&eval, &images, &recons, [60, 2, 3, 1], &rows, 3).unwrap();
-            let losses = |epoch: u64| Losses { total: 0.3 / epoch as f64 - 0.02, mse: 0.3 / epoch as f64, grad: -0.5 };
+            let losses = |epoch: u64| Losses {
+                total: 0.3 / epoch as f64 - 0.02,
+                mse: 0.3 / epoch as f64,
+                grad: -0.5,
+            };
             let epochs: Vec<EpochRow> = (1..=3)
                 .map(|epoch| EpochRow {
                     epoch,
@@ -647,7 +764,8 @@ mod runs {
 
     #[test]
     fn an_evaluation_scores_each_part_by_itself() {
-        // The score orders perfectly, the error inverts, the cosine (low = anomalous) ties one pair of four.
+        // The score orders perfectly, the error inverts, the cosine (low = anomalous) ties one pair
+        // of four.
         let row = |label: u8, score: f64, mse: f64, cos: f64| ScoreRow {
             image: String::new(),
             label: Some(label),
@@ -657,7 +775,12 @@ mod runs {
             cos,
             layers: vec![cos; 4],
         };
-        let rows = [row(0, 0.1, 0.9, 0.9), row(0, 0.2, 0.8, 0.5), row(1, 0.3, 0.1, 0.5), row(1, 0.4, 0.2, 0.1)];
+        let rows = [
+            row(0, 0.1, 0.9, 0.9),
+            row(0, 0.2, 0.8, 0.5),
+            row(1, 0.3, 0.1, 0.5),
+            row(1, 0.4, 0.2, 0.1),
+        ];
         let e = Evaluation::of(50.0, &rows, None).unwrap();
         close(e.full.auroc, 1.0, 0.0, "full");
         close(e.reconstruction.auroc, 0.0, 0.0, "reconstruction");
@@ -678,7 +801,12 @@ mod runs {
         assert_eq!(read.headline_percent(), Some(50.0));
         let aurocs: Vec<f64> = read.headline().map(|(_, e)| e.full.auroc).collect();
         assert_ne!(aurocs[0], aurocs[1]);
-        close(read.headline_mean().unwrap().full.auroc, (aurocs[0] + aurocs[1]) / 2.0, 1e-15, "mean");
+        close(
+            read.headline_mean().unwrap().full.auroc,
+            (aurocs[0] + aurocs[1]) / 2.0,
+            1e-15,
+            "mean",
+        );
 
         let csv = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
         assert_eq!(csv.lines().count(), 1 + 2 * 2 * 3 + 2 * 3);
@@ -688,8 +816,10 @@ mod runs {
         let mean = (aurocs[0] + aurocs[1]) / 2.0;
         let wanted = format!("| GradCon | {:.3} | {:.3} | {mean:.3} |", aurocs[0], aurocs[1]);
         assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
-        let wanted =
-            format!("Data: `data/fm & nist`, SHA-256 of its manifest: `{}`.", written.about.data_sha256.unwrap());
+        let wanted = format!(
+            "Data: `data/fm & nist`, SHA-256 of its manifest: `{}`.",
+            written.about.data_sha256.unwrap()
+        );
         assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
     }
 
@@ -698,14 +828,24 @@ mod runs {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
         results(0.1).write(folder.path()).unwrap();
-        let good: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let good: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         type Break = fn(&mut serde_json::Value);
         let breaks: [(Break, &str); 7] = [
             (|v| v["schema_version"] = 3.into(), "schema version 3, this build reads 1 to 2"),
             (|v| v["means"][1]["full"]["auroc"] = 0.5.into(), "means are not those"),
-            (|v| v["classes"][0]["evaluations"][1]["full"]["auroc"] = 1.5.into(), "a metric is 1.5"),
-            (|v| v["classes"][0]["evaluations"][1]["full"]["auroc"] = serde_json::Value::Null, "invalid type: null"),
-            (|v| v["classes"][0]["evaluations"][0]["outlier_percent"] = 30.into(), "different outlier percentages"),
+            (
+                |v| v["classes"][0]["evaluations"][1]["full"]["auroc"] = 1.5.into(),
+                "a metric is 1.5",
+            ),
+            (
+                |v| v["classes"][0]["evaluations"][1]["full"]["auroc"] = serde_json::Value::Null,
+                "invalid type: null",
+            ),
+            (
+                |v| v["classes"][0]["evaluations"][0]["outlier_percent"] = 30.into(),
+                "different outlier percentages",
+            ),
             (|v| v["extra"] = 1.into(), "unknown field `extra`"),
             (|v| v["classes"] = serde_json::json!([]), "no class and no challenge"),
         ];
@@ -726,7 +866,10 @@ mod runs {
         let (a, b) = (results(0.1), results(0.2));
         let over = OverSeeds::of(&[(1, &a), (2, &b)]).unwrap();
         assert_eq!(over.seeds, [1, 2]);
-        assert_eq!(over.rows.iter().map(|r| r.class.as_str()).collect::<Vec<_>>(), [CLASSES[0], CLASSES[1], "mean"]);
+        assert_eq!(
+            over.rows.iter().map(|r| r.class.as_str()).collect::<Vec<_>>(),
+            [CLASSES[0], CLASSES[1], "mean"]
+        );
         let auroc = |r: &Results, i: usize| r.classes[i].evaluations[1].gradient.auroc;
         let (x, y) = (auroc(&a, 1), auroc(&b, 1));
         assert_ne!(x, y);
@@ -767,12 +910,19 @@ mod runs {
     fn no_number_over_seeds_is_one_seeds() {
         let seeds = seeds();
         let over = over(&seeds);
-        assert_eq!((over.about.seed, over.over_seeds.as_ref().unwrap().seeds.as_slice()), (None, &[7, 1, 3][..]));
+        assert_eq!(
+            (over.about.seed, over.over_seeds.as_ref().unwrap().seeds.as_slice()),
+            (None, &[7, 1, 3][..])
+        );
         // Every metric of every score, class and share of outliers, by hand.
         for (c, class) in over.classes.iter().enumerate() {
             for (k, e) in class.evaluations.iter().enumerate() {
                 for (p, (part, m)) in e.parts().into_iter().enumerate() {
-                    assert_eq!((m.auroc_95, m.f1_threshold), (None, None), "an interval or threshold is one model's");
+                    assert_eq!(
+                        (m.auroc_95, m.f1_threshold),
+                        (None, None),
+                        "an interval or threshold is one model's"
+                    );
                     let std = m.std.unwrap();
                     type Metric = fn(&gradcon::report::metrics::Metrics) -> f64;
                     let metrics: [(Metric, f64, f64); 4] = [
@@ -782,8 +932,13 @@ mod runs {
                         (|m| m.fpr95, m.fpr95, std.fpr95),
                     ];
                     for (i, (of, mean, std)) in metrics.into_iter().enumerate() {
-                        let values = seeds.each_ref().map(|(_, r)| of(r.classes[c].evaluations[k].parts()[p].1));
-                        let what = format!("{} at {} %, {part}, metric {i}", class.class, e.outlier_percent);
+                        let values = seeds
+                            .each_ref()
+                            .map(|(_, r)| of(r.classes[c].evaluations[k].parts()[p].1));
+                        let what = format!(
+                            "{} at {} %, {part}, metric {i}",
+                            class.class, e.outlier_percent
+                        );
                         let (by_hand, deviation) = mean_and_std(&values);
                         close(mean, by_hand, 1e-15, &what);
                         close(std, deviation, 1e-15, &what);
@@ -797,7 +952,9 @@ mod runs {
                 let (by_hand, deviation) = mean_and_std(&values);
                 close(m.auroc, by_hand, 1e-15, part);
                 close(m.std.unwrap().auroc, deviation, 1e-15, "deviation of the mean over classes");
-                let of_classes = over.classes.iter().map(|c| c.evaluations[k].parts()[p].1.auroc).sum::<f64>() / 2.0;
+                let of_classes =
+                    over.classes.iter().map(|c| c.evaluations[k].parts()[p].1.auroc).sum::<f64>()
+                        / 2.0;
                 close(m.auroc, of_classes, 1e-15, "the mean of means");
             }
         }
@@ -816,8 +973,9 @@ mod runs {
         // The lines of one run: means, deviations, then three seeds.
         assert_eq!(csv.lines().count(), 1 + 5 * (2 * 2 * 3 + 2 * 3));
         let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
-        let find =
-            |seed: &str| lines.iter().find(|l| l[..3] == ["T-shirt/top", "50", "full"] && l[12] == seed).unwrap();
+        let find = |seed: &str| {
+            lines.iter().find(|l| l[..3] == ["T-shirt/top", "50", "full"] && l[12] == seed).unwrap()
+        };
         assert_eq!(
             find("mean")[5..],
             [
@@ -833,23 +991,40 @@ mod runs {
         );
         assert_eq!(find("std")[5], full.std.unwrap().auroc.to_string());
         for (seed, results) in &seeds {
-            assert_eq!(find(&seed.to_string())[5], results.headline().next().unwrap().1.full.auroc.to_string());
+            assert_eq!(
+                find(&seed.to_string())[5],
+                results.headline().next().unwrap().1.full.auroc.to_string()
+            );
         }
         // Whoever takes a class's first line gets the mean.
         assert_eq!(lines.iter().find(|l| l[0] == "T-shirt/top").unwrap()[12], "mean");
 
         let markdown = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
         let spread = |mean: f64, std: f64| format!("{mean:.3} \u{b1} {std:.3}");
-        let cells = over.headline().map(|(_, e)| spread(e.full.auroc, e.full.std.unwrap().auroc)).collect::<Vec<_>>();
-        let wanted = format!("| GradCon | {} | {} |", cells.join(" | "), spread(mean.auroc, mean.std.unwrap().auroc));
+        let cells = over
+            .headline()
+            .map(|(_, e)| spread(e.full.auroc, e.full.std.unwrap().auroc))
+            .collect::<Vec<_>>();
+        let wanted = format!(
+            "| GradCon | {} | {} |",
+            cells.join(" | "),
+            spread(mean.auroc, mean.std.unwrap().auroc)
+        );
         assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
         assert!(
-            markdown.contains("the mean over 3 seeds (7, 1, 3) \u{b1} the sample standard deviation"),
+            markdown
+                .contains("the mean over 3 seeds (7, 1, 3) \u{b1} the sample standard deviation"),
             "{markdown}"
         );
         assert!(!markdown.contains(", seed 7"), "{markdown}");
-        let own = seeds[1].1.headline().map(|(_, e)| format!("{:.3}", e.full.auroc)).collect::<Vec<_>>().join(" | ");
-        let wanted = format!("| 1 | {own} | {:.3} |", seeds[1].1.headline_mean().unwrap().full.auroc);
+        let own = seeds[1]
+            .1
+            .headline()
+            .map(|(_, e)| format!("{:.3}", e.full.auroc))
+            .collect::<Vec<_>>()
+            .join(" | ");
+        let wanted =
+            format!("| 1 | {own} | {:.3} |", seeds[1].1.headline_mean().unwrap().full.auroc);
         assert!(markdown.contains(&wanted), "{wanted} not in\n{markdown}");
     }
 
@@ -858,12 +1033,19 @@ mod runs {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
         over(&seeds()).write(folder.path()).unwrap();
-        let good: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let good: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         type Break = fn(&mut serde_json::Value);
         let breaks: [(Break, &str); 6] = [
             // The headline of the first seed alone, as earlier versions wrote it.
-            (|v| v["classes"] = v["over_seeds"]["runs"][0]["classes"].clone(), "expected a threshold for one seed"),
-            (|v| v["classes"][0]["evaluations"][1]["full"]["aupr"] = 0.5.into(), "not those of the seeds"),
+            (
+                |v| v["classes"] = v["over_seeds"]["runs"][0]["classes"].clone(),
+                "expected a threshold for one seed",
+            ),
+            (
+                |v| v["classes"][0]["evaluations"][1]["full"]["aupr"] = 0.5.into(),
+                "not those of the seeds",
+            ),
             (|v| v["means"][0]["gradient"]["std"]["fpr95"] = 0.25.into(), "not those of the seeds"),
             (|v| v["over_seeds"]["rows"][0]["full"]["std"] = 0.25.into(), "not those of the seeds"),
             (|v| v["over_seeds"]["seeds"][2] = 7.into(), "seed 7 is there twice"),
@@ -887,7 +1069,8 @@ mod runs {
         let path = folder.path().join("results.json");
         let results = results(0.1);
         results.write(folder.path()).unwrap();
-        let mut old: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut old: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         old["schema_version"] = 1.into();
         for key in ["data", "data_sha256"] {
             old["about"].as_object_mut().unwrap().remove(key).unwrap();
@@ -898,7 +1081,9 @@ mod runs {
         assert_eq!(read.means, results.means);
 
         let spread = serde_json::json!({ "mean": 0.9, "std": 0.1 });
-        let row = serde_json::json!({ "class": "mean", "full": spread, "reconstruction": spread, "gradient": spread });
+        let row = serde_json::json!({
+            "class": "mean", "full": spread, "reconstruction": spread, "gradient": spread,
+        });
         old["over_seeds"] = serde_json::json!({ "seeds": [1, 2], "rows": [row] });
         std::fs::write(&path, old.to_string()).unwrap();
         let message = Results::read(&path).unwrap_err().to_string();
@@ -912,7 +1097,10 @@ mod runs {
         let (own, other) = (EvalPlace::own(run), EvalPlace::other(run, "b/../c"));
         assert_eq!((own.results.as_path(), own.class("x/y")), (run, run.join("eval/x-y")));
         assert_eq!(own.class("x"), eval_folder(run, "x"));
-        assert_eq!((other.results.clone(), other.class("x")), (run.join("eval-b-..-c"), run.join("eval-b-..-c/x")));
+        assert_eq!(
+            (other.results.clone(), other.class("x")),
+            (run.join("eval-b-..-c"), run.join("eval-b-..-c/x"))
+        );
     }
 
     #[test]
@@ -931,7 +1119,10 @@ mod runs {
         let all = rows(0.1);
         let least = all.iter().min_by(|a, b| a.score.total_cmp(&b.score)).unwrap();
         assert_eq!((index.most_normal.len(), index.most_anomalous.len()), (3, 3));
-        assert_eq!((&index.most_normal[0].image, index.most_normal[0].score), (&least.image, least.score));
+        assert_eq!(
+            (&index.most_normal[0].image, index.most_normal[0].score),
+            (&least.image, least.score)
+        );
         assert!(index.most_anomalous.windows(2).all(|w| w[0].score >= w[1].score));
         let tile = image::open(eval.join(&index.most_normal[0].input)).unwrap().to_rgb8();
         assert_eq!(tile.dimensions(), (3, 2));
@@ -940,12 +1131,20 @@ mod runs {
         assert_eq!(tile.get_pixel(0, 0).0, [value; 3]);
 
         let text = std::fs::read_to_string(eval.join("extremes.json")).unwrap();
-        std::fs::write(eval.join("extremes.json"), text.replace("normal-00-input.png", "../../secret.png")).unwrap();
+        std::fs::write(
+            eval.join("extremes.json"),
+            text.replace("normal-00-input.png", "../../secret.png"),
+        )
+        .unwrap();
         let message = read_extremes(&eval.join("extremes.json")).unwrap_err().to_string();
-        assert!(message.ends_with("tile \"../../secret.png\", expected a plain file name"), "{message}");
+        assert!(
+            message.ends_with("tile \"../../secret.png\", expected a plain file name"),
+            "{message}"
+        );
     }
 
-    /// Says what is wrong with a document as XML: open tags, attributes without quotes, bare ampersands.
+    /// Says what is wrong with a document as XML: open tags, attributes without quotes, bare
+    /// ampersands.
     fn malformed(html: &str) -> Option<String> {
         let mut open: Vec<&str> = Vec::new();
         let mut rest = html.strip_prefix("<!DOCTYPE html>")?;
@@ -957,7 +1156,9 @@ mod runs {
                     return Some(format!("bare & before {:?}", &text[at..]));
                 }
             }
-            let Some(end) = rest[start..].find('>').map(|end| start + end) else { return Some("unclosed <".into()) };
+            let Some(end) = rest[start..].find('>').map(|end| start + end) else {
+                return Some("unclosed <".into());
+            };
             let tag = &rest[start + 1..end];
             rest = &rest[end + 1..];
             if let Some(name) = tag.strip_prefix('/') {
@@ -997,17 +1198,40 @@ mod runs {
                 }
             }
         }
-        let words = ["://", "<script", "<link", "<iframe", "@import", "url(", "srcset", "<base", "http-equiv"];
+        let words = [
+            "://",
+            "<script",
+            "<link",
+            "<iframe",
+            "@import",
+            "url(",
+            "srcset",
+            "<base",
+            "http-equiv",
+        ];
         words.iter().find(|word| html.contains(**word)).map(|word| word.to_string())
     }
 
     #[test]
     fn the_page_checks_can_fail() {
-        for broken in ["<p>", "<p></b>", "<p class=x></p>", "<p a=\"1></p>", "<p>a & b</p>", "<p>< b</p>", "<p"] {
+        for broken in [
+            "<p>",
+            "<p></b>",
+            "<p class=x></p>",
+            "<p a=\"1></p>",
+            "<p>a & b</p>",
+            "<p>< b</p>",
+            "<p",
+        ] {
             assert!(malformed(&format!("<!DOCTYPE html>{broken}")).is_some(), "{broken} passed");
         }
-        assert_eq!(malformed("<!DOCTYPE html><p class=\"x\">a &amp; b<br/><img alt=\"\"/></p>"), None);
-        for leaving in ["<img src=\"x.png\"/>", "<a href=\"b.html\">", "http://x", "<script>", "url(x)"] {
+        assert_eq!(
+            malformed("<!DOCTYPE html><p class=\"x\">a &amp; b<br/><img alt=\"\"/></p>"),
+            None
+        );
+        for leaving in
+            ["<img src=\"x.png\"/>", "<a href=\"b.html\">", "http://x", "<script>", "url(x)"]
+        {
             assert!(external(leaving).is_some(), "{leaving} passed");
         }
         assert_eq!(external("<a href=\"#x\"><img src=\"data:image/png;base64,AA==\"/>"), None);
@@ -1022,13 +1246,28 @@ mod runs {
         assert_eq!(external(&html), None);
         assert_eq!(html.matches("data:image/png;base64,").count(), 2 * 6 * 3, "tiles");
         assert_eq!(html.matches("<svg ").count(), 1 + 2 * 6, "plots");
-        assert_eq!(html.matches("<svg ").count(), html.matches("role=\"img\"><title>").count(), "named plots");
-        assert_eq!(html.matches("<figure").count(), html.matches("<figcaption>").count(), "captions");
-        assert_eq!(html.matches("<table>").count(), html.matches("<caption>").count(), "table captions");
+        assert_eq!(
+            html.matches("<svg ").count(),
+            html.matches("role=\"img\"><title>").count(),
+            "named plots"
+        );
+        assert_eq!(
+            html.matches("<figure").count(),
+            html.matches("<figcaption>").count(),
+            "captions"
+        );
+        assert_eq!(
+            html.matches("<table>").count(),
+            html.matches("<caption>").count(),
+            "table captions"
+        );
         assert!(!html.contains("Not in this run"), "nothing is missing");
         for (class, e) in results.headline() {
             let interval = e.full.auroc_95.unwrap();
-            let cell = format!("{:.3} <small>({:.3}\u{2013}{:.3})</small>", e.full.auroc, interval.low, interval.high);
+            let cell = format!(
+                "{:.3} <small>({:.3}\u{2013}{:.3})</small>",
+                e.full.auroc, interval.low, interval.high
+            );
             assert!(html.contains(&cell), "{}: {cell}", class.class);
             assert!(html.contains(&format!(
                 "<td>{:.3}</td><td>{:.3}</td><td>{:.3}</td>",
@@ -1054,7 +1293,10 @@ mod runs {
         assert!(html.contains("Bag &amp; &lt;Co&gt;") && !html.contains("<Co>"));
         assert!(html.contains("<code>data/fm &amp; nist</code>"), "the folder of the data");
         let hash = "0123456789abcdef".repeat(4);
-        assert!(html.contains(&format!("manifest.json: {hash}\">0123456789ab</abbr>")), "short hash, whole on hover");
+        assert!(
+            html.contains(&format!("manifest.json: {hash}\">0123456789ab</abbr>")),
+            "short hash, whole on hover"
+        );
         assert!(html.contains("epoch 2 of 3"));
         assert!(html.contains("@media print") && html.contains("prefers-color-scheme: dark"));
     }
@@ -1086,7 +1328,9 @@ mod runs {
             full.matches("<svg ").count() - 6,
             "three plots of each class are gone"
         );
-        assert!(html.contains(&format!("<b>{:.3}</b>", results.headline_mean().unwrap().full.auroc)));
+        assert!(
+            html.contains(&format!("<b>{:.3}</b>", results.headline_mean().unwrap().full.auroc))
+        );
 
         std::fs::remove_file(folder.path().join("results.json")).unwrap();
         let message = page_of(&[folder.path()]).unwrap_err().to_string();
@@ -1101,14 +1345,21 @@ mod runs {
         let scores = eval_folder(folder.path(), CLASSES[0]).join("scores.csv");
         write_scores(&scores, &rows(0.4)).unwrap();
         let message = page_of(&[folder.path()]).unwrap_err().to_string();
-        assert!(message.contains("T-shirt/top") && message.contains("results.json says"), "{message}");
+        assert!(
+            message.contains("T-shirt/top") && message.contains("results.json says"),
+            "{message}"
+        );
     }
 
     #[test]
     fn an_index_to_no_png_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         write_run(folder.path());
-        std::fs::write(eval_folder(folder.path(), CLASSES[0]).join("normal-00-input.png"), "secret").unwrap();
+        std::fs::write(
+            eval_folder(folder.path(), CLASSES[0]).join("normal-00-input.png"),
+            "secret",
+        )
+        .unwrap();
         let message = page_of(&[folder.path()]).unwrap_err().to_string();
         assert!(message.ends_with("normal-00-input.png: not a PNG file"), "{message}");
     }
@@ -1120,12 +1371,22 @@ mod runs {
         single.classes.truncate(1);
         Results::new(about(), single.classes, vec![]).unwrap().write(folder.path()).unwrap();
         let losses = Losses { total: 0.1, mse: 0.1, grad: 0.0 };
-        let row =
-            EpochRow { epoch: 1, train: losses, val: None, cosines: [0.0; 4], images_per_second: 1.0, best: true };
+        let row = EpochRow {
+            epoch: 1,
+            train: losses,
+            val: None,
+            cosines: [0.0; 4],
+            images_per_second: 1.0,
+            best: true,
+        };
         write_epochs(&folder.path().join("metrics.csv"), &[row]).unwrap();
         let html = page_of(&[folder.path()]).unwrap();
         assert_eq!(malformed(&html), None);
-        assert_eq!(html.matches("<svg ").count(), 3, "training curves of a single epoch without validation");
+        assert_eq!(
+            html.matches("<svg ").count(),
+            3,
+            "training curves of a single epoch without validation"
+        );
         assert!(html.contains("<span>AUROC, GradCon</span>") && !html.contains("mean AUROC"));
         assert_eq!(html.matches("\">1</text>").count(), 3, "the only epoch is named on each axis");
         assert!(!html.contains("NaN") && !html.contains("inf "), "a coordinate is no number");
@@ -1156,25 +1417,45 @@ mod runs {
         assert_eq!(malformed(&html), None);
         assert_eq!(external(&html), None);
         assert!(!html.contains("Not in this run"), "nothing is missing");
-        assert_eq!(html.matches("<svg ").count(), 1 + 2 * 4, "classes, then ROC and three losses of each");
+        assert_eq!(
+            html.matches("<svg ").count(),
+            1 + 2 * 4,
+            "classes, then ROC and three losses of each"
+        );
         for (_, m) in over.headline_mean().unwrap().parts() {
             let std = m.std.unwrap().auroc;
-            assert!(html.contains(&format!("<b>{:.3} <small>\u{b1} {std:.3}</small></b>", m.auroc)), "{m:?}");
+            assert!(
+                html.contains(&format!("<b>{:.3} <small>\u{b1} {std:.3}</small></b>", m.auroc)),
+                "{m:?}"
+            );
         }
         for (class, e) in over.headline() {
             let std = e.full.std.unwrap();
-            for (value, std) in [(e.full.auroc, std.auroc), (e.full.aupr, std.aupr), (e.full.fpr95, std.fpr95)] {
-                assert!(html.contains(&format!("{value:.3} <small>\u{b1} {std:.3}</small>")), "{}", class.class);
+            for (value, std) in
+                [(e.full.auroc, std.auroc), (e.full.aupr, std.aupr), (e.full.fpr95, std.fpr95)]
+            {
+                assert!(
+                    html.contains(&format!("{value:.3} <small>\u{b1} {std:.3}</small>")),
+                    "{}",
+                    class.class
+                );
             }
         }
-        for text in ["<dd>7, 1, 3</dd>", "seed 7</th>", "3 seeds (7, 1, 3)", "seed-1</code>", "seeds = [7, 1, 3]"] {
+        for text in [
+            "<dd>7, 1, 3</dd>",
+            "seed 7</th>",
+            "3 seeds (7, 1, 3)",
+            "seed-1</code>",
+            "seeds = [7, 1, 3]",
+        ] {
             assert!(html.contains(text), "{text}");
         }
         // One curve for each seed: each class has four plots.
         assert_eq!(html.matches("class=\"line s2 solid\"").count(), 2 * 4);
 
         // What is missing is missing of a seed.
-        std::fs::remove_file(seed_folder(folder.path(), 1).join("models/T-shirt-top/metrics.csv")).unwrap();
+        std::fs::remove_file(seed_folder(folder.path(), 1).join("models/T-shirt-top/metrics.csv"))
+            .unwrap();
         let run = Run::read(folder.path()).unwrap();
         assert_eq!(run.missing, ["seed-1/models/T-shirt-top/metrics.csv"]);
         let html = page(&[run]).unwrap();
@@ -1182,9 +1463,16 @@ mod runs {
         assert!(html.contains("<code>seed-1/models/T-shirt-top/metrics.csv</code>"));
 
         // Scores of another evaluation than the results'.
-        write_scores(&eval_folder(&seed_folder(folder.path(), 3), CLASSES[1]).join("scores.csv"), &rows(0.4)).unwrap();
+        write_scores(
+            &eval_folder(&seed_folder(folder.path(), 3), CLASSES[1]).join("scores.csv"),
+            &rows(0.4),
+        )
+        .unwrap();
         let message = page_of(&[folder.path()]).unwrap_err().to_string();
-        assert!(message.contains("Bag & <Co>, seed 3") && message.contains("results.json says"), "{message}");
+        assert!(
+            message.contains("Bag & <Co>, seed 3") && message.contains("results.json says"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -1200,11 +1488,19 @@ mod runs {
             place.results
         };
         let read = Run::read(&move_to_other(&run)).unwrap();
-        assert_eq!((read.name.as_str(), read.missing.len()), ("shoes/eval-new", 0), "{:?}", read.missing);
+        assert_eq!(
+            (read.name.as_str(), read.missing.len()),
+            ("shoes/eval-new", 0),
+            "{:?}",
+            read.missing
+        );
         assert!(read.config.as_ref().unwrap().contains("alpha"), "the run's configuration");
         let html = page(&[read]).unwrap();
         assert_eq!(malformed(&html), None);
-        assert!(html.contains("<title>shoes/eval-new on fmnist") && html.contains("<code>data/fm &amp; nist</code>"));
+        assert!(
+            html.contains("<title>shoes/eval-new on fmnist")
+                && html.contains("<code>data/fm &amp; nist</code>")
+        );
         assert_eq!(html.matches("<svg ").count(), 1 + 2 * 6, "plots");
         assert_eq!(html.matches("data:image/png;base64,").count(), 2 * 6 * 3, "tiles");
 
@@ -1218,7 +1514,12 @@ mod runs {
         std::fs::create_dir(&other).unwrap();
         std::fs::rename(seeds.join("results.json"), other.join("results.json")).unwrap();
         let read = Run::read(&other).unwrap();
-        assert_eq!((read.name.as_str(), read.missing.len()), ("seeds/eval-new", 0), "{:?}", read.missing);
+        assert_eq!(
+            (read.name.as_str(), read.missing.len()),
+            ("seeds/eval-new", 0),
+            "{:?}",
+            read.missing
+        );
         assert_eq!(page(&[read]).unwrap().matches("<svg ").count(), 1 + 2 * 4, "plots");
 
         // A run may be called so itself.
@@ -1239,13 +1540,17 @@ mod runs {
         assert_eq!(malformed(&html), None);
         assert_eq!(external(&html), None);
         assert!(html.contains("2 runs compared"));
-        let ids: Vec<&str> =
-            html.match_indices(" id=\"").map(|(at, _)| html[at + 5..].split('"').next().unwrap()).collect();
+        let ids: Vec<&str> = html
+            .match_indices(" id=\"")
+            .map(|(at, _)| html[at + 5..].split('"').next().unwrap())
+            .collect();
         let unique: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!((ids.len(), unique.len()), (4, 4), "{ids:?}");
-        let (x, y) = (first.headline_mean().unwrap().full.auroc, second.headline_mean().unwrap().full.auroc);
+        let (x, y) =
+            (first.headline_mean().unwrap().full.auroc, second.headline_mean().unwrap().full.auroc);
         assert!(y > x, "the second run separates better");
-        let wanted = format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td><strong>{y:.3}</strong></td>");
+        let wanted =
+            format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td><strong>{y:.3}</strong></td>");
         assert!(html.contains(&wanted), "{wanted}");
 
         // A mean over other classes is no better or worse, and neither is any number of other data.
@@ -1257,13 +1562,19 @@ mod runs {
         let mut fewer = second.classes.clone();
         fewer.truncate(1);
         let html = compared(&Results::new(about(), fewer, vec![]).unwrap());
-        assert!(html.contains(&format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td>0.")), "no best mean");
+        assert!(
+            html.contains(&format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td>0.")),
+            "no best mean"
+        );
         assert!(html.contains("but for means over different classes"));
         let mut elsewhere = second.clone();
         elsewhere.about.data_sha256 = Some("f".repeat(64));
         let html = compared(&elsewhere);
         let table = html.split("</table>").next().unwrap();
-        assert!(table.contains("evaluated on different data") && !table.contains("<strong>"), "{table}");
+        assert!(
+            table.contains("evaluated on different data") && !table.contains("<strong>"),
+            "{table}"
+        );
     }
 
     #[test]
@@ -1280,11 +1591,15 @@ mod runs {
         let markdown = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
         let three = |shift: f64| format!("{:.3}", at(shift).full.auroc);
         assert!(markdown.contains("| challenge | level 1 | level 5 |"), "{markdown}");
-        assert!(markdown.contains(&format!("| Rain | {} | {} |", three(0.1), three(0.3))), "{markdown}");
+        assert!(
+            markdown.contains(&format!("| Rain | {} | {} |", three(0.1), three(0.3))),
+            "{markdown}"
+        );
         assert!(markdown.contains(&format!("| Haze | - | {} |", three(0.2))), "{markdown}");
         let html = page_of(&[folder.path()]).unwrap();
         assert_eq!(malformed(&html), None);
-        let wanted = format!("<th scope=\"row\">Haze</th><td>not evaluated</td><td>{}</td>", three(0.2));
+        let wanted =
+            format!("<th scope=\"row\">Haze</th><td>not evaluated</td><td>{}</td>", three(0.2));
         assert!(html.contains(&wanted), "{wanted}");
     }
 
@@ -1315,12 +1630,16 @@ mod runs {
         write_card(folder.path(), &card).unwrap();
         let text = std::fs::read_to_string(folder.path().join("README.md")).unwrap();
         let mut parts = text.splitn(3, "---\n");
-        let (start, front, body) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+        let (start, front, body) =
+            (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
         assert_eq!(start, "");
         assert!(front.contains("model-index:\n- name: \"gradcon-fmnist-0\"\n"));
         assert!(front.contains("datasets:\n- \"fm\\\"nist\"\n"), "{front}");
         assert!(front.contains("      type: \"fm\\\"nist\"\n"), "{front}");
-        let value = format!("    - type: roc_auc\n      name: AUROC\n      value: {}\n", evaluation.full.auroc);
+        let value = format!(
+            "    - type: roc_auc\n      name: AUROC\n      value: {}\n",
+            evaluation.full.auroc
+        );
         assert!(front.contains(&value), "{front}");
         for wanted in [
             "230721 parameters",
@@ -1343,7 +1662,8 @@ mod runs {
         (card.evaluation, card.threshold, card.seed, card.best_epoch) = (None, None, None, None);
         (card.data, card.data_sha256) = (None, None);
         let bare = card.markdown();
-        for absent in ["| folder |", "SHA-256", "model-index", "threshold |", "| seed", "of epoch"] {
+        for absent in ["| folder |", "SHA-256", "model-index", "threshold |", "| seed", "of epoch"]
+        {
             assert!(!bare.contains(absent), "{absent}");
         }
         assert!(bare.contains("Not evaluated yet."));

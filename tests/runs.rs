@@ -1,5 +1,6 @@
-//! Run folders as a user meets them: starts that fail and leave nothing, one writer a folder, data that were moved or exchanged, settings that were
-//! edited, several seeds, evaluations on other data.
+//! Run folders as a user meets them: starts that fail and leave nothing, one writer a folder, data
+//! that were moved or exchanged, settings that were edited, several seeds, evaluations on other
+//! data.
 
 mod place;
 
@@ -17,13 +18,16 @@ fn place() -> Place {
 }
 
 fn prep(place: &Place, out: &str, more: &str) {
-    place.ok(&format!("prep folder --normal-dir good --abnormal-dir bad --channels 1 --out {out} -q {more}"));
+    place.ok(&format!(
+        "prep folder --normal-dir good --abnormal-dir bad --channels 1 --out {out} -q {more}"
+    ));
 }
 
 fn pictures(place: &Place, folder: &str, count: usize, slope: usize) {
     std::fs::create_dir_all(place.path(folder)).unwrap();
     for i in 0..count {
-        let pixels: Vec<u8> = (0..784).map(|p| ((p % 28) * slope * 3 + (p / 28) * (i % 5)) as u8).collect();
+        let pixels: Vec<u8> =
+            (0..784).map(|p| ((p % 28) * slope * 3 + (p / 28) * (i % 5)) as u8).collect();
         let path = place.path(folder).join(format!("{i:02}.png"));
         image::save_buffer(path, &pixels, 28, 28, image::ColorType::L8).unwrap();
     }
@@ -35,7 +39,8 @@ const TRAIN: &str = "train --data data --init kaiming --device cpu -q";
 fn description(model: &Path) -> serde_json::Value {
     let bytes = read(model);
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    serde_json::from_slice::<serde_json::Value>(&bytes[8..8 + length]).unwrap()["__metadata__"].clone()
+    serde_json::from_slice::<serde_json::Value>(&bytes[8..8 + length]).unwrap()["__metadata__"]
+        .clone()
 }
 
 fn json(path: &Path) -> serde_json::Value {
@@ -46,7 +51,8 @@ fn json(path: &Path) -> serde_json::Value {
 fn edit(path: &Path, beginning: &str, line: &str) {
     let text = text(&read(path));
     assert!(text.lines().any(|l| l.starts_with(beginning)), "{beginning} in\n{text}");
-    let lines: Vec<&str> = text.lines().map(|l| if l.starts_with(beginning) { line } else { l }).collect();
+    let lines: Vec<&str> =
+        text.lines().map(|l| if l.starts_with(beginning) { line } else { l }).collect();
     std::fs::write(path, lines.join("\n") + "\n").unwrap();
 }
 
@@ -83,7 +89,8 @@ fn a_start_that_fails_leaves_nothing_and_the_corrected_command_works() {
     std::fs::copy(place.path("run/config.toml"), place.path("begun/config.toml")).unwrap();
     place.ok("train --resume begun --device cpu -q");
     assert!(
-        read(&place.path("begun/last/model.safetensors")) == read(&place.path("run/last/model.safetensors")),
+        read(&place.path("begun/last/model.safetensors"))
+            == read(&place.path("run/last/model.safetensors")),
         "another model"
     );
 }
@@ -102,13 +109,17 @@ fn without_a_folder_the_run_is_named_for_its_data() {
 #[test]
 fn a_folder_has_one_writer_and_the_second_is_told_who_it_is() {
     let place = place();
-    let command = place.command("train --data data --init kaiming --device cpu --epochs 1000000 --out run");
+    let command =
+        place.command("train --data data --init kaiming --device cpu --epochs 1000000 --out run");
     let mut first = Running::start(command);
     first.wait_for("epoch   1/");
     for second in ["train --resume run --device cpu", "eval run --device cpu"] {
         let error = place.fails(second, 1);
         let pid = format!("process {}", first.child.id());
-        assert!(error.contains("in use") && error.contains("gradcon train") && error.contains(&pid), "{error}");
+        assert!(
+            error.contains("in use") && error.contains("gradcon train") && error.contains(&pid),
+            "{error}"
+        );
     }
     first.child.kill().unwrap();
     first.end();
@@ -121,7 +132,12 @@ fn a_run_knows_its_data() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 1 --out run"));
     let config = text(&read(&place.path("run/config.toml")));
-    let id = config.lines().find_map(|l| l.strip_prefix("data_sha256 = \"")).unwrap().trim_end_matches('"').to_string();
+    let id = config
+        .lines()
+        .find_map(|l| l.strip_prefix("data_sha256 = \""))
+        .unwrap()
+        .trim_end_matches('"')
+        .to_string();
     assert_eq!(id.len(), 64);
     place.ok("eval run --device cpu --no-bootstrap");
     assert_eq!(description(&place.path("run/best/model.safetensors"))["gradcon.data_sha256"], id);
@@ -132,7 +148,10 @@ fn a_run_knows_its_data() {
     prep(&place, "data", "--force --seed 1");
     for line in ["train --resume run --epochs 2 --device cpu", "eval run --device cpu"] {
         let error = place.fails(line, 1);
-        assert!(error.contains("not the data that the run was made with") && error.contains(&id), "{line}: {error}");
+        assert!(
+            error.contains("not the data that the run was made with") && error.contains(&id),
+            "{line}: {error}"
+        );
     }
     // The right one in another place, told once.
     prep(&place, "elsewhere", "");
@@ -150,7 +169,8 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 1 --out run"));
     place.ok("eval run --device cpu --no-bootstrap");
-    let own = ["results.json", "best/README.md", "best/model.safetensors", "eval/normal/scores.csv"];
+    let own =
+        ["results.json", "best/README.md", "best/model.safetensors", "eval/normal/scores.csv"];
     let before = own.map(|file| read(&place.path("run").join(file)));
     prep(&place, "other", "--seed 3");
     place.ok("eval run --data other --device cpu --no-bootstrap");
@@ -158,7 +178,10 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
     std::fs::create_dir(place.path("again")).unwrap();
     prep(&place, "again/other", "--seed 4");
     place.ok("eval run --data again/other --device cpu --no-bootstrap");
-    assert!(own.map(|file| read(&place.path("run").join(file))) == before, "the run's own results changed");
+    assert!(
+        own.map(|file| read(&place.path("run").join(file))) == before,
+        "the run's own results changed"
+    );
     let results = json(&place.path("run/eval-other/results.json"));
     assert_eq!(results["about"]["data"], "other");
     let others: Vec<String> = std::fs::read_dir(place.path("run"))
@@ -167,9 +190,13 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
         .filter(|name| name.starts_with("eval-other-"))
         .collect();
     let [second] = &others[..] else { panic!("{others:?}") };
-    assert_eq!(json(&place.path("run").join(second).join("results.json"))["about"]["data"], "again/other");
+    assert_eq!(
+        json(&place.path("run").join(second).join("results.json"))["about"]["data"],
+        "again/other"
+    );
 
-    // The run's own data in another place are still its own; what a killed evaluation left is swept.
+    // The run's own data in another place are still its own; what a killed evaluation left is
+    // swept.
     prep(&place, "copy", "");
     let left = ["run/.tmp-1-2", "run/best/.tmp-1-3", "run/eval/normal/.tmp-1-4"];
     left.iter().for_each(|file| std::fs::write(place.path(file), "half").unwrap());
@@ -207,7 +234,10 @@ fn a_threshold_follows_what_it_depends_on() {
     edit(&config, "threshold_quantile =", "threshold_quantile = 2.0");
     for line in ["eval run --device cpu", "train --resume run --epochs 3 --device cpu"] {
         let error = place.fails(line, 1);
-        assert!(error.contains("config.toml") && error.contains("threshold quantile is 2"), "{error}");
+        assert!(
+            error.contains("config.toml") && error.contains("threshold quantile is 2"),
+            "{error}"
+        );
     }
     edit(&config, "threshold_quantile =", "threshold_quantile = 0.95");
     edit(&config, "lr =", "lr = 0.5");
@@ -223,7 +253,11 @@ fn a_class_without_a_model_is_left_out_and_named() {
     place.ok(&format!("{TRAIN} --inlier 1,7 --epochs 1 --out run"));
     std::fs::remove_dir_all(place.path("run/models/Trouser/best")).unwrap();
     let out = place.command("eval run --device cpu --no-bootstrap -q").output().unwrap();
-    assert!(out.status.success() && text(&out.stdout).contains("Sneaker") && !text(&out.stdout).contains("Trouser"));
+    assert!(
+        out.status.success()
+            && text(&out.stdout).contains("Sneaker")
+            && !text(&out.stdout).contains("Trouser")
+    );
     let warning = text(&out.stderr);
     assert!(warning.contains("Trouser") && warning.contains("left out"), "{warning}");
     std::fs::remove_dir_all(place.path("run/models/Sneaker/best")).unwrap();
@@ -243,7 +277,10 @@ fn several_seeds_are_one_run_that_resumes() {
     place.ok("train --resume seeds --epochs 2 --device cpu -q");
     assert!(!place.path("seeds/.tmp-1-2").exists());
     for seed in ["seed-3", "seed-4"] {
-        assert_eq!(text(&read(&place.path("seeds").join(seed).join("metrics.csv"))).lines().count(), 1 + 2);
+        assert_eq!(
+            text(&read(&place.path("seeds").join(seed).join("metrics.csv"))).lines().count(),
+            1 + 2
+        );
     }
     place.ok("eval seeds --device cpu --no-bootstrap");
     let error = place.fails("train --resume seeds --epochs 1 --device cpu", 2);
@@ -257,7 +294,8 @@ fn several_seeds_are_one_run_that_resumes() {
 fn initial_parameters_are_asked_for_once_and_from_any_folder() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 1 --out first"));
-    std::fs::copy(place.path("first/best/model.safetensors"), place.path("init.safetensors")).unwrap();
+    std::fs::copy(place.path("first/best/model.safetensors"), place.path("init.safetensors"))
+        .unwrap();
     place.ok(&format!("{TRAIN} --epochs 1 --init-from init.safetensors --out run"));
     std::fs::copy(place.path("run/config.toml"), place.path("kept.toml")).unwrap();
     std::fs::create_dir(place.path("begun")).unwrap();
@@ -266,7 +304,10 @@ fn initial_parameters_are_asked_for_once_and_from_any_folder() {
     let mut command = place.command("train --resume ../begun --device cpu -q");
     std::fs::create_dir(place.path("inner")).unwrap();
     assert!(command.current_dir(place.path("inner")).status().unwrap().success());
-    assert!(read(&place.path("begun/last/model.safetensors")) == read(&place.path("run/last/model.safetensors")));
+    assert!(
+        read(&place.path("begun/last/model.safetensors"))
+            == read(&place.path("run/last/model.safetensors"))
+    );
     // Begun, without the file.
     std::fs::remove_file(place.path("init.safetensors")).unwrap();
     place.ok("train --resume run --epochs 2 --device cpu -q");

@@ -26,10 +26,16 @@ fn records(csv: &str) -> Vec<Vec<String>> {
 fn a_fault_of_a_decoder_costs_one_image_and_shows_no_panic() {
     let place = ready();
     place.many("images", 3, usize::MAX);
-    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hostile/picture/palette-of-25-bytes.png");
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/hostile/picture/palette-of-25-bytes.png"
+    );
     std::fs::copy(fixture, place.path("images/palette.png")).unwrap();
     let error = place.fails(&format!("{SCORE} images"), 1);
-    assert!(error.contains("palette.png: skipped: the decoder failed") && error.contains("1 of 4"), "{error}");
+    assert!(
+        error.contains("palette.png: skipped: the decoder failed") && error.contains("1 of 4"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -44,7 +50,10 @@ fn only_a_score_above_the_threshold_is_anomalous() {
     // As a quantile of equal validation scores would be.
     place.model("m.safetensors", &[("threshold", score)]);
     let flags = |args: &str| -> BTreeSet<String> {
-        records(&place.ok(&format!("{SCORE} {args} same"))).into_iter().map(|row| row[8].clone()).collect()
+        records(&place.ok(&format!("{SCORE} {args} same")))
+            .into_iter()
+            .map(|row| row[8].clone())
+            .collect()
     };
     assert_eq!(flags(""), ["0".to_string()].into());
     let below = f64::from_bits(score.parse::<f64>().unwrap().to_bits() - 1);
@@ -65,7 +74,8 @@ fn a_model_without_a_threshold_scores_all_the_same() {
     assert_eq!(records(&text(&out.stdout))[0][8], "");
     let stderr = text(&out.stderr);
     assert!(stderr.contains("m.safetensors") && stderr.contains("--threshold"), "{stderr}");
-    let json: serde_json::Value = serde_json::from_str(&place.ok(&format!("{SCORE} --format json a.png"))).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&place.ok(&format!("{SCORE} --format json a.png"))).unwrap();
     assert!(json["anomalous"].is_null() && json["score"].is_f64(), "{json}");
     let out = place.command(&format!("{SCORE} --threshold 0 a.png")).output().unwrap();
     assert_eq!(text(&out.stderr), "", "nothing is missing with a threshold");
@@ -113,7 +123,12 @@ fn names_of_any_kind_can_be_told_from_the_results() {
     let json: BTreeSet<String> = place
         .ok(&format!("{SCORE} --format json images"))
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["image"].as_str().unwrap().to_string())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["image"]
+                .as_str()
+                .unwrap()
+                .to_string()
+        })
         .collect();
     assert_eq!(json, expected);
     let mut command = place.command("score --model ../m.safetensors --device cpu -q -- -dash.png");
@@ -121,7 +136,8 @@ fn names_of_any_kind_can_be_told_from_the_results() {
     assert_eq!(records(&text(&out.stdout))[0][0], "-dash.png");
 }
 
-/// What can't be scored is named and skipped, whatever it is, and the others have the scores that they have without it.
+/// What can't be scored is named and skipped, whatever it is, and the others have the scores that
+/// they have without it.
 #[cfg(unix)]
 #[test]
 fn one_bad_image_costs_no_other() {
@@ -136,7 +152,9 @@ fn one_bad_image_costs_no_other() {
     std::fs::write(place.path("images/d.png"), &half[..half.len() / 2]).unwrap();
     std::os::unix::fs::symlink("gone", place.path("images/f.png")).unwrap();
     let fifo = |name: &str| {
-        assert!(std::process::Command::new("mkfifo").arg(place.path(name)).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo").arg(place.path(name)).status().unwrap().success()
+        );
     };
     fifo("images/h.png");
     std::fs::write(place.path("images/notes.txt"), "no picture, and nobody's loss").unwrap();
@@ -144,14 +162,20 @@ fn one_bad_image_costs_no_other() {
     assert_eq!((out.status.code(), text(&out.stdout)), (Some(1), good.clone()));
     let stderr = text(&out.stderr);
     for name in ["b.png", "d.png", "f.png", "h.png"] {
-        assert_eq!(stderr.matches(&format!("images/{name}: skipped")).count(), 1, "{name}\n{stderr}");
+        assert_eq!(
+            stderr.matches(&format!("images/{name}: skipped")).count(),
+            1,
+            "{name}\n{stderr}"
+        );
     }
     assert!(stderr.contains("4 of 8") && !stderr.contains("notes.txt"), "{stderr}");
 
     // The same by name, and more that is no image file.
     fifo("pipe");
     std::fs::create_dir(place.path("empty")).unwrap();
-    let line = format!("{SCORE} images/a.png gone.png pipe images/c.png empty /dev/null images/e.png images/g.png");
+    let line = format!(
+        "{SCORE} images/a.png gone.png pipe images/c.png empty /dev/null images/e.png images/g.png"
+    );
     let out = place.command(&line).output().unwrap();
     assert_eq!((out.status.code(), text(&out.stdout)), (Some(1), good));
     let stderr = text(&out.stderr);
@@ -167,11 +191,15 @@ fn a_score_that_is_no_number_costs_no_other() {
     let place = Place::new();
     place.scaled_model("m.safetensors", &[("threshold", "0")], 1e9);
     place.image("bright.png", 1);
-    image::save_buffer(place.path("black.png"), &[0; 28 * 28], 28, 28, image::ColorType::L8).unwrap();
+    image::save_buffer(place.path("black.png"), &[0; 28 * 28], 28, 28, image::ColorType::L8)
+        .unwrap();
     let out = place.command(&format!("{SCORE} bright.png black.png bright.png")).output().unwrap();
     let stderr = text(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{stderr}");
-    assert_eq!(records(&text(&out.stdout)).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["black.png"]);
+    assert_eq!(
+        records(&text(&out.stdout)).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(),
+        ["black.png"]
+    );
     assert_eq!(stderr.matches("bright.png: skipped: its score is").count(), 2, "{stderr}");
 }
 
@@ -183,7 +211,9 @@ fn a_model_of_other_images_is_refused() {
     let params = model.init(gradcon::Init::Kaiming, 0);
     let reference = vec![1e-3; model.reference_len()];
     let description = Default::default();
-    gradcon::Detector { model, params, reference, description }.save(&place.path("four.safetensors")).unwrap();
+    gradcon::Detector { model, params, reference, description }
+        .save(&place.path("four.safetensors"))
+        .unwrap();
     let error = place.fails("score --model four.safetensors --threshold 0 --device cpu a.png", 1);
     assert!(error.contains("four.safetensors") && error.contains("not with 4"), "{error}");
 }
@@ -193,7 +223,10 @@ fn a_model_is_a_file_a_folder_or_a_class_of_a_run() {
     let place = Place::new().prepared();
     place.image("a.png", 1);
     let model = |run: &str, class: &str, threshold: &str| {
-        place.model(&format!("{run}/best/model.safetensors"), &[("inlier", class), ("threshold", threshold)]);
+        place.model(
+            &format!("{run}/best/model.safetensors"),
+            &[("inlier", class), ("threshold", threshold)],
+        );
     };
     // Thresholds tell which model it was: 1 is below every score here, the others above.
     model("one", "Bag", "1e9");
@@ -204,7 +237,8 @@ fn a_model_is_a_file_a_folder_or_a_class_of_a_run() {
     let config = |run: &str, seeds: &str| {
         std::fs::create_dir_all(place.path(run)).unwrap();
         let text = format!(
-            "data = 'data'\ndata_sha256 = '{sha256}'\ninliers = ['Bag']\nepochs = 1\nbatch_size = 64\nlr = 0.001\nalpha = 0.03\nbeta = 0.12\n\
+            "data = 'data'\ndata_sha256 = '{sha256}'\ninliers = ['Bag']\nepochs = 1\nbatch_size = \
+             64\nlr = 0.001\nalpha = 0.03\nbeta = 0.12\n\
              seed = 0\n{seeds}init = 'torch'\nshuffle = true\nthreshold_quantile = 0.95\n"
         );
         std::fs::write(place.path(run).join("config.toml"), text).unwrap();
@@ -215,13 +249,22 @@ fn a_model_is_a_file_a_folder_or_a_class_of_a_run() {
         let rows = records(&place.ok(&format!("score --device cpu -q a.png --model {args}")));
         rows[0][8].clone()
     };
-    for args in ["one", "one/best", "one/best/model.safetensors", "one --class bag", "one --class 8"] {
+    for args in
+        ["one", "one/best", "one/best/model.safetensors", "one --class bag", "one --class 8"]
+    {
         assert_eq!(flag(args), "0", "{args}");
     }
-    for args in ["runs/models/Sneaker", "runs/models/Sneaker/best", "runs --class 7", "runs --class snea"] {
+    for args in
+        ["runs/models/Sneaker", "runs/models/Sneaker/best", "runs --class 7", "runs --class snea"]
+    {
         assert_eq!(flag(args), "0", "{args}");
     }
-    for args in ["runs --class 0", "runs --class t-shirt-top", "runs --class T-shirt/top", "runs/models --class 0"] {
+    for args in [
+        "runs --class 0",
+        "runs --class t-shirt-top",
+        "runs --class T-shirt/top",
+        "runs/models --class 0",
+    ] {
         assert_eq!(flag(args), "1", "{args}");
     }
     std::fs::create_dir(place.path("nothing")).unwrap();
@@ -277,8 +320,11 @@ mod interrupted {
         place.many("images", IMAGES, 300);
         std::fs::write(place.path("scores.csv"), "of yesterday").unwrap();
         let mut kept = vec![];
-        for (signal, name) in [(libc::SIGTERM, "scores.csv.partial"), (libc::SIGINT, "scores.csv.partial-2")] {
-            let mut score = Running::start(place.command(&format!("{SCORE} --out scores.csv images")));
+        for (signal, name) in
+            [(libc::SIGTERM, "scores.csv.partial"), (libc::SIGINT, "scores.csv.partial-2")]
+        {
+            let mut score =
+                Running::start(place.command(&format!("{SCORE} --out scores.csv images")));
             score.wait_for("000300.png: skipped");
             score.signal(signal);
             assert_eq!(score.end(), Some(130), "{}", score.said);
@@ -289,7 +335,8 @@ mod interrupted {
             assert!(rows.len() >= 64 + 128 && rows.len() < IMAGES - 1, "{}", rows.len());
             let missing = IMAGES - rows.len() - 1;
             let says = format!(
-                "the scores of {} images are in {name}, scores.csv is as it was; 1 could not be scored, {missing} of {IMAGES} are missing",
+                "the scores of {} images are in {name}, scores.csv is as it was; 1 could not be \
+                 scored, {missing} of {IMAGES} are missing",
                 rows.len()
             );
             assert!(score.said.contains(&says), "{says}\n{}", score.said);
@@ -300,11 +347,13 @@ mod interrupted {
         let both = kept[0].len().min(kept[1].len());
         assert_eq!(kept[0][..both], kept[1][..both]);
         let left = std::fs::read_dir(place.path("")).unwrap();
-        let unfinished = left.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp-"));
+        let unfinished =
+            left.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp-"));
         assert_eq!(unfinished.count(), 0);
     }
 
-    /// Lines come while the work goes on; then a reader that no longer reads must not keep the second request from ending the program.
+    /// Lines come while the work goes on; then a reader that no longer reads must not keep the
+    /// second request from ending the program.
     #[test]
     fn a_reader_that_stopped_reading_holds_up_nobody() {
         let place = ready();
@@ -318,7 +367,10 @@ mod interrupted {
             stdout.read_line(&mut lines).unwrap();
         }
         assert!(lines.contains("images/000000.png,"), "{lines}");
-        assert!(score.child.try_wait().unwrap().is_none(), "the first line comes before the last image is scored");
+        assert!(
+            score.child.try_wait().unwrap().is_none(),
+            "the first line comes before the last image is scored"
+        );
         // The pipe is as full as it gets.
         let mut before = -1;
         loop {
@@ -357,7 +409,10 @@ mod interrupted {
         score.signal(libc::SIGHUP);
         assert_eq!(score.end(), Some(130), "{}", score.said);
         let rows = records(&reader.join().unwrap()).len();
-        let says = format!("the scores of {rows} images are written; 1 could not be scored, {} of", IMAGES - rows - 1);
+        let says = format!(
+            "the scores of {rows} images are written; 1 could not be scored, {} of",
+            IMAGES - rows - 1
+        );
         assert!(score.said.contains(&says), "{says}\n{}", score.said);
     }
 
@@ -373,6 +428,9 @@ mod interrupted {
         let mut first = [0; 16];
         score.child.stdout.take().unwrap().read_exact(&mut first).unwrap();
         let status = score.child.wait().unwrap();
-        assert_eq!((status.signal(), score.end(), score.said.as_str()), (Some(libc::SIGPIPE), None, ""));
+        assert_eq!(
+            (status.signal(), score.end(), score.said.as_str()),
+            (Some(libc::SIGPIPE), None, "")
+        );
     }
 }

@@ -17,11 +17,16 @@ fn each_signal_that_asks_to_stop_saves_and_exits_with_130() {
         demo.signal(signal);
         assert_eq!(demo.end(), Some(130), "signal {signal}\n{}", demo.said);
         assert_eq!(demo.said.matches("interrupted: finishing").count(), 1, "{}", demo.said);
-        assert!(place.path("gradcon-demo/model.safetensors").exists(), "signal {signal}\n{}", demo.said);
+        assert!(
+            place.path("gradcon-demo/model.safetensors").exists(),
+            "signal {signal}\n{}",
+            demo.said
+        );
     }
 }
 
-/// `timeout` signals its child and then the child's group; what is saved after the first request must not be lost to the second.
+/// `timeout` signals its child and then the child's group; what is saved after the first request
+/// must not be lost to the second.
 #[test]
 fn one_request_that_arrives_twice_is_one() {
     let place = Place::new();
@@ -36,7 +41,8 @@ fn one_request_that_arrives_twice_is_one() {
 #[test]
 fn a_terminal_that_closes_stops_nothing_under_nohup() {
     let place = Place::new();
-    let mut demo = Running::start(place.shell(&format!("trap '' HUP; exec \"$GRADCON\" {ENDLESS}")));
+    let mut demo =
+        Running::start(place.shell(&format!("trap '' HUP; exec \"$GRADCON\" {ENDLESS}")));
     demo.wait_for("epoch   1/");
     demo.signal(libc::SIGHUP);
     demo.wait_for("epoch   4/");

@@ -1,5 +1,5 @@
-//! Sizes and numbers from outside: whatever they are, they end in an error that says what was wrong, not in a panic, an abort or wrapped
-//! nonsense.
+//! Sizes and numbers from outside: whatever they are, they end in an error that says what was
+//! wrong, not in a panic, an abort or wrapped nonsense.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -8,8 +8,8 @@ use clap::CommandFactory;
 use gradcon::cli::Cli;
 use gradcon::engine::Engine;
 use gradcon::engine::cpu::CpuEngine;
-use gradcon::gradcon::model::MAX_CHANNELS;
-use gradcon::gradcon::trainer::training_program;
+use gradcon::method::model::MAX_CHANNELS;
+use gradcon::method::trainer::training_program;
 use gradcon::program::Program;
 use gradcon::program::compile::Options;
 use gradcon::{Error, Images, Model, TrainConfig, train};
@@ -41,7 +41,13 @@ fn fails(line: &str, code: i32) -> String {
 /// A program of more memory than any machine has.
 fn enormous() -> Program {
     let config = TrainConfig { batch_size: 4096, ..TrainConfig::default() };
-    training_program(&Model::new(MAX_CHANNELS), &config, 1 << 20, 256, Options { replicas: 4096, workgroups: 1 })
+    training_program(
+        &Model::new(MAX_CHANNELS),
+        &config,
+        1 << 20,
+        256,
+        Options { replicas: 4096, workgroups: 1 },
+    )
 }
 
 #[test]
@@ -58,7 +64,8 @@ fn a_program_that_does_not_fit_is_refused_before_anything_is_allocated() {
         assert!(message.contains(part), "{part} in {message}");
     }
     // The engine is as it was: a program of the same buffers in other sizes loads.
-    let small = training_program(&Model::new(1), &TrainConfig::default(), 64, 1, Options::default());
+    let small =
+        training_program(&Model::new(1), &TrainConfig::default(), 64, 1, Options::default());
     engine.load(&small).unwrap();
 
     // Sizes that can't even be counted.
@@ -78,7 +85,8 @@ fn memory_of_a_program_counts_every_buffer() {
     let model = Model::new(2);
     let lists = 100 * 2 * 28 * 28 + 4 * 3 * 7 * (64 + 4 + 21);
     assert_eq!(persistent as usize, lists + 4 * 3 * (3 * model.len() + model.reference_len()));
-    let by_hand: usize = program.buffers.iter().filter(|b| !b.persistent).map(|b| 4 * 3 * b.len).sum();
+    let by_hand: usize =
+        program.buffers.iter().filter(|b| !b.persistent).map(|b| 4 * 3 * b.len).sum();
     assert_eq!(scratch as usize, by_hand);
 }
 
@@ -86,10 +94,18 @@ fn memory_of_a_program_counts_every_buffer() {
 fn a_model_of_absurd_channels_is_an_error_at_every_door() {
     for channels in [0, MAX_CHANNELS + 1, 1 << 32, usize::MAX] {
         let error = Model::try_new(channels).unwrap_err().to_string();
-        assert!(error.contains(&format!("{channels} channels")) && error.contains("1 to 65536"), "{error}");
+        assert!(
+            error.contains(&format!("{channels} channels")) && error.contains("1 to 65536"),
+            "{error}"
+        );
         let images = Images { data: vec![], n: 0, height: 28, width: 28, channels };
-        let error =
-            train(&mut CpuEngine::<f32>::new(), (&images, &images), &TrainConfig::default(), |_| {}).unwrap_err();
+        let error = train(
+            &mut CpuEngine::<f32>::new(),
+            (&images, &images),
+            &TrainConfig::default(),
+            |_| {},
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("channels"), "{error}");
     }
     // As many as are allowed have sizes that can be counted.
@@ -104,7 +120,8 @@ fn a_model_of_absurd_channels_is_an_error_at_every_door() {
         "{{\"down.0.weight\":{{\"dtype\":\"F32\",\"shape\":[32,{},4,4],\"data_offsets\":[0,{bytes}]}}}}",
         1u64 << 40
     );
-    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())
+        .unwrap();
     let error = gradcon::Detector::load(&path).unwrap_err().to_string();
     assert!(error.contains("model.safetensors"), "{error}");
 }
@@ -112,8 +129,14 @@ fn a_model_of_absurd_channels_is_an_error_at_every_door() {
 #[test]
 fn commands_say_how_much_memory_is_needed_and_which_flag_lowers_it() {
     let cases: [(&str, &[&str]); 4] = [
-        ("bench --device cpu --steps 60000000", &["TB of memory needed", " are available", "--steps (now 60000000)"]),
-        ("bench --device cpu --batch 4096 --replicas 4096", &["--batch (now 4096) or --replicas (now 4096)"]),
+        (
+            "bench --device cpu --steps 60000000",
+            &["TB of memory needed", " are available", "--steps (now 60000000)"],
+        ),
+        (
+            "bench --device cpu --batch 4096 --replicas 4096",
+            &["--batch (now 4096) or --replicas (now 4096)"],
+        ),
         ("bench --device cpu --channels 65536 --batch 4096", &["--channels (now 65536)"]),
         (
             "program --time --device cpu --batch 4096 --replicas 4096 --step score",
@@ -137,10 +160,13 @@ fn commands_say_how_much_memory_is_needed_and_which_flag_lowers_it() {
 #[test]
 fn a_limit_of_the_shell_is_an_error_and_no_abort() {
     // 1.5 GB of images: too much for the engine, and for the host besides the engine.
-    for (limit, what) in [(1_000_000, "program 'train'"), (3_000_000, "images and lists of a round")] {
+    for (limit, what) in
+        [(1_000_000, "program 'train'"), (3_000_000, "images and lists of a round")]
+    {
         let binary = env!("CARGO_BIN_EXE_gradcon");
         let line = format!("ulimit -v {limit}; exec {binary} bench --device cpu --steps 30000");
-        let out = Command::new("sh").args(["-c", &line]).env("RAYON_NUM_THREADS", "1").output().unwrap();
+        let out =
+            Command::new("sh").args(["-c", &line]).env("RAYON_NUM_THREADS", "1").output().unwrap();
         let stderr = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(3), "{}: {stderr}", out.status);
         assert!(stderr.contains(what) && stderr.contains("GB of memory needed"), "{stderr}");
@@ -148,11 +174,22 @@ fn a_limit_of_the_shell_is_an_error_and_no_abort() {
 }
 
 /// What any value of any flag may be.
-const VALUES: [&str; 10] =
-    ["", "0", "1", "-1", "18446744073709551615", "18446744073709551616", "1e308", "NaN", "inf", "\u{661}"];
+const VALUES: [&str; 10] = [
+    "",
+    "0",
+    "1",
+    "-1",
+    "18446744073709551615",
+    "18446744073709551616",
+    "1e308",
+    "NaN",
+    "inf",
+    "\u{661}",
+];
 
-/// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}` is a new path. (The demo takes a while: it
-/// gets as far as its device here, and its numbers are for the next test.)
+/// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
+/// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
+/// for the next test.)
 const LINES: [(&str, &str); 12] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
@@ -170,7 +207,8 @@ const LINES: [(&str, &str); 12] = [
 
 /// Accepted, these would run for ages.
 fn endless(command: &str, flag: &str, value: &str) -> bool {
-    (command, flag) == ("train", "epochs") && value == "18446744073709551615" || (command, flag) == ("demo", "device")
+    (command, flag) == ("train", "epochs") && value == "18446744073709551615"
+        || (command, flag) == ("demo", "device")
 }
 
 fn image(path: &Path, seed: u32) {
@@ -188,7 +226,12 @@ fn world() -> tempfile::TempDir {
     };
     for i in 0..16 {
         image(&folder.path().join(format!("tree/train/good/{i}.bmp")), i);
-        image(&folder.path().join(format!("tree/test/{}/{i}.bmp", if i % 2 == 0 { "good" } else { "bent" })), i + 50);
+        image(
+            &folder
+                .path()
+                .join(format!("tree/test/{}/{i}.bmp", if i % 2 == 0 { "good" } else { "bent" })),
+            i + 50,
+        );
     }
     image(&folder.path().join("image.bmp"), 3);
     ok("-q prep fmnist --subset --out data");
@@ -205,8 +248,11 @@ fn no_flag_of_any_command_panics_whatever_it_is_given() {
     tree.build();
     let mut commands = Vec::new();
     for command in tree.get_subcommands().filter(|command| command.get_name() != "help") {
-        let subs: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
-        commands.extend(subs.iter().map(|sub| (format!("{} {}", command.get_name(), sub.get_name()), *sub)));
+        let subs: Vec<_> =
+            command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+        commands.extend(
+            subs.iter().map(|sub| (format!("{} {}", command.get_name(), sub.get_name()), *sub)),
+        );
         if subs.is_empty() {
             commands.push((command.get_name().to_owned(), command));
         }
@@ -252,8 +298,10 @@ fn no_flag_of_any_command_panics_whatever_it_is_given() {
 fn the_greatest_number_of_epochs_starts_and_stops() {
     use std::io::{BufRead, BufReader};
     let world = world();
-    for line in ["train --data own --device cpu --out long", "demo --device cpu --seed 18446744073709551615 --out demo"]
-    {
+    for line in [
+        "train --data own --device cpu --out long",
+        "demo --device cpu --seed 18446744073709551615 --out demo",
+    ] {
         let mut args = words(line);
         args.push(format!("--epochs={}", u64::MAX));
         let mut child = Command::new(env!("CARGO_BIN_EXE_gradcon"))
@@ -263,12 +311,25 @@ fn the_greatest_number_of_epochs_starts_and_stops() {
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
-        let seen: Vec<String> = stderr.by_ref().take_while(|line| !line.starts_with("epoch")).collect();
-        let stopped = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let mut stderr =
+            BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+        let seen: Vec<String> =
+            stderr.by_ref().take_while(|line| !line.starts_with("epoch")).collect();
+        let stopped =
+            Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         let rest: Vec<String> = stderr.collect();
         let status = child.wait().unwrap();
-        assert!(stopped.success(), "gradcon {line} had ended before its first epoch:\n{}", seen.join("\n"));
-        assert_eq!(status.code(), Some(130), "gradcon {line}:\n{}\n{}", seen.join("\n"), rest.join("\n"));
+        assert!(
+            stopped.success(),
+            "gradcon {line} had ended before its first epoch:\n{}",
+            seen.join("\n")
+        );
+        assert_eq!(
+            status.code(),
+            Some(130),
+            "gradcon {line}:\n{}\n{}",
+            seen.join("\n"),
+            rest.join("\n")
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Training and scoring as a user sees them: replicas equal lone models, a resumed run equals an unbroken one, the same seed gives the same bits,
-//! model files survive a round trip, and a trained model tells classes apart.
+//! Training and scoring as a user sees them: replicas equal lone models, a resumed run equals an
+//! unbroken one, the same seed gives the same bits, model files survive a round trip, and a trained
+//! model tells classes apart.
 
 use std::ops::ControlFlow;
 
@@ -7,10 +8,10 @@ use gradcon::Images;
 use gradcon::engine::Engine;
 use gradcon::engine::cpu::CpuEngine;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
-use gradcon::gradcon::detector::{Detector, load_parameters};
-use gradcon::gradcon::model::{Init, Model};
-use gradcon::gradcon::scorer::Scorer;
-use gradcon::gradcon::trainer::{EpochReport, Outcome, State, TrainConfig, Trainer, TrainingSet};
+use gradcon::method::detector::{Detector, load_parameters};
+use gradcon::method::model::{Init, Model};
+use gradcon::method::scorer::Scorer;
+use gradcon::method::trainer::{EpochReport, Outcome, State, TrainConfig, Trainer, TrainingSet};
 
 /// Images of a bar whose direction and place depend on `seed`: enough structure to learn something.
 fn bars(count: usize, channels: usize, seed: u64, vertical: bool) -> Images {
@@ -21,7 +22,8 @@ fn bars(count: usize, channels: usize, seed: u64, vertical: bool) -> Images {
             let (row, col): (usize, usize) = (p / 28, p % 28);
             let on = (if vertical { col } else { row }).abs_diff(at) < 2;
             for c in 0..channels {
-                images[(i * 784 + p) * channels + c] = if on { 255 - 20 * c as u8 } else { (p % 7) as u8 };
+                images[(i * 784 + p) * channels + c] =
+                    if on { 255 - 20 * c as u8 } else { (p % 7) as u8 };
             }
         }
     }
@@ -48,11 +50,20 @@ fn data() -> Vec<(Images, Images)> {
 fn sets(data: &[(Images, Images)]) -> Vec<TrainingSet<'_>> {
     data.iter()
         .enumerate()
-        .map(|(k, (train, validation))| TrainingSet { train, validation, seed: k as u64, start: None })
+        .map(|(k, (train, validation))| TrainingSet {
+            train,
+            validation,
+            seed: k as u64,
+            start: None,
+        })
         .collect()
 }
 
-fn run(engine: &mut dyn Engine, sets: &[TrainingSet], epochs: usize) -> (Vec<Vec<Option<EpochReport>>>, State) {
+fn run(
+    engine: &mut dyn Engine,
+    sets: &[TrainingSet],
+    epochs: usize,
+) -> (Vec<Vec<Option<EpochReport>>>, State) {
     let mut trainer = Trainer::new(engine, &Model::new(1), &config(epochs), sets).unwrap();
     let mut reports = vec![];
     for _ in 0..epochs {
@@ -105,7 +116,10 @@ fn a_resumed_run_equals_an_unbroken_one() {
     let mut trainer = Trainer::new(&mut engine2, &Model::new(1), &config(3), &sets).unwrap();
     trainer.restore(&state).unwrap();
     for want in &reports[1..] {
-        assert_eq!(trainer.epoch(|_| ControlFlow::Continue(())).unwrap(), Outcome::Epoch(want.clone()));
+        assert_eq!(
+            trainer.epoch(|_| ControlFlow::Continue(())).unwrap(),
+            Outcome::Epoch(want.clone())
+        );
     }
     assert!(trainer.state().unwrap() == unbroken);
 
@@ -114,7 +128,8 @@ fn a_resumed_run_equals_an_unbroken_one() {
     let mut state = None;
     let mut stops = 0;
     loop {
-        let mut trainer = Trainer::new(&mut engine3, &Model::new(1), &config(2), &with_big).unwrap();
+        let mut trainer =
+            Trainer::new(&mut engine3, &Model::new(1), &config(2), &with_big).unwrap();
         if let Some(state) = &state {
             trainer.restore(state).unwrap();
         }
@@ -131,15 +146,18 @@ fn a_resumed_run_equals_an_unbroken_one() {
     }
 }
 
-/// On the GPU: replicas equal lone models, a resumed run equals an unbroken one, two runs give the same bits; and the numbers are the CPU's.
+/// On the GPU: replicas equal lone models, a resumed run equals an unbroken one, two runs give the
+/// same bits; and the numbers are the CPU's.
 #[test]
 #[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
 fn a_gpu_trains_like_the_cpu_and_repeats_itself() {
     let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
-    let mut gpu =
-        GpuEngine::open(&Selector::Hardware, options).unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
-    let data: Vec<_> =
-        [(45, 21), (19, 5)].iter().map(|&(n, v)| (bars(n, 1, n as u64, false), bars(v, 1, v as u64, false))).collect();
+    let mut gpu = GpuEngine::open(&Selector::Hardware, options)
+        .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
+    let data: Vec<_> = [(45, 21), (19, 5)]
+        .iter()
+        .map(|&(n, v)| (bars(n, 1, n as u64, false), bars(v, 1, v as u64, false)))
+        .collect();
     let sets = sets(&data);
     let (reports, state) = run(&mut gpu, &sets, 2);
     assert!((reports.clone(), state.clone()) == run(&mut gpu, &sets, 2), "two runs differ");
@@ -150,13 +168,19 @@ fn a_gpu_trains_like_the_cpu_and_repeats_itself() {
     let (_, half) = run(&mut gpu, &sets, 1);
     let mut trainer = Trainer::new(&mut gpu, &Model::new(1), &config(2), &sets).unwrap();
     trainer.restore(&half).unwrap();
-    assert_eq!(trainer.epoch(|_| ControlFlow::Continue(())).unwrap(), Outcome::Epoch(reports[1].clone()));
+    assert_eq!(
+        trainer.epoch(|_| ControlFlow::Continue(())).unwrap(),
+        Outcome::Epoch(reports[1].clone())
+    );
     assert!(trainer.state().unwrap() == state, "a resumed run differs");
 
     let (cpu, _) = run(&mut engine(), &sets, 2);
     for (a, b) in reports.iter().flatten().flatten().zip(cpu.iter().flatten().flatten()) {
         for (a, b) in [(&a.train, &b.train), (&a.validation, &b.validation)] {
-            assert!((a.mse - b.mse).abs() < 1e-4 * b.mse && (a.constraint - b.constraint).abs() < 1e-3, "{a:?} {b:?}");
+            assert!(
+                (a.mse - b.mse).abs() < 1e-4 * b.mse && (a.constraint - b.constraint).abs() < 1e-3,
+                "{a:?} {b:?}"
+            );
         }
     }
 }
@@ -178,9 +202,10 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     let mut engine = engine();
     let config = TrainConfig { epochs: 15, ..config(15) };
     let mut losses = vec![];
-    let detector =
-        gradcon::gradcon::train(&mut engine, (&train, &validation), &config, |r| losses.push(r.validation.loss))
-            .unwrap();
+    let detector = gradcon::method::train(&mut engine, (&train, &validation), &config, |r| {
+        losses.push(r.validation.loss)
+    })
+    .unwrap();
     assert!(losses[14] < losses[0], "{losses:?}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -189,7 +214,10 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     assert_eq!(loaded, detector);
     let again = folder.path().join("again.safetensors");
     loaded.save(&again).unwrap();
-    assert!(std::fs::read(&again).unwrap() == std::fs::read(&path).unwrap(), "equal models are equal files");
+    assert!(
+        std::fs::read(&again).unwrap() == std::fs::read(&path).unwrap(),
+        "equal models are equal files"
+    );
 
     let (normal, odd) = (bars(70, 3, 5, false), bars(75, 3, 5, true));
     let mut scorer = Scorer::new(&mut engine, &loaded).unwrap();
@@ -207,7 +235,9 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     // Reconstructions are the ones whose error is the score's.
     let reconstruction = scorer.reconstruct(&normal).unwrap();
     let mse: f64 = (0..784 * 3)
-        .map(|p| (reconstruction[69 * 784 * 3 + p] as f64 - normal.image(69)[p] as f64 / 255.0).powi(2))
+        .map(|p| {
+            (reconstruction[69 * 784 * 3 + p] as f64 - normal.image(69)[p] as f64 / 255.0).powi(2)
+        })
         .sum::<f64>()
         / (784.0 * 3.0);
     assert!((mse - a[69].mse).abs() < 1e-6, "{mse} {}", a[69].mse);
@@ -253,10 +283,12 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
     let mut engine = engine();
     let (train, validation) = (bars(3, 1, 1, false), bars(0, 1, 1, false));
     let set = TrainingSet { train: &train, validation: &validation, seed: 0, start: None };
-    let error = Trainer::new(&mut engine, &Model::new(1), &config(1), &[set]).err().unwrap().to_string();
+    let error =
+        Trainer::new(&mut engine, &Model::new(1), &config(1), &[set]).err().unwrap().to_string();
     assert!(error.contains("validation") && error.contains("no images"), "{error}");
     let set = TrainingSet { validation: &train, ..set };
-    let error = Trainer::new(&mut engine, &Model::new(3), &config(1), &[set]).err().unwrap().to_string();
+    let error =
+        Trainer::new(&mut engine, &Model::new(3), &config(1), &[set]).err().unwrap().to_string();
     assert!(error.contains("[28, 28, 1]") && error.contains("[28, 28, 3]"), "{error}");
     let mut scorer = Scorer::new(&mut engine, &good).unwrap();
     // As many bytes as three gray images have, but another shape; and fewer images than it says.

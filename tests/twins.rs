@@ -1,7 +1,9 @@
-//! Every kernel on every engine, over the whole case table: the f64 CPU engine is the oracle of the f32 CPU engine and of the GPU engine.
+//! Every kernel on every engine, over the whole case table: the f64 CPU engine is the oracle of the
+//! f32 CPU engine and of the GPU engine.
 //!
-//! Tests of the GPU are ignored by default, because a test can't find out at run time that it should have been ignored. `tools/test.sh`
-//! runs them wherever there is an adapter, software adapters included: `cargo test -- --include-ignored`.
+//! Tests of the GPU are ignored by default, because a test can't find out at run time that it
+//! should have been ignored. `tools/test.sh` runs them wherever there is an adapter, software
+//! adapters included: `cargo test -- --include-ignored`.
 
 mod common;
 
@@ -32,7 +34,12 @@ fn check(case: &Case, got: &[Vec<f64>], want: &[Vec<f64>], replicas: usize, exac
             case.guards(binding, got, replicas).flatten().all(|&v| v == SENTINEL),
             "{what}: wrote outside of its result"
         );
-        assert_close(&what, got, want, if exact { Tolerance::EXACT } else { case.tolerance(binding) });
+        assert_close(
+            &what,
+            got,
+            want,
+            if exact { Tolerance::EXACT } else { case.tolerance(binding) },
+        );
     }
 }
 
@@ -47,17 +54,26 @@ fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut CpuEngine<f64
     for (again, got) in again.iter().zip(&got) {
         assert_same_bits(&format!("{}, second run", case.name), again, got);
     }
-    let same =
-        |what: String, one: &[Vec<f64>], (i, ones): (usize, usize), other: &[Vec<f64>], (j, others): (usize, usize)| {
-            for ((binding, one), other) in case.outputs().into_iter().zip(one).zip(other) {
-                let (one, other) =
-                    (case.part(binding, one, i, ones).concat(), case.part(binding, other, j, others).concat());
-                // Of a reference gradient without elements there is nothing to compare.
-                if !one.is_empty() || !other.is_empty() {
-                    assert_same_bits(&format!("{}, binding {binding}, {what}", case.name), &one, &other);
-                }
+    let same = |what: String,
+                one: &[Vec<f64>],
+                (i, ones): (usize, usize),
+                other: &[Vec<f64>],
+                (j, others): (usize, usize)| {
+        for ((binding, one), other) in case.outputs().into_iter().zip(one).zip(other) {
+            let (one, other) = (
+                case.part(binding, one, i, ones).concat(),
+                case.part(binding, other, j, others).concat(),
+            );
+            // Of a reference gradient without elements there is nothing to compare.
+            if !one.is_empty() || !other.is_empty() {
+                assert_same_bits(
+                    &format!("{}, binding {binding}, {what}", case.name),
+                    &one,
+                    &other,
+                );
             }
-        };
+        }
+    };
     for (replica, &id) in IDS.iter().enumerate() {
         let alone = case.run(engine, &[id], Style::Rough).unwrap();
         same(format!("replica {replica} alone"), &alone, (0, 1), &got, (replica, IDS.len()));
@@ -88,7 +104,11 @@ fn every_kernel_has_cases_with_unique_names() {
             "{} has fewer than two cases",
             row.name
         );
-        assert!(cases::benches(64, 1, 8).iter().any(|case| case.kernel == row.kernel), "{} has no benchmark", row.name);
+        assert!(
+            cases::benches(64, 1, 8).iter().any(|case| case.kernel == row.kernel),
+            "{} has no benchmark",
+            row.name
+        );
     }
     let mut names = HashSet::new();
     assert!(cases.iter().all(|case| names.insert(&case.name)), "two cases have one name");
@@ -161,15 +181,26 @@ fn counting_program(steps: usize) -> Program {
     };
     let view = |buffer, len| View { buffer, offset: 0, len };
     let call = |kernel, args, params| Call { kernel, args, params, label: "count".to_string() };
-    let (one, two) = (Params::Map { len: 1, scale: 1.0, shift: 1.0 }, Params::Map { len: 1, scale: 1.0, shift: 0.0 });
+    let (one, two) = (
+        Params::Map { len: 1, scale: 1.0, shift: 1.0 },
+        Params::Map { len: 1, scale: 1.0, shift: 0.0 },
+    );
     Program {
         name: "count".to_string(),
         replicas: 2,
-        buffers: vec![buffer("counter", 1, true), buffer("next", 1, true), buffer("log", 2 * steps, false)],
+        buffers: vec![
+            buffer("counter", 1, true),
+            buffer("next", 1, true),
+            buffer("log", 2 * steps, false),
+        ],
         calls: vec![
             call(Kernel::Affine, vec![view(0, 1), view(1, 1)], one),
             call(Kernel::Affine, vec![view(1, 1), view(0, 1)], two),
-            call(Kernel::Record, vec![view(0, 1), view(2, 2 * steps)], Params::Record { len: 1, offset: 0, width: 1 }),
+            call(
+                Kernel::Record,
+                vec![view(0, 1), view(2, 2 * steps)],
+                Params::Record { len: 1, offset: 0, width: 1 },
+            ),
         ],
     }
 }
@@ -234,7 +265,10 @@ fn gpu_limits_become_errors() {
     program.replicas = 5;
     program.buffers[2].len = gpu.adapter().max_binding as usize / 4 + 1;
     let error = gpu.load(&program).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { .. }) && error.to_string().contains("'log'"), "{error}");
+    assert!(
+        matches!(error, Error::TooLarge { .. }) && error.to_string().contains("'log'"),
+        "{error}"
+    );
     assert_eq!(error.exit_code(), 3);
     // The engine stays usable and keeps nothing of what failed: five replicas of the counter, say.
     let loaded = gpu.load(&counting_program(3)).unwrap();
@@ -246,15 +280,25 @@ fn gpu_limits_become_errors() {
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_buffers_longer_than_one_row_of_workgroups_are_written_to_the_end() {
     let len = 65535 * 256 + 3;
-    let buffers =
-        vec![Buffer { name: "long".to_string(), element: Element::Float, len, replicated: true, persistent: true }];
+    let buffers = vec![Buffer {
+        name: "long".to_string(),
+        element: Element::Float,
+        len,
+        replicated: true,
+        persistent: true,
+    }];
     let view = View { buffer: 0, offset: 0, len };
     let params = Params::Map { len, scale: 0.0, shift: 2.5 };
     let program = Program {
         name: "long".to_string(),
         replicas: 1,
         buffers,
-        calls: vec![Call { kernel: Kernel::Fill, args: vec![view], params, label: "long".to_string() }],
+        calls: vec![Call {
+            kernel: Kernel::Fill,
+            args: vec![view],
+            params,
+            label: "long".to_string(),
+        }],
     };
     let mut gpu = open(false);
     let loaded = gpu.load(&program).unwrap();
@@ -268,5 +312,8 @@ fn an_adapter_that_does_not_exist_is_a_device_error() {
     let Err(error) = GpuEngine::open(&selector, OpenOptions::default()) else {
         panic!("opened an adapter of that name")
     };
-    assert!(matches!(error, Error::Device(_)) && error.to_string().contains("no such adapter"), "{error}");
+    assert!(
+        matches!(error, Error::Device(_)) && error.to_string().contains("no such adapter"),
+        "{error}"
+    );
 }

@@ -5,19 +5,20 @@ use std::time::Instant;
 use super::sizes::{SizeArgs, up_to};
 use super::{DeviceArgs, Ui};
 use crate::engine::{Data, Engine, Loaded, memory};
-use crate::gradcon::batches::{Batches, Reading};
-use crate::gradcon::detector::Detector;
-use crate::gradcon::model::{IMAGE_SIZE, Init, Model};
-use crate::gradcon::scorer::Scorer;
-use crate::gradcon::trainer::training_program;
+use crate::error::{Error, Result};
 use crate::images::Images;
+use crate::method::batches::{Batches, Reading};
+use crate::method::detector::Detector;
+use crate::method::model::{IMAGE_SIZE, Init, Model};
+use crate::method::scorer::Scorer;
+use crate::method::trainer::training_program;
 use crate::output::outln;
-use crate::{Error, Result};
 
 /// Measure throughput: images a second in training and in scoring, end to end, on one device.
 ///
-/// Every round trains --steps batches from a resident dataset (gather, both sweeps, update; one read of the losses), then scores as many images with
-/// their own gradients (upload, score, read). One warm-up round, then --rounds; the median counts. Per kernel: `gradcon program --time`.
+/// Every round trains --steps batches from a resident dataset (gather, both sweeps, update; one
+/// read of the losses), then scores as many images with their own gradients (upload, score, read).
+/// One warm-up round, then --rounds; the median counts. Per kernel: `gradcon program --time`.
 /// RAYON_NUM_THREADS sets the threads of the CPU engine.
 #[derive(clap::Args)]
 pub struct BenchArgs {
@@ -59,23 +60,38 @@ fn measure(rounds: usize, images: usize, mut round: impl FnMut() -> Result<()>) 
 pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     let (sizes, model) = (&args.sizes, args.sizes.model()?);
     // Indices of images are 32 bits, and one of them marks padding.
-    let images = sizes.batch.checked_mul(args.steps).filter(|&images| images < u32::MAX as usize).ok_or_else(|| {
+    let images = sizes
+        .batch
+        .checked_mul(args.steps)
+        .filter(|&images| images < u32::MAX as usize)
+        .ok_or_else(|| {
         let (batch, most) = (sizes.batch, u32::MAX as usize / sizes.batch);
-        Error::Usage(format!("--steps {}: with --batch {batch}, at most {most} steps can be indexed", args.steps))
+        Error::Usage(format!(
+            "--steps {}: with --batch {batch}, at most {most} steps can be indexed",
+            args.steps
+        ))
     })?;
     let mut engine = args.device.open(ui)?;
     let explain = |e| sizes.explain(e, &[("--steps", args.steps)]);
-    let program = training_program(&model, &sizes.config(), images, args.steps, sizes.options(engine.workgroups()));
+    let program = training_program(
+        &model,
+        &sizes.config(),
+        images,
+        args.steps,
+        sizes.options(engine.workgroups()),
+    );
     engine.clear();
     let loaded = engine.load(&program).map_err(explain)?;
-    memory::check("images and lists of a round", sizes.host_bytes(&program, &model, args.steps)).map_err(explain)?;
+    memory::check("images and lists of a round", sizes.host_bytes(&program, &model, args.steps))
+        .map_err(explain)?;
     let pixels = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
     let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, sizes.channels])?;
     let train = bench_training(engine.as_mut(), loaded, &model, &args, &data.data)?;
     let flops = program.cost().flops as f64 / (sizes.batch * sizes.replicas) as f64;
     let params = model.init(Init::Kaiming, 0);
     let reference = vec![1e-3; model.reference_len()];
-    let detector = Detector { model: model.clone(), params, reference, description: Default::default() };
+    let detector =
+        Detector { model: model.clone(), params, reference, description: Default::default() };
     let mut scorer = Scorer::new(engine.as_mut(), &detector).map_err(explain)?;
     let score = measure(args.rounds, images, || scorer.score(&data).map(drop))?;
     let device = engine.description();
@@ -83,7 +99,8 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     let [score_low, score_median, score_high] = score.0;
     if args.json {
         let result = serde_json::json!({
-            "device": device, "version": env!("CARGO_PKG_VERSION"), "batch": sizes.batch, "channels": sizes.channels, "replicas": sizes.replicas,
+            "device": device, "version": env!("CARGO_PKG_VERSION"), "batch": sizes.batch,
+            "channels": sizes.channels, "replicas": sizes.replicas,
             "steps": args.steps, "rounds": args.rounds,
             "train_images_per_second": train_median, "train_range": [train_low, train_high],
             "score_images_per_second": score_median, "score_range": [score_low, score_high],
@@ -100,7 +117,8 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
         args.rounds
     )?;
     outln!(
-        "training  {train_median:>9.0} images/s  ({train_low:.0} to {train_high:.0})  {:.1} GFLOP/s",
+        "training  {train_median:>9.0} images/s  ({train_low:.0} to {train_high:.0})  {:.1} \
+         GFLOP/s",
         flops * train_median / 1e9
     )?;
     outln!("scoring   {score_median:>9.0} images/s  ({score_low:.0} to {score_high:.0})")?;
@@ -117,8 +135,9 @@ fn bench_training(
 ) -> Result<Rates> {
     let (batch, replicas) = (args.sizes.batch, args.sizes.replicas);
     let images = batch * args.steps;
-    let readings: Vec<Reading> =
-        (0..replicas).map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 }).collect();
+    let readings: Vec<Reading> = (0..replicas)
+        .map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 })
+        .collect();
     let batches = Batches::new(&readings, batch, |count| 1.0 / count as f64, (0.9, 0.999));
     engine.write("train.data", Data::U8(data))?;
     engine.write("train.indices", Data::U32(&batches.indices))?;
@@ -127,6 +146,10 @@ fn bench_training(
     measure(args.rounds, images * replicas, || {
         engine.run(loaded, 0..args.steps as u32)?;
         let log = engine.read("train.log")?;
-        if log.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::Verification("a loss is not finite".into())) }
+        if log.iter().all(|v| v.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::Verification("a loss is not finite".into()))
+        }
     })
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use crate::Result;
 use crate::data::{Prepared, prepared, sheet};
+use crate::error::Result;
 use crate::output::{make_folder, print};
 
 const EXAMPLES: &str = "\
@@ -46,7 +46,10 @@ struct ShowArgs {
     part: Part,
 
     /// Images on one sheet at most, evenly spread over the class
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     most: u16,
 
     /// Print the manifest itself (JSON) instead of tables, and write no sheets
@@ -82,7 +85,11 @@ pub fn run(args: DataArgs, ui: &Ui) -> Result<()> {
             ui.progress(&format!("Checking {}", dir.display()));
             let manifest = prepared::verify(&dir)?;
             let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
-            print(&format!("{}: {} files, {bytes} bytes, all as listed\n", dir.display(), manifest.files.len()))
+            print(&format!(
+                "{}: {} files, {bytes} bytes, all as listed\n",
+                dir.display(),
+                manifest.files.len()
+            ))
         }
     }
 }

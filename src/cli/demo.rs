@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::{DeviceArgs, Ui, interrupt};
 use crate::data::embedded::{FASHION_CLASSES, fashion_subset};
-use crate::gradcon::model::{IMAGE_SIZE, Init, Model};
-use crate::gradcon::scorer::{Score, Scorer};
-use crate::gradcon::trainer::{Outcome, TrainConfig, Trainer, TrainingSet};
+use crate::error::{Error, Result};
+use crate::method::model::{IMAGE_SIZE, Init, Model};
+use crate::method::scorer::{Score, Scorer};
+use crate::method::trainer::{Outcome, TrainConfig, Trainer, TrainingSet};
 use crate::output::{make_folder, outln};
 use crate::report::{metrics, picture, scores};
-use crate::{Error, Result};
 
 /// The class that the built-in subset has most images of.
 const NORMAL_CLASS: u8 = 7;
@@ -22,11 +22,10 @@ const NORMAL_CLASS: u8 = 7;
 /// the best epoch. Held out are 200 sneakers and 900 images of the nine other classes. Prints
 /// the area under the ROC curve and writes into --out:
 ///
-///   model.safetensors     the trained model (PyTorch names and layouts) with its reference gradients
-///   scores.csv            every held-out image: score and its parts
-///   reconstructions.png   inputs, reconstructions and errors
-///   extremes.png          the most normal and the most anomalous images
-///   histogram.png         scores of normal and anomalous images
+///   model.safetensors     the trained model (PyTorch names and layouts) with its reference
+///   gradients scores.csv            every held-out image: score and its parts reconstructions.png
+///   inputs, reconstructions and errors extremes.png          the most normal and the most
+///   anomalous images histogram.png         scores of normal and anomalous images
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct DemoArgs {
@@ -57,11 +56,17 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     let (validation, train) = normal.split_at(normal.n / 10);
     let (train_count, validation_count) = (train.n, validation.n);
     ui.progress(&format!(
-        "normal class: {class} (Fashion-MNIST), {train_count} images to train on, {validation_count} to validate, {} held out",
+        "normal class: {class} (Fashion-MNIST), {train_count} images to train on, \
+         {validation_count} to validate, {} held out",
         test.images.n
     ));
 
-    let config = TrainConfig { epochs: args.epochs, init: Init::Kaiming, seed: args.seed, ..TrainConfig::default() };
+    let config = TrainConfig {
+        epochs: args.epochs,
+        init: Init::Kaiming,
+        seed: args.seed,
+        ..TrainConfig::default()
+    };
     let model = Model::new(normal.channels);
     let set = TrainingSet { train: &train, validation: &validation, seed: args.seed, start: None };
     let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set])?;
@@ -80,8 +85,14 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
                 let mark = if r.best { " *" } else { "" };
                 bar.suspend(|| {
                     ui.progress(&format!(
-                        "epoch {:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint {:+.4})  {rate:.0} images/s{mark}",
-                        r.epoch, args.epochs, r.train.loss, r.validation.loss, r.validation.mse, r.validation.constraint
+                        "epoch {:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint \
+                         {:+.4})  {rate:.0} images/s{mark}",
+                        r.epoch,
+                        args.epochs,
+                        r.train.loss,
+                        r.validation.loss,
+                        r.validation.mse,
+                        r.validation.constraint
                     ));
                 });
             }
@@ -89,13 +100,18 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    let Some(best) = trainer.best().flatten().next().cloned() else { return Err(Error::Interrupted) };
+    let Some(best) = trainer.best().flatten().next().cloned() else {
+        return Err(Error::Interrupted);
+    };
     let mut detector = best.into_detector(&model, &config);
     detector.description.insert("dataset".into(), "Fashion-MNIST subset".into());
     detector.description.insert("inlier".into(), class.into());
     detector.save(&args.out.join("model.safetensors"))?;
     if interrupt::asked() {
-        ui.progress(&format!("the best epoch so far is in {}", args.out.join("model.safetensors").display()));
+        ui.progress(&format!(
+            "the best epoch so far is in {}",
+            args.out.join("model.safetensors").display()
+        ));
         return Err(Error::Interrupted);
     }
 
@@ -103,13 +119,22 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     let scoring = Instant::now();
     let scored = scorer.score(&test.images)?;
     let rate = scored.len() as f64 / scoring.elapsed().as_secs_f64();
-    ui.progress(&format!("scored {} held-out images with their own gradients, {rate:.0} images/s", scored.len()));
+    ui.progress(&format!(
+        "scored {} held-out images with their own gradients, {rate:.0} images/s",
+        scored.len()
+    ));
     let anomalous: Vec<bool> = test.labels.iter().map(|&l| l != NORMAL_CLASS).collect();
     let reconstructions = scorer.reconstruct(&test.images)?;
     write_results(&args.out, &test, &scored, &anomalous, &reconstructions, class)?;
 
-    let auroc = |of: fn(&Score) -> f64| metrics::auroc(&scored.iter().map(of).collect::<Vec<_>>(), &anomalous);
-    outln!("AUROC {:.4}  ({class} against the nine other classes, {} images)", auroc(|s| s.score)?, scored.len())?;
+    let auroc = |of: fn(&Score) -> f64| {
+        metrics::auroc(&scored.iter().map(of).collect::<Vec<_>>(), &anomalous)
+    };
+    outln!(
+        "AUROC {:.4}  ({class} against the nine other classes, {} images)",
+        auroc(|s| s.score)?,
+        scored.len()
+    )?;
     outln!("      {:.4}  reconstruction alone", auroc(|s| s.mse)?)?;
     outln!("      {:.4}  gradient alone", auroc(|s| -s.cos)?)?;
     outln!("results in {}", args.out.display())?;
@@ -145,17 +170,25 @@ fn write_results(
     let shape = [test.images.n, IMAGE_SIZE, IMAGE_SIZE, test.images.channels];
     // Six normal images and one of each other class.
     let mut shown = test.indices_of(NORMAL_CLASS)[..6].to_vec();
-    shown.extend((0..10).filter(|&l| l != NORMAL_CLASS).filter_map(|l| test.indices_of(l).first().copied()));
+    shown.extend(
+        (0..10).filter(|&l| l != NORMAL_CLASS).filter_map(|l| test.indices_of(l).first().copied()),
+    );
     let pick = |of: &[f32]| -> Vec<f32> {
         let len = test.images.image_len();
         shown.iter().flat_map(|&i| of[i * len..(i + 1) * len].iter().copied()).collect()
     };
     let some = [shown.len(), shape[1], shape[2], shape[3]];
-    picture::reconstructions(&out.join("reconstructions.png"), &pick(&inputs), &pick(recons), some)?;
+    picture::reconstructions(
+        &out.join("reconstructions.png"),
+        &pick(&inputs),
+        &pick(recons),
+        some,
+    )?;
     let values: Vec<f64> = scored.iter().map(|s| s.score).collect();
     picture::extremes(&out.join("extremes.png"), &inputs, recons, shape, &values, anomalous, 12)?;
-    let side =
-        |odd: bool| -> Vec<f64> { values.iter().zip(anomalous).filter(|(_, a)| **a == odd).map(|(v, _)| *v).collect() };
+    let side = |odd: bool| -> Vec<f64> {
+        values.iter().zip(anomalous).filter(|(_, a)| **a == odd).map(|(v, _)| *v).collect()
+    };
     let title = format!("{class} against nine other classes: anomaly scores");
     picture::histogram(&out.join("histogram.png"), &side(false), &side(true), &title, None)
 }

@@ -1,16 +1,17 @@
 //! `gradcon devices`
 
-use crate::Result;
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
 use crate::engine::device::{Choice, Device};
 use crate::engine::gpu::Machine;
+use crate::error::Result;
 use crate::output::outln;
 
-/// List the devices that can compute: GPU adapters with backend, driver, type and limits, and the CPU engine.
+/// List the devices that can compute: GPU adapters with backend, driver, type and limits, and the
+/// CPU engine.
 ///
-/// A number or part of a name is what `--device` takes: `gradcon demo --device gpu:0`, `--device radeon`. The last line says what `auto`
-/// stands for, and why.
+/// A number or part of a name is what `--device` takes: `gradcon demo --device gpu:0`, `--device
+/// radeon`. The last line says what `auto` stands for, and why.
 #[derive(clap::Args)]
 pub struct DevicesArgs {
     /// As JSON, one object a device.
@@ -28,21 +29,28 @@ pub fn run(args: DevicesArgs) -> Result<()> {
     if args.json {
         for a in adapters {
             let line = serde_json::json!({
-                "device": format!("gpu:{}", a.index), "name": a.name, "backend": a.backend, "driver": a.driver, "type": a.device_type,
-                "software": a.software, "max_buffer_bytes": a.max_buffer, "max_binding_bytes": a.max_binding,
-                "workgroup_memory_bytes": a.workgroup_memory, "workgroup_threads": a.workgroup_threads, "timestamps": a.timestamps, "lacks": a.lacks,
+                "device": format!("gpu:{}", a.index), "name": a.name, "backend": a.backend,
+                "driver": a.driver, "type": a.device_type, "software": a.software,
+                "max_buffer_bytes": a.max_buffer, "max_binding_bytes": a.max_binding,
+                "workgroup_memory_bytes": a.workgroup_memory,
+                "workgroup_threads": a.workgroup_threads, "timestamps": a.timestamps,
+                "lacks": a.lacks,
                 "auto": is_auto(Choice::Gpu(a.index)),
             });
             outln!("{line}")?;
         }
-        outln!("{}", serde_json::json!({ "device": "cpu", "name": cpu, "auto": is_auto(Choice::Cpu) }))?;
+        outln!(
+            "{}",
+            serde_json::json!({ "device": "cpu", "name": cpu, "auto": is_auto(Choice::Cpu) })
+        )?;
         return Ok(());
     }
     for a in adapters {
         outln!("gpu:{}  {}", a.index, a.name)?;
         outln!("       {} through {}, driver {}", a.device_type, a.backend, a.driver)?;
         outln!(
-            "       buffers to {} MiB, bindings to {} MiB, workgroups of {} threads with {} KiB, timestamps {}",
+            "       buffers to {} MiB, bindings to {} MiB, workgroups of {} threads with {} KiB, \
+             timestamps {}",
             a.max_buffer >> 20,
             a.max_binding >> 20,
             a.workgroup_threads,
@@ -58,7 +66,8 @@ pub fn run(args: DevicesArgs) -> Result<()> {
     }
     if adapters.is_empty() && machine.hints.is_empty() {
         outln!(
-            "no GPU adapter through Vulkan, Metal or DX12 (on Debian and Ubuntu the package mesa-vulkan-drivers brings drivers)"
+            "no GPU adapter through Vulkan, Metal or DX12 (on Debian and Ubuntu the package \
+             mesa-vulkan-drivers brings drivers)"
         )?;
     }
     outln!("cpu    {cpu}")?;

@@ -31,7 +31,8 @@ pub struct EvalArgs {
     #[arg(value_name = "RUN")]
     run: PathBuf,
 
-    /// Evaluate on this prepared folder. If it isn't the run's own dataset in another place, the results go to RUN/eval-NAME, beside the run's own.
+    /// Evaluate on this prepared folder. If it isn't the run's own dataset in another place, the
+    /// results go to RUN/eval-NAME, beside the run's own.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -52,7 +53,9 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     let mut runs = config.runs(&args.run);
     let several = runs.len() > 1;
     if let Some(seeds) = &args.seeds {
-        if let Some(missing) = seeds.iter().find(|&&seed| runs.iter().all(|(_, config)| config.seed != seed)) {
+        if let Some(missing) =
+            seeds.iter().find(|&&seed| runs.iter().all(|(_, config)| config.seed != seed))
+        {
             return Err(Error::Usage(format!("{}: no run of seed {missing}", args.run.display())));
         }
         runs.retain(|(_, config)| seeds.contains(&config.seed));
@@ -75,12 +78,26 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
             ui.progress(&format!("seed {}", config.seed));
         }
         let _inner = if several { Some(Lock::hold(folder, "gradcon eval")?) } else { None };
-        let what = Evaluate { run: folder, config, prepared: &prepared, data, bootstrap: !args.no_bootstrap };
-        let (results, written) = evaluate(&what, engine.as_mut(), |line| ui.progress(line), |line| ui.warn(line))?;
+        let what = Evaluate {
+            run: folder,
+            config,
+            prepared: &prepared,
+            data,
+            bootstrap: !args.no_bootstrap,
+        };
+        let (results, written) =
+            evaluate(&what, engine.as_mut(), |line| ui.progress(line), |line| ui.warn(line))?;
         lock.check()?;
-        if let Some(inside) = written.results.strip_prefix(folder).ok().filter(|inside| !inside.as_os_str().is_empty())
+        if let Some(inside) = written
+            .results
+            .strip_prefix(folder)
+            .ok()
+            .filter(|inside| !inside.as_os_str().is_empty())
         {
-            ui.progress(&format!("other data than the run's own: results in {}", written.results.display()));
+            ui.progress(&format!(
+                "other data than the run's own: results in {}",
+                written.results.display()
+            ));
             place.results = args.run.join(inside);
         }
         all.push((config.seed, results));

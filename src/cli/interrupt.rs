@@ -1,7 +1,9 @@
-//! Requests to stop: Ctrl-C, SIGTERM, SIGHUP (a terminal that closes) and SIGUSR1 (Slurm's warning that time runs out).
+//! Requests to stop: Ctrl-C, SIGTERM, SIGHUP (a terminal that closes) and SIGUSR1 (Slurm's warning
+//! that time runs out).
 //!
-//! The first of them asks the work to save and stop; [`asked`] tells of it. Another Ctrl-C or SIGTERM ends the process at once, with 130. SIGHUP and
-//! SIGUSR1 only ever ask: nobody sends them out of impatience, and a closing terminal sends SIGHUP more than once.
+//! The first of them asks the work to save and stop; [`asked`] tells of it. Another Ctrl-C or
+//! SIGTERM ends the process at once, with 130. SIGHUP and SIGUSR1 only ever ask: nobody sends them
+//! out of impatience, and a closing terminal sends SIGHUP more than once.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +23,8 @@ const ASKING: [i32; 2] = [SIGHUP, SIGUSR1];
 #[cfg(not(unix))]
 const ASKING: [i32; 0] = [];
 
-/// A repetition within this time is the same request: `timeout`, job managers and wrappers signal a process and then its whole group.
+/// A repetition within this time is the same request: `timeout`, job managers and wrappers signal a
+/// process and then its whole group.
 const SAME_REQUEST_MS: u64 = 200;
 
 static START: OnceLock<Instant> = OnceLock::new();
@@ -29,15 +32,18 @@ static START: OnceLock<Instant> = OnceLock::new();
 static ASKED: AtomicU64 = AtomicU64::new(0);
 static TOLD: AtomicBool = AtomicBool::new(false);
 
-/// From here on the signals are requests that [`asked`] tells of. SIGHUP stays ignored where it is (`nohup`).
+/// From here on the signals are requests that [`asked`] tells of. SIGHUP stays ignored where it is
+/// (`nohup`).
 pub fn catch() {
     if START.set(Instant::now()).is_err() {
         return; // the signals are caught already
     }
-    let signals = ENDING.map(|signal| (signal, true)).into_iter().chain(ASKING.map(|signal| (signal, false)));
+    let signals =
+        ENDING.map(|signal| (signal, true)).into_iter().chain(ASKING.map(|signal| (signal, false)));
     for (signal, ends) in signals.filter(|(signal, _)| !stays_ignored(*signal)) {
-        // Without a handler the signal simply ends the process, which is safe as well: files are renamed into place.
-        // SAFETY: `on_signal` does only what a signal handler may: atomics, the monotonic clock and `_exit`.
+        // Without a handler the signal simply ends the process, which is safe as well: files are
+        // renamed into place. SAFETY: `on_signal` does only what a signal handler may: atomics, the
+        // monotonic clock and `_exit`.
         let _ = unsafe { low_level::register(signal, move || on_signal(ends)) };
     }
 }

@@ -18,13 +18,14 @@ mod ui;
 
 use clap::{Parser, Subcommand};
 
-use crate::Result;
+use crate::error::Result;
 pub use ui::Ui;
 
 /// Anomaly detection by gradient constraints (GradCon), on any GPU or the CPU.
 ///
-/// An autoencoder learns the normal class; an image is anomalous when the gradient that it would send back into the decoder points in an unfamiliar
-/// direction. `gradcon demo` shows all of it in about a minute, without a network or a dataset.
+/// An autoencoder learns the normal class; an image is anomalous when the gradient that it would
+/// send back into the decoder points in an unfamiliar direction. `gradcon demo` shows all of it in
+/// about a minute, without a network or a dataset.
 #[derive(Parser)]
 #[command(name = "gradcon", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -40,9 +41,11 @@ pub struct Cli {
     verbose: bool,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no such device, a device failure or too little memory, \
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no such device, a \
+                          device failure or too little memory, \
 4 a verification failed, 130 interrupted (what was done is saved).\n\
-Environment: NO_COLOR (any value: no colours), WGPU_ADAPTER_NAME and WGPU_BACKEND (which GPU `auto` and `gpu` mean), RAYON_NUM_THREADS (threads of the CPU engine).";
+Environment: NO_COLOR (any value: no colours), WGPU_ADAPTER_NAME and WGPU_BACKEND (which GPU \
+`auto` and `gpu` mean), RAYON_NUM_THREADS (threads of the CPU engine).";
 
 #[derive(Subcommand)]
 enum Command {
@@ -63,7 +66,8 @@ enum Command {
 /// Which device computes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DeviceArgs {
-    /// auto (a hardware GPU, else the CPU engine), cpu, gpu, gpu:N, or part of an adapter's name (see `gradcon devices`).
+    /// auto (a hardware GPU, else the CPU engine), cpu, gpu, gpu:N, or part of an adapter's name
+    /// (see `gradcon devices`).
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
 
@@ -75,7 +79,10 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Opens the device and says which it is.
     pub fn open(&self, ui: &Ui) -> Result<Box<dyn crate::engine::Engine>> {
-        let engine = crate::engine::device::open_noting(&self.device, self.allow_software, |note| ui.progress(note))?;
+        let engine =
+            crate::engine::device::open_noting(&self.device, self.allow_software, |note| {
+                ui.progress(note)
+            })?;
         ui.progress(&format!("device: {}", engine.description()));
         Ok(engine)
     }

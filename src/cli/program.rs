@@ -2,12 +2,12 @@
 
 use super::sizes::{SizeArgs, up_to};
 use super::{DeviceArgs, Ui};
-use crate::Result;
 use crate::engine::{Data, Timing, memory};
-use crate::gradcon::batches::{Batches, Reading};
-use crate::gradcon::model::Init;
-use crate::gradcon::scorer::score_program;
-use crate::gradcon::trainer::{training_program, validation_program};
+use crate::error::Result;
+use crate::method::batches::{Batches, Reading};
+use crate::method::model::Init;
+use crate::method::scorer::score_program;
+use crate::method::trainer::{training_program, validation_program};
 use crate::output::{outln, print};
 
 /// Show what a step runs: every kernel call with shapes, operations and bytes.
@@ -35,7 +35,8 @@ pub struct ProgramArgs {
     #[arg(long)]
     time: bool,
 
-    /// Workgroups that a weight gradient is split for: 1 as on the CPU, hundreds as on a GPU. [default: what the device wants, 1 without --time]
+    /// Workgroups that a weight gradient is split for: 1 as on the CPU, hundreds as on a GPU.
+    /// [default: what the device wants, 1 without --time]
     #[arg(long, value_parser = up_to(u32::MAX as usize))]
     workgroups: Option<usize>,
 
@@ -59,9 +60,11 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
     };
     let explain = |e| sizes.explain(e, &[]);
     let loaded = engine.load(&program).map_err(explain)?;
-    memory::check("images and lists of a batch", sizes.host_bytes(&program, &model, 1)).map_err(explain)?;
-    let readings: Vec<Reading> =
-        (0..sizes.replicas).map(|_| Reading { order: (0..sizes.batch as u32).collect(), iterations: 0 }).collect();
+    memory::check("images and lists of a batch", sizes.host_bytes(&program, &model, 1))
+        .map_err(explain)?;
+    let readings: Vec<Reading> = (0..sizes.replicas)
+        .map(|_| Reading { order: (0..sizes.batch as u32).collect(), iterations: 0 })
+        .collect();
     let batches = Batches::new(&readings, sizes.batch, |count| 1.0 / count as f64, (0.9, 0.999));
     let images: Vec<u8> = (0..sizes.batch * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
     engine.write(&format!("{name}.data"), Data::U8(&images))?;

@@ -10,13 +10,14 @@ use crate::report::page::page_of;
 
 /// Turn evaluated runs into one self-contained HTML page.
 ///
-/// The page holds the table of AUROCs with their intervals (the full score and its two parts), AUPR, F1 and FPR95, ROC
-/// curves, score histograms, cosines by decoder layer, training curves, the most normal and most anomalous images with
-/// reconstructions and error maps, the configuration and where the numbers were made. It needs no network and no script,
-/// prints well and follows the reader's dark mode. Several runs get a table that compares them first.
+/// The page holds the table of AUROCs with their intervals (the full score and its two parts),
+/// AUPR, F1 and FPR95, ROC curves, score histograms, cosines by decoder layer, training curves, the
+/// most normal and most anomalous images with reconstructions and error maps, the configuration and
+/// where the numbers were made. It needs no network and no script, prints well and follows the
+/// reader's dark mode. Several runs get a table that compares them first.
 ///
-/// Every number comes from the runs' files. A run needs `results.json`, as `gradcon eval` writes it; other files that are
-/// missing are named in the page.
+/// Every number comes from the runs' files. A run needs `results.json`, as `gradcon eval` writes
+/// it; other files that are missing are named in the page.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gradcon report runs/fmnist runs/fmnist-vae --out fmnist.html")]
 pub struct ReportArgs {
@@ -31,13 +32,15 @@ pub struct ReportArgs {
 /// Writes the page.
 ///
 /// # Errors
-/// A folder without readable results, files that contradict each other, or whatever the file system says.
+/// A folder without readable results, files that contradict each other, or whatever the file system
+/// says.
 pub fn run(args: ReportArgs, ui: &Ui) -> Result<()> {
     if let Some(folder) = args.out.as_deref().map(files::parent) {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
     let out = args.out.unwrap_or_else(|| args.runs[0].join("report.html"));
-    let mut file = Output::create(&out)?; // a place that can't be written to is better known before the work
+    // A place that can't be written to is better known before the work.
+    let mut file = Output::create(&out)?;
     file.write(page_of(&args.runs)?.as_bytes())?;
     file.commit()?;
     ui.progress(&format!("wrote {}", out.display()));

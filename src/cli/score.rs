@@ -10,10 +10,10 @@ use crate::data::ahead::{Ahead, Next, count};
 use crate::data::folder::{Decode, Tally};
 use crate::data::picture;
 use crate::error::{Error, Result};
-use crate::gradcon::detector::Detector;
-use crate::gradcon::model::IMAGE_SIZE;
-use crate::gradcon::scorer::{Score, Scorer};
 use crate::images::Images;
+use crate::method::detector::Detector;
+use crate::method::model::IMAGE_SIZE;
+use crate::method::scorer::{Score, Scorer};
 use crate::output::{Output, note, path_text, reader_is_gone};
 use crate::report::scores::LAYERS;
 
@@ -64,7 +64,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
-    /// The largest image to decode, in pixels; no side may have more than a 256th of it (or 65,536). [default: 268435456]
+    /// The largest image to decode, in pixels; no side may have more than a 256th of it (or
+    /// 65,536). [default: 268435456]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_pixels: Option<u64>,
 
@@ -74,7 +75,8 @@ pub struct ScoreArgs {
 
 /// How picture files are read for a model: as its training images were.
 fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
-    let background = detector.description.get("background").map(|text| picture::colour(text)).transpose()?;
+    let background =
+        detector.description.get("background").map(|text| picture::colour(text)).transpose()?;
     let decode = Decode::new(detector.model.channels(), max_pixels.unwrap_or(Decode::MAX_PIXELS))?;
     Ok(decode.on(background))
 }
@@ -95,12 +97,15 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     }
     let file = model::find(&args.model, args.class.as_deref())?;
     let detector = Detector::load(&file)?;
-    let decode =
-        pictures(&detector, args.max_pixels).map_err(|e| Error::invalid(format!("{}: {e}", file.display())))?;
-    let stored = || detector.number("threshold").map_err(|e| Error::invalid(format!("{}: {e}", file.display())));
+    let decode = pictures(&detector, args.max_pixels)
+        .map_err(|e| Error::invalid(format!("{}: {e}", file.display())))?;
+    let stored = || {
+        detector.number("threshold").map_err(|e| Error::invalid(format!("{}: {e}", file.display())))
+    };
     let threshold = args.threshold.map_or_else(stored, |threshold| Ok(Some(threshold)))?;
     if threshold.is_none() {
-        let what = "the model has no threshold, so nothing says which scores are anomalous; give one with --threshold";
+        let what = "the model has no threshold, so nothing says which scores are anomalous; give \
+                    one with --threshold";
         ui.warn(&format!("{}: {what}", file.display()));
     }
     let mut out = args.out.as_deref().map_or_else(|| Ok(Output::stdout()), Output::create)?;
@@ -135,10 +140,16 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     if let Some(text) = left_out.note() {
         ui.progress(&text);
     }
-    ui.progress(&format!("scored {scored} images, {:.0} images/s", scored as f64 / start.elapsed().as_secs_f64()));
+    ui.progress(&format!(
+        "scored {scored} images, {:.0} images/s",
+        scored as f64 / start.elapsed().as_secs_f64()
+    ));
     match skipped {
         0 => Ok(()),
-        n => Err(Error::invalid(format!("{n} of {} images could not be scored and were skipped", scored + n))),
+        n => Err(Error::invalid(format!(
+            "{n} of {} images could not be scored and were skipped",
+            scored + n
+        ))),
     }
 }
 
@@ -151,9 +162,15 @@ fn ended_early(error: Error, out: Output, args: &ScoreArgs, scored: u64, skipped
         _ if scored == 0 => "no image is scored yet".to_string(),
         None => format!("the scores of {scored} images are written"),
         Some(name) => match out.keep_partial() {
-            Ok(kept) if kept == *name => format!("the scores of {scored} images are written to {}", name.display()),
+            Ok(kept) if kept == *name => {
+                format!("the scores of {scored} images are written to {}", name.display())
+            }
             Ok(kept) => {
-                format!("the scores of {scored} images are in {}, {} is as it was", kept.display(), name.display())
+                format!(
+                    "the scores of {scored} images are in {}, {} is as it was",
+                    kept.display(),
+                    name.display()
+                )
             }
             Err(e) => format!("the scores of {scored} images are lost: {e}"),
         },
@@ -162,7 +179,8 @@ fn ended_early(error: Error, out: Output, args: &ScoreArgs, scored: u64, skipped
         Ok(total) => format!("{} of {total} are missing", total.saturating_sub(scored + skipped)),
         Err(_) => "too many to count in a moment are missing".into(),
     };
-    let skipped = if skipped > 0 { format!("{skipped} could not be scored, ") } else { String::new() };
+    let skipped =
+        if skipped > 0 { format!("{skipped} could not be scored, ") } else { String::new() };
     note(&format!("gradcon: {place}; {skipped}{missing}"));
     error
 }
@@ -217,7 +235,9 @@ impl Work<'_> {
             match next {
                 Next::Image(path, Ok(image)) => self.chunk.push(path, image),
                 Next::Image(path, Err(reason)) => self.skip(&path, &reason),
-                Next::LeftOut(entry) if entry.matters() => self.skip(&entry.path, &entry.why.to_string()),
+                Next::LeftOut(entry) if entry.matters() => {
+                    self.skip(&entry.path, &entry.why.to_string())
+                }
                 Next::LeftOut(entry) => self.left_out.add(&entry),
                 Next::Later | Next::End => {}
             }
@@ -294,8 +314,9 @@ impl Lines<'_> {
             fields.push(anomalous.map_or(String::new(), |anomalous| (anomalous as u8).to_string()));
             return self.csv(&fields);
         }
-        let mut object =
-            serde_json::json!({ "image": image, "score": s.score, "mse": s.mse, "cos": s.cos, "anomalous": anomalous });
+        let mut object = serde_json::json!({
+            "image": image, "score": s.score, "mse": s.mse, "cos": s.cos, "anomalous": anomalous,
+        });
         for (layer, cos) in LAYERS.into_iter().zip(&s.cosines) {
             object[column(layer)] = (*cos).into();
         }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 
 use super::{Cli, Ui};
-use crate::{Error, Result, output};
+use crate::error::{Error, Result};
+use crate::output;
 
 /// Print the completions of a shell.
 ///
@@ -36,12 +37,13 @@ pub fn man(args: ManArgs, ui: &Ui) -> Result<()> {
     output::make_folder(&args.folder)?;
     let mut command = Cli::command();
     command.build();
-    let pages =
-        std::iter::once(command.clone()).chain(command.get_subcommands().filter(|c| c.get_name() != "help").map(|c| {
+    let pages = std::iter::once(command.clone()).chain(
+        command.get_subcommands().filter(|c| c.get_name() != "help").map(|c| {
             // The page of `gradcon train` is gradcon-train.
             let name: &'static str = format!("gradcon-{}", c.get_name()).leak();
             c.clone().name(name)
-        }));
+        }),
+    );
     for page in pages {
         let path = args.folder.join(format!("{}.1", page.get_name()));
         let mut text = vec![];

@@ -1,17 +1,19 @@
-//! The sizes that `bench` and `program` share, each within what a program can count, and what to say when memory doesn't suffice.
+//! The sizes that `bench` and `program` share, each within what a program can count, and what to
+//! say when memory doesn't suffice.
 
 use clap::builder::RangedU64ValueParser;
 
-use crate::gradcon::model::{MAX_CHANNELS, Model};
-use crate::gradcon::trainer::TrainConfig;
+use crate::error::{Error, Result};
+use crate::method::model::{MAX_CHANNELS, Model};
+use crate::method::trainer::TrainConfig;
 use crate::program::Program;
 use crate::program::compile::Options;
-use crate::{Error, Result};
 
 /// Most images in a batch.
 const MAX_BATCH: usize = 4096;
 
-/// Most models in one program: with the greatest batches and images, every count of a program still fits 64 bits.
+/// Most models in one program: with the greatest batches and images, every count of a program still
+/// fits 64 bits.
 const MAX_REPLICAS: usize = 4096;
 
 /// A number of a command line from 1 to `most`.
@@ -51,26 +53,39 @@ impl SizeArgs {
         Options { replicas: self.replicas, workgroups }
     }
 
-    /// Says of a lack of memory which of the flags lower the need: `flags` and those of this struct, as far as they are above their least.
+    /// Says of a lack of memory which of the flags lower the need: `flags` and those of this
+    /// struct, as far as they are above their least.
     pub fn explain(&self, error: Error, flags: &[(&str, usize)]) -> Error {
-        let own = [("--batch", self.batch), ("--replicas", self.replicas), ("--channels", self.channels)];
+        let own =
+            [("--batch", self.batch), ("--replicas", self.replicas), ("--channels", self.channels)];
         let high: Vec<String> = own
             .iter()
             .chain(flags)
             .filter(|(_, value)| *value > 1)
             .map(|(flag, value)| format!("{flag} (now {value})"))
             .collect();
-        if high.is_empty() { error } else { error.with_remedy(format!("a lower {} needs less", high.join(" or "))) }
+        if high.is_empty() {
+            error
+        } else {
+            error.with_remedy(format!("a lower {} needs less", high.join(" or ")))
+        }
     }
 
-    /// Bytes of host memory that `steps` batches take besides the program's own: the images, and who reads which.
+    /// Bytes of host memory that `steps` batches take besides the program's own: the images, and
+    /// who reads which.
     pub fn host_bytes(&self, program: &Program, model: &Model, steps: usize) -> Option<u64> {
-        let count = |factors: &[usize]| factors.iter().try_fold(1u64, |n, &f| n.checked_mul(f as u64));
+        let count =
+            |factors: &[usize]| factors.iter().try_fold(1u64, |n, &f| n.checked_mul(f as u64));
         let images = count(&[self.batch, steps, model.pixels()])?;
         // Orders of images, then the index list (with padding) and schedules as they are sent.
         let orders = count(&[4, self.batch, steps, self.replicas])?;
-        let lists = program.buffers.iter().filter(|b| b.name.ends_with(".indices") || b.name.ends_with(".schedule"));
-        let lists = lists.map(|b| b.bytes(self.replicas, 8)).try_fold(0u64, |sum, bytes| sum.checked_add(bytes?))?;
+        let lists = program
+            .buffers
+            .iter()
+            .filter(|b| b.name.ends_with(".indices") || b.name.ends_with(".schedule"));
+        let lists = lists
+            .map(|b| b.bytes(self.replicas, 8))
+            .try_fold(0u64, |sum, bytes| sum.checked_add(bytes?))?;
         let params = count(&[8, self.replicas, model.len()])?;
         [orders, lists, params].into_iter().try_fold(images, u64::checked_add)
     }

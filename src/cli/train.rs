@@ -9,7 +9,7 @@ use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant, make_folder, sweep};
-use crate::gradcon::trainer::EpochReport;
+use crate::method::trainer::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, Partial, RunConfig};
@@ -40,11 +40,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// The dataset's name, to make sure that --data is what was meant; alone it stands for --data data/NAME.
+    /// The dataset's name, to make sure that --data is what was meant; alone it stands for --data
+    /// data/NAME.
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
 
-    /// Normal classes: names or their beginnings, numbers, ranges such as 0-3, or all. [default: all]
+    /// Normal classes: names or their beginnings, numbers, ranges such as 0-3, or all. [default:
+    /// all]
     #[arg(long, value_delimiter = ',', value_name = "K[,K...]|all")]
     inlier: Option<Vec<String>>,
 
@@ -72,15 +74,18 @@ pub struct TrainArgs {
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
 
-    /// One run for each of these seeds, in RUN/seed-S; `gradcon eval RUN` then gives means and deviations.
+    /// One run for each of these seeds, in RUN/seed-S; `gradcon eval RUN` then gives means and
+    /// deviations.
     #[arg(long, value_delimiter = ',', value_name = "S[,S...]")]
     seeds: Option<Vec<u64>>,
 
-    /// Initial parameters: torch (the paper's) or kaiming, which leaves the plateau that torch can sit on for ten epochs. [default: torch]
+    /// Initial parameters: torch (the paper's) or kaiming, which leaves the plateau that torch can
+    /// sit on for ten epochs. [default: torch]
     #[arg(long, value_enum)]
     init: Option<InitName>,
 
-    /// Start from the parameters of a model file instead (a PyTorch state dict as safetensors will do).
+    /// Start from the parameters of a model file instead (a PyTorch state dict as safetensors will
+    /// do).
     #[arg(long, value_name = "FILE")]
     init_from: Option<PathBuf>,
 
@@ -88,12 +93,13 @@ pub struct TrainArgs {
     #[arg(long)]
     no_shuffle: bool,
 
-    /// The share of validation scores that counts as normal: sets the threshold stored with the model. [default: 0.95]
+    /// The share of validation scores that counts as normal: sets the threshold stored with the
+    /// model. [default: 0.95]
     #[arg(long, value_name = "QUANTILE")]
     threshold_quantile: Option<f64>,
 
-    /// A TOML file with any of these settings (data, inliers, epochs, batch_size, lr, alpha, beta, seed, init, init_from, shuffle,
-    /// threshold_quantile); flags win over it.
+    /// A TOML file with any of these settings (data, inliers, epochs, batch_size, lr, alpha, beta,
+    /// seed, init, init_from, shuffle, threshold_quantile); flags win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
@@ -101,7 +107,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
 
-    /// Continue the run in this folder; of the settings only --epochs may change, and --data if the dataset was moved.
+    /// Continue the run in this folder; of the settings only --epochs may change, and --data if the
+    /// dataset was moved.
     #[arg(long, value_name = "RUN", conflicts_with = "out")]
     resume: Option<PathBuf>,
 
@@ -129,7 +136,10 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
         None => started(args, ui)?,
     };
     if !lock.works {
-        ui.warn(&format!("{}: this file system has no locks: nothing keeps a second process out", root.display()));
+        ui.warn(&format!(
+            "{}: this file system has no locks: nothing keeps a second process out",
+            root.display()
+        ));
     }
     let mut printed = Ok(());
     for (folder, config) in config.runs(&root) {
@@ -148,7 +158,10 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
         let end = train(&folder, lock, &config, &prepared, engine.as_mut(), recover, &mut progress);
         progress.bar.finish_and_clear();
         if end? == End::Stopped {
-            ui.progress(&format!("saved; continue with: gradcon train --resume {}", root.display()));
+            ui.progress(&format!(
+                "saved; continue with: gradcon train --resume {}",
+                root.display()
+            ));
             return Err(Error::Interrupted);
         }
         // The next seed's training is worth more than a line that nobody can write.
@@ -185,7 +198,10 @@ fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
     let found = prepared.manifest().name();
     let kind = prepared.manifest().dataset.name();
     if let Some(name) = args.dataset.filter(|name| name != found && name != kind) {
-        return Err(Error::Usage(format!("--dataset {name}: {} holds {found}", config.data.display())));
+        return Err(Error::Usage(format!(
+            "--dataset {name}: {} holds {found}",
+            config.data.display()
+        )));
     }
     config.bind(&prepared)?;
     let out = args.out.unwrap_or_else(|| Path::new("runs").join(found));
@@ -206,7 +222,10 @@ fn check_vacant(out: &Path) -> Result<()> {
     if is_vacant(out)? {
         return Ok(());
     }
-    Err(Error::Usage(format!("{}: not empty; continue it with --resume, or choose another folder", out.display())))
+    Err(Error::Usage(format!(
+        "{}: not empty; continue it with --resume, or choose another folder",
+        out.display()
+    )))
 }
 
 /// The run in a folder, perhaps to more epochs or with its data in another place.
@@ -263,9 +282,9 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> 
 /// The dataset of a run that is there already.
 pub fn open_data(config: &RunConfig) -> Result<Prepared> {
     Prepared::open(&config.data).map_err(|e| match e {
-        Error::Invalid(what) => {
-            Error::Invalid(format!("{what}; if the run's data were moved, say with --data DIR to where"))
-        }
+        Error::Invalid(what) => Error::Invalid(format!(
+            "{what}; if the run's data were moved, say with --data DIR to where"
+        )),
         other => other,
     })
 }
@@ -318,17 +337,28 @@ impl Watch for Progress {
         self.bar.suspend(|| self.ui.warn(message));
     }
 
-    fn epoch(&mut self, reports: &[Option<EpochReport>], classes: &[String], images_per_second: f64) {
-        let (reports, classes): (Vec<&EpochReport>, Vec<&String>) =
-            reports.iter().zip(classes).filter_map(|(report, class)| Some((report.as_ref()?, class))).unzip();
+    fn epoch(
+        &mut self,
+        reports: &[Option<EpochReport>],
+        classes: &[String],
+        images_per_second: f64,
+    ) {
+        let (reports, classes): (Vec<&EpochReport>, Vec<&String>) = reports
+            .iter()
+            .zip(classes)
+            .filter_map(|(report, class)| Some((report.as_ref()?, class)))
+            .unzip();
         if reports.is_empty() {
             return;
         }
         let epoch = reports[0].epoch;
-        let mean = |of: fn(&EpochReport) -> f64| reports.iter().map(|r| of(r)).sum::<f64>() / reports.len() as f64;
+        let mean = |of: fn(&EpochReport) -> f64| {
+            reports.iter().map(|r| of(r)).sum::<f64>() / reports.len() as f64
+        };
         let best = reports.iter().filter(|r| r.best).count();
         let line = format!(
-            "epoch {epoch:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint {:+.4})  {images_per_second:.0} images/s{}",
+            "epoch {epoch:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint {:+.4})  \
+             {images_per_second:.0} images/s{}",
             self.epochs,
             mean(|r| r.train.loss),
             mean(|r| r.validation.loss),

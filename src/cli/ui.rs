@@ -50,13 +50,21 @@ impl Ui {
 
     /// A progress bar of `len` steps; invisible where nobody watches a terminal.
     pub fn bar(&self, len: u64) -> ProgressBar {
-        let target = if self.is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if self.is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(len), target);
-        let style = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len}  {rate}/s  {eta} left");
+        let style =
+            ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len}  {rate}/s  {eta} left");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
-        bar.with_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            // A bar that can't be drawn is no reason to stop.
-            let _ = write!(out, "{:.0}", state.per_sec());
-        }))
+        bar.with_style(style.with_key(
+            "rate",
+            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // A bar that can't be drawn is no reason to stop.
+                let _ = write!(out, "{:.0}", state.per_sec());
+            },
+        ))
     }
 }

@@ -1,8 +1,10 @@
-//! Decoding ahead: images of files and folders in their order, decoded on threads of their own while somebody uses the earlier ones, in bounded memory.
+//! Decoding ahead: images of files and folders in their order, decoded on threads of their own
+//! while somebody uses the earlier ones, in bounded memory.
 //!
-//! One thread walks over the paths. For each it makes a one-image channel, hands the sending end to the decoders and the receiving end to the user,
-//! whose queue is bounded: it keeps the order, and keeps the walk from running away. A file that takes for ever stops neither the other decoders nor
-//! a user who gives up, since nobody waits for these threads.
+//! One thread walks over the paths. For each it makes a one-image channel, hands the sending end to
+//! the decoders and the receiving end to the user, whose queue is bounded: it keeps the order, and
+//! keeps the walk from running away. A file that takes for ever stops neither the other decoders
+//! nor a user who gives up, since nobody waits for these threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -44,7 +46,10 @@ type Job<T> = (PathBuf, Sender<Result<T, String>>);
 
 impl<T: Send + 'static> Ahead<T> {
     /// Starts to decode the files of `inputs`, and those in its folders.
-    pub fn new(inputs: Vec<PathBuf>, decode: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static) -> Ahead<T> {
+    pub fn new(
+        inputs: Vec<PathBuf>,
+        decode: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Ahead<T> {
         let (found, queue) = sync_channel(AHEAD);
         let (jobs, work) = channel::<Job<T>>();
         spawn(move || {
@@ -53,7 +58,8 @@ impl<T: Send + 'static> Ahead<T> {
                 let sent = match entry {
                     Ok(path) => {
                         let (done, image) = channel();
-                        found.send(Found::Image(path.clone(), image)).is_ok() && jobs.send((path, done)).is_ok()
+                        found.send(Found::Image(path.clone(), image)).is_ok()
+                            && jobs.send((path, done)).is_ok()
                     }
                     Err(left_out) => found.send(Found::LeftOut(left_out)).is_ok(),
                 };
@@ -69,7 +75,9 @@ impl<T: Send + 'static> Ahead<T> {
                     let Ok((path, done)) = job else { return };
                     // A decoder's own mistake is one image's misfortune.
                     let image = catch_unwind(AssertUnwindSafe(|| decode(&path)));
-                    let _ = done.send(image.unwrap_or_else(|_| Err("the decoder broke down over it".into())));
+                    let _ = done.send(
+                        image.unwrap_or_else(|_| Err("the decoder broke down over it".into())),
+                    );
                 }
             });
         }
@@ -93,18 +101,22 @@ impl<T: Send + 'static> Ahead<T> {
                 self.waiting = Some((path, image));
                 Next::Later
             }
-            Err(RecvTimeoutError::Disconnected) => Next::Image(path, Err("no decoder is left".into())),
+            Err(RecvTimeoutError::Disconnected) => {
+                Next::Image(path, Err("no decoder is left".into()))
+            }
         }
     }
 }
 
-/// Counts the images of files and folders on a thread of its own; the number arrives when it is known.
+/// Counts the images of files and folders on a thread of its own; the number arrives when it is
+/// known.
 pub fn count(inputs: Vec<PathBuf>) -> Receiver<u64> {
     let (sender, receiver) = channel();
     spawn(move || {
         let mut count = 0;
         let _ = visit(&inputs, |entry| {
-            // What is left out although an image may be meant has no score, as a broken image has none.
+            // What is left out although an image may be meant has no score, as a broken image has
+            // none.
             count += u64::from(entry.map_or_else(|left_out| left_out.matters(), |_| true));
             Ok(())
         });
@@ -114,7 +126,10 @@ pub fn count(inputs: Vec<PathBuf>) -> Receiver<u64> {
 }
 
 /// Calls `each` with every file of `inputs` and of its folders, in order, until it says `Err`.
-fn visit(inputs: &[PathBuf], mut each: impl FnMut(Result<PathBuf, LeftOut>) -> Result<(), ()>) -> Result<(), ()> {
+fn visit(
+    inputs: &[PathBuf],
+    mut each: impl FnMut(Result<PathBuf, LeftOut>) -> Result<(), ()>,
+) -> Result<(), ()> {
     for input in inputs {
         let left_out = |why| Err(LeftOut { path: input.clone(), why });
         match input.metadata() {
@@ -138,7 +153,9 @@ fn visit(inputs: &[PathBuf], mut each: impl FnMut(Result<PathBuf, LeftOut>) -> R
                 }
                 if images == 0 {
                     let endings = EXTENSIONS.join(", ");
-                    each(left_out(Why::Unreadable(format!("no image below it (files ending in {endings})"))))?;
+                    each(left_out(Why::Unreadable(format!(
+                        "no image below it (files ending in {endings})"
+                    ))))?;
                 }
             }
             Err(e) => each(left_out(Why::Unreadable(e.to_string())))?,
@@ -156,20 +173,26 @@ mod tests {
         loop {
             match ahead.next(Duration::from_secs(60)) {
                 Next::Image(path, image) => found.push((path.display().to_string(), image)),
-                Next::LeftOut(left_out) => found.push((left_out.to_string(), Err("left out".into()))),
+                Next::LeftOut(left_out) => {
+                    found.push((left_out.to_string(), Err("left out".into())))
+                }
                 Next::Later => panic!("nothing came"),
                 Next::End => return found,
             }
         }
     }
 
-    /// More files than may be ahead, which take different times, come in their order, with the results of their own.
+    /// More files than may be ahead, which take different times, come in their order, with the
+    /// results of their own.
     #[test]
     fn the_order_is_that_of_the_paths() {
-        let paths: Vec<PathBuf> = (0..3 * AHEAD).map(|i| format!("no such file {i}").into()).collect();
+        let paths: Vec<PathBuf> =
+            (0..3 * AHEAD).map(|i| format!("no such file {i}").into()).collect();
         let decode = |path: &Path| {
             let i: usize = path.to_str().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-            std::hint::black_box((0..i * 7919 % 64 * 100).fold(0usize, |sum, k| sum ^ std::hint::black_box(k)));
+            std::hint::black_box(
+                (0..i * 7919 % 64 * 100).fold(0usize, |sum, k| sum ^ std::hint::black_box(k)),
+            );
             if i % 10 == 3 { Err(format!("bad {i}")) } else { Ok(i) }
         };
         for (i, (path, image)) in all(&mut Ahead::new(paths, decode)).into_iter().enumerate() {
@@ -181,7 +204,9 @@ mod tests {
     #[test]
     fn a_decoder_that_panics_costs_one_image() {
         let paths: Vec<PathBuf> = (0..100).map(|i| format!("{i}").into()).collect();
-        let decode = |path: &Path| if path == Path::new("7") { panic!("expected by this test") } else { Ok(()) };
+        let decode = |path: &Path| {
+            if path == Path::new("7") { panic!("expected by this test") } else { Ok(()) }
+        };
         let found = all(&mut Ahead::new(paths, decode));
         assert_eq!(found.len(), 100);
         assert!(found.iter().all(|(path, image)| image.is_err() == (path == "7")));
@@ -229,13 +254,27 @@ mod tests {
         for name in ["b.png", "a.png", "note.txt", "c.gif"] {
             std::fs::write(full.join(name), name).unwrap();
         }
-        let inputs = vec![dir.path().join("absent.png"), full.clone(), empty.clone(), full.join("note.txt")];
-        let found = all(&mut Ahead::new(inputs.clone(), |path: &Path| std::fs::read(path).map_err(|e| e.to_string())));
+        let inputs =
+            vec![dir.path().join("absent.png"), full.clone(), empty.clone(), full.join("note.txt")];
+        let found = all(&mut Ahead::new(inputs.clone(), |path: &Path| {
+            std::fs::read(path).map_err(|e| e.to_string())
+        }));
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-        assert!(names[0].ends_with("absent.png") && names[1].ends_with("a.png") && names[2].ends_with("b.png"));
-        assert!(names[3].contains("c.gif: a picture of a kind") && names[4].contains("note.txt: not the name"));
+        assert!(
+            names[0].ends_with("absent.png")
+                && names[1].ends_with("a.png")
+                && names[2].ends_with("b.png")
+        );
+        assert!(
+            names[3].contains("c.gif: a picture of a kind")
+                && names[4].contains("note.txt: not the name")
+        );
         assert!(names[5].contains("empty: no image below it") && names[6].ends_with("note.txt"));
-        assert!(found[0].1.is_err() && found[1].1 == Ok(b"a.png".to_vec()) && found[6].1 == Ok(b"note.txt".to_vec()));
+        assert!(
+            found[0].1.is_err()
+                && found[1].1 == Ok(b"a.png".to_vec())
+                && found[6].1 == Ok(b"note.txt".to_vec())
+        );
         // All that has, or should have, a score: not the text between the images.
         assert_eq!(count(inputs).recv(), Ok(6));
     }

@@ -1,7 +1,8 @@
 //! CIFAR-10 from its binary or Python distribution, as the archive (.tar, .tar.gz) or unpacked.
 //!
-//! A binary batch is a run of records: one label byte, then 1,024 red, 1,024 green and 1,024 blue values, row by row.
-//! A Python batch is a pickled dictionary: `data`, bytes [n, 3072] in the same order, and `labels`, a list.
+//! A binary batch is a run of records: one label byte, then 1,024 red, 1,024 green and 1,024 blue
+//! values, row by row. A Python batch is a pickled dictionary: `data`, bytes [n, 3072] in the same
+//! order, and `labels`, a list.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -25,11 +26,13 @@ const WHAT: &str = "CIFAR-10 in all (--max-bytes sets another limit)";
 /// Longest path in an archive that is looked at.
 const MOST_PATH: u64 = 4096;
 
-/// Training and test images [n, 32, 32, 3] from `path`: an archive, the folder of the unpacked batches, or a folder
-/// that holds either under its official name. Also returns the archive or folder that was read.
+/// Training and test images [n, 32, 32, 3] from `path`: an archive, the folder of the unpacked
+/// batches, or a folder that holds either under its official name. Also returns the archive or
+/// folder that was read.
 ///
 /// # Errors
-/// Nothing of the kind is there, a batch is missing or broken, or all is larger than [`limits::CIFAR`]; the message names the file.
+/// Nothing of the kind is there, a batch is missing or broken, or all is larger than
+/// [`limits::CIFAR`]; the message names the file.
 pub fn read(path: &Path) -> Result<(Labelled, Labelled, PathBuf)> {
     read_within(path, limits::CIFAR)
 }
@@ -46,7 +49,8 @@ pub(super) fn read_within(path: &Path, limit: u64) -> Result<(Labelled, Labelled
     Ok((train, test, found))
 }
 
-/// Training and test images from an archive, compressed or not, of at most `limit` bytes when uncompressed. `name` stands for the file in errors.
+/// Training and test images from an archive, compressed or not, of at most `limit` bytes when
+/// uncompressed. `name` stands for the file in errors.
 ///
 /// # Errors
 /// As [`read`].
@@ -55,7 +59,8 @@ pub fn archive_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<(La
     let mut archive = tar::Archive::new(content);
     let mut batches = Batches::default();
     let mut long_name = None;
-    // Raw: the crate would put long names and sparse files together in memory, however large they claim to be.
+    // Raw: the crate would put long names and sparse files together in memory, however large they
+    // claim to be.
     for entry in archive.entries().map_err(Error::io(name))?.raw(true) {
         let mut entry = entry.map_err(Error::io(name))?;
         let kind = entry.header().entry_type();
@@ -73,7 +78,10 @@ pub fn archive_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<(La
         }
         if !kind.is_file() && !kind.is_contiguous() {
             let what = if kind.is_gnu_sparse() { "a sparse file" } else { "a link or device" };
-            return Err(Error::invalid(format!("{}: {file} is {what}, expected a plain file", name.display())));
+            return Err(Error::invalid(format!(
+                "{}: {file} is {what}, expected a plain file",
+                name.display()
+            )));
         }
         let size = entry.size();
         if size > limit {
@@ -83,7 +91,10 @@ pub fn archive_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<(La
         entry.read_to_end(&mut bytes).map_err(Error::io(name))?;
         if bytes.len() as u64 != size {
             let found = bytes.len();
-            return Err(Error::invalid(format!("{}: {file} is cut short: {found} of {size} bytes", name.display())));
+            return Err(Error::invalid(format!(
+                "{}: {file} is cut short: {found} of {size} bytes",
+                name.display()
+            )));
         }
         batches.add(&file, &bytes, name)?;
     }
@@ -93,10 +104,12 @@ pub fn archive_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<(La
 /// The last part of a path in an archive.
 fn file_name(path: &[u8]) -> String {
     let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default())
+        .into_owned()
 }
 
-/// The images [n, 32, 32, 3] of one batch. `name` stands for the file in errors and tells the format: binary if it ends in `.bin`, else a pickle.
+/// The images [n, 32, 32, 3] of one batch. `name` stands for the file in errors and tells the
+/// format: binary if it ends in `.bin`, else a pickle.
 ///
 /// # Errors
 /// It is broken.
@@ -123,7 +136,9 @@ impl Batches {
     fn finish(self, found: &Path) -> Result<(Labelled, Labelled)> {
         let mut parts = Vec::new();
         for (name, batch) in BATCHES.iter().zip(self.0) {
-            let missing = || Error::invalid(format!("{}: neither {name} nor {name}.bin in it", found.display()));
+            let missing = || {
+                Error::invalid(format!("{}: neither {name} nor {name}.bin in it", found.display()))
+            };
             parts.push(batch.ok_or_else(missing)?);
         }
         let test = parts.pop().expect("six batches were read");
@@ -139,13 +154,15 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }
-    let has_batches = |dir: &Path| dir.join("test_batch").is_file() || dir.join("test_batch.bin").is_file();
+    let has_batches =
+        |dir: &Path| dir.join("test_batch").is_file() || dir.join("test_batch.bin").is_file();
     let folders = ["", "cifar-10-batches-py", "cifar-10-batches-bin"].map(|name| path.join(name));
     let archives = ["cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"].map(|name| path.join(name));
     let folder = folders.into_iter().find(|dir| has_batches(dir));
     folder.or_else(|| archives.into_iter().find(|file| file.is_file())).ok_or_else(|| {
         Error::invalid(format!(
-            "{}: expected the six CIFAR-10 batches, cifar-10-batches-py, cifar-10-batches-bin, cifar-10-python.tar.gz \
+            "{}: expected the six CIFAR-10 batches, cifar-10-batches-py, cifar-10-batches-bin, \
+             cifar-10-python.tar.gz \
              or cifar-10-binary.tar.gz in it",
             path.display()
         ))
@@ -203,11 +220,20 @@ fn python_batch(bytes: &[u8], name: &Path) -> Result<Labelled> {
 }
 
 /// Images [n, 32, 32, 3] from rows of [3, 32, 32].
-fn batch<'a>(planes: impl Iterator<Item = &'a [u8]>, labels: Vec<i64>, name: &Path) -> Result<Labelled> {
+fn batch<'a>(
+    planes: impl Iterator<Item = &'a [u8]>,
+    labels: Vec<i64>,
+    name: &Path,
+) -> Result<Labelled> {
     if let Some(i) = labels.iter().position(|label| !(0..10).contains(label)) {
-        return Err(Error::invalid(format!("{}: label {} at index {i}, expected 0 to 9", name.display(), labels[i])));
+        return Err(Error::invalid(format!(
+            "{}: label {} at index {i}, expected 0 to 9",
+            name.display(),
+            labels[i]
+        )));
     }
-    let data = planes.flat_map(|row| (0..3 * PIXELS).map(|i| row[i % 3 * PIXELS + i / 3])).collect();
+    let data =
+        planes.flat_map(|row| (0..3 * PIXELS).map(|i| row[i % 3 * PIXELS + i / 3])).collect();
     let images = Images { data, n: labels.len(), height: SIDE, width: SIDE, channels: 3 };
     Ok(Labelled { images, labels: labels.into_iter().map(|label| label as u8).collect() })
 }

@@ -1,9 +1,10 @@
-//! Which classes a user means: by name, by the name of its folder, by number, by a range of numbers or by the beginning of a name.
+//! Which classes a user means: by name, by the name of its folder, by number, by a range of numbers
+//! or by the beginning of a name.
 
 use crate::error::{Error, Result};
 
-/// A class name as the name of a folder: what is not a letter, digit, `.`, `_` or `-` becomes `-` (`T-shirt/top` is
-/// `T-shirt-top`), and so does a leading dot.
+/// A class name as the name of a folder: what is not a letter, digit, `.`, `_` or `-` becomes `-`
+/// (`T-shirt/top` is `T-shirt-top`), and so does a leading dot.
 pub fn folder_name(class: &str) -> String {
     let keep = |(i, c): (usize, char)| {
         if c.is_alphanumeric() || matches!(c, '_' | '-') || (c == '.' && i > 0) { c } else { '-' }
@@ -11,12 +12,14 @@ pub fn folder_name(class: &str) -> String {
     class.chars().enumerate().map(keep).collect()
 }
 
-/// The positions in `names` that `texts` mean, in the order of the texts. `all` alone means every class; otherwise each text is a name or a folder's
-/// name, a number (the first class is 0), a range of numbers such as `0-3`, or the beginning of one name. Upper and lower case are the same where
-/// that leaves one class.
+/// The positions in `names` that `texts` mean, in the order of the texts. `all` alone means every
+/// class; otherwise each text is a name or a folder's name, a number (the first class is 0), a
+/// range of numbers such as `0-3`, or the beginning of one name. Upper and lower case are the same
+/// where that leaves one class.
 ///
 /// # Errors
-/// A text that means no class, or more than one (the message lists the classes, and what may have been meant); a class that is named twice.
+/// A text that means no class, or more than one (the message lists the classes, and what may have
+/// been meant); a class that is named twice.
 pub fn find(names: &[impl AsRef<str>], texts: &[impl AsRef<str>]) -> Result<Vec<usize>> {
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     if let [all] = texts
@@ -37,8 +40,9 @@ pub fn find(names: &[impl AsRef<str>], texts: &[impl AsRef<str>]) -> Result<Vec<
 }
 
 fn find_one(names: &[&str], text: &str) -> Result<Vec<usize>> {
-    let matching =
-        |matches: &dyn Fn(&str) -> bool| -> Vec<usize> { (0..names.len()).filter(|&k| matches(names[k])).collect() };
+    let matching = |matches: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..names.len()).filter(|&k| matches(names[k])).collect()
+    };
     let ambiguous = |found: &[usize]| {
         let found: Vec<&str> = found.iter().map(|&k| names[k]).collect();
         Error::Usage(format!("'{text}' may be any of the classes {}", found.join(", ")))
@@ -54,10 +58,15 @@ fn find_one(names: &[&str], text: &str) -> Result<Vec<usize>> {
     }
     if let Some(range) = range(text) {
         let (first, last) = range?;
-        return if last < names.len() { Ok((first..=last).collect()) } else { Err(unknown(names, text)) };
+        return if last < names.len() {
+            Ok((first..=last).collect())
+        } else {
+            Err(unknown(names, text))
+        };
     }
     let begins = matching(&|name| {
-        name.to_lowercase().starts_with(&lower) || folder_name(name).to_lowercase().starts_with(&lower)
+        name.to_lowercase().starts_with(&lower)
+            || folder_name(name).to_lowercase().starts_with(&lower)
     });
     match begins.len() {
         1 => Ok(begins),
@@ -70,21 +79,27 @@ fn find_one(names: &[&str], text: &str) -> Result<Vec<usize>> {
 /// First and last number of `3` or `0-3`; none if the text is neither.
 fn range(text: &str) -> Option<Result<(usize, usize)>> {
     // A sign is no part of a number here, though parse() takes one.
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<usize>().ok()).flatten();
+    let number = |text: &str| {
+        text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<usize>().ok()).flatten()
+    };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);
     Some(match first <= last {
         true => Ok((first, last)),
-        false => Err(Error::Usage(format!("{text}: the range ends before it begins; {last}-{first} is meant?"))),
+        false => Err(Error::Usage(format!(
+            "{text}: the range ends before it begins; {last}-{first} is meant?"
+        ))),
     })
 }
 
 fn unknown(names: &[&str], text: &str) -> Error {
     let lower = text.to_lowercase();
     let like = |name: &&&str| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &lower);
-    let nearest = names.iter().max_by(|a, b| like(a).total_cmp(&like(b))).filter(|name| like(name) >= 0.5);
+    let nearest =
+        names.iter().max_by(|a, b| like(a).total_cmp(&like(b))).filter(|name| like(name) >= 0.5);
     let hint = nearest.map(|name| format!(" Did you mean '{name}'?")).unwrap_or_default();
-    let all: Vec<String> = names.iter().enumerate().map(|(k, name)| format!("{k} {name}")).collect();
+    let all: Vec<String> =
+        names.iter().enumerate().map(|(k, name)| format!("{k} {name}")).collect();
     Error::Usage(format!("no class '{text}'.{hint} There are all, {}", all.join(", ")))
 }
 

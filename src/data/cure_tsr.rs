@@ -1,8 +1,8 @@
 //! CURE-TSR: real traffic signs, challenge-free and under twelve challenges at five levels each.
 //!
-//! `Real_Train/ChallengeFree/01_06_00_00_0001.bmp`, `Real_Test/CodecError-1/01_06_03_01_0001.bmp`: sequence, sign,
-//! challenge, level, index. Training images are challenge-free; a test set pairs the challenge-free test images with
-//! those of one challenge at one level.
+//! `Real_Train/ChallengeFree/01_06_00_00_0001.bmp`, `Real_Test/CodecError-1/01_06_03_01_0001.bmp`:
+//! sequence, sign, challenge, level, index. Training images are challenge-free; a test set pairs
+//! the challenge-free test images with those of one challenge at one level.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,8 @@ pub const SIGNS: [&str; 14] = [
     "parking",
 ];
 
-/// The challenges as the folders name them; the number in a file's name is the position here plus one, 0 for none.
+/// The challenges as the folders name them; the number in a file's name is the position here plus
+/// one, 0 for none.
 pub const CHALLENGES: [&str; 12] = [
     "Decolorization",
     "LensBlur",
@@ -86,13 +87,18 @@ pub struct Listing {
     pub left_out: Tally,
 }
 
-/// Lists the dataset below `path`, which is the folder of `Real_Train` and `Real_Test` or one that holds `CURE-TSR`.
+/// Lists the dataset below `path`, which is the folder of `Real_Train` and `Real_Test` or one that
+/// holds `CURE-TSR`.
 ///
 /// # Errors
-/// A folder is missing or has an unknown name, or an image's name does not fit the scheme or its folder.
+/// A folder is missing or has an unknown name, or an image's name does not fit the scheme or its
+/// folder.
 pub fn list(path: &Path) -> Result<Listing> {
     let root = root(path).ok_or_else(|| {
-        Error::invalid(format!("{}: expected folders Real_Train and Real_Test in it", path.display()))
+        Error::invalid(format!(
+            "{}: expected folders Real_Train and Real_Test in it",
+            path.display()
+        ))
     })?;
     let mut left_out = Tally::default();
     let train = group(&root.join("Real_Train").join(FREE), 0, 0, &mut left_out)?;
@@ -113,7 +119,10 @@ pub fn list(path: &Path) -> Result<Listing> {
     }
     if test.is_empty() {
         let dir = root.join("Real_Test");
-        return Err(Error::invalid(format!("{}: no folder of a challenge in it, such as Rain-1", dir.display())));
+        return Err(Error::invalid(format!(
+            "{}: no folder of a challenge in it, such as Rain-1",
+            dir.display()
+        )));
     }
     test.sort_by_key(|group| (group.challenge, group.level));
     Ok(Listing { root, train, test_free, test, left_out })
@@ -131,10 +140,14 @@ pub fn parse_name(name: &str) -> Option<Name> {
     let parts: Vec<&str> = stem.split('_').collect();
     let [sequence, sign, challenge, level, index] = parts[..] else { return None };
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    if parts[..4].iter().any(|part| part.len() != 2 || !digits(part)) || index.is_empty() || !digits(index) {
+    if parts[..4].iter().any(|part| part.len() != 2 || !digits(part))
+        || index.is_empty()
+        || !digits(index)
+    {
         return None;
     }
-    let [sequence, sign, challenge, level] = [sequence, sign, challenge, level].map(|part| part.parse().ok());
+    let [sequence, sign, challenge, level] =
+        [sequence, sign, challenge, level].map(|part| part.parse().ok());
     let name = Name { sequence: sequence?, sign: sign?, challenge: challenge?, level: level? };
     let known = (1..=2).contains(&name.sequence)
         && (1..=SIGNS.len()).contains(&name.sign.into())
@@ -152,10 +165,15 @@ fn parse_folder(name: &str) -> Option<(u8, u8)> {
 
 fn group(dir: &Path, challenge: u8, level: u8, left_out: &mut Tally) -> Result<Group> {
     let paths = folder::find_images(dir, left_out)?;
-    let label = |path: &PathBuf| match parse_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
-        Some(name) if (name.sequence, name.challenge, name.level) == (1, challenge, level) => Ok(name.sign - 1),
+    let label = |path: &PathBuf| match parse_name(
+        &path.file_name().unwrap_or_default().to_string_lossy(),
+    ) {
+        Some(name) if (name.sequence, name.challenge, name.level) == (1, challenge, level) => {
+            Ok(name.sign - 1)
+        }
         _ => Err(Error::invalid(format!(
-            "{}: expected a name 01_SIGN_{challenge:02}_{level:02}_INDEX.bmp with a sign from 01 to 14",
+            "{}: expected a name 01_SIGN_{challenge:02}_{level:02}_INDEX.bmp with a sign from 01 \
+             to 14",
             path.display()
         ))),
     };

@@ -1,5 +1,6 @@
-//! Downloading a file whose length and checksum are known: from the first server that delivers it, taking up where an
-//! earlier attempt broke off. A server can neither send more than the file nor keep anyone waiting for ever.
+//! Downloading a file whose length and checksum are known: from the first server that delivers it,
+//! taking up where an earlier attempt broke off. A server can neither send more than the file nor
+//! keep anyone waiting for ever.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -31,7 +32,10 @@ impl Remote {
     /// The file on each of `mirrors`, which end with or without a slash.
     pub fn new(file: &Published, mirrors: &[&str]) -> Remote {
         let Published { name, bytes, md5 } = *file;
-        let urls = mirrors.iter().map(|mirror| format!("{}/{name}", mirror.trim_end_matches('/'))).collect();
+        let urls = mirrors
+            .iter()
+            .map(|mirror| format!("{}/{name}", mirror.trim_end_matches('/')))
+            .collect();
         Remote { name: name.into(), bytes, md5: md5.into(), urls }
     }
 }
@@ -51,7 +55,12 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Patience { stall: Duration::from_secs(30), least_rate: 1000, attempts: 3, pause: Duration::from_secs(2) }
+        Patience {
+            stall: Duration::from_secs(30),
+            least_rate: 1000,
+            attempts: 3,
+            pause: Duration::from_secs(2),
+        }
     }
 }
 
@@ -71,12 +80,13 @@ pub enum Event {
     Failed(String),
 }
 
-/// Puts the file into `dir` and returns its path. A file with the right checksum that is there already is taken as it
-/// is. What arrives is kept in `NAME.part` until it is complete and its checksum is right; a later call resumes it.
+/// Puts the file into `dir` and returns its path. A file with the right checksum that is there
+/// already is taken as it is. What arrives is kept in `NAME.part` until it is complete and its
+/// checksum is right; a later call resumes it.
 ///
 /// # Errors
-/// No server delivered the file; the message says for each address what happened, and what to do. Or what `tell` returned: that ends it, and what
-/// arrived is kept as well.
+/// No server delivered the file; the message says for each address what happened, and what to do.
+/// Or what `tell` returned: that ends it, and what arrived is kept as well.
 pub fn fetch(
     remote: &Remote,
     dir: &Path,
@@ -94,7 +104,10 @@ pub fn fetch(
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(Error::invalid(format!("{}: another process is downloading to this file", part.display())));
+            return Err(Error::invalid(format!(
+                "{}: another process is downloading to this file",
+                part.display()
+            )));
         }
         Err(TryLockError::Error(e)) => return Err(Error::io(&part)(e)),
     }
@@ -130,7 +143,8 @@ pub fn fetch(
         "run the command again later".into()
     };
     Err(Error::invalid(format!(
-        "{} could not be downloaded\n  {}\n{advice}, name another server with --mirror URL, or fetch the file yourself \
+        "{} could not be downloaded\n  {}\n{advice}, name another server with --mirror URL, or \
+         fetch the file yourself \
          and name its folder with --from PATH",
         remote.name,
         failures.join("\n  ")
@@ -163,8 +177,10 @@ fn attempt_one(
     let response = match request.call() {
         Ok(response) => response,
         Err(e) => {
-            let again =
-                !matches!(e, ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects | ureq::Error::HostNotFound);
+            let again = !matches!(
+                e,
+                ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects | ureq::Error::HostNotFound
+            );
             return fail(reason(&e, patience), again);
         }
     };
@@ -175,18 +191,26 @@ fn attempt_one(
         206 if header("content-range").and_then(range_start) == Some(from) => from,
         206 => {
             file.set_len(0).map_err(Error::io(part))?;
-            return fail("the server sent another part of the file than the one asked for".into(), true);
+            return fail(
+                "the server sent another part of the file than the one asked for".into(),
+                true,
+            );
         }
         // Nothing is left to send: the file is complete already, or another one than the server's.
         416 if md5_file(part)? == *md5 => return Ok(Ok(())),
         416 => {
             file.set_len(0).map_err(Error::io(part))?;
-            return fail("the server's file is shorter than what was kept of it; starting over".into(), true);
+            return fail(
+                "the server's file is shorter than what was kept of it; starting over".into(),
+                true,
+            );
         }
         _ => return fail(format!("HTTP status {status}"), status >= 500 || status == 429),
     };
     let resumed = done > 0;
-    let total = header("content-length").and_then(|length| length.parse::<u64>().ok()).map(|length| done + length);
+    let total = header("content-length")
+        .and_then(|length| length.parse::<u64>().ok())
+        .map(|length| done + length);
     // Not worth its bytes: the checksum can't be right.
     if let Some(total) = total.filter(|&total| total != bytes) {
         file.set_len(0).map_err(Error::io(part))?;
@@ -206,22 +230,27 @@ fn attempt_one(
                 done += n as u64;
                 if done > bytes {
                     file.set_len(0).map_err(Error::io(part))?;
-                    return fail(format!("another file: it has more than the expected {bytes} bytes"), resumed);
+                    return fail(
+                        format!("another file: it has more than the expected {bytes} bytes"),
+                        resumed,
+                    );
                 }
                 file.write_all(&buffer[..n]).map_err(Error::io(part))?;
                 tell(Event::Progress(done, total))?;
                 if let Some(arrived) = pace.too_slow(done, patience) {
                     let (seconds, least) = (patience.stall.as_secs_f32(), patience.least_rate);
                     break Some(format!(
-                        "too slow: {arrived} bytes in {seconds} s, expected at least {least} a second"
+                        "too slow: {arrived} bytes in {seconds} s, expected at least {least} a \
+                         second"
                     ));
                 }
             }
             Err(e) => break Some(reason(&ureq::Error::from(e), patience)),
         }
     };
-    let short =
-        broken.or_else(|| (total.is_some_and(|total| done < total)).then(|| "the connection was closed".into()));
+    let short = broken.or_else(|| {
+        (total.is_some_and(|total| done < total)).then(|| "the connection was closed".into())
+    });
     if let Some(what) = short {
         let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
         return fail(format!("{what} after {done}{of} bytes"), true);
@@ -229,7 +258,8 @@ fn attempt_one(
     file.sync_all().map_err(Error::io(part))?;
     let found = md5_file(part)?;
     if found != *md5 {
-        // Never resumed: the wrong byte may be anywhere. What was kept from before may be to blame, then ask again.
+        // Never resumed: the wrong byte may be anywhere. What was kept from before may be to blame,
+        // then ask again.
         file.set_len(0).map_err(Error::io(part))?;
         return fail(format!("wrong content: MD5 {found}, expected {md5}"), resumed);
     }
@@ -259,7 +289,8 @@ impl Pace {
     }
 }
 
-/// Looks names up as usual, and tells a name that can't be looked up from a connection that broke: asking again is of no use.
+/// Looks names up as usual, and tells a name that can't be looked up from a connection that broke:
+/// asking again is of no use.
 #[derive(Debug, Default)]
 struct Names(DefaultResolver);
 
@@ -295,8 +326,12 @@ fn agent(url: &str, patience: &Patience) -> ureq::Agent {
 fn reason(error: &ureq::Error, patience: &Patience) -> String {
     match error {
         ureq::Error::Timeout(_) => format!("no data for {} s", patience.stall.as_secs_f32()),
-        ureq::Error::HostNotFound => "the server's name can't be resolved: no such host, or no network".into(),
-        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => "the connection was closed".into(),
+        ureq::Error::HostNotFound => {
+            "the server's name can't be resolved: no such host, or no network".into()
+        }
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "the connection was closed".into()
+        }
         ureq::Error::Io(e) => e.to_string(),
         other => shown(other),
     }

@@ -44,18 +44,20 @@ pub struct Found {
     pub paths: Vec<PathBuf>,
 }
 
-/// Whether a folder of this name holds normal images: good, normal or ok, in either case, also with a number before it (`0.normal`).
+/// Whether a folder of this name holds normal images: good, normal or ok, in either case, also with
+/// a number before it (`0.normal`).
 pub fn is_normal(name: &str) -> bool {
     let name = name.trim_start_matches(|c: char| c.is_ascii_digit() || ".-_ ".contains(c));
     ["good", "normal", "ok"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 impl Folders {
-    /// The folders of an MVTec-style tree: normal images in `train/good` and `test/good` (or `normal` or `ok`, in either case), and one folder in
-    /// `test` for each kind of defect.
+    /// The folders of an MVTec-style tree: normal images in `train/good` and `test/good` (or
+    /// `normal` or `ok`, in either case), and one folder in `test` for each kind of defect.
     ///
     /// # Errors
-    /// No folder of normal images or no kind of defect is there, or there are two folders of normal images, as nobody knows which is meant.
+    /// No folder of normal images or no kind of defect is there, or there are two folders of normal
+    /// images, as nobody knows which is meant.
     pub fn mvtec(root: &Path) -> Result<Folders> {
         let (train, test) = (root.join("train"), root.join("test"));
         let Some(normal) = normal_in(&train)? else {
@@ -78,7 +80,10 @@ impl Folders {
             abnormal.push((name, dir));
         }
         if abnormal.is_empty() {
-            return Err(Error::invalid(format!("{}: no folder of defects beside 'good' in it", test.display())));
+            return Err(Error::invalid(format!(
+                "{}: no folder of defects beside 'good' in it",
+                test.display()
+            )));
         }
         Ok(Folders { normal, normal_test, abnormal })
     }
@@ -89,7 +94,8 @@ impl Folders {
         std::iter::once(self.normal.as_path()).chain(self.normal_test.as_deref()).chain(abnormal)
     }
 
-    /// Checks that no folder is inside another: its images would count twice, as normal and as anomalous.
+    /// Checks that no folder is inside another: its images would count twice, as normal and as
+    /// anomalous.
     ///
     /// # Errors
     /// Names the two folders.
@@ -100,7 +106,8 @@ impl Folders {
             for (b, real_b) in &real[i + 1..] {
                 if real_a.starts_with(real_b) || real_b.starts_with(real_a) {
                     return Err(Error::Usage(format!(
-                        "{} and {}: one is inside the other, so images would be both in one class and in the other",
+                        "{} and {}: one is inside the other, so images would be both in one class and \
+                         in the other",
                         a.display(),
                         b.display()
                     )));
@@ -113,16 +120,19 @@ impl Folders {
     /// Finds the images of all folders.
     ///
     /// # Errors
-    /// A folder can't be read, has no image, or is inside another; or an image is reached by way of two folders, by links.
+    /// A folder can't be read, has no image, or is inside another; or an image is reached by way of
+    /// two folders, by links.
     pub fn list(&self) -> Result<Listing> {
         self.check_disjoint()?;
         let mut left_out = Tally::default();
-        let mut find = |dir: &PathBuf| Ok(Found { dir: dir.clone(), paths: find_images(dir, &mut left_out)? });
+        let mut find =
+            |dir: &PathBuf| Ok(Found { dir: dir.clone(), paths: find_images(dir, &mut left_out)? });
         let normal = find(&self.normal)?;
         let normal_test = self.normal_test.as_ref().map(&mut find).transpose()?;
         let abnormal = self.abnormal.iter().map(|(kind, dir)| Ok((kind.clone(), find(dir)?)));
         let abnormal = abnormal.collect::<Result<Vec<_>>>()?;
-        let warnings = abnormal.iter().filter_map(|(kind, found)| found.normal_by_name(kind)).collect();
+        let warnings =
+            abnormal.iter().filter_map(|(kind, found)| found.normal_by_name(kind)).collect();
         let listing = Listing { normal, normal_test, abnormal, left_out, warnings };
         listing.check_links()?;
         Ok(listing)
@@ -130,16 +140,21 @@ impl Folders {
 }
 
 impl Found {
-    /// A warning if some of these images, which count as anomalous, are in a folder of normal ones by its name.
+    /// A warning if some of these images, which count as anomalous, are in a folder of normal ones
+    /// by its name.
     fn normal_by_name(&self, kind: &str) -> Option<String> {
         let is_below_normal = |path: &PathBuf| {
             let folders = path.parent().and_then(|parent| parent.strip_prefix(&self.dir).ok());
-            folders.is_some_and(|folders| folders.iter().any(|name| is_normal(&name.to_string_lossy())))
+            folders.is_some_and(|folders| {
+                folders.iter().any(|name| is_normal(&name.to_string_lossy()))
+            })
         };
-        let normal: Vec<&PathBuf> = self.paths.iter().filter(|path| is_below_normal(path)).collect();
+        let normal: Vec<&PathBuf> =
+            self.paths.iter().filter(|path| is_below_normal(path)).collect();
         let first = normal.first()?.display();
         Some(format!(
-            "{}: {} images count as anomalous ({kind}) but are in a folder of normal ones by its name, such as {first}",
+            "{}: {} images count as anomalous ({kind}) but are in a folder of normal ones by its \
+             name, such as {first}",
             self.dir.display(),
             normal.len()
         ))
@@ -147,7 +162,8 @@ impl Found {
 }
 
 impl Listing {
-    /// The images of an MVTec-style tree (see [`Folders::mvtec`]). Pictures and folders in `train` and `test` that are not used are left out by name.
+    /// The images of an MVTec-style tree (see [`Folders::mvtec`]). Pictures and folders in `train`
+    /// and `test` that are not used are left out by name.
     ///
     /// # Errors
     /// As [`Folders::mvtec`] and [`Folders::list`].
@@ -156,7 +172,9 @@ impl Listing {
         let mut listing = folders.list()?;
         let used: Vec<&Path> = folders.all().collect();
         for dir in ["train", "test"] {
-            for path in entries(&root.join(dir))?.into_iter().filter(|path| !used.contains(&path.as_path())) {
+            for path in
+                entries(&root.join(dir))?.into_iter().filter(|path| !used.contains(&path.as_path()))
+            {
                 if path.is_dir() || is_picture(&path) {
                     listing.left_out.add(&LeftOut { path, why: Why::Unused });
                 }
@@ -170,13 +188,16 @@ impl Listing {
         let mut seen: HashMap<PathBuf, (usize, &Path)> = HashMap::new();
         let abnormal = self.abnormal.iter().map(|(_, found)| found);
         let parts = std::iter::once(&self.normal).chain(&self.normal_test).chain(abnormal);
-        for (part, path) in parts.enumerate().flat_map(|(part, found)| found.paths.iter().map(move |path| (part, path)))
+        for (part, path) in parts
+            .enumerate()
+            .flat_map(|(part, found)| found.paths.iter().map(move |path| (part, path)))
         {
             let real = path.canonicalize().map_err(Error::io(path))?;
             match seen.get(&real) {
                 Some((other, first)) if *other != part => {
                     return Err(Error::invalid(format!(
-                        "{} and {} are the same file by way of a link, so the image would be both in one class and in the other",
+                        "{} and {} are the same file by way of a link, so the image would be both in \
+                         one class and in the other",
                         first.display(),
                         path.display()
                     )));
@@ -215,7 +236,8 @@ pub(super) fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// All picture files below `dir`, in the order of their paths, as [`Walk`] finds them; what it leaves out is counted.
+/// All picture files below `dir`, in the order of their paths, as [`Walk`] finds them; what it
+/// leaves out is counted.
 ///
 /// # Errors
 /// `dir` can't be read, or there is no picture below it.
@@ -229,7 +251,10 @@ pub fn find_images(dir: &Path, left_out: &mut Tally) -> Result<Vec<PathBuf>> {
     }
     if found.is_empty() {
         let endings = EXTENSIONS.join(", ");
-        return Err(Error::invalid(format!("{}: no image below it (files ending in {endings})", dir.display())));
+        return Err(Error::invalid(format!(
+            "{}: no image below it (files ending in {endings})",
+            dir.display()
+        )));
     }
     Ok(found)
 }
@@ -244,8 +269,11 @@ pub(super) fn name_below(dir: &Path, path: &Path, prefix: &str) -> String {
 /// What is directly in `dir` and not hidden, sorted.
 pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).map_err(Error::io(dir))?;
-    let entries = entries.map(|entry| Ok(entry.map_err(Error::io(dir))?.file_name())).collect::<Result<Vec<_>>>()?;
-    let mut paths: Vec<_> = entries.into_iter().filter(|name| !is_hidden(name)).map(|name| dir.join(name)).collect();
+    let entries = entries
+        .map(|entry| Ok(entry.map_err(Error::io(dir))?.file_name()))
+        .collect::<Result<Vec<_>>>()?;
+    let mut paths: Vec<_> =
+        entries.into_iter().filter(|name| !is_hidden(name)).map(|name| dir.join(name)).collect();
     paths.sort();
     Ok(paths)
 }

@@ -1,4 +1,5 @@
-//! Checksums as lower-case hexadecimal text, and a writer that takes one of everything that passes through it.
+//! Checksums as lower-case hexadecimal text, and a writer that takes one of everything that passes
+//! through it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,7 +8,7 @@ use std::path::Path;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// SHA-256 of bytes in memory.
 pub fn sha256(bytes: &[u8]) -> String {

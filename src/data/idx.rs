@@ -1,5 +1,6 @@
-//! IDX files, the format of MNIST and Fashion-MNIST: big-endian `00 00 TT DD` (type, number of dimensions), DD sizes
-//! as u32, then the values. Only unsigned bytes (TT = 08) occur in these datasets.
+//! IDX files, the format of MNIST and Fashion-MNIST: big-endian `00 00 TT DD` (type, number of
+//! dimensions), DD sizes as u32, then the values. Only unsigned bytes (TT = 08) occur in these
+//! datasets.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -9,11 +10,12 @@ use super::{Images, Labelled, gzip};
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The gray images [n, h, w, 1] of an IDX file, plain or gzip-compressed (told apart by content, not by name).
+/// The gray images [n, h, w, 1] of an IDX file, plain or gzip-compressed (told apart by content,
+/// not by name).
 ///
 /// # Errors
-/// The file can't be read, isn't a 3-dimensional IDX file of bytes, or holds more or fewer bytes than its header says, or more than
-/// [`limits::IDX`].
+/// The file can't be read, isn't a 3-dimensional IDX file of bytes, or holds more or fewer bytes
+/// than its header says, or more than [`limits::IDX`].
 pub fn read_images(path: &Path) -> Result<Images> {
     images_from(open(path)?, path, limits::IDX)
 }
@@ -26,14 +28,18 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     labels_from(open(path)?, path, limits::IDX)
 }
 
-/// [`read_images`] from anything that can be read, at most `limit` bytes of values. `name` stands for the file in errors.
+/// [`read_images`] from anything that can be read, at most `limit` bytes of values. `name` stands
+/// for the file in errors.
 ///
 /// # Errors
 /// As [`read_images`].
 pub fn images_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<Images> {
     let Open { shape: [n, height, width], values } = Open::<3>::new(reader, name, limit)?;
     if height == 0 || width == 0 {
-        return Err(Error::invalid(format!("{}: images of {height} x {width} pixels", name.display())));
+        return Err(Error::invalid(format!(
+            "{}: images of {height} x {width} pixels",
+            name.display()
+        )));
     }
     let data = read_values(values, [n, height, width], name)?;
     Ok(Images { data, n, height, width, channels: 1 })
@@ -72,22 +78,31 @@ pub fn is_complete(dir: &Path) -> bool {
 /// # Errors
 /// One is missing.
 pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let parts = [("train", "images", 3), ("train", "labels", 1), ("t10k", "images", 3), ("t10k", "labels", 1)];
+    let parts = [
+        ("train", "images", 3),
+        ("train", "labels", 1),
+        ("t10k", "images", 3),
+        ("t10k", "labels", 1),
+    ];
     parts.iter().map(|&(prefix, part, ndim)| find(dir, prefix, part, ndim)).collect()
 }
 
 /// Images and labels from IDX files in memory; `name` stands for the files in errors.
 pub(super) fn from_memory(images: &[u8], labels: &[u8], name: &str) -> Result<Labelled> {
-    let (images_name, labels_name) = (PathBuf::from(format!("{name} images")), PathBuf::from(format!("{name} labels")));
+    let (images_name, labels_name) =
+        (PathBuf::from(format!("{name} images")), PathBuf::from(format!("{name} labels")));
     pair((images, &images_name), (labels, &labels_name), limits::IDX)
 }
 
-/// The file of one part, under any of the names it is met with: with and without `.gz`, `-idx3` or `.idx3`.
+/// The file of one part, under any of the names it is met with: with and without `.gz`, `-idx3` or
+/// `.idx3`.
 fn find(dir: &Path, prefix: &str, part: &str, ndim: usize) -> Result<PathBuf> {
     let official = dir.join(format!("{prefix}-{part}-idx{ndim}-ubyte.gz"));
     ["-", "."]
         .iter()
-        .flat_map(|dot| ["", ".gz"].map(|gz| dir.join(format!("{prefix}-{part}{dot}idx{ndim}-ubyte{gz}"))))
+        .flat_map(|dot| {
+            ["", ".gz"].map(|gz| dir.join(format!("{prefix}-{part}{dot}idx{ndim}-ubyte{gz}")))
+        })
         .find(|path| path.is_file())
         .ok_or_else(|| {
             Error::invalid(format!(
@@ -146,7 +161,8 @@ impl<'a, const D: usize> Open<'a, D> {
         let expected = 0x0800 + D as u32;
         if magic != expected {
             return Err(Error::invalid(format!(
-                "{}: starts with {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes, {D} dimensions)",
+                "{}: starts with {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes, \
+                 {D} dimensions)",
                 name.display()
             )));
         }
@@ -171,13 +187,19 @@ fn size_of<const D: usize>(shape: [usize; D]) -> u64 {
     shape.iter().fold(1, |size, &n| size.saturating_mul(n as u64))
 }
 
-/// All values: as many as the shape says. The header is not trusted with an allocation: the buffer grows with what is really there.
-fn read_values<const D: usize>(reader: impl Read, shape: [usize; D], name: &Path) -> Result<Vec<u8>> {
+/// All values: as many as the shape says. The header is not trusted with an allocation: the buffer
+/// grows with what is really there.
+fn read_values<const D: usize>(
+    reader: impl Read,
+    shape: [usize; D],
+    name: &Path,
+) -> Result<Vec<u8>> {
     let size = size_of(shape);
     let mut data = Vec::new();
     reader.take(size.saturating_add(1)).read_to_end(&mut data).map_err(Error::io(name))?;
     if data.len() as u64 != size {
-        let found = if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
+        let found =
+            if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
         return Err(Error::invalid(format!(
             "{}: {found} bytes of values, expected {size} for shape {shape:?}",
             name.display()

@@ -22,8 +22,8 @@ const MOST_NAME: usize = 255;
 /// Bytes of a dataset's file: an array with its header, or a list of names.
 const MOST_FILE: u64 = limits::ARRAY + (1 << 20);
 
-/// Describes a prepared dataset. It holds nothing that differs between two runs with the same input and seed: no time,
-/// no path of this machine.
+/// Describes a prepared dataset. It holds nothing that differs between two runs with the same input
+/// and seed: no time, no path of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -34,14 +34,16 @@ pub struct Manifest {
     /// What it is called, if not as its kind is: see [`Manifest::name`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The colour that transparent pictures were composed onto, as six hexadecimal digits; none if transparency was dropped.
+    /// The colour that transparent pictures were composed onto, as six hexadecimal digits; none if
+    /// transparency was dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<String>,
     /// What the images were made from.
     pub source: Source,
     /// The seed of every random choice.
     pub seed: u64,
-    /// Percent of outliers in the test sets; empty where the test sets are given by the dataset itself.
+    /// Percent of outliers in the test sets; empty where the test sets are given by the dataset
+    /// itself.
     pub outlier_ratios: Vec<u32>,
     /// Rows of each image.
     pub height: usize,
@@ -59,7 +61,8 @@ pub struct Manifest {
     pub test_sets: Vec<TestSetInfo>,
     /// Whether `train_names.json`, `val_names.json` and `test_names.json` name each image.
     pub named_images: bool,
-    /// Size and hash of every other file of the folder, by name. Empty until the dataset is written.
+    /// Size and hash of every other file of the folder, by name. Empty until the dataset is
+    /// written.
     pub files: BTreeMap<String, FileInfo>,
 }
 
@@ -132,14 +135,17 @@ impl Manifest {
     /// Reads `dir/manifest.json`.
     ///
     /// # Errors
-    /// It is missing, no valid manifest, of another version, or does not list exactly the files its layout has.
+    /// It is missing, no valid manifest, of another version, or does not list exactly the files its
+    /// layout has.
     pub fn read(dir: &Path) -> Result<Manifest> {
         let path = dir.join(FILE_NAME);
         let text = limits::read(&path, limits::MANIFEST, "a manifest").map_err(|e| match e {
-            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::invalid(format!(
-                "{}: no prepared dataset (it has no {FILE_NAME}); make one with gradcon prep",
-                dir.display()
-            )),
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::invalid(format!(
+                    "{}: no prepared dataset (it has no {FILE_NAME}); make one with gradcon prep",
+                    dir.display()
+                ))
+            }
             e => e,
         })?;
         Manifest::parse(&text, &path)
@@ -154,23 +160,27 @@ impl Manifest {
         struct Versioned {
             format_version: u32,
         }
-        let invalid =
-            |e: serde_json::Error| Error::invalid(format!("{}: not a manifest: {}", path.display(), shown(e)));
+        let invalid = |e: serde_json::Error| {
+            Error::invalid(format!("{}: not a manifest: {}", path.display(), shown(e)))
+        };
         // The version first: another version may have other fields.
         let Versioned { format_version } = serde_json::from_slice(text).map_err(invalid)?;
         if format_version != VERSION {
             return Err(Error::invalid(format!(
-                "{}: format version {format_version}, expected {VERSION}; make the folder again with gradcon prep",
+                "{}: format version {format_version}, expected {VERSION}; make the folder again \
+                 with gradcon prep",
                 path.display()
             )));
         }
         let manifest: Manifest = serde_json::from_slice(text).map_err(invalid)?;
-        let (expected, listed) = (manifest.layout(), manifest.files.keys().cloned().collect::<BTreeSet<_>>());
+        let (expected, listed) =
+            (manifest.layout(), manifest.files.keys().cloned().collect::<BTreeSet<_>>());
         if let Some(name) = expected.symmetric_difference(&listed).next() {
             let what = if listed.contains(name) { "lists unexpected" } else { "does not list" };
             return Err(Error::invalid(format!("{}: {what} {}", path.display(), shown(name))));
         }
-        if (manifest.height, manifest.width) != (SIDE, SIDE) || ![1, 3].contains(&manifest.channels) {
+        if (manifest.height, manifest.width) != (SIDE, SIDE) || ![1, 3].contains(&manifest.channels)
+        {
             return Err(Error::invalid(format!(
                 "{}: images of {} x {} x {}, expected {SIDE} x {SIDE} with 1 or 3 channels",
                 path.display(),
@@ -189,22 +199,39 @@ impl Manifest {
                     manifest.classes.len()
                 )));
             }
-            // In memory at once, so no array is larger: the sums below and elsewhere don't overflow.
+            // In memory at once, so no array is larger: the sums below and elsewhere don't
+            // overflow.
             if let Some(count) = counts.iter().find(|&&count| count as u64 > limits::ARRAY) {
-                return Err(Error::invalid(format!("{}: {count} images of a class", path.display())));
+                return Err(Error::invalid(format!(
+                    "{}: {count} images of a class",
+                    path.display()
+                )));
             }
         }
-        if let Some(set) = manifest.test_sets.iter().find(|set| set.normal.max(set.anomalous) as u64 > limits::ARRAY) {
+        if let Some(set) = manifest
+            .test_sets
+            .iter()
+            .find(|set| set.normal.max(set.anomalous) as u64 > limits::ARRAY)
+        {
             let (normal, anomalous) = (set.normal, set.anomalous);
             let path = path.display();
             return Err(Error::invalid(format!(
                 "{path}: a test set of {normal} normal and {anomalous} anomalous images"
             )));
         }
-        if let Some((name, FileInfo { bytes, .. })) = manifest.files.iter().find(|(_, file)| file.bytes > MOST_FILE) {
-            return Err(limits::too_large(&path.with_file_name(name), Some(*bytes), MOST_FILE, "a dataset's file"));
+        if let Some((name, FileInfo { bytes, .. })) =
+            manifest.files.iter().find(|(_, file)| file.bytes > MOST_FILE)
+        {
+            return Err(limits::too_large(
+                &path.with_file_name(name),
+                Some(*bytes),
+                MOST_FILE,
+                "a dataset's file",
+            ));
         }
-        if let Some(inlier) = manifest.test_sets.iter().map(|set| set.inlier).find(|&i| i >= manifest.inliers.len()) {
+        if let Some(inlier) =
+            manifest.test_sets.iter().map(|set| set.inlier).find(|&i| i >= manifest.inliers.len())
+        {
             return Err(Error::invalid(format!(
                 "{}: a test set of inlier class {inlier}, expected one below {}",
                 path.display(),
@@ -225,20 +252,34 @@ impl Manifest {
         }
         let inliers = self.inliers.iter().map(|inlier| &inlier.name);
         let sets = self.test_sets.iter().map(|set| &set.name);
-        if let Some(name) = self.classes.iter().chain(inliers).chain(sets).find(|name| name.chars().count() > MOST_NAME)
+        if let Some(name) = self
+            .classes
+            .iter()
+            .chain(inliers)
+            .chain(sets)
+            .find(|name| name.chars().count() > MOST_NAME)
         {
             let name = shown(name);
-            return Err(Error::invalid(format!("{}: a name of more than {MOST_NAME} letters: {name}", path.display())));
+            return Err(Error::invalid(format!(
+                "{}: a name of more than {MOST_NAME} letters: {name}",
+                path.display()
+            )));
         }
         // A test set's files lie in the folder, and nowhere else.
         if let Some(set) = self.test_sets.iter().find(|set| set.name.contains(['/', '\\', '\0'])) {
-            return Err(Error::invalid(format!("{}: a test set named {}", path.display(), shown(&set.name))));
+            return Err(Error::invalid(format!(
+                "{}: a test set named {}",
+                path.display(),
+                shown(&set.name)
+            )));
         }
         if let Some(name) = &self.name {
-            check_name(name).map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
+            check_name(name)
+                .map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
         }
         if let Some(background) = &self.background {
-            picture::colour(background).map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
+            picture::colour(background)
+                .map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
         }
         Ok(())
     }
@@ -253,7 +294,8 @@ impl Manifest {
         serde_json::to_string_pretty(self).expect("a manifest has no key that is not text") + "\n"
     }
 
-    /// Which dataset this is, to the byte: the SHA-256 of the manifest, which holds those of all files.
+    /// Which dataset this is, to the byte: the SHA-256 of the manifest, which holds those of all
+    /// files.
     pub fn sha256(&self) -> String {
         sha256(self.to_json().as_bytes())
     }
@@ -272,7 +314,8 @@ impl Manifest {
         files
     }
 
-    /// The manifest in words: a few lines of text with a table of the classes and one of the test sets.
+    /// The manifest in words: a few lines of text with a table of the classes and one of the test
+    /// sets.
     pub fn summary(&self) -> String {
         let mut out = format!(
             "{}: {} x {} pixels, {}, seed {}, from {}\n\n",
@@ -283,9 +326,11 @@ impl Manifest {
             self.seed,
             self.source.what
         );
-        let width = self.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5) + 3;
+        let width =
+            self.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5) + 3;
         let mut row = |name: &str, [train, val, test]: [String; 3]| {
-            writeln!(out, "{name:width$} {train:>7} {val:>7} {test:>7}").expect("writing to a String");
+            writeln!(out, "{name:width$} {train:>7} {val:>7} {test:>7}")
+                .expect("writing to a String");
         };
         row("class", ["train", "val", "test"].map(String::from));
         let parts = [&self.counts.train, &self.counts.val, &self.counts.test];
@@ -294,7 +339,8 @@ impl Manifest {
         }
         row("all", parts.map(|counts| counts.iter().sum::<usize>().to_string()));
 
-        let width = self.test_sets.iter().map(|set| set.name.chars().count()).max().unwrap_or(0).max(8);
+        let width =
+            self.test_sets.iter().map(|set| set.name.chars().count()).max().unwrap_or(0).max(8);
         write!(out, "\n{:width$} {:>7} {:>9}  inlier\n", "test set", "normal", "anomalous")
             .expect("writing to a String");
         for set in &self.test_sets {
@@ -306,7 +352,8 @@ impl Manifest {
     }
 }
 
-/// Checks that a dataset may be called so: a name of a folder on every system, as runs and data are kept under it.
+/// Checks that a dataset may be called so: a name of a folder on every system, as runs and data are
+/// kept under it.
 ///
 /// # Errors
 /// It may not.
@@ -319,7 +366,8 @@ pub fn check_name(name: &str) -> Result<()> {
     match fits {
         true => Ok(()),
         false => Err(Error::Usage(format!(
-            "the name {name:?}: expected 1 to 100 bytes without {FORBIDDEN} and control characters, not starting with a dot, dash or space"
+            "the name {name:?}: expected 1 to 100 bytes without {FORBIDDEN} and control \
+             characters, not starting with a dot, dash or space"
         ))),
     }
 }

@@ -1,22 +1,25 @@
-//! Datasets: from official files or a user's own images to the prepared folder that training and evaluation read.
+//! Datasets: from official files or a user's own images to the prepared folder that training and
+//! evaluation read.
 //!
-//! Reading ([`idx`], [`cifar`], [`cure_tsr`], [`folder`] by way of [`walk`] and [`picture`]), getting ([`source`], [`download`]), resizing ([`resize`]),
-//! splitting ([`split`], [`prepare`]) and keeping ([`prepared`], [`manifest`], [`npy`]). Everything random comes from
-//! one seed; the same input and seed give the same bytes on every machine.
+//! Reading ([`idx`], [`cifar`], [`cure_tsr`], [`folder`] by way of [`walk`] and [`picture`]),
+//! getting ([`source`], [`download`]), resizing ([`resize`]), splitting ([`split`], [`prepare`])
+//! and keeping ([`prepared`], [`manifest`], [`npy`]). Everything random comes from one seed; the
+//! same input and seed give the same bytes on every machine.
 //!
 //! # The prepared folder
 //!
 //! | file | content |
 //! |---|---|
-//! | `manifest.json` | dataset, its name, source, seed, classes, counts, test sets; size and SHA-256 of every other file |
+//! | `manifest.json` | dataset, source, seed, classes, test sets; SHA-256 of every other file |
 //! | `train_images.npy`, `val_images.npy`, `test_images.npy` | u8 [n, 28, 28, c], c = 1 or 3 |
 //! | `train_labels.npy`, `val_labels.npy`, `test_labels.npy` | u8 `[n]`: class of each image |
-//! | `train_names.json`, `val_names.json`, `test_names.json` | for image files: where each image came from |
+//! | `train_names.json`, `val_names.json`, `test_names.json` | where each image file came from |
 //! | `test_sets/NAME_index.npy` | i64 `[m]`: positions in `test_images.npy`, normal images first |
 //! | `test_sets/NAME_label.npy` | u8 `[m]`: 0 normal, 1 anomalous |
 //!
-//! Test sets are named `class3_ratio50` (inlier class, percent of outliers), `CodecError-1` (CURE-TSR: challenge and
-//! level) or `normal` (own images). The folder appears in one step, whole or not at all.
+//! Test sets are named `class3_ratio50` (inlier class, percent of outliers), `CodecError-1`
+//! (CURE-TSR: challenge and level) or `normal` (own images). The folder appears in one step, whole
+//! or not at all.
 
 pub mod ahead;
 pub mod cifar;
@@ -91,7 +94,9 @@ impl Dataset {
             Dataset::Mnist => ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
             Dataset::Fmnist => embedded::FASHION_CLASSES,
             Dataset::Cifar10 => cifar::CLASSES,
-            Dataset::CureTsr | Dataset::Folder => panic!("class_names: {} has no ten classes", self.name()),
+            Dataset::CureTsr | Dataset::Folder => {
+                panic!("class_names: {} has no ten classes", self.name())
+            }
         }
     }
 }
@@ -118,7 +123,10 @@ impl Labelled {
 
     /// The images and labels at `indices`, in that order.
     pub fn select(&self, indices: &[usize]) -> Labelled {
-        Labelled { images: self.images.select(indices), labels: indices.iter().map(|&i| self.labels[i]).collect() }
+        Labelled {
+            images: self.images.select(indices),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+        }
     }
 }
 

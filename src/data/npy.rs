@@ -1,6 +1,8 @@
-//! NumPy's array file format, for the two kinds of array a prepared folder holds: bytes and signed 64-bit numbers.
+//! NumPy's array file format, for the two kinds of array a prepared folder holds: bytes and signed
+//! 64-bit numbers.
 //!
-//! `\x93NUMPY`, version, header length, a Python dictionary as text (type, order, shape), then the values.
+//! `\x93NUMPY`, version, header length, a Python dictionary as text (type, order, shape), then the
+//! values.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -18,7 +20,12 @@ const MOST_HEADER: u64 = 10_000;
 /// # Errors
 /// What `writer` says.
 pub fn write_u8(mut writer: impl Write, shape: &[usize], data: &[u8]) -> std::io::Result<()> {
-    assert_eq!(shape.iter().product::<usize>(), data.len(), "write_u8: shape {shape:?} for {} bytes", data.len());
+    assert_eq!(
+        shape.iter().product::<usize>(),
+        data.len(),
+        "write_u8: shape {shape:?} for {} bytes",
+        data.len()
+    );
     writer.write_all(&header("|u1", shape))?;
     writer.write_all(data)
 }
@@ -35,8 +42,8 @@ pub fn write_i64(mut writer: impl Write, data: &[i64]) -> std::io::Result<()> {
 /// Reads an array of bytes with `D` dimensions: its shape and its values in C order.
 ///
 /// # Errors
-/// The file can't be read, is no `.npy` file, has another type, order or number of dimensions, more than [`limits::ARRAY`] bytes, or its
-/// length does not fit its header.
+/// The file can't be read, is no `.npy` file, has another type, order or number of dimensions, more
+/// than [`limits::ARRAY`] bytes, or its length does not fit its header.
 pub fn read_u8<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
     let array = open_u8(path)?;
     Ok((array.shape, array.values()?))
@@ -124,19 +131,31 @@ impl<'a, const D: usize, R: Read> Array<'a, D, R> {
         let digits = match fixed[6] {
             1 => 2,
             2 | 3 => 4,
-            version => return Err(invalid(format!("format version {version}, expected 1, 2 or 3"))),
+            version => {
+                return Err(invalid(format!("format version {version}, expected 1, 2 or 3")));
+            }
         };
         reader.read_exact(&mut length[..digits]).map_err(Error::io(name))?;
         let length = u32::from_le_bytes(length).into();
         if length > MOST_HEADER {
-            return Err(limits::too_large(name, Some(length), MOST_HEADER, "the header of a NumPy file"));
+            return Err(limits::too_large(
+                name,
+                Some(length),
+                MOST_HEADER,
+                "the header of a NumPy file",
+            ));
         }
         let mut text = Vec::new();
         reader.by_ref().take(length).read_to_end(&mut text).map_err(Error::io(name))?;
         let text = String::from_utf8_lossy(&text);
-        let found = field(&text, "descr").and_then(|v| v.strip_prefix('\'')?.split_once('\'')).map(|(v, _)| v);
+        let found = field(&text, "descr")
+            .and_then(|v| v.strip_prefix('\'')?.split_once('\''))
+            .map(|(v, _)| v);
         if found != Some(descr) {
-            return Err(invalid(format!("values of type {}, expected {descr}", shown(found.unwrap_or("unknown")))));
+            return Err(invalid(format!(
+                "values of type {}, expected {descr}",
+                shown(found.unwrap_or("unknown"))
+            )));
         }
         if !field(&text, "fortran_order").is_some_and(|v| v.starts_with("False")) {
             return Err(invalid("not in C order, expected 'fortran_order': False".into()));
@@ -157,13 +176,15 @@ impl<'a, const D: usize, R: Read> Array<'a, D, R> {
         Ok(Array { name, shape, size, reader })
     }
 
-    /// Reads the values: as many bytes as the header says. The buffer grows with what is really there.
+    /// Reads the values: as many bytes as the header says. The buffer grows with what is really
+    /// there.
     pub fn values(self) -> Result<Vec<u8>> {
         let Array { name, shape, size, reader } = self;
         let mut data = Vec::new();
         reader.take(size + 1).read_to_end(&mut data).map_err(Error::io(name))?;
         if data.len() as u64 != size {
-            let found = if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
+            let found =
+                if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
             let name = name.display();
             return Err(Error::invalid(format!(
                 "{name}: {found} bytes of values, expected {size} for shape {shape:?}"
@@ -175,7 +196,10 @@ impl<'a, const D: usize, R: Read> Array<'a, D, R> {
     /// Reads the values of an array of signed 64-bit numbers.
     pub fn numbers(self) -> Result<Vec<i64>> {
         let bytes = self.values()?;
-        Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("chunks of 8"))).collect())
+        Ok(bytes
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes(b.try_into().expect("chunks of 8")))
+            .collect())
     }
 }
 

@@ -1,11 +1,13 @@
-//! A strict reader for the pickles in CIFAR-10's Python archive: a dictionary of text, numbers, lists and one NumPy
-//! array of bytes.
+//! A strict reader for the pickles in CIFAR-10's Python archive: a dictionary of text, numbers,
+//! lists and one NumPy array of bytes.
 //!
-//! A pickle is a program. This reader knows only the instructions and the five names that such a file needs, runs
-//! nothing, and refuses everything else. Protocols 1 to 5, as Python 2 and 3 and any NumPy write them.
+//! A pickle is a program. This reader knows only the instructions and the five names that such a
+//! file needs, runs nothing, and refuses everything else. Protocols 1 to 5, as Python 2 and 3 and
+//! any NumPy write them.
 //!
-//! What a pickle builds is bounded: values that its memo repeats are shared, never copied; at most [`INSTRUCTIONS`] are carried out; and all copies
-//! together (a transposed array, bytes that were written as text) have at most [`COPIES`] times the length of the pickle.
+//! What a pickle builds is bounded: values that its memo repeats are shared, never copied; at most
+//! [`INSTRUCTIONS`] are carried out; and all copies together (a transposed array, bytes that were
+//! written as text) have at most [`COPIES`] times the length of the pickle.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,7 +21,8 @@ const INSTRUCTIONS: usize = 1 << 20;
 /// An array that Python 3 wrote for Python 2 in Fortran order needs twice its length.
 const COPIES: usize = 4;
 
-/// A value of the pickle; containers refer to other values by index because lists are filled after they were named.
+/// A value of the pickle; containers refer to other values by index because lists are filled after
+/// they were named.
 enum Value<'a> {
     Mark,
     None,
@@ -88,7 +91,11 @@ impl<'a> Pickle<'a> {
             copies: COPIES * bytes.len(),
         };
         machine.run().map_err(|what| {
-            Error::invalid(format!("{}: not a CIFAR pickle: {what} (at byte {})", name.display(), machine.at))
+            Error::invalid(format!(
+                "{}: not a CIFAR pickle: {what} (at byte {})",
+                name.display(),
+                machine.at
+            ))
         })
     }
 
@@ -168,7 +175,9 @@ impl<'a> Machine<'a> {
                     let value = match self.line()? {
                         "00" => Value::Bool(false),
                         "01" => Value::Bool(true),
-                        digits => Value::Int(digits.parse().map_err(|_| format!("number \"{}\"", shown(digits)))?),
+                        digits => Value::Int(
+                            digits.parse().map_err(|_| format!("number \"{}\"", shown(digits)))?,
+                        ),
                     };
                     self.push(value);
                 }
@@ -187,7 +196,8 @@ impl<'a> Machine<'a> {
                 }
                 n @ 0x85..=0x87 => {
                     let length = usize::from(n - 0x84);
-                    let from = self.stack.len().checked_sub(length).ok_or("a tuple of too few values")?;
+                    let from =
+                        self.stack.len().checked_sub(length).ok_or("a tuple of too few values")?;
                     let items = self.stack.split_off(from);
                     self.push(Value::Tuple(items));
                 }
@@ -231,7 +241,9 @@ impl<'a> Machine<'a> {
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
-                    let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
+                    let (Value::Text(module), Value::Text(name)) =
+                        (&self.values[module], &self.values[name])
+                    else {
                         return Err("a name that is no text".into());
                     };
                     self.global(module, name)?;
@@ -253,7 +265,9 @@ impl<'a> Machine<'a> {
 
     fn take(&mut self, n: usize) -> Step<&'a [u8]> {
         let rest = &self.input[self.at..];
-        let taken = rest.get(..n).ok_or_else(|| format!("cut short: {} bytes left, {n} needed", rest.len()))?;
+        let taken = rest
+            .get(..n)
+            .ok_or_else(|| format!("cut short: {} bytes left, {n} needed", rest.len()))?;
         self.at += n;
         Ok(taken)
     }
@@ -275,7 +289,8 @@ impl<'a> Machine<'a> {
     }
 
     fn text(&mut self, width: usize) -> Step<()> {
-        let text = std::str::from_utf8(self.counted(width)?).map_err(|_| "text that is not UTF-8")?;
+        let text =
+            std::str::from_utf8(self.counted(width)?).map_err(|_| "text that is not UTF-8")?;
         self.push(Value::Text(text));
         Ok(())
     }
@@ -297,7 +312,11 @@ impl<'a> Machine<'a> {
     }
 
     fn pop_to_mark(&mut self) -> Step<Vec<usize>> {
-        let mark = self.stack.iter().rposition(|&id| matches!(self.values[id], Value::Mark)).ok_or("no mark")?;
+        let mark = self
+            .stack
+            .iter()
+            .rposition(|&id| matches!(self.values[id], Value::Mark))
+            .ok_or("no mark")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(items)
@@ -340,7 +359,9 @@ impl<'a> Machine<'a> {
 
     fn global(&mut self, module: &str, name: &str) -> Step<()> {
         let global = match (module, name) {
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Global::Reconstruct,
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
+                Global::Reconstruct
+            }
             ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Global::Frombuffer,
             ("numpy", "ndarray") => Global::Ndarray,
             ("numpy", "dtype") => Global::Dtype,
@@ -351,15 +372,19 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A call: only the four that make an array (two), a type, and (Python 3 writing for Python 2) bytes from text.
+    /// A call: only the four that make an array (two), a type, and (Python 3 writing for Python 2)
+    /// bytes from text.
     fn reduce(&mut self) -> Step<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let (Value::Global(function), Value::Tuple(arguments)) = (&self.values[function], &self.values[arguments])
+        let (Value::Global(function), Value::Tuple(arguments)) =
+            (&self.values[function], &self.values[arguments])
         else {
             return Err("a call of something that is no function".into());
         };
         let value = match (*function, &arguments[..]) {
-            (Global::Reconstruct, &[class, ..]) if matches!(self.values[class], Value::Global(Global::Ndarray)) => {
+            (Global::Reconstruct, &[class, ..])
+                if matches!(self.values[class], Value::Global(Global::Ndarray)) =>
+            {
                 Value::Unfilled
             }
             (Global::Dtype, &[name, ..]) => Value::Dtype(name),
@@ -375,18 +400,26 @@ impl<'a> Machine<'a> {
                 (Value::Text(text), Value::Text("latin1")) => {
                     let text = *text;
                     self.copy(text.len())?;
-                    let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| "text that is not latin1");
-                    Value::Bytes(Cow::Owned(text.chars().map(byte).collect::<std::result::Result<_, _>>()?))
+                    let byte =
+                        |c: char| u8::try_from(u32::from(c)).map_err(|_| "text that is not latin1");
+                    Value::Bytes(Cow::Owned(
+                        text.chars().map(byte).collect::<std::result::Result<_, _>>()?,
+                    ))
                 }
                 _ => return Err("bytes from something else than latin1 text".into()),
             },
-            _ => return Err("a call with other arguments than those of an array, a type or bytes".into()),
+            _ => {
+                return Err(
+                    "a call with other arguments than those of an array, a type or bytes".into()
+                );
+            }
         };
         self.push(value);
         Ok(())
     }
 
-    /// Fills in an array (its state: version, shape, type, Fortran order, values); a type's state says nothing new.
+    /// Fills in an array (its state: version, shape, type, Fortran order, values); a type's state
+    /// says nothing new.
     fn build(&mut self) -> Step<()> {
         let state = self.pop()?;
         match self.top()? {
@@ -394,7 +427,9 @@ impl<'a> Machine<'a> {
             Value::Unfilled => {}
             other => return Err(format!("a state for {}", other.kind())),
         }
-        let Value::Tuple(state) = &self.values[state] else { return Err("a state that is no tuple".into()) };
+        let Value::Tuple(state) = &self.values[state] else {
+            return Err("a state that is no tuple".into());
+        };
         let &[_, shape, dtype, fortran, data] = &state[..] else {
             return Err(format!("an array state of {} values, expected 5", state.len()));
         };
@@ -408,16 +443,23 @@ impl<'a> Machine<'a> {
 
     /// The array of two dimensions that these values describe.
     fn array(&mut self, data: usize, dtype: usize, shape: usize, fortran: bool) -> Step<Value<'a>> {
-        let Value::Dtype(dtype) = self.values[dtype] else { return Err("an array's type that is none".into()) };
+        let Value::Dtype(dtype) = self.values[dtype] else {
+            return Err("an array's type that is none".into());
+        };
         let dtype = match &self.values[dtype] {
             Value::Text(name) => name.as_bytes(),
             Value::Bytes(name) => name,
             other => return Err(format!("an array of {}, expected u1", other.kind())),
         };
         if dtype != b"u1" {
-            return Err(format!("an array of {}, expected u1", shown(String::from_utf8_lossy(dtype))));
+            return Err(format!(
+                "an array of {}, expected u1",
+                shown(String::from_utf8_lossy(dtype))
+            ));
         }
-        let Value::Tuple(shape) = &self.values[shape] else { return Err("an array's shape that is no tuple".into()) };
+        let Value::Tuple(shape) = &self.values[shape] else {
+            return Err("an array's shape that is no tuple".into());
+        };
         let &[rows, columns] = &shape[..] else {
             return Err(format!("an array of {} dimensions, expected two", shape.len()));
         };
@@ -426,7 +468,9 @@ impl<'a> Machine<'a> {
             ref other => Err(format!("an array dimension that is {}", other.kind())),
         };
         let shape @ [rows, columns] = [size(rows)?, size(columns)?];
-        let Value::Bytes(bytes) = &self.values[data] else { return Err("an array's values that are no bytes".into()) };
+        let Value::Bytes(bytes) = &self.values[data] else {
+            return Err("an array's values that are no bytes".into());
+        };
         let length = bytes.len();
         if rows.checked_mul(columns) != Some(length) {
             return Err(format!("an array of {length} bytes, expected shape {shape:?}"));
@@ -447,7 +491,8 @@ impl<'a> Machine<'a> {
     /// Counts a copy of `length` bytes.
     fn copy(&mut self, length: usize) -> Step<()> {
         let left = self.copies.checked_sub(length);
-        self.copies = left.ok_or_else(|| format!("it builds more than {COPIES} times as many bytes as it has"))?;
+        self.copies = left
+            .ok_or_else(|| format!("it builds more than {COPIES} times as many bytes as it has"))?;
         Ok(())
     }
 }

@@ -1,13 +1,17 @@
-//! One picture file: from its bytes to 28 x 28 pixels, as Pillow would do it, in bounded time and memory.
+//! One picture file: from its bytes to 28 x 28 pixels, as Pillow would do it, in bounded time and
+//! memory.
 //!
-//! PNG, JPEG, BMP, WebP and TIFF, told apart by content. What the file says about its orientation is applied. Of files with several images the first
-//! one counts. Anything unusual that would give other pixels than a viewer shows is an error.
+//! PNG, JPEG, BMP, WebP and TIFF, told apart by content. What the file says about its orientation
+//! is applied. Of files with several images the first one counts. Anything unusual that would give
+//! other pixels than a viewer shows is an error.
 //!
-//! **Transparency** is dropped and the stored colours count, as in Pillow's `convert("RGB")`, unless a background is given: then pictures are composed onto
-//! it, as a viewer does. Which one a model was trained with belongs to its data's manifest.
+//! **Transparency** is dropped and the stored colours count, as in Pillow's `convert("RGB")`,
+//! unless a background is given: then pictures are composed onto it, as a viewer does. Which one a
+//! model was trained with belongs to its data's manifest.
 //!
-//! **Memory.** Files that are 60 kB long can ask for gigabytes, so a picture has a limit of pixels, known before any is decoded. All threads
-//! together decode within a budget of 1 GiB, or one picture alone that needs more.
+//! **Memory.** Files that are 60 kB long can ask for gigabytes, so a picture has a limit of pixels,
+//! known before any is decoded. All threads together decode within a budget of 1 GiB, or one
+//! picture alone that needs more.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -17,7 +21,9 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage,
+};
 use jpeg_decoder::{CodingProcess, PixelFormat};
 use rayon::prelude::*;
 
@@ -26,7 +32,8 @@ use super::walk::EXTENSIONS;
 use super::{Images, SIDE};
 use crate::error::{Error, Result};
 
-/// Is told how many pictures were found, and how many were read, since it was called last. An error ends the work.
+/// Is told how many pictures were found, and how many were read, since it was called last. An error
+/// ends the work.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) -> Result<()> + Sync);
 
 /// Why a picture can't be used; the path is the caller's to name.
@@ -44,18 +51,21 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is in a decoder, whose panic becomes an error about one picture: no reason to tell the user of a panic.
+/// Whether this thread is in a decoder, whose panic becomes an error about one picture: no reason
+/// to tell the user of a panic.
 pub fn is_decoding() -> bool {
     DECODING.get()
 }
 
 impl Decode {
-    /// The largest picture unless somebody asks for more: 16,384 x 16,384 or as many pixels in another shape. Scans and panoramas are smaller. Its pixels
-    /// take 0.8 GB as 8-bit RGB, and decoding a progressive JPEG of that size five times as much.
+    /// The largest picture unless somebody asks for more: 16,384 x 16,384 or as many pixels in
+    /// another shape. Scans and panoramas are smaller. Its pixels take 0.8 GB as 8-bit RGB, and
+    /// decoding a progressive JPEG of that size five times as much.
     pub const MAX_PIXELS: u64 = 1 << 28;
 
-    /// Pictures with `channels` channels: 1 makes them gray, 3 makes them RGB. Those of more than `max_pixels` pixels are refused, and those with a
-    /// side of more than `max_pixels / 256` (and of more than 65,536).
+    /// Pictures with `channels` channels: 1 makes them gray, 3 makes them RGB. Those of more than
+    /// `max_pixels` pixels are refused, and those with a side of more than `max_pixels / 256` (and
+    /// of more than 65,536).
     ///
     /// # Errors
     /// Another number of channels: picture files have no such colours.
@@ -83,8 +93,10 @@ impl Decode {
         Decode { background, ..self }
     }
 
-    /// Decodes the files and resizes each to 28 x 28: [paths.len(), 28, 28, channels]. Gray is Pillow's mode L (299 red + 587 green + 114 blue of 1000);
-    /// 16 bits are scaled to 8. PNG and BMP give Pillow's levels; the colours of the others may be a few levels off, as decoders differ.
+    /// Decodes the files and resizes each to 28 x 28: [paths.len(), 28, 28, channels]. Gray is
+    /// Pillow's mode L (299 red + 587 green + 114 blue of 1000); 16 bits are scaled to 8. PNG and
+    /// BMP give Pillow's levels; the colours of the others may be a few levels off, as decoders
+    /// differ.
     ///
     /// # Errors
     /// Names the files that can't be read or decoded; or what `progress` returned.
@@ -106,7 +118,11 @@ impl Decode {
         if !unreadable.is_empty() {
             const NAMED: usize = 50;
             let count = unreadable.len();
-            let rest = if count > NAMED { format!("\n  and {} more", count - NAMED) } else { String::new() };
+            let rest = if count > NAMED {
+                format!("\n  and {} more", count - NAMED)
+            } else {
+                String::new()
+            };
             unreadable.truncate(NAMED);
             return Err(Error::invalid(format!(
                 "{count} of {} images can't be read\n  {}{rest}",
@@ -117,17 +133,25 @@ impl Decode {
         Images::new(data, [paths.len(), SIDE, SIDE, self.channels])
     }
 
-    /// One image [1, 28, 28, channels] from a file, as [`files`](Self::files) makes it. Pipes, sockets and devices are not opened.
+    /// One image [1, 28, 28, channels] from a file, as [`files`](Self::files) makes it. Pipes,
+    /// sockets and devices are not opened.
     ///
     /// # Errors
     /// Why it can't be read or decoded, without the path.
     pub fn file(&self, path: &Path) -> Outcome<Images> {
-        let kind = path.metadata().map_err(|e| match path.is_symlink() && e.kind() == io::ErrorKind::NotFound {
-            true => "a link to nothing".to_string(),
-            false => e.to_string(),
+        let kind = path.metadata().map_err(|e| {
+            match path.is_symlink() && e.kind() == io::ErrorKind::NotFound {
+                true => "a link to nothing".to_string(),
+                false => e.to_string(),
+            }
         })?;
         if !kind.is_file() {
-            return Err(if kind.is_dir() { "a folder" } else { "a pipe, socket or device, not a file" }.into());
+            return Err(if kind.is_dir() {
+                "a folder"
+            } else {
+                "a pipe, socket or device, not a file"
+            }
+            .into());
         }
         let file = File::open(path).map_err(|e| e.to_string())?;
         self.read(BufReader::with_capacity(1 << 16, file))
@@ -142,7 +166,8 @@ impl Decode {
     }
 
     fn read<R: BufRead + Seek>(&self, reader: R) -> Outcome<Images> {
-        // The decoders are other people's and their input is anybody's: a fault in one of them must not end the work on all the other pictures.
+        // The decoders are other people's and their input is anybody's: a fault in one of them must
+        // not end the work on all the other pictures.
         DECODING.set(true);
         let image = catch_unwind(AssertUnwindSafe(|| self.decode(reader)));
         DECODING.set(false);
@@ -155,9 +180,12 @@ impl Decode {
         let reader = reader.into_inner();
         let (pixels, held) = match format {
             Some(ImageFormat::Jpeg) => self.jpeg(reader)?,
-            Some(format @ (ImageFormat::Png | ImageFormat::Bmp | ImageFormat::WebP | ImageFormat::Tiff)) => {
-                self.other(format, reader)?
-            }
+            Some(
+                format @ (ImageFormat::Png
+                | ImageFormat::Bmp
+                | ImageFormat::WebP
+                | ImageFormat::Tiff),
+            ) => self.other(format, reader)?,
             _ => return Err(format!("its content is none of {}", EXTENSIONS.join(", "))),
         };
         let image = pixels.reduce(self.channels, self.background);
@@ -169,7 +197,8 @@ impl Decode {
     fn other<R: BufRead + Seek>(&self, format: ImageFormat, reader: R) -> Outcome<(Pixels, Held)> {
         // For what is told about a picture: its colour profile, texts, tables.
         const HEADERS: u64 = 16 << 20;
-        // What the decoder of TIFF may hold while it opens a file, by a limit of its own that can be set only afterwards.
+        // What the decoder of TIFF may hold while it opens a file, by a limit of its own that can
+        // be set only afterwards.
         const TIFF_TAGS: u64 = 256 << 20;
         let reason = |e: image::ImageError| e.to_string();
         let limits = |bytes: u64| {
@@ -199,28 +228,46 @@ impl Decode {
         };
         let size = decoder.total_bytes();
         // WebP and TIFF are decoded into memory of the decoder's own first.
-        let held = BUDGET.hold(if matches!(format, ImageFormat::WebP | ImageFormat::Tiff) { 2 * size } else { size });
+        let held = BUDGET.hold(if matches!(format, ImageFormat::WebP | ImageFormat::Tiff) {
+            2 * size
+        } else {
+            size
+        });
         decoder.set_limits(limits(2 * size)).map_err(reason)?;
         // A broken note about the orientation is none.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut data = zeros(size)?;
         decoder.read_image(&mut data).map_err(reason)?;
-        let pixels = Pixels { width: width as usize, height: height as usize, parts, deep, orientation, data };
+        let pixels = Pixels {
+            width: width as usize,
+            height: height as usize,
+            parts,
+            deep,
+            orientation,
+            data,
+        };
         Ok((pixels, held))
     }
 
-    /// Decodes a JPEG with `jpeg-decoder`. `zune-jpeg`, which the image crate would take, makes garbage of files with a scan for each colour without a
-    /// word (0.5.15; later ones still have faults there), and half a file is no error for it. Without the feature `rayon`: rayon's threads could take up
-    /// another picture while they wait for a part of this one, and then wait for the memory that this one holds.
+    /// Decodes a JPEG with `jpeg-decoder`. `zune-jpeg`, which the image crate would take, makes
+    /// garbage of files with a scan for each colour without a word (0.5.15; later ones still have
+    /// faults there), and half a file is no error for it. Without the feature `rayon`: rayon's
+    /// threads could take up another picture while they wait for a part of this one, and then wait
+    /// for the memory that this one holds.
     fn jpeg<R: BufRead>(&self, reader: R) -> Outcome<(Pixels, Held)> {
         let reason = |e: jpeg_decoder::Error| match e {
-            jpeg_decoder::Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the file is cut short".into(),
+            jpeg_decoder::Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                "the file is cut short".into()
+            }
             e => e.to_string(),
         };
         // A scan can be a few bytes and makes the decoder go over all pixels.
         let scans_left = Cell::new(MAX_SCANS);
-        let mut decoder =
-            jpeg_decoder::Decoder::new(BufReader::new(Scans { reader, after_ff: false, left: &scans_left }));
+        let mut decoder = jpeg_decoder::Decoder::new(BufReader::new(Scans {
+            reader,
+            after_ff: false,
+            left: &scans_left,
+        }));
         decoder.read_info().map_err(reason)?;
         let info = decoder.info().ok_or("it has no frame header")?;
         self.check(info.width.into(), info.height.into())?;
@@ -239,7 +286,8 @@ impl Decode {
         if parts == 4 {
             for i in 0..n {
                 let [c, m, y, k] = [0, 1, 2, 3].map(|part| 255 - u32::from(data[4 * i + part]));
-                data[3 * i..][..3].copy_from_slice(&[c, m, y].map(|colour| ((colour * k + 127) / 255) as u8));
+                data[3 * i..][..3]
+                    .copy_from_slice(&[c, m, y].map(|colour| ((colour * k + 127) / 255) as u8));
             }
         }
         let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk);
@@ -256,14 +304,16 @@ impl Decode {
 
     /// Refuses what is too large, before anything is decoded.
     fn check(&self, width: u32, height: u32) -> Outcome<()> {
-        let (pixels, longest) = (u64::from(width) * u64::from(height), u64::from(width.max(height)));
+        let (pixels, longest) =
+            (u64::from(width) * u64::from(height), u64::from(width.max(height)));
         let side = (self.max_pixels / 256).max(1 << 16);
         if pixels == 0 {
             return Err("it has no pixels".into());
         }
         if pixels > self.max_pixels || longest > side {
             return Err(format!(
-                "{width} x {height} pixels are too many: the limit is {} pixels, and {side} on a side (--max-pixels N raises both; a pixel takes 3 \
+                "{width} x {height} pixels are too many: the limit is {} pixels, and {side} on a \
+                 side (--max-pixels N raises both; a pixel takes 3 \
                  to 20 bytes of memory)",
                 self.max_pixels
             ));
@@ -290,8 +340,11 @@ impl<R: Read> Read for Scans<'_, R> {
         let n = self.reader.read(buf)?;
         for &byte in &buf[..n] {
             if self.after_ff && byte == START {
-                let left =
-                    self.left.get().checked_sub(1).ok_or_else(|| io::Error::other("a JPEG of too many scans"))?;
+                let left = self
+                    .left
+                    .get()
+                    .checked_sub(1)
+                    .ok_or_else(|| io::Error::other("a JPEG of too many scans"))?;
                 self.left.set(left);
             }
             self.after_ff = byte == 0xFF;
@@ -316,10 +369,14 @@ struct Pixels {
 impl Pixels {
     /// The picture as it should be seen, at 28 x 28: [1, 28, 28, channels].
     fn reduce(&self, channels: usize, background: Option<[u8; 3]>) -> Images {
-        // It is turned when it is small. Until then its sides are exchanged, and so is the order in which they are reduced.
+        // It is turned when it is small. Until then its sides are exchanged, and so is the order in
+        // which they are reduced.
         let turned = matches!(
             self.orientation,
-            Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+            Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH
         );
         let seen = if turned { [self.width, self.height] } else { [self.height, self.width] };
         let height_first = Plan::height_comes_first(seen, [SIDE, SIDE]) != turned;
@@ -327,8 +384,12 @@ impl Pixels {
         let data = plan.apply(channels, |y, out| self.row(y, channels, background, out));
         let side = SIDE as u32;
         let mut small = match channels {
-            1 => DynamicImage::ImageLuma8(GrayImage::from_raw(side, side, data).expect("28 x 28 bytes")),
-            _ => DynamicImage::ImageRgb8(RgbImage::from_raw(side, side, data).expect("28 x 28 x 3 bytes")),
+            1 => DynamicImage::ImageLuma8(
+                GrayImage::from_raw(side, side, data).expect("28 x 28 bytes"),
+            ),
+            _ => DynamicImage::ImageRgb8(
+                RgbImage::from_raw(side, side, data).expect("28 x 28 x 3 bytes"),
+            ),
         };
         small.apply_orientation(self.orientation);
         Images { data: small.into_bytes(), n: 1, height: SIDE, width: SIDE, channels }
@@ -341,14 +402,18 @@ impl Pixels {
             return out.copy_from_slice(&self.data[row..][..out.len()]);
         }
         let level = |i: usize| match self.deep {
-            true => (u32::from(u16::from_ne_bytes([self.data[2 * i], self.data[2 * i + 1]])) + 128) / 257,
+            true => {
+                (u32::from(u16::from_ne_bytes([self.data[2 * i], self.data[2 * i + 1]])) + 128)
+                    / 257
+            }
             false => self.data[i].into(),
         };
         let gray = self.parts < 3;
         let background = background.filter(|_| self.parts == 2 || self.parts == 4);
         for (x, out) in out.chunks_exact_mut(channels).enumerate() {
             let pixel = row + x * self.parts;
-            let mut colours = if gray { [level(pixel); 3] } else { [0, 1, 2].map(|part| level(pixel + part)) };
+            let mut colours =
+                if gray { [level(pixel); 3] } else { [0, 1, 2].map(|part| level(pixel + part)) };
             if let Some(background) = background {
                 let alpha = level(pixel + self.parts - 1);
                 for (colour, under) in colours.iter_mut().zip(background) {
@@ -377,7 +442,9 @@ pub fn colour(text: &str) -> Result<[u8; 3]> {
     let hexadecimal = digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let colour = hexadecimal.then(|| Some([parse(0)?, parse(2)?, parse(4)?])).flatten();
     colour.ok_or_else(|| {
-        Error::Usage(format!("{text:?}: expected black, white or six hexadecimal digits (red, green, blue)"))
+        Error::Usage(format!(
+            "{text:?}: expected black, white or six hexadecimal digits (red, green, blue)"
+        ))
     })
 }
 
@@ -386,7 +453,8 @@ pub fn hex([r, g, b]: [u8; 3]) -> String {
     format!("{r:02x}{g:02x}{b:02x}")
 }
 
-/// Pillow's mode L: the weights in 16-bit fixed point. The image crate weighs the colours differently.
+/// Pillow's mode L: the weights in 16-bit fixed point. The image crate weighs the colours
+/// differently.
 fn luma([r, g, b]: [u32; 3]) -> u8 {
     ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
 }
@@ -395,7 +463,8 @@ fn luma([r, g, b]: [u32; 3]) -> u8 {
 fn zeros(size: u64) -> Outcome<Vec<u8>> {
     let no_room = |_| format!("no memory for its {size} bytes");
     let mut data = Vec::new();
-    let size = usize::try_from(size).map_err(|_| "it is larger than the memory of this machine can be".to_string())?;
+    let size = usize::try_from(size)
+        .map_err(|_| "it is larger than the memory of this machine can be".to_string())?;
     data.try_reserve_exact(size).map_err(no_room)?;
     data.resize(size, 0);
     Ok(data)

@@ -1,11 +1,15 @@
-//! Where a prepared dataset is written: whole or not at all, by one process at a time, and never at the cost of the one that was there.
+//! Where a prepared dataset is written: whole or not at all, by one process at a time, and never at
+//! the cost of the one that was there.
 //!
-//! A new dataset is made in a folder beside its place, `.gradcon-prep-NAME`, and renamed to it. One that replaces another is exchanged with it in one
-//! rename; where the system has no such call it takes two, and the old one waits in `.gradcon-prep-NAME/old` in between. A folder that is there
-//! and empty is filled instead, its manifest last, as it may be a mount point or somebody's current folder: no dataset without a manifest.
+//! A new dataset is made in a folder beside its place, `.gradcon-prep-NAME`, and renamed to it. One
+//! that replaces another is exchanged with it in one rename; where the system has no such call it
+//! takes two, and the old one waits in `.gradcon-prep-NAME/old` in between. A folder that is there
+//! and empty is filled instead, its manifest last, as it may be a mount point or somebody's current
+//! folder: no dataset without a manifest.
 //!
-//! A process that is killed leaves such folders behind. They are locked while they are in use, so whoever prepares the next dataset beside them knows
-//! which are not, and removes them, or puts back an old dataset that had no successor yet.
+//! A process that is killed leaves such folders behind. They are locked while they are in use, so
+//! whoever prepares the next dataset beside them knows which are not, and removes them, or puts
+//! back an old dataset that had no successor yet.
 
 use std::ffi::OsString;
 use std::fs;
@@ -48,9 +52,14 @@ impl Place {
             if !inside {
                 files::make_folder(&scratch)?;
             }
-            let lock = match Lock::hold(if inside { &dir } else { &scratch }, "preparing a dataset") {
+            let lock = match Lock::hold(if inside { &dir } else { &scratch }, "preparing a dataset")
+            {
                 // Its last owner has just removed it.
-                Err(Error::Io { source, .. }) if !inside && source.kind() == io::ErrorKind::NotFound => continue,
+                Err(Error::Io { source, .. })
+                    if !inside && source.kind() == io::ErrorKind::NotFound =>
+                {
+                    continue;
+                }
                 lock => lock?,
             };
             let place = Place { dir: dir.clone(), made: made.clone(), scratch, inside, lock };
@@ -125,7 +134,9 @@ impl Place {
     fn fill(&self) -> Result<()> {
         let names = self.scratch.read_dir().map_err(Error::io(&self.scratch))?;
         let names = names.map(|entry| Ok(entry.map_err(Error::io(&self.scratch))?.file_name()));
-        for name in names.collect::<Result<Vec<_>>>()?.iter().filter(|name| *name != manifest::FILE_NAME) {
+        for name in
+            names.collect::<Result<Vec<_>>>()?.iter().filter(|name| *name != manifest::FILE_NAME)
+        {
             files::rename(&self.scratch.join(name), &self.dir.join(name))?;
         }
         files::sync_folder(&self.dir)?;
@@ -148,7 +159,8 @@ impl Place {
         })
     }
 
-    /// Removes what killed processes left here and in the folder above, and puts back what they had not replaced yet.
+    /// Removes what killed processes left here and in the folder above, and puts back what they had
+    /// not replaced yet.
     fn tidy(&self) -> Result<()> {
         if self.inside {
             return clear(&self.dir);
@@ -161,14 +173,21 @@ impl Place {
         for entry in parent.read_dir().map_err(Error::io(parent))? {
             let entry = entry.map_err(Error::io(parent))?;
             let (name, path) = (entry.file_name(), entry.path());
-            let Some(of) = name.to_str().and_then(|name| name.strip_prefix(BESIDE)) else { continue };
-            // Without locks nobody knows whether it is in use; and what can't be locked or removed is somebody else's.
+            let Some(of) = name.to_str().and_then(|name| name.strip_prefix(BESIDE)) else {
+                continue;
+            };
+            // Without locks nobody knows whether it is in use; and what can't be locked or removed
+            // is somebody else's.
             if path == self.scratch || !self.lock.works || !path.is_dir() {
                 continue;
             }
             let Ok(lock) = Lock::hold(&path, "tidying up") else { continue };
             let of = parent.join(of);
-            if lock.works && lock.check().is_ok() && restore(&path, &of).is_ok() && !path.join(OLD).exists() {
+            if lock.works
+                && lock.check().is_ok()
+                && restore(&path, &of).is_ok()
+                && !path.join(OLD).exists()
+            {
                 let _ = remove(&path);
             }
         }
@@ -188,7 +207,8 @@ fn fills(dir: &Path) -> Result<bool> {
     Ok(dir.is_dir() && (is_unfinished(dir) || files::is_vacant(dir)?))
 }
 
-/// Removes a folder beside, which this process has locked. The lock goes last: from then on it may be another process's.
+/// Removes a folder beside, which this process has locked. The lock goes last: from then on it may
+/// be another process's.
 fn remove(scratch: &Path) -> Result<()> {
     for name in [NEW, OLD] {
         files::remove_tree(&scratch.join(name))?;
@@ -197,7 +217,8 @@ fn remove(scratch: &Path) -> Result<()> {
     files::remove_empty_folder(scratch)
 }
 
-/// Puts back the dataset that a killed process had taken out of its place, if its successor is not there.
+/// Puts back the dataset that a killed process had taken out of its place, if its successor is not
+/// there.
 fn restore(scratch: &Path, dir: &Path) -> Result<()> {
     let old = scratch.join(OLD);
     match old.exists() {
@@ -213,7 +234,8 @@ pub(super) fn taken_out(dir: &Path) -> Option<PathBuf> {
     (!dir.exists() && old.join(manifest::FILE_NAME).is_file()).then_some(old)
 }
 
-/// Whether a process was killed while it filled this folder. It moves the files out of the folder inside when that is complete, the manifest last.
+/// Whether a process was killed while it filled this folder. It moves the files out of the folder
+/// inside when that is complete, the manifest last.
 pub(super) fn is_unfinished(dir: &Path) -> bool {
     !dir.join(manifest::FILE_NAME).exists() && dir.join(INSIDE).join(manifest::FILE_NAME).is_file()
 }
@@ -230,7 +252,8 @@ fn clear(dir: &Path) -> Result<()> {
     files::remove_tree(&scratch)
 }
 
-/// A path without links, though its end need not be there; and the folders above it that were made, inner ones first.
+/// A path without links, though its end need not be there; and the folders above it that were made,
+/// inner ones first.
 fn real(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     if dir.exists() {
         return Ok((dir.canonicalize().map_err(Error::io(dir))?, vec![]));
@@ -241,8 +264,9 @@ fn real(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
             dir.display()
         )));
     }
-    let name =
-        dir.file_name().ok_or_else(|| Error::Usage(format!("{}: expected the name of a folder", dir.display())))?;
+    let name = dir
+        .file_name()
+        .ok_or_else(|| Error::Usage(format!("{}: expected the name of a folder", dir.display())))?;
     let parent = files::parent(dir);
     let missing: Vec<PathBuf> = parent
         .ancestors()
@@ -255,7 +279,8 @@ fn real(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     Ok((parent.canonicalize().map_err(Error::io(parent))?.join(name), missing))
 }
 
-/// Errors if a dataset at `dir` can't be replaced because the current folder is in it: it would be removed, from under whoever started this process.
+/// Errors if a dataset at `dir` can't be replaced because the current folder is in it: it would be
+/// removed, from under whoever started this process.
 ///
 /// # Errors
 /// It is.
@@ -266,7 +291,8 @@ pub fn check_not_current(dir: &Path) -> Result<()> {
     let real = |path: io::Result<PathBuf>| path.and_then(fs::canonicalize).ok();
     match (real(std::env::current_dir()), real(Ok(dir.to_path_buf()))) {
         (Some(current), Some(dir)) if current.starts_with(&dir) => Err(Error::Usage(format!(
-            "{}: the current folder is in it, and would be removed with the dataset that is replaced; run the command \
+            "{}: the current folder is in it, and would be removed with the dataset that is \
+             replaced; run the command \
              from elsewhere",
             dir.display()
         ))),

@@ -15,12 +15,14 @@ use crate::error::{Error, Result};
 /// The outlier ratio of the protocol, in percent.
 pub const DEFAULT_RATIO: u32 = 50;
 
-/// Prepares a ten-class dataset from its official training and test images (any size; 1 or 3 channels): `mnist` and
-/// `cifar-10` hold out a tenth of the training images, `fmnist` pools both parts into five folds. One test set for
-/// each class as the inlier and each of `ratios` (percent of outliers).
+/// Prepares a ten-class dataset from its official training and test images (any size; 1 or 3
+/// channels): `mnist` and `cifar-10` hold out a tenth of the training images, `fmnist` pools both
+/// parts into five folds. One test set for each class as the inlier and each of `ratios` (percent
+/// of outliers).
 ///
 /// # Errors
-/// Too few images of a class for every part to have one, a ratio that can't be met, or a ratio given twice.
+/// Too few images of a class for every part to have one, a ratio that can't be met, or a ratio
+/// given twice.
 pub fn ten_classes(
     dataset: Dataset,
     train: Labelled,
@@ -31,7 +33,11 @@ pub fn ten_classes(
 ) -> Result<Prepared> {
     let resized = |part: Labelled| {
         let fits = (part.images.height, part.images.width) == (SIDE, SIDE);
-        if fits { part } else { Labelled { images: resize::resize(&part.images, SIDE, SIDE), labels: part.labels } }
+        if fits {
+            part
+        } else {
+            Labelled { images: resize::resize(&part.images, SIDE, SIDE), labels: part.labels }
+        }
     };
     let (train, test) = (resized(train), resized(test));
     let (train, val, test) = if dataset == Dataset::Fmnist {
@@ -45,7 +51,9 @@ pub fn ten_classes(
 
     let classes = dataset.class_names().map(String::from);
     let counts = Counts::new(&train, &val, &test, classes.len());
-    for (part, counts) in [("training", &counts.train), ("validation", &counts.val), ("test", &counts.test)] {
+    for (part, counts) in
+        [("training", &counts.train), ("validation", &counts.val), ("test", &counts.test)]
+    {
         if let Some(label) = counts.iter().position(|&n| n == 0) {
             return Err(Error::invalid(format!(
                 "class {label} ({}) has too few images: none are left for {part}",
@@ -65,7 +73,8 @@ pub fn ten_classes(
             test_sets.push(TestSet { info, indices, labels });
         }
     }
-    let inlier = |(label, name): (usize, &String)| Inlier { name: name.clone(), label: Some(label as u8) };
+    let inlier =
+        |(label, name): (usize, &String)| Inlier { name: name.clone(), label: Some(label as u8) };
     let manifest = Manifest {
         format_version: VERSION,
         dataset,
@@ -87,23 +96,34 @@ pub fn ten_classes(
     Ok(Prepared { manifest, train, val, test, names: None, test_sets })
 }
 
-/// Prepares CURE-TSR from its folders: one inlier class, the challenge-free images; of the training images of each
-/// sign a tenth is held out for validation. One test set for each challenge and level that is there.
+/// Prepares CURE-TSR from its folders: one inlier class, the challenge-free images; of the training
+/// images of each sign a tenth is held out for validation. One test set for each challenge and
+/// level that is there.
 ///
 /// # Errors
 /// An image can't be read, or there are too few; or what `progress` returned.
-pub fn cure_tsr(listing: &Listing, decode: Decode, seed: u64, progress: Progress) -> Result<Prepared> {
+pub fn cure_tsr(
+    listing: &Listing,
+    decode: Decode,
+    seed: u64,
+    progress: Progress,
+) -> Result<Prepared> {
     let load = |paths: &[PathBuf]| decode.files(paths, progress);
-    let all = Labelled { images: load(&listing.train.paths)?, labels: listing.train.labels.clone() };
+    let all =
+        Labelled { images: load(&listing.train.paths)?, labels: listing.train.labels.clone() };
     let parts = split::hold_out(&all.labels, seed);
     if parts.val.is_empty() {
         let n = all.images.n;
-        return Err(Error::invalid(format!("{n} training images, fewer than 10 of each sign: none for validation")));
+        return Err(Error::invalid(format!(
+            "{n} training images, fewer than 10 of each sign: none for validation"
+        )));
     }
 
     let free = listing.test_free.paths.len();
-    let mut tests =
-        vec![Labelled { images: load(&listing.test_free.paths)?, labels: listing.test_free.labels.clone() }];
+    let mut tests = vec![Labelled {
+        images: load(&listing.test_free.paths)?,
+        labels: listing.test_free.labels.clone(),
+    }];
     let mut test_sets = Vec::new();
     let mut n = free;
     for group in &listing.test {
@@ -126,7 +146,13 @@ pub fn cure_tsr(listing: &Listing, decode: Decode, seed: u64, progress: Progress
     let names = Names {
         train: parts.train.iter().map(|&i| name(&listing.train.paths[i])).collect(),
         val: parts.val.iter().map(|&i| name(&listing.train.paths[i])).collect(),
-        test: listing.test_free.paths.iter().chain(listing.test.iter().flat_map(|g| &g.paths)).map(name).collect(),
+        test: listing
+            .test_free
+            .paths
+            .iter()
+            .chain(listing.test.iter().flat_map(|g| &g.paths))
+            .map(name)
+            .collect(),
     };
     let (train, val, test) = (all.select(&parts.train), all.select(&parts.val), concat(tests));
     let classes: Vec<String> = cure_tsr::SIGNS.map(String::from).to_vec();
@@ -151,38 +177,56 @@ pub fn cure_tsr(listing: &Listing, decode: Decode, seed: u64, progress: Progress
     Ok(Prepared { manifest, train, val, test, names: Some(names), test_sets })
 }
 
-/// Prepares a user's own images: one inlier class, `normal`, and one test set with all anomalous images. A tenth of the
-/// normal images is for validation; without a folder of normal test images, a fifth is drawn for the test first.
+/// Prepares a user's own images: one inlier class, `normal`, and one test set with all anomalous
+/// images. A tenth of the normal images is for validation; without a folder of normal test images,
+/// a fifth is drawn for the test first.
 ///
 /// # Errors
 /// An image can't be read, or there are too few normal images; or what `progress` returned.
-pub fn own_images(pictures: &folder::Listing, decode: Decode, seed: u64, progress: Progress) -> Result<Prepared> {
+pub fn own_images(
+    pictures: &folder::Listing,
+    decode: Decode,
+    seed: u64,
+    progress: Progress,
+) -> Result<Prepared> {
     let load = |Found { dir, paths }: &Found, prefix: &str, label: u8| {
-        let names: Vec<String> = paths.iter().map(|path| folder::name_below(dir, path, prefix)).collect();
-        Ok((Labelled { images: decode.files(paths, progress)?, labels: vec![label; paths.len()] }, names))
+        let names: Vec<String> =
+            paths.iter().map(|path| folder::name_below(dir, path, prefix)).collect();
+        Ok((
+            Labelled { images: decode.files(paths, progress)?, labels: vec![label; paths.len()] },
+            names,
+        ))
     };
-    let pick = |names: &[String], indices: &[usize]| indices.iter().map(|&i| names[i].clone()).collect();
+    let pick =
+        |names: &[String], indices: &[usize]| indices.iter().map(|&i| names[i].clone()).collect();
     let (normal, normal_names) = load(&pictures.normal, "normal", 0)?;
     let parts = split::one_class(normal.images.n, pictures.normal_test.is_none(), seed)
         .map_err(|e| Error::invalid(format!("{}: {e}", pictures.normal.dir.display())))?;
     let (mut tests, mut test_names): (Vec<Labelled>, Vec<String>) = match &pictures.normal_test {
-        Some(found) => load(found, "normal_test", 0).map(|(images, names)| (vec![images], names))?,
+        Some(found) => {
+            load(found, "normal_test", 0).map(|(images, names)| (vec![images], names))?
+        }
         None => (vec![normal.select(&parts.test)], pick(&normal_names, &parts.test)),
     };
     let mut classes = vec!["normal".to_string()];
     for (kind, found) in &pictures.abnormal {
-        let label = u8::try_from(classes.len())
-            .map_err(|_| Error::invalid(format!("{}: more than 255 kinds of anomaly", found.dir.display())))?;
+        let label = u8::try_from(classes.len()).map_err(|_| {
+            Error::invalid(format!("{}: more than 255 kinds of anomaly", found.dir.display()))
+        })?;
         let (images, names) = load(found, kind, label)?;
         tests.push(images);
         test_names.extend(names);
         classes.push(kind.clone());
     }
-    let (train, val, test) = (normal.select(&parts.train), normal.select(&parts.val), concat(tests));
+    let (train, val, test) =
+        (normal.select(&parts.train), normal.select(&parts.val), concat(tests));
     let labels: Vec<u8> = test.labels.iter().map(|&label| label.min(1)).collect();
     let info = test_set_info("normal".into(), 0, &labels);
-    let names =
-        Names { train: pick(&normal_names, &parts.train), val: pick(&normal_names, &parts.val), test: test_names };
+    let names = Names {
+        train: pick(&normal_names, &parts.train),
+        val: pick(&normal_names, &parts.val),
+        test: test_names,
+    };
     let manifest = Manifest {
         format_version: VERSION,
         dataset: Dataset::Folder,
@@ -221,5 +265,13 @@ fn image_files() -> Source {
 
 fn test_set_info(name: String, inlier: usize, labels: &[u8]) -> TestSetInfo {
     let anomalous = labels.iter().filter(|&&label| label == 1).count();
-    TestSetInfo { name, inlier, ratio: None, challenge: None, level: None, normal: labels.len() - anomalous, anomalous }
+    TestSetInfo {
+        name,
+        inlier,
+        ratio: None,
+        challenge: None,
+        level: None,
+        normal: labels.len() - anomalous,
+        anomalous,
+    }
 }

@@ -38,7 +38,8 @@ pub struct TestSet {
     pub labels: Vec<u8>,
 }
 
-/// Images split for training, validation and test, with the test sets. See the module's documentation for the folder.
+/// Images split for training, validation and test, with the test sets. See the module's
+/// documentation for the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepared {
     pub(super) manifest: Manifest,
@@ -59,16 +60,17 @@ pub enum Written {
 }
 
 impl Prepared {
-    /// Reads a prepared folder whole, and checks that it is what was written: the hash of every file, and that types, shapes, counts, labels and indices
-    /// fit together.
+    /// Reads a prepared folder whole, and checks that it is what was written: the hash of every
+    /// file, and that types, shapes, counts, labels and indices fit together.
     ///
     /// # Errors
-    /// [`Error::Verification`] naming every file that is missing or differs from the manifest; other errors for a folder that has no manifest, or one
-    /// that contradicts itself.
+    /// [`Error::Verification`] naming every file that is missing or differs from the manifest;
+    /// other errors for a folder that has no manifest, or one that contradicts itself.
     pub fn open(dir: &Path) -> Result<Prepared> {
         if let Some(old) = place::taken_out(dir) {
             return Err(Error::invalid(format!(
-                "{}: `gradcon prep --force` was killed while it replaced this dataset; it is whole in {}: move it back, or prepare it again",
+                "{}: `gradcon prep --force` was killed while it replaced this dataset; it is \
+                 whole in {}: move it back, or prepare it again",
                 dir.display(),
                 old.display()
             )));
@@ -97,7 +99,11 @@ impl Prepared {
         let test = part("test", &manifest.counts.test)?;
         let names = if manifest.named_images {
             let read = |name: &str, part: &Labelled| read_names(dir, name, part.images.n);
-            Some(Names { train: read("train", &train)?, val: read("val", &val)?, test: read("test", &test)? })
+            Some(Names {
+                train: read("train", &train)?,
+                val: read("val", &val)?,
+                test: read("test", &test)?,
+            })
         } else {
             None
         };
@@ -187,7 +193,8 @@ impl Prepared {
     /// There is none; the message lists those there are.
     pub fn test_set(&self, inlier: usize, ratio: u32) -> Result<&TestSet> {
         self.test_sets_of(inlier).find(|set| set.info.ratio == Some(ratio)).ok_or_else(|| {
-            let there: Vec<&str> = self.test_sets_of(inlier).map(|set| set.info.name.as_str()).collect();
+            let there: Vec<&str> =
+                self.test_sets_of(inlier).map(|set| set.info.name.as_str()).collect();
             Error::Usage(format!(
                 "no test set of inlier class {inlier} with {ratio} % outliers; there is {}",
                 if there.is_empty() { "none of that class".into() } else { there.join(", ") }
@@ -211,8 +218,9 @@ impl Prepared {
     /// No such part.
     pub fn images_labelled(&self, part: &str, label: u8) -> Result<Images> {
         let found = self.parts().into_iter().find(|(name, _)| *name == part);
-        let (_, images) =
-            found.ok_or_else(|| Error::Usage(format!("no part {part:?}, expected train, val or test")))?;
+        let (_, images) = found.ok_or_else(|| {
+            Error::Usage(format!("no part {part:?}, expected train, val or test"))
+        })?;
         Ok(images.of(label))
     }
 
@@ -227,20 +235,29 @@ impl Prepared {
         }
     }
 
-    /// Writes the folder `dir` in one step: it is made beside `dir` under another name, then renamed. A folder that is there and empty is filled, its
-    /// manifest last. A folder with this very content is left as it is. Another prepared folder is replaced if `force`, also in one step.
+    /// Writes the folder `dir` in one step: it is made beside `dir` under another name, then
+    /// renamed. A folder that is there and empty is filled, its manifest last. A folder with this
+    /// very content is left as it is. Another prepared folder is replaced if `force`, also in one
+    /// step.
     ///
     /// # Errors
-    /// `dir` is not empty and may not be replaced (see [`check_target`]), another process is writing to it, or something can't be written.
+    /// `dir` is not empty and may not be replaced (see [`check_target`]), another process is
+    /// writing to it, or something can't be written.
     pub fn write(&self, dir: &Path, force: bool) -> Result<Written> {
         self.write_unless(dir, force, &|| Ok(()))
     }
 
-    /// [`write`](Self::write), which gives up and leaves everything as it was once `go_on` returns an error; it is asked often.
+    /// [`write`](Self::write), which gives up and leaves everything as it was once `go_on` returns
+    /// an error; it is asked often.
     ///
     /// # Errors
     /// As [`write`](Self::write), or what `go_on` returned.
-    pub fn write_unless(&self, dir: &Path, force: bool, go_on: &dyn Fn() -> Result<()>) -> Result<Written> {
+    pub fn write_unless(
+        &self,
+        dir: &Path,
+        force: bool,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Written> {
         // What may never be replaced is refused before the work; the rest depends on the content.
         check_target(dir, true)?;
         let place = Place::take(dir)?;
@@ -261,8 +278,10 @@ impl Prepared {
         go_on()?;
         if place.is_occupied() {
             let dir = place.dir();
-            let there = limits::read(&dir.join(manifest::FILE_NAME), limits::MANIFEST, "a manifest");
-            if there.is_ok_and(|text| text == manifest.to_json().as_bytes()) && verify(dir).is_ok() {
+            let there =
+                limits::read(&dir.join(manifest::FILE_NAME), limits::MANIFEST, "a manifest");
+            if there.is_ok_and(|text| text == manifest.to_json().as_bytes()) && verify(dir).is_ok()
+            {
                 return Ok(Written::Unchanged);
             }
             check_target(dir, force)?;
@@ -276,18 +295,23 @@ impl Prepared {
         let mut files = BTreeMap::new();
         let mut add = |name: String, write: &dyn Fn(&mut dyn Write) -> std::io::Result<()>| {
             let path = dir.join(&name);
-            let info = write_hashed(&path, go_on, write).map_err(|e| go_on().err().unwrap_or(Error::io(&path)(e)))?;
+            let info = write_hashed(&path, go_on, write)
+                .map_err(|e| go_on().err().unwrap_or(Error::io(&path)(e)))?;
             files.insert(name, info);
             Ok(())
         };
         for (name, part) in self.parts() {
             let Images { n, height, width, channels, ref data } = part.images;
-            add(format!("{name}_images.npy"), &|w| npy::write_u8(w, &[n, height, width, channels], data))?;
+            add(format!("{name}_images.npy"), &|w| {
+                npy::write_u8(w, &[n, height, width, channels], data)
+            })?;
             add(format!("{name}_labels.npy"), &|w| npy::write_u8(w, &[n], &part.labels))?;
         }
         if let Some(Names { train, val, test }) = &self.names {
             for (name, names) in [("train", train), ("val", val), ("test", test)] {
-                add(format!("{name}_names.json"), &|w| Ok(serde_json::to_writer_pretty(w, names)?))?;
+                add(format!("{name}_names.json"), &|w| {
+                    Ok(serde_json::to_writer_pretty(w, names)?)
+                })?;
             }
         }
         for TestSet { info, indices, labels } in &self.test_sets {
@@ -304,8 +328,9 @@ impl Prepared {
     }
 }
 
-/// Whether [`Prepared::write`] may write to `dir`: it does not exist, is an empty folder (or one that a killed process was filling), or is a prepared
-/// folder and `force` is given. Anything else is never replaced.
+/// Whether [`Prepared::write`] may write to `dir`: it does not exist, is an empty folder (or one
+/// that a killed process was filling), or is a prepared folder and `force` is given. Anything else
+/// is never replaced.
 ///
 /// # Errors
 /// With the reason, if it may not.
@@ -314,12 +339,17 @@ pub fn check_target(dir: &Path, force: bool) -> Result<()> {
         return Ok(());
     }
     if !dir.is_dir() {
-        return Err(Error::Usage(format!("{}: there is a file of that name; choose another folder", dir.display())));
+        return Err(Error::Usage(format!(
+            "{}: there is a file of that name; choose another folder",
+            dir.display()
+        )));
     }
-    match (dir.join(manifest::FILE_NAME).is_file() && dir.join("train_images.npy").is_file(), force) {
+    match (dir.join(manifest::FILE_NAME).is_file() && dir.join("train_images.npy").is_file(), force)
+    {
         (true, true) => Ok(()),
         (true, false) => Err(Error::Usage(format!(
-            "{}: a prepared dataset with other content is there already; choose another folder, or replace it with \
+            "{}: a prepared dataset with other content is there already; choose another folder, \
+             or replace it with \
              --force",
             dir.display()
         ))),
@@ -343,7 +373,9 @@ fn differences(dir: &Path, files: &BTreeMap<String, FileInfo>) -> Result<Vec<Str
     let difference = |(name, FileInfo { bytes, sha256 }): (&String, &FileInfo)| {
         let path = dir.join(name);
         match fs::metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(format!("{name}: missing"))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Some(format!("{name}: missing")));
+            }
             Err(e) => return Err(Error::io(&path)(e)),
             // Reading it could wait for ever.
             Ok(found) if !found.is_file() => {
@@ -434,10 +466,14 @@ fn read_names(dir: &Path, name: &str, expected: usize) -> Result<Vec<String>> {
     let path = dir.join(format!("{name}_names.json"));
     let limit = limits::IMAGE_NAME * (expected as u64 + 1);
     let text = limits::read(&path, limit, &format!("the names of {expected} images"))?;
-    let names: Vec<String> =
-        serde_json::from_slice(&text).map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
+    let names: Vec<String> = serde_json::from_slice(&text)
+        .map_err(|e| Error::invalid(format!("{}: {}", path.display(), shown(e))))?;
     if names.len() != expected {
-        return Err(Error::invalid(format!("{}: {} names, expected {expected}", path.display(), names.len())));
+        return Err(Error::invalid(format!(
+            "{}: {} names, expected {expected}",
+            path.display(),
+            names.len()
+        )));
     }
     Ok(names)
 }
@@ -450,7 +486,11 @@ fn read_test_set(dir: &Path, info: &TestSetInfo, images: usize) -> Result<TestSe
     let indices = array.numbers()?;
     let index = |i: i64| {
         usize::try_from(i).ok().filter(|&i| i < images).ok_or_else(|| {
-            Error::invalid(format!("{}: index {i}, expected 0 to {}", path.display(), images.saturating_sub(1)))
+            Error::invalid(format!(
+                "{}: index {i}, expected 0 to {}",
+                path.display(),
+                images.saturating_sub(1)
+            ))
         })
     };
     let indices = indices.into_iter().map(index).collect::<Result<_>>()?;
@@ -478,7 +518,9 @@ pub(super) fn count(labels: &[u8], classes: usize) -> Option<Vec<usize>> {
 
 impl Counts {
     pub(super) fn new(train: &Labelled, val: &Labelled, test: &Labelled, classes: usize) -> Counts {
-        let of = |part: &Labelled| count(&part.labels, classes).expect("labels are below the number of classes");
+        let of = |part: &Labelled| {
+            count(&part.labels, classes).expect("labels are below the number of classes")
+        };
         Counts { train: of(train), val: of(val), test: of(test) }
     }
 }

@@ -1,11 +1,14 @@
-//! Resizing with Pillow's LANCZOS filter, in Pillow's own integer arithmetic: the same levels, not just close ones.
+//! Resizing with Pillow's LANCZOS filter, in Pillow's own integer arithmetic: the same levels, not
+//! just close ones.
 //!
-//! Each output pixel is a weighted sum over the input pixels within three output pixels (three input pixels when
-//! enlarging) of its centre. Weights are 22-bit fixed point. The width is done first, then the height, or, for tall
-//! images as in Pillow 13, the height first; the image between is rounded to bytes.
+//! Each output pixel is a weighted sum over the input pixels within three output pixels (three
+//! input pixels when enlarging) of its centre. Weights are 22-bit fixed point. The width is done
+//! first, then the height, or, for tall images as in Pillow 13, the height first; the image between
+//! is rounded to bytes.
 //!
-//! An image is asked for by rows, so a large one is never copied: beside it there are the image between, one side of
-//! which is reduced already, and the weights, 24 bytes for a pixel of each side.
+//! An image is asked for by rows, so a large one is never copied: beside it there are the image
+//! between, one side of which is reduced already, and the weights, 24 bytes for a pixel of each
+//! side.
 
 use std::f64::consts::PI;
 
@@ -45,12 +48,14 @@ impl Plan {
         Plan { from, to, height_first, down: taps(0), across: taps(1) }
     }
 
-    /// Pillow's choice since 13.0; before, the width always came first. Square images are not concerned.
+    /// Pillow's choice since 13.0; before, the width always came first. Square images are not
+    /// concerned.
     pub(super) fn height_comes_first(from: [usize; 2], to: [usize; 2]) -> bool {
         from[0] > to[0] && 2 * from[1] + to[0] < 2 * to[1] + from[0]
     }
 
-    /// The image [to, c]. `row(y, out)` writes row y of the original, `from[1] * c` bytes; it may be asked for more than once.
+    /// The image [to, c]. `row(y, out)` writes row y of the original, `from[1] * c` bytes; it may
+    /// be asked for more than once.
     pub(super) fn apply(&self, c: usize, row: impl Fn(usize, &mut [u8])) -> Vec<u8> {
         let (wide, narrow) = (self.from[1] * c, self.to[1] * c);
         if self.height_first {
@@ -68,7 +73,11 @@ impl Plan {
             self.narrow(c, &line, out);
         }
         let mut out = vec![0; self.to[0] * narrow];
-        self.shorten(narrow, |y, row| row.copy_from_slice(&between[y * narrow..][..narrow]), &mut out);
+        self.shorten(
+            narrow,
+            |y, row| row.copy_from_slice(&between[y * narrow..][..narrow]),
+            &mut out,
+        );
         out
     }
 
@@ -100,7 +109,8 @@ impl Plan {
     }
 }
 
-/// The level of a sum of levels times weights. The weights' sizes add up to less than 1.5, so no sum leaves an i32.
+/// The level of a sum of levels times weights. The weights' sizes add up to less than 1.5, so no
+/// sum leaves an i32.
 fn rounded(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
@@ -117,8 +127,9 @@ impl Taps {
             let centre = (x as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
-            let weights: Vec<f64> =
-                (first..end).map(|i| lanczos3((i as f64 - centre + 0.5) * (1.0 / stretch))).collect();
+            let weights: Vec<f64> = (first..end)
+                .map(|i| lanczos3((i as f64 - centre + 0.5) * (1.0 / stretch)))
+                .collect();
             let sum: f64 = weights.iter().sum();
             let one = f64::from(1 << PRECISION);
             // round() goes away from zero at a half, as Pillow does.

@@ -12,8 +12,8 @@ use crate::output;
 const GAP: usize = 2;
 const BACKGROUND: u8 = 128;
 
-/// One image [1, h, w, c] of up to `most` images, evenly spread over all of `images`, in rows of `columns`, each
-/// magnified `zoom` times.
+/// One image [1, h, w, c] of up to `most` images, evenly spread over all of `images`, in rows of
+/// `columns`, each magnified `zoom` times.
 ///
 /// # Panics
 /// If there are no images or a number is zero.
@@ -22,7 +22,8 @@ pub fn contact_sheet(images: &Images, most: usize, columns: usize, zoom: usize) 
     let shown = images.n.min(most);
     let columns = columns.min(shown);
     let rows = shown.div_ceil(columns);
-    let (cell_h, cell_w, c) = (images.height * zoom + GAP, images.width * zoom + GAP, images.channels);
+    let (cell_h, cell_w, c) =
+        (images.height * zoom + GAP, images.width * zoom + GAP, images.channels);
     let (height, width) = (rows * cell_h + GAP, columns * cell_w + GAP);
     let mut data = vec![BACKGROUND; height * width * c];
     for k in 0..shown {

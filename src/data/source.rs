@@ -1,5 +1,5 @@
-//! Where the ten-class datasets come from: official addresses and published checksums, known places on this machine,
-//! and reading what lies there.
+//! Where the ten-class datasets come from: official addresses and published checksums, known places
+//! on this machine, and reading what lies there.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,10 @@ const MNIST: Origin = Origin {
         published("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
         published("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
     ],
-    mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"],
+    mirrors: &[
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "http://yann.lecun.com/exdb/mnist/",
+    ],
     images: [60_000, 10_000],
 };
 
@@ -92,8 +95,9 @@ pub struct TenClasses {
     pub source: Source,
 }
 
-/// Reads `mnist`, `fmnist` or `cifar-10` from `path`. For the first two that is a folder of the four IDX files, or one
-/// that holds them in torchvision's places (`MNIST/raw`, `FashionMNIST/raw`); for the last see [`cifar::read`].
+/// Reads `mnist`, `fmnist` or `cifar-10` from `path`. For the first two that is a folder of the
+/// four IDX files, or one that holds them in torchvision's places (`MNIST/raw`,
+/// `FashionMNIST/raw`); for the last see [`cifar::read`].
 ///
 /// # Errors
 /// Nothing of the kind is there, or it is broken; the message names the file.
@@ -104,7 +108,8 @@ pub fn read(dataset: Dataset, path: &Path) -> Result<TenClasses> {
     read_within(dataset, path, None)
 }
 
-/// [`read`], with at most `limit` bytes of images, uncompressed; without, [`limits::IDX`] and [`limits::CIFAR`] hold.
+/// [`read`], with at most `limit` bytes of images, uncompressed; without, [`limits::IDX`] and
+/// [`limits::CIFAR`] hold.
 ///
 /// # Errors
 /// As [`read`].
@@ -134,7 +139,8 @@ pub fn read_within(dataset: Dataset, path: &Path, limit: Option<u64>) -> Result<
     Ok(TenClasses { train, test, source: describe(&files, path, &origin)? })
 }
 
-/// The folder of the IDX files of `mnist` or `fmnist`: `path`, or one of torchvision's places in it.
+/// The folder of the IDX files of `mnist` or `fmnist`: `path`, or one of torchvision's places in
+/// it.
 pub fn idx_folder(dataset: Dataset, path: &Path) -> PathBuf {
     let inner = if dataset == Dataset::Mnist { "MNIST/raw" } else { "FashionMNIST/raw" };
     let places = ["", "raw", inner].map(|place| path.join(place));

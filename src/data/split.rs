@@ -1,13 +1,15 @@
-//! Who trains, who validates, who is tested: all random choices of a prepared dataset, from one seed.
+//! Who trains, who validates, who is tested: all random choices of a prepared dataset, from one
+//! seed.
 //!
-//! The generator is ChaCha with 8 rounds, keyed with the seed; every purpose and class draws from a stream of its own.
-//! So one class's split depends neither on the other classes nor on which test sets were asked for, and the same seed
-//! gives the same splits on every machine and with every version of the libraries used.
+//! The generator is ChaCha with 8 rounds, keyed with the seed; every purpose and class draws from a
+//! stream of its own. So one class's split depends neither on the other classes nor on which test
+//! sets were asked for, and the same seed gives the same splits on every machine and with every
+//! version of the libraries used.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Indices of the images in each part, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +24,9 @@ pub struct Parts {
 
 impl Parts {
     fn extend(&mut self, part: Parts) {
-        for (all, new) in [(&mut self.train, part.train), (&mut self.val, part.val), (&mut self.test, part.test)] {
+        for (all, new) in
+            [(&mut self.train, part.train), (&mut self.val, part.val), (&mut self.test, part.test)]
+        {
             all.extend(new);
             all.sort_unstable();
         }
@@ -35,7 +39,8 @@ enum Purpose {
     Outliers = 2,
 }
 
-/// Per class, a tenth of its images (rounded down), drawn at random, is for validation, the rest for training.
+/// Per class, a tenth of its images (rounded down), drawn at random, is for validation, the rest
+/// for training.
 pub fn hold_out(labels: &[u8], seed: u64) -> Parts {
     per_class(labels, seed, |members| {
         let n = members.len() / 10;
@@ -43,24 +48,31 @@ pub fn hold_out(labels: &[u8], seed: u64) -> Parts {
     })
 }
 
-/// Per class, shuffled into five equal folds: three for training, one for validation, one for test. Where a class does
-/// not divide by five, fold i holds the members from `n * i / 5` to `n * (i + 1) / 5`.
+/// Per class, shuffled into five equal folds: three for training, one for validation, one for test.
+/// Where a class does not divide by five, fold i holds the members from `n * i / 5` to `n * (i + 1)
+/// / 5`.
 pub fn folds(labels: &[u8], seed: u64) -> Parts {
     per_class(labels, seed, |members| {
         let (train, val) = (members.len() * 3 / 5, members.len() * 4 / 5);
-        Parts { train: members[..train].to_vec(), val: members[train..val].to_vec(), test: members[val..].to_vec() }
+        Parts {
+            train: members[..train].to_vec(),
+            val: members[train..val].to_vec(),
+            test: members[val..].to_vec(),
+        }
     })
 }
 
-/// For `n` images of one class: a fifth (rounded down, at least one) for test if `with_test`, then a tenth of the rest
-/// (rounded down, at least one) for validation, the rest for training.
+/// For `n` images of one class: a fifth (rounded down, at least one) for test if `with_test`, then
+/// a tenth of the rest (rounded down, at least one) for validation, the rest for training.
 ///
 /// # Errors
 /// Fewer than three images, or two without test: some part would be empty.
 pub fn one_class(n: usize, with_test: bool, seed: u64) -> Result<Parts> {
     let least = if with_test { 3 } else { 2 };
     if n < least {
-        return Err(Error::invalid(format!("{n} normal images to split, expected at least {least}")));
+        return Err(Error::invalid(format!(
+            "{n} normal images to split, expected at least {least}"
+        )));
     }
     Ok(per_class(&vec![0; n], seed, |members| {
         let (test, rest) = members.split_at(if with_test { (n / 5).max(1) } else { 0 });
@@ -69,22 +81,26 @@ pub fn one_class(n: usize, with_test: bool, seed: u64) -> Result<Parts> {
     }))
 }
 
-/// The test set of inlier class `inlier`: all its images, then `floor(n_in * ratio / (100 - ratio))` images drawn at
-/// random from the others, each part ascending; and their labels (0 normal, 1 anomalous). The outliers of a smaller
-/// ratio are among those of a larger one.
+/// The test set of inlier class `inlier`: all its images, then `floor(n_in * ratio / (100 -
+/// ratio))` images drawn at random from the others, each part ascending; and their labels (0
+/// normal, 1 anomalous). The outliers of a smaller ratio are among those of a larger one.
 ///
 /// # Errors
 /// A ratio outside 1..=99, or more outliers wanted than there are.
 pub fn test_set(labels: &[u8], inlier: u8, ratio: u32, seed: u64) -> Result<(Vec<usize>, Vec<u8>)> {
     if !(1..=99).contains(&ratio) {
-        return Err(Error::Usage(format!("outlier ratio {ratio}, expected 1 to 99 (percent of the test set)")));
+        return Err(Error::Usage(format!(
+            "outlier ratio {ratio}, expected 1 to 99 (percent of the test set)"
+        )));
     }
-    let (mut indices, mut others): (Vec<usize>, Vec<usize>) = (0..labels.len()).partition(|&i| labels[i] == inlier);
+    let (mut indices, mut others): (Vec<usize>, Vec<usize>) =
+        (0..labels.len()).partition(|&i| labels[i] == inlier);
     let (normal, ratio) = (indices.len(), ratio as usize);
     let anomalous = normal * ratio / (100 - ratio);
     if anomalous > others.len() {
         return Err(Error::Usage(format!(
-            "outlier ratio {ratio}: class {inlier} with its {normal} test images needs {anomalous} images of other \
+            "outlier ratio {ratio}: class {inlier} with its {normal} test images needs \
+             {anomalous} images of other \
              classes, but there are {}; the ratio can be at most {}",
             others.len(),
             100 * others.len() / (normal + others.len())
@@ -116,7 +132,8 @@ fn stream(seed: u64, purpose: Purpose, class: u8) -> ChaCha8Rng {
     rng
 }
 
-/// Fisher-Yates, written out because the order a library's shuffle gives may change with its version.
+/// Fisher-Yates, written out because the order a library's shuffle gives may change with its
+/// version.
 fn shuffle(items: &mut [usize], rng: &mut ChaCha8Rng) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(i as u64 + 1, rng) as usize);

@@ -1,7 +1,9 @@
-//! Finding picture files below a folder: one after the other, in the order of their paths, in bounded memory.
+//! Finding picture files below a folder: one after the other, in the order of their paths, in
+//! bounded memory.
 //!
-//! Nothing disappears without a word: what is no picture, or can't be read, comes out by name as [`LeftOut`]. Only what the system or a program put
-//! there for itself is passed over quietly (see [`is_hidden`]).
+//! Nothing disappears without a word: what is no picture, or can't be read, comes out by name as
+//! [`LeftOut`]. Only what the system or a program put there for itself is passed over quietly (see
+//! [`is_hidden`]).
 
 use std::collections::{BinaryHeap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -12,17 +14,26 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The endings that are taken for pictures, in either case.
-pub const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff"];
+pub const EXTENSIONS: [&str; 9] =
+    ["png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff"];
 
 /// Endings of pictures that are not read: somebody may count on them.
 const UNREAD: [&str; 22] = [
-    "arw", "avif", "cr2", "cr3", "dcm", "dng", "exr", "gif", "hdr", "heic", "heif", "j2k", "jp2", "jxl", "nef", "pbm",
-    "pgm", "pnm", "ppm", "psd", "svg", "tga",
+    "arw", "avif", "cr2", "cr3", "dcm", "dng", "exr", "gif", "hdr", "heic", "heif", "j2k", "jp2",
+    "jxl", "nef", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",
 ];
 
-/// What systems, file managers and network drives put beside pictures; all but the first two may hold copies of them.
-const OF_THE_SYSTEM: [&str; 7] =
-    ["Thumbs.db", "desktop.ini", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"];
+/// What systems, file managers and network drives put beside pictures; all but the first two may
+/// hold copies of them.
+const OF_THE_SYSTEM: [&str; 7] = [
+    "Thumbs.db",
+    "desktop.ini",
+    "@eaDir",
+    "__MACOSX",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+];
 
 /// Names of one folder that are held at a time; a larger folder is listed again for the next ones.
 const AT_A_TIME: usize = 1 << 16;
@@ -79,17 +90,19 @@ impl fmt::Display for Why {
     }
 }
 
-/// All pictures below a folder, in the order of their paths: `Ok` with the path of a regular file (or a link to one), `Err` for what was left out.
+/// All pictures below a folder, in the order of their paths: `Ok` with the path of a regular file
+/// (or a link to one), `Err` for what was left out.
 ///
-/// Links are followed, but no folder is read twice. Memory: the folders from the top to the current one, at most 65,536 names of each, and the
-/// folders that were reached by links.
+/// Links are followed, but no folder is read twice. Memory: the folders from the top to the current
+/// one, at most 65,536 names of each, and the folders that were reached by links.
 #[derive(Debug)]
 pub struct Walk {
     /// Where the walk began, without links.
     root: PathBuf,
     /// The current folder last.
     folders: Vec<Folder>,
-    /// Folders, without links, that were reached by a link and so lie outside of `root` or where the walk doesn't go.
+    /// Folders, without links, that were reached by a link and so lie outside of `root` or where
+    /// the walk doesn't go.
     linked: HashSet<PathBuf>,
     /// Names of one folder that are held at a time.
     at_a_time: usize,
@@ -123,11 +136,17 @@ impl Walk {
 
     fn enter(&mut self, path: &Path, linked: bool) -> io::Result<()> {
         let (names, more_after) = names_after(path, None, self.at_a_time)?;
-        self.folders.push(Folder { path: path.into(), linked, names: names.into_iter(), more_after });
+        self.folders.push(Folder {
+            path: path.into(),
+            linked,
+            names: names.into_iter(),
+            more_after,
+        });
         Ok(())
     }
 
-    /// Whether a folder that was reached by a link is, or will be, read at another place; it is remembered if not.
+    /// Whether a folder that was reached by a link is, or will be, read at another place; it is
+    /// remembered if not.
     fn is_known(&mut self, folder: &Path) -> io::Result<bool> {
         let real = folder.canonicalize()?;
         let inside = real.strip_prefix(&self.root);
@@ -152,7 +171,9 @@ impl Walk {
         let is_link = path.is_symlink();
         let kind = match path.metadata() {
             Ok(found) => found.file_type(),
-            Err(e) if is_link && e.kind() == io::ErrorKind::NotFound => return left_out(path, Why::Dangling),
+            Err(e) if is_link && e.kind() == io::ErrorKind::NotFound => {
+                return left_out(path, Why::Dangling);
+            }
             Err(e) => return unreadable(path, e),
         };
         if kind.is_dir() {
@@ -198,8 +219,13 @@ impl Iterator for Walk {
     }
 }
 
-/// The first `most` names of a folder that come after `after`, sorted and without hidden ones, and the last of them if there are more.
-fn names_after(folder: &Path, after: Option<&OsStr>, most: usize) -> io::Result<(Vec<OsString>, Option<OsString>)> {
+/// The first `most` names of a folder that come after `after`, sorted and without hidden ones, and
+/// the last of them if there are more.
+fn names_after(
+    folder: &Path,
+    after: Option<&OsStr>,
+    most: usize,
+) -> io::Result<(Vec<OsString>, Option<OsString>)> {
     let mut first = BinaryHeap::new();
     let mut more = false;
     for entry in std::fs::read_dir(folder)? {
@@ -224,10 +250,12 @@ fn names_after(folder: &Path, after: Option<&OsStr>, most: usize) -> io::Result<
     Ok((names, last))
 }
 
-/// Whether something is passed over quietly: its name begins with a dot (`._x.png` of a Mac, `.ipynb_checkpoints`, `.DS_Store`), or is one that a
-/// system uses for itself. Only for what is below a folder that the user named, not for that folder.
+/// Whether something is passed over quietly: its name begins with a dot (`._x.png` of a Mac,
+/// `.ipynb_checkpoints`, `.DS_Store`), or is one that a system uses for itself. Only for what is
+/// below a folder that the user named, not for that folder.
 pub fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || OF_THE_SYSTEM.iter().any(|known| name.eq_ignore_ascii_case(known))
+    name.as_encoded_bytes().starts_with(b".")
+        || OF_THE_SYSTEM.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a file has the name of a picture that is read.
@@ -281,7 +309,8 @@ impl Few {
     fn text(&self, what: &str) -> Option<String> {
         let unnamed = self.count - self.names.len() as u64;
         let rest = if unnamed > 0 { format!("\n  and {unnamed} more") } else { String::new() };
-        (self.count > 0).then(|| format!("{what}: {}\n  {}{rest}", self.count, self.names.join("\n  ")))
+        (self.count > 0)
+            .then(|| format!("{what}: {}\n  {}{rest}", self.count, self.names.join("\n  ")))
     }
 }
 
@@ -289,7 +318,8 @@ impl Few {
 mod tests {
     use super::*;
 
-    /// A folder of more names than are held at once comes out whole, in order, and without what is hidden.
+    /// A folder of more names than are held at once comes out whole, in order, and without what is
+    /// hidden.
     #[test]
     fn a_large_folder_is_listed_in_parts() {
         let dir = tempfile::tempdir().unwrap();
@@ -309,8 +339,10 @@ mod tests {
         }
         assert_eq!(all, (0..10).map(|i| OsString::from(format!("{i}.png"))).collect::<Vec<_>>());
         for at_a_time in 1..12 {
-            let found: Vec<PathBuf> =
-                Walk::in_parts(dir.path(), at_a_time).unwrap().map(|entry| entry.unwrap()).collect();
+            let found: Vec<PathBuf> = Walk::in_parts(dir.path(), at_a_time)
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .collect();
             let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
             assert_eq!(names, all, "{at_a_time} names at a time");
         }

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use super::Engine;
 use super::cpu::CpuEngine;
 use super::gpu::{GpuEngine, Machine, OpenOptions, Selector};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A choice of device, as `auto`, `cpu`, `gpu`, `gpu:N` or part of an adapter's name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Device {
-    /// The first hardware GPU; without one, the CPU engine. If WGPU_ADAPTER_NAME is set, the adapter of that name.
+    /// The first hardware GPU; without one, the CPU engine. If WGPU_ADAPTER_NAME is set, the
+    /// adapter of that name.
     #[default]
     Auto,
     /// The CPU engine.
@@ -29,19 +30,21 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text.to_lowercase().as_str() {
-            "" => Err("an empty name; expected auto, cpu, gpu, gpu:N or part of an adapter's name".into()),
+            "" => {
+                Err("an empty name; expected auto, cpu, gpu, gpu:N or part of an adapter's name"
+                    .into())
+            }
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
             "gpu" => Ok(Device::Gpu),
             lower => match lower.strip_prefix("gpu:") {
-                Some(n) => n
-                    .parse()
-                    .map(Device::Index)
-                    .map_err(|_| format!("'{n}' is no number; expected gpu:N with N from `gradcon devices`")),
+                Some(n) => n.parse().map(Device::Index).map_err(|_| {
+                    format!("'{n}' is no number; expected gpu:N with N from `gradcon devices`")
+                }),
                 // Nearly every adapter has some digit in its name.
-                None if lower.parse::<u8>().is_ok_and(|n| n < 100) => {
-                    Err(format!("'{text}' is no device; expected gpu:{lower} for the adapter of that number"))
-                }
+                None if lower.parse::<u8>().is_ok_and(|n| n < 100) => Err(format!(
+                    "'{text}' is no device; expected gpu:{lower} for the adapter of that number"
+                )),
                 None => Ok(Device::Name(text.into())),
             },
         }
@@ -79,21 +82,28 @@ impl fmt::Display for Choice {
 }
 
 impl Device {
-    /// What this device is on a machine, and what a user should know of the choice. Everything that opens or lists devices asks here.
+    /// What this device is on a machine, and what a user should know of the choice. Everything that
+    /// opens or lists devices asks here.
     ///
-    /// A software adapter is chosen only if it is named, numbered or allowed: the CPU engine is much faster.
+    /// A software adapter is chosen only if it is named, numbered or allowed: the CPU engine is
+    /// much faster.
     ///
     /// # Errors
-    /// [`Error::Device`] naming what was asked for (also by the environment) and what this machine has.
+    /// [`Error::Device`] naming what was asked for (also by the environment) and what this machine
+    /// has.
     pub fn choose(&self, machine: &Machine, allow_software: bool) -> Result<(Choice, Vec<String>)> {
-        let gpu = |selector: &Selector| Ok((Choice::Gpu(machine.choose(selector, allow_software)?), machine.notes()));
+        let gpu = |selector: &Selector| {
+            Ok((Choice::Gpu(machine.choose(selector, allow_software)?), machine.notes()))
+        };
         match self {
             Device::Cpu => Ok((Choice::Cpu, vec![])),
             Device::Gpu => gpu(&Selector::Hardware),
             Device::Index(n) => gpu(&Selector::Index(*n)),
             Device::Name(name) => gpu(&Selector::Name(name.clone())),
             // Who names an adapter in the environment wants no other device.
-            Device::Auto if machine.environment.adapter_name().is_some() => gpu(&Selector::Hardware),
+            Device::Auto if machine.environment.adapter_name().is_some() => {
+                gpu(&Selector::Hardware)
+            }
             Device::Auto => {
                 machine.check()?;
                 let (usable, passed) = machine.usable(allow_software);
@@ -114,7 +124,11 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::choose`], or a device that can't be opened.
-    pub fn open(&self, allow_software: bool, mut note: impl FnMut(&str)) -> Result<Box<dyn Engine>> {
+    pub fn open(
+        &self,
+        allow_software: bool,
+        mut note: impl FnMut(&str),
+    ) -> Result<Box<dyn Engine>> {
         if *self == Device::Cpu {
             return Ok(Box::new(CpuEngine::<f32>::new()));
         }
@@ -135,7 +149,11 @@ pub fn open(device: &str, allow_software: bool) -> Result<Box<dyn Engine>> {
 }
 
 /// The same, and `note` hears what a user should know of the choice.
-pub fn open_noting(device: &str, allow_software: bool, note: impl FnMut(&str)) -> Result<Box<dyn Engine>> {
+pub fn open_noting(
+    device: &str,
+    allow_software: bool,
+    note: impl FnMut(&str),
+) -> Result<Box<dyn Engine>> {
     device.parse::<Device>().map_err(Error::Usage)?.open(allow_software, note)
 }
 

@@ -5,10 +5,11 @@ pub mod device;
 pub mod gpu;
 pub mod memory;
 
+use crate::error::{Error, Result};
 use crate::program::{Buffer, Program};
-use crate::{Error, Result};
 
-/// Host data to be written into a persistent buffer. Floats are converted to the engine's own float.
+/// Host data to be written into a persistent buffer. Floats are converted to the engine's own
+/// float.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub enum Data<'a> {
@@ -50,31 +51,42 @@ pub enum Timing {
 
 /// A device that runs programs.
 ///
-/// Persistent buffers belong to the engine and are shared between programs by name; all memory starts as zeros.
+/// Persistent buffers belong to the engine and are shared between programs by name; all memory
+/// starts as zeros.
 pub trait Engine {
-    /// Takes in a program: allocates what is missing, compiles and binds everything, so that running does none of it.
-    /// Errors if a persistent buffer exists with another size or type, or the device can't hold the program ([`Error::TooLarge`]); the engine is
-    /// then as it was before.
+    /// Takes in a program: allocates what is missing, compiles and binds everything, so that
+    /// running does none of it. Errors if a persistent buffer exists with another size or type, or
+    /// the device can't hold the program ([`Error::TooLarge`]); the engine is then as it was
+    /// before.
     fn load(&mut self, program: &Program) -> Result<Loaded>;
 
-    /// Forgets all programs and buffers, so that another model can be loaded; what is compiled for the device is kept.
+    /// Forgets all programs and buffers, so that another model can be loaded; what is compiled for
+    /// the device is kept.
     fn clear(&mut self);
 
     /// Overwrites a persistent buffer, all replicas; `data` must have exactly its length.
     fn write(&mut self, name: &str, data: Data) -> Result<()>;
 
-    /// Waits for the device and reads a persistent float buffer, all replicas. Device errors of earlier runs surface here.
+    /// Waits for the device and reads a persistent float buffer, all replicas. Device errors of
+    /// earlier runs surface here.
     fn read(&mut self, name: &str) -> Result<Vec<f64>>;
 
-    /// Runs the program once for each step, in order. Work may still be under way when this returns.
+    /// Runs the program once for each step, in order. Work may still be under way when this
+    /// returns.
     fn run(&mut self, program: Loaded, steps: std::ops::Range<u32>) -> Result<()>;
 
     /// Waits for all work; device errors of earlier runs surface here.
     fn wait(&mut self) -> Result<()>;
 
-    /// Seconds of every call of the program at `step`, each the least of several measurements, and what measured them. Runs each call many times:
-    /// what the program updates is not meaningful afterwards.
-    fn time_calls(&mut self, program: Loaded, step: u32, repeats: usize) -> Result<(Vec<f64>, Timing)>;
+    /// Seconds of every call of the program at `step`, each the least of several measurements, and
+    /// what measured them. Runs each call many times: what the program updates is not meaningful
+    /// afterwards.
+    fn time_calls(
+        &mut self,
+        program: Loaded,
+        step: u32,
+        repeats: usize,
+    ) -> Result<(Vec<f64>, Timing)>;
 
     /// The device, for people.
     fn description(&self) -> String;
@@ -83,8 +95,14 @@ pub trait Engine {
     fn workgroups(&self) -> usize;
 }
 
-/// Errors unless a program's persistent buffer is the one that an engine already holds under its name (`total` elements over all replicas).
-pub(crate) fn same_buffer(held: &Buffer, wanted: &Buffer, total: usize, replicas: usize) -> Result<()> {
+/// Errors unless a program's persistent buffer is the one that an engine already holds under its
+/// name (`total` elements over all replicas).
+pub(crate) fn same_buffer(
+    held: &Buffer,
+    wanted: &Buffer,
+    total: usize,
+    replicas: usize,
+) -> Result<()> {
     let wanted_total = wanted.total(replicas);
     if held == wanted && Some(total) == wanted_total {
         return Ok(());

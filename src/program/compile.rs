@@ -1,8 +1,10 @@
-//! From a tape to a program: dead code goes, epilogues move into the convolutions, results of one kernel are made together, independent kernels
-//! stand next to each other, and scratch buffers are shared by lifetime.
+//! From a tape to a program: dead code goes, epilogues move into the convolutions, results of one
+//! kernel are made together, independent kernels stand next to each other, and scratch buffers are
+//! shared by lifetime.
 //!
-//! In order: `Fusion` decides which nodes disappear into a convolution; `Lowering` makes one `Step` (one or two kernel calls) for every node that
-//! is needed; `schedule` sorts the steps; `assign_memory` gives virtual buffers real ones.
+//! In order: `Fusion` decides which nodes disappear into a convolution; `Lowering` makes one `Step`
+//! (one or two kernel calls) for every node that is needed; `schedule` sorts the steps;
+//! `assign_memory` gives virtual buffers real ones.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,8 +18,9 @@ use crate::tape::{Op, Tape, Tensor, size};
 pub struct Options {
     /// Independent models in one program.
     pub replicas: usize,
-    /// Workgroups that one model's kernel should reach, as far as splitting the sums of weight gradients can: 1 for a CPU, hundreds for a GPU.
-    /// Not a function of `replicas`, so that a model's numbers don't depend on its neighbours.
+    /// Workgroups that one model's kernel should reach, as far as splitting the sums of weight
+    /// gradients can: 1 for a CPU, hundreds for a GPU. Not a function of `replicas`, so that a
+    /// model's numbers don't depend on its neighbours.
     pub workgroups: usize,
 }
 
@@ -54,7 +57,8 @@ struct Fusion {
 }
 
 impl Fusion {
-    /// Follows each convolution through its only consumer, as long as the kernel's epilogue can do what the consumer does.
+    /// Follows each convolution through its only consumer, as long as the kernel's epilogue can do
+    /// what the consumer does.
     fn new(tape: &Tape) -> Fusion {
         let mut live = vec![false; tape.nodes().len()];
         let mut consumers: Vec<Vec<Tensor>> = vec![vec![]; live.len()];
@@ -73,10 +77,14 @@ impl Fusion {
         for (i, &live) in live.iter().enumerate() {
             let conv = Tensor(i);
             let weight_gradient = matches!(tape.node(conv).op, Op::ConvW { .. });
-            if !live || !(weight_gradient || matches!(tape.node(conv).op, Op::ConvY { .. } | Op::ConvX { .. })) {
+            if !live
+                || !(weight_gradient
+                    || matches!(tape.node(conv).op, Op::ConvY { .. } | Op::ConvX { .. }))
+            {
                 continue;
             }
-            let mut fused = Fused { conv, bias: None, addend: None, gate: None, activation: Activation::None };
+            let mut fused =
+                Fused { conv, bias: None, addend: None, gate: None, activation: Activation::None };
             let mut end = conv;
             while let [next] = consumers[end.0][..] {
                 if taken[next.0] || !fused.absorb(tape, end, next, weight_gradient) {
@@ -92,14 +100,17 @@ impl Fusion {
 }
 
 impl Fused {
-    /// Takes `next`, the only consumer of `end`, into the epilogue if it fits behind what is there already.
+    /// Takes `next`, the only consumer of `end`, into the epilogue if it fits behind what is there
+    /// already.
     fn absorb(&mut self, tape: &Tape, end: Tensor, next: Tensor, weight_gradient: bool) -> bool {
         let open = self.activation == Activation::None;
         match tape.node(next).op {
             Op::Add { a, b } if open && self.addend.is_none() => {
                 let other = if a == end { b } else { a };
                 match tape.node(other).op {
-                    Op::Broadcast { a: bias } if !weight_gradient && self.bias.is_none() && per_channel(tape, bias) => {
+                    Op::Broadcast { a: bias }
+                        if !weight_gradient && self.bias.is_none() && per_channel(tape, bias) =>
+                    {
                         self.bias = Some(bias)
                     }
                     _ if other != end => self.addend = Some(other),
@@ -166,7 +177,8 @@ impl<'a> Lowering<'a> {
             homes: HashMap::new(),
             steps: vec![],
         };
-        // Concatenations first: a part's kernel then writes into place. (A sweep may meet a part before its concatenation.)
+        // Concatenations first: a part's kernel then writes into place. (A sweep may meet a part
+        // before its concatenation.)
         for i in 0..tape.nodes().len() {
             if let Op::Concat { parts } = &tape.nodes()[i].op {
                 it.plan_concat(Tensor(i), parts);
@@ -181,7 +193,8 @@ impl<'a> Lowering<'a> {
     }
 
     fn plan_concat(&mut self, node: Tensor, parts: &[(Tensor, usize)]) {
-        let buffer = self.virtual_buffer(None, Element::Float, size(self.tape.shape(node)), true, true);
+        let buffer =
+            self.virtual_buffer(None, Element::Float, size(self.tape.shape(node)), true, true);
         self.homes.insert(node, View { buffer, offset: 0, len: size(self.tape.shape(node)) });
         for &(part, offset) in parts {
             let computed = !matches!(
@@ -189,7 +202,11 @@ impl<'a> Lowering<'a> {
                 Op::Leaf { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Constraint { .. }
             );
             if computed {
-                self.homes.entry(part).or_insert(View { buffer, offset, len: size(self.tape.shape(part)) });
+                self.homes.entry(part).or_insert(View {
+                    buffer,
+                    offset,
+                    len: size(self.tape.shape(part)),
+                });
             }
         }
     }
@@ -228,7 +245,8 @@ impl<'a> Lowering<'a> {
         View { buffer, offset: 0, len }
     }
 
-    /// Where the kernel of `node` writes: its home in a concatenation, unless the kernel also reads from that buffer.
+    /// Where the kernel of `node` writes: its home in a concatenation, unless the kernel also reads
+    /// from that buffer.
     fn result(&mut self, node: Tensor, reads: &[View]) -> View {
         if let Some(&home) = self.homes.get(&node)
             && reads.iter().all(|r| r.buffer != home.buffer)
@@ -240,13 +258,22 @@ impl<'a> Lowering<'a> {
 
     fn emit(&mut self, node: Tensor, kernel: Kernel, args: Vec<View>, params: Params) {
         let call = Call { kernel, args, params, label: self.tape.node(node).label.clone() };
-        self.steps.push(Step { calls: vec![call], order: node.0, last: matches!(kernel, Kernel::Adam) });
+        self.steps.push(Step {
+            calls: vec![call],
+            order: node.0,
+            last: matches!(kernel, Kernel::Adam),
+        });
     }
 
     /// Adds a call to the latest step.
     fn emit_with(&mut self, node: Tensor, kernel: Kernel, args: Vec<View>, params: Params) {
         let label = self.tape.node(node).label.clone();
-        self.steps.last_mut().expect("a step was emitted before").calls.push(Call { kernel, args, params, label });
+        self.steps.last_mut().expect("a step was emitted before").calls.push(Call {
+            kernel,
+            args,
+            params,
+            label,
+        });
     }
 
     /// Lowers `node` and what it needs, once.
@@ -278,24 +305,47 @@ impl<'a> Lowering<'a> {
         let gate = fused.gate.map(|t| self.place(t));
         let mut args = vec![a, b, bias.unwrap_or(b), addend.unwrap_or(b), gate.unwrap_or(b)];
         args.push(self.result(node, &args));
-        let epilogue = Epilogue { bias: bias.is_some(), add: addend.is_some(), activation: fused.activation };
+        let epilogue =
+            Epilogue { bias: bias.is_some(), add: addend.is_some(), activation: fused.activation };
         let out = args[5];
         self.emit(node, kernel, args, Params::Conv { geometry, epilogue });
         out
     }
 
-    fn weight_gradient(&mut self, node: Tensor, geometry: Geometry, x: View, y: View, addend: Option<View>) -> View {
-        let tiles = (geometry.kh * geometry.kw * geometry.cx).div_ceil(32) * geometry.cy.div_ceil(32);
-        let splits = self.options.workgroups.div_ceil(tiles).clamp(1, (geometry.hy * geometry.wy).div_ceil(4));
+    fn weight_gradient(
+        &mut self,
+        node: Tensor,
+        geometry: Geometry,
+        x: View,
+        y: View,
+        addend: Option<View>,
+    ) -> View {
+        let tiles =
+            (geometry.kh * geometry.kw * geometry.cx).div_ceil(32) * geometry.cy.div_ceil(32);
+        let splits = self
+            .options
+            .workgroups
+            .div_ceil(tiles)
+            .clamp(1, (geometry.hy * geometry.wy).div_ceil(4));
         let add = addend.is_some();
         if splits == 1 {
             let args = vec![x, y, addend.unwrap_or(x)];
             let out = self.result(node, &args);
-            self.emit(node, Kernel::ConvW, [args, vec![out]].concat(), Params::ConvW { geometry, add, splits });
+            self.emit(
+                node,
+                Kernel::ConvW,
+                [args, vec![out]].concat(),
+                Params::ConvW { geometry, add, splits },
+            );
             return out;
         }
         let partial = self.scratch(splits * geometry.w_len());
-        self.emit(node, Kernel::ConvW, vec![x, y, x, partial], Params::ConvW { geometry, add: false, splits });
+        self.emit(
+            node,
+            Kernel::ConvW,
+            vec![x, y, x, partial],
+            Params::ConvW { geometry, add: false, splits },
+        );
         let args = vec![partial, addend.unwrap_or(partial)];
         let out = self.result(node, &args);
         self.emit_with(
@@ -307,7 +357,14 @@ impl<'a> Lowering<'a> {
         out
     }
 
-    fn map(&mut self, node: Tensor, kernel: Kernel, inputs: &[Tensor], scale: f64, shift: f64) -> View {
+    fn map(
+        &mut self,
+        node: Tensor,
+        kernel: Kernel,
+        inputs: &[Tensor],
+        scale: f64,
+        shift: f64,
+    ) -> View {
         let mut args: Vec<View> = inputs.iter().map(|&t| self.place(t)).collect();
         let out = self.result(node, &args);
         args.push(out);
@@ -334,7 +391,9 @@ impl<'a> Lowering<'a> {
             &Op::Sigmoid { a } => self.map(node, Kernel::Sigmoid, &[a], 1.0, 0.0),
             &Op::SigmoidGrad { a, s } => self.map(node, Kernel::SigmoidGrad, &[a, s], 1.0, 0.0),
             &Op::InvNorm { a, eps } => self.map(node, Kernel::InvNorm, &[a], eps, 0.0),
-            &Op::Broadcast { a } => self.reshape(node, Kernel::Broadcast, a, (tape.shape(a), shape)),
+            &Op::Broadcast { a } => {
+                self.reshape(node, Kernel::Broadcast, a, (tape.shape(a), shape))
+            }
             &Op::SumTo { a } => self.reshape(node, Kernel::SumTo, a, (shape, tape.shape(a))),
             &Op::Mse { x, target, weight }
             | &Op::MseGrad { x, target, weight }
@@ -365,7 +424,12 @@ impl<'a> Lowering<'a> {
             &Op::ImageGrad { geometry, x, y, r } => {
                 let args = [x, y, r].map(|t| self.place(t));
                 let out = self.scratch(size(shape));
-                self.emit(node, Kernel::ImageGrad, [&args[..], &[out]].concat(), Params::ImageGrad { geometry });
+                self.emit(
+                    node,
+                    Kernel::ImageGrad,
+                    [&args[..], &[out]].concat(),
+                    Params::ImageGrad { geometry },
+                );
                 out
             }
             &Op::ImageCos { partial, stats, segment } => {
@@ -383,7 +447,12 @@ impl<'a> Lowering<'a> {
             Op::BatchImages { .. } | Op::BatchWeight { .. } => self.gather(node),
             Op::Record { a, log, offset, width, steps } => {
                 let a = self.place(*a);
-                let log = self.persistent(log, Element::Float, steps * self.options.replicas * width, false);
+                let log = self.persistent(
+                    log,
+                    Element::Float,
+                    steps * self.options.replicas * width,
+                    false,
+                );
                 self.emit(
                     node,
                     Kernel::Record,
@@ -395,16 +464,26 @@ impl<'a> Lowering<'a> {
             Op::Store { a, name } => {
                 let a = self.place(*a);
                 let out = self.persistent(name, Element::Float, size(shape), true);
-                self.emit(node, Kernel::Copy, vec![a, out], Params::Map { len: out.len, scale: 1.0, shift: 0.0 });
+                self.emit(
+                    node,
+                    Kernel::Copy,
+                    vec![a, out],
+                    Params::Map { len: out.len, scale: 1.0, shift: 0.0 },
+                );
                 out
             }
             Op::Adam { grad, reference_len, schedule, steps, config } => {
                 let (len, reference_len) = (size(shape), *reference_len);
                 let grad = self.place(*grad);
-                let [params, m, v] =
-                    ["params", "adam.m", "adam.v"].map(|name| self.persistent(name, Element::Float, len, true));
+                let [params, m, v] = ["params", "adam.m", "adam.v"]
+                    .map(|name| self.persistent(name, Element::Float, len, true));
                 let reference = self.persistent("reference", Element::Float, reference_len, true);
-                let schedule = self.persistent(schedule, Element::Float, steps * self.options.replicas * 4, false);
+                let schedule = self.persistent(
+                    schedule,
+                    Element::Float,
+                    steps * self.options.replicas * 4,
+                    false,
+                );
                 let crate::tape::AdamConfig { lr, beta1, beta2, eps } = *config;
                 self.emit(
                     node,
@@ -420,7 +499,13 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn reshape(&mut self, node: Tensor, kernel: Kernel, a: Tensor, (small, large): ([usize; 4], [usize; 4])) -> View {
+    fn reshape(
+        &mut self,
+        node: Tensor,
+        kernel: Kernel,
+        a: Tensor,
+        (small, large): ([usize; 4], [usize; 4]),
+    ) -> View {
         let a = self.place(a);
         let out = self.result(node, &[a]);
         self.emit(node, kernel, vec![a, out], Params::Reshape { small, large });
@@ -433,7 +518,12 @@ impl<'a> Lowering<'a> {
             let from = self.place(part);
             let to = View { buffer: whole.buffer, offset, len: from.len };
             if from != to {
-                self.emit(node, Kernel::Copy, vec![from, to], Params::Map { len: from.len, scale: 1.0, shift: 0.0 });
+                self.emit(
+                    node,
+                    Kernel::Copy,
+                    vec![from, to],
+                    Params::Map { len: from.len, scale: 1.0, shift: 0.0 },
+                );
             }
         }
         whole
@@ -444,9 +534,20 @@ impl<'a> Lowering<'a> {
         let [h, w, c, n] = self.tape.shape(inputs[0]);
         let rows = h * w * c;
         let args = inputs.map(|t| self.place(t));
-        let [grad, partial, image, loss] = [rows * n, rows.div_ceil(MSE_ROWS) * n, n, 1].map(|len| self.scratch(len));
-        self.emit(node, Kernel::Mse, [&args[..], &[grad, partial]].concat(), Params::Mse { rows, n });
-        self.emit_with(node, Kernel::MseSum, vec![partial, args[2], image, loss], Params::Mse { rows, n });
+        let [grad, partial, image, loss] =
+            [rows * n, rows.div_ceil(MSE_ROWS) * n, n, 1].map(|len| self.scratch(len));
+        self.emit(
+            node,
+            Kernel::Mse,
+            [&args[..], &[grad, partial]].concat(),
+            Params::Mse { rows, n },
+        );
+        self.emit_with(
+            node,
+            Kernel::MseSum,
+            vec![partial, args[2], image, loss],
+            Params::Mse { rows, n },
+        );
         let mut here = loss;
         for (i, other) in self.tape.nodes().iter().enumerate() {
             let (of, view) = match other.op {
@@ -465,24 +566,49 @@ impl<'a> Lowering<'a> {
 
     /// The kernel behind BatchImages and BatchWeight of the same batch.
     fn gather(&mut self, node: Tensor) -> View {
-        let (Op::BatchImages { batch } | Op::BatchWeight { batch }) = &self.tape.node(node).op else {
+        let (Op::BatchImages { batch } | Op::BatchWeight { batch }) = &self.tape.node(node).op
+        else {
             unreachable!("no batch")
         };
-        let images =
-            self.tape.nodes().iter().position(|other| matches!(&other.op, Op::BatchImages { batch: b } if b == batch));
+        let images = self
+            .tape
+            .nodes()
+            .iter()
+            .position(|other| matches!(&other.op, Op::BatchImages { batch: b } if b == batch));
         let images = Tensor(images.expect("a batch has images"));
         let [h, w, c, n] = self.tape.shape(images);
         let pixels = h * w * c;
         let replicas = self.options.replicas;
-        let data = self.persistent(&format!("{}.data", batch.name), Element::U8, batch.images * pixels, false);
-        let indices =
-            self.persistent(&format!("{}.indices", batch.name), Element::U32, batch.steps * replicas * n, false);
-        let schedule =
-            self.persistent(&format!("{}.schedule", batch.name), Element::Float, batch.steps * replicas * 4, false);
+        let data = self.persistent(
+            &format!("{}.data", batch.name),
+            Element::U8,
+            batch.images * pixels,
+            false,
+        );
+        let indices = self.persistent(
+            &format!("{}.indices", batch.name),
+            Element::U32,
+            batch.steps * replicas * n,
+            false,
+        );
+        let schedule = self.persistent(
+            &format!("{}.schedule", batch.name),
+            Element::Float,
+            batch.steps * replicas * 4,
+            false,
+        );
         let (x, weight) = (self.scratch(pixels * n), self.scratch(n));
-        self.emit(node, Kernel::Gather, vec![data, indices, schedule, x, weight], Params::Gather { pixels, n });
-        let of_weight =
-            self.tape.nodes().iter().position(|other| matches!(&other.op, Op::BatchWeight { batch: b } if b == batch));
+        self.emit(
+            node,
+            Kernel::Gather,
+            vec![data, indices, schedule, x, weight],
+            Params::Gather { pixels, n },
+        );
+        let of_weight = self
+            .tape
+            .nodes()
+            .iter()
+            .position(|other| matches!(&other.op, Op::BatchWeight { batch: b } if b == batch));
         if let Some(i) = of_weight {
             self.places.insert(Tensor(i), weight);
         }
@@ -491,16 +617,19 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// Steps by depth of dependence, so that independent kernels are neighbours (a GPU needs no barrier between them); what changes parameters comes last.
+/// Steps by depth of dependence, so that independent kernels are neighbours (a GPU needs no barrier
+/// between them); what changes parameters comes last.
 fn schedule(steps: Vec<Step>) -> Vec<Step> {
     let mut depth = vec![0; steps.len()];
-    // Depth after which a buffer's part is complete, by (buffer): lowering emitted writers before readers.
+    // Depth after which a buffer's part is complete, by (buffer): lowering emitted writers before
+    // readers.
     let mut written: HashMap<usize, Vec<usize>> = HashMap::new();
     for (i, step) in steps.iter().enumerate() {
         for call in &step.calls {
             for (arg, binding) in call.args.iter().zip(call.kernel.row().bindings) {
                 if binding.access == Access::Read {
-                    let writers = written.get(&arg.buffer).into_iter().flatten().filter(|&&w| w != i);
+                    let writers =
+                        written.get(&arg.buffer).into_iter().flatten().filter(|&&w| w != i);
                     depth[i] = writers.map(|&w| depth[w] + 1).max().unwrap_or(0).max(depth[i]);
                 } else {
                     written.entry(arg.buffer).or_default().push(i);
@@ -529,8 +658,9 @@ fn assign_memory(virtuals: Vec<Virtual>, steps: Vec<Step>) -> (Vec<Buffer>, Vec<
             let v = &virtuals[arg.buffer];
             let at = *real[arg.buffer].get_or_insert_with(|| {
                 // The smallest that is large enough, else the largest, which grows.
-                let fits =
-                    (0..free.len()).filter(|&f| buffers[free[f]].len >= v.len).min_by_key(|&f| buffers[free[f]].len);
+                let fits = (0..free.len())
+                    .filter(|&f| buffers[free[f]].len >= v.len)
+                    .min_by_key(|&f| buffers[free[f]].len);
                 let best = fits.or_else(|| (0..free.len()).max_by_key(|&f| buffers[free[f]].len));
                 if let (false, Some(f)) = (v.dedicated, best) {
                     let at = free.swap_remove(f);

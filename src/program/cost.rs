@@ -1,7 +1,9 @@
-//! What a call must at least do: operations counted from its sizes, and bytes that have to move once.
+//! What a call must at least do: operations counted from its sizes, and bytes that have to move
+//! once.
 //!
-//! Conventions: a multiply-add is two operations; taps in the padding are not counted, nobody executes them; bytes are the sum of all results and
-//! of each distinct operand, in float32; GFLOP/s and GB/s are of 1e9.
+//! Conventions: a multiply-add is two operations; taps in the padding are not counted, nobody
+//! executes them; bytes are the sum of all results and of each distinct operand, in float32;
+//! GFLOP/s and GB/s are of 1e9.
 
 use super::kernel::{Access, Element, Kernel, Params};
 use super::{Buffer, Call, Program};
@@ -17,7 +19,10 @@ pub struct Cost {
 
 impl std::iter::Sum for Cost {
     fn sum<I: Iterator<Item = Cost>>(iter: I) -> Cost {
-        iter.fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
+        iter.fold(Cost::default(), |a, b| Cost {
+            flops: a.flops + b.flops,
+            bytes: a.bytes + b.bytes,
+        })
     }
 }
 
@@ -35,29 +40,41 @@ impl Call {
             // Of a log, an index list or a dataset, only this step's part moves.
             let len = match (self.kernel, &self.params) {
                 (Kernel::Record, Params::Record { len, .. }) => *len,
-                (Kernel::Gather, Params::Gather { pixels, n }) => [pixels * n, *n, 4, pixels * n, *n][i],
+                (Kernel::Gather, Params::Gather { pixels, n }) => {
+                    [pixels * n, *n, 4, pixels * n, *n][i]
+                }
                 (Kernel::Adam, _) if binding.name == "schedule" => 4,
                 _ => arg.len,
             };
             bytes += if repeated { 0 } else { (len * element * times) as u64 };
         }
-        Cost { flops: self.flops() * program.replicas as u64, bytes: bytes * program.replicas as u64 }
+        Cost {
+            flops: self.flops() * program.replicas as u64,
+            bytes: bytes * program.replicas as u64,
+        }
     }
 
     fn flops(&self) -> u64 {
         let len = |len: usize| len as u64;
         match (self.kernel, &self.params) {
             (Kernel::ConvY | Kernel::ConvX, Params::Conv { geometry, epilogue }) => {
-                let out = if self.kernel == Kernel::ConvY { geometry.y_len() } else { geometry.x_len() };
+                let out =
+                    if self.kernel == Kernel::ConvY { geometry.y_len() } else { geometry.x_len() };
                 2 * geometry.macs() + out as u64 * (epilogue.bias as u64 + epilogue.add as u64)
             }
             (_, Params::ConvW { geometry, .. }) => 2 * geometry.macs(),
-            (_, Params::SplitSum { len, splits, add }) => (len * (splits - 1 + *add as usize)) as u64,
+            (_, Params::SplitSum { len, splits, add }) => {
+                (len * (splits - 1 + *add as usize)) as u64
+            }
             (Kernel::Copy | Kernel::Fill, _) => 0,
             (Kernel::Affine, Params::Map { len, .. }) => 2 * *len as u64,
-            (Kernel::Sigmoid | Kernel::SigmoidGrad | Kernel::InvNorm, Params::Map { len, .. }) => 3 * *len as u64,
+            (Kernel::Sigmoid | Kernel::SigmoidGrad | Kernel::InvNorm, Params::Map { len, .. }) => {
+                3 * *len as u64
+            }
             (_, Params::Map { len, .. }) => *len as u64,
-            (Kernel::SumTo, Params::Reshape { large, .. }) => large.iter().product::<usize>() as u64,
+            (Kernel::SumTo, Params::Reshape { large, .. }) => {
+                large.iter().product::<usize>() as u64
+            }
             (Kernel::Mse, Params::Mse { rows, n }) => 4 * len(rows * n),
             (Kernel::Constraint, Params::Constraint { segments, .. }) => {
                 6 * segments.iter().map(|s| len(s.len)).sum::<u64>()
@@ -66,9 +83,13 @@ impl Call {
                 3 * segments.iter().map(|s| len(s.len)).sum::<u64>()
             }
             // Each image's gradient elements are multiplied with r and squared.
-            (_, Params::ImageGrad { geometry }) => 2 * geometry.macs() + 4 * len(geometry.w_len() * geometry.n),
+            (_, Params::ImageGrad { geometry }) => {
+                2 * geometry.macs() + 4 * len(geometry.w_len() * geometry.n)
+            }
             (_, Params::ImageCos { blocks, n, .. }) => 2 * len(blocks * n),
-            (_, Params::Adam { len, reference_len, .. }) => 14 * *len as u64 + 3 * *reference_len as u64,
+            (_, Params::Adam { len, reference_len, .. }) => {
+                14 * *len as u64 + 3 * *reference_len as u64
+            }
             (_, Params::Gather { pixels, n }) => len(pixels * n),
             _ => 0,
         }
@@ -81,7 +102,8 @@ impl Program {
         self.calls.iter().map(|c| c.cost(self)).sum()
     }
 
-    /// Bytes of scratch memory, and of persistent memory, in float32; as many as can be counted, if there are more.
+    /// Bytes of scratch memory, and of persistent memory, in float32; as many as can be counted, if
+    /// there are more.
     pub fn memory(&self) -> (u64, u64) {
         let bytes = |persistent: bool| {
             let of = self.buffers.iter().filter(|b| b.persistent == persistent);

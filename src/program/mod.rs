@@ -1,7 +1,9 @@
-//! Programs: what an engine runs. Plain data without a GPU type, so it can be printed, counted and tested anywhere.
+//! Programs: what an engine runs. Plain data without a GPU type, so it can be printed, counted and
+//! tested anywhere.
 //!
-//! A [`Program`] is a list of kernel [`Call`]s over [`Buffer`]s. [`compile`](compile::compile) makes one from a tape. Every engine runs the
-//! same list: the GPU engine as dispatches of one compute pass, the CPU engine as calls of the twins.
+//! A [`Program`] is a list of kernel [`Call`]s over [`Buffer`]s. [`compile`](compile::compile)
+//! makes one from a tape. Every engine runs the same list: the GPU engine as dispatches of one
+//! compute pass, the CPU engine as calls of the twins.
 
 pub mod compile;
 pub mod cost;
@@ -13,7 +15,8 @@ use kernel::{Access, Element, Kernel, Params};
 /// A buffer of a program.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Buffer {
-    /// Unique in the program. Persistent buffers of one name are one buffer in all programs of an engine.
+    /// Unique in the program. Persistent buffers of one name are one buffer in all programs of an
+    /// engine.
     pub name: String,
     /// Element type.
     pub element: Element,
@@ -63,8 +66,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Panics if a call breaks the contract that engines rely on: one view a binding, inside its buffer, of the binding's element type, and no buffer
-    /// that is written and bound a second time in the same call.
+    /// Panics if a call breaks the contract that engines rely on: one view a binding, inside its
+    /// buffer, of the binding's element type, and no buffer that is written and bound a second time
+    /// in the same call.
     #[track_caller]
     pub fn check(&self) {
         for call in &self.calls {
@@ -88,8 +92,16 @@ impl Program {
                     kernel::ALIGNMENT
                 );
                 assert_eq!(buffer.element, binding.element, "{at}: {}", binding.name);
-                let shared = call.args.iter().enumerate().any(|(j, other)| i != j && other.buffer == arg.buffer);
-                assert!(binding.access == Access::Read || !shared, "{at}: {} is written and bound twice", binding.name);
+                let shared = call
+                    .args
+                    .iter()
+                    .enumerate()
+                    .any(|(j, other)| i != j && other.buffer == arg.buffer);
+                assert!(
+                    binding.access == Access::Read || !shared,
+                    "{at}: {} is written and bound twice",
+                    binding.name
+                );
             }
         }
     }

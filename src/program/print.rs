@@ -31,7 +31,9 @@ fn details(call: &Call) -> String {
                 if *splits > 1 { format!(" splits {splits}") } else { String::new() }
             )
         }
-        Params::SplitSum { len, splits, add } => format!("{splits} x {len}{}", if *add { " +add" } else { "" }),
+        Params::SplitSum { len, splits, add } => {
+            format!("{splits} x {len}{}", if *add { " +add" } else { "" })
+        }
         Params::Map { len, scale, shift } => match call.kernel {
             Kernel::Affine => format!("{len} * {scale} + {shift}"),
             Kernel::Fill => format!("{len} = {shift}"),
@@ -48,11 +50,17 @@ fn details(call: &Call) -> String {
         Params::Mse { rows, n } => format!("rows {rows} n{n}"),
         Params::Constraint { segments, scale } => {
             let lens: Vec<String> = segments.iter().map(|s| s.len.to_string()).collect();
-            format!("layers {}{}", lens.join("+"), if *scale == 1.0 { String::new() } else { format!(" * {scale}") })
+            format!(
+                "layers {}{}",
+                lens.join("+"),
+                if *scale == 1.0 { String::new() } else { format!(" * {scale}") }
+            )
         }
         Params::ImageGrad { geometry } => geometry.to_string(),
         Params::ImageCos { blocks, n, segment } => format!("layer {segment} blocks {blocks} n{n}"),
-        Params::Adam { len, reference_len, lr, .. } => format!("{len} (reference {reference_len}) lr {lr}"),
+        Params::Adam { len, reference_len, lr, .. } => {
+            format!("{len} (reference {reference_len}) lr {lr}")
+        }
         Params::Gather { pixels, n } => format!("pixels {pixels} n{n}"),
         Params::Record { len, offset, width } => format!("{len} at {offset} of {width}"),
     }
@@ -88,7 +96,8 @@ impl Program {
                 detail[i]
             );
             if let Some(s) = seconds {
-                let (us, gflops, gbs) = (s[i] * 1e6, cost.flops as f64 / s[i] / 1e9, cost.bytes as f64 / s[i] / 1e9);
+                let (us, gflops, gbs) =
+                    (s[i] * 1e6, cost.flops as f64 / s[i] / 1e9, cost.bytes as f64 / s[i] / 1e9);
                 let _ = write!(text, " {us:>8.1} {gflops:>9.1} {gbs:>6.1}");
             }
             text.push('\n');
@@ -96,7 +105,8 @@ impl Program {
         let (total, (scratch, persistent)) = (self.cost(), self.memory());
         let _ = writeln!(
             text,
-            "total {:.1} MFLOP, {:.1} MB moved at least once; memory: {:.1} MB scratch, {:.1} MB persistent",
+            "total {:.1} MFLOP, {:.1} MB moved at least once; memory: {:.1} MB scratch, {:.1} MB \
+             persistent",
             total.flops as f64 / 1e6,
             total.bytes as f64 / 1e6,
             scratch as f64 / 1e6,
@@ -104,7 +114,12 @@ impl Program {
         );
         if let Some(s) = seconds {
             let all: f64 = s.iter().sum();
-            let _ = writeln!(text, "{:.3} ms, {:.1} GFLOP/s", all * 1e3, total.flops as f64 / all / 1e9);
+            let _ = writeln!(
+                text,
+                "{:.3} ms, {:.1} GFLOP/s",
+                all * 1e3,
+                total.flops as f64 / all / 1e9
+            );
         }
         text
     }

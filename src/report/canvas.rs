@@ -7,7 +7,7 @@ use image::{ImageFormat, RgbImage};
 use super::colour::{PAPER, Rgb, mix};
 use super::file::write_atomic;
 use super::font;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Where a text's x coordinate lies.
 #[derive(Clone, Copy)]
@@ -71,10 +71,12 @@ impl Canvas {
         }
     }
 
-    /// Interpolates the bitmap between its pixels and sharpens the edge again: round shapes instead of stairs.
+    /// Interpolates the bitmap between its pixels and sharpens the edge again: round shapes instead
+    /// of stairs.
     fn glyph(&mut self, x: i64, y: i64, columns: &[u8], scale: i64, colour: Rgb) {
         let ink = |column: i64, row: i64| -> f32 {
-            let byte = usize::try_from(column).ok().and_then(|c| columns.get(c)).copied().unwrap_or(0);
+            let byte =
+                usize::try_from(column).ok().and_then(|c| columns.get(c)).copied().unwrap_or(0);
             if (0..font::HEIGHT as i64).contains(&row) { ((byte >> row) & 1) as f32 } else { 0.0 }
         };
         for py in -scale / 2..font::HEIGHT as i64 * scale + scale / 2 {
@@ -100,7 +102,9 @@ impl Canvas {
 /// The encoder's, which a picture of at least one pixel does not meet.
 pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).map_err(|e| Error::invalid(format!("cannot encode a PNG: {e}")))?;
+    picture
+        .write_to(&mut bytes, ImageFormat::Png)
+        .map_err(|e| Error::invalid(format!("cannot encode a PNG: {e}")))?;
     Ok(bytes.into_inner())
 }
 
@@ -119,7 +123,8 @@ mod tests {
 
     #[test]
     fn text_inks_the_pixels_of_its_glyphs() {
-        for (align, x, left) in [(Align::Left, 9, 9), (Align::Centre, 30, 9), (Align::Right, 48, 6)] {
+        for (align, x, left) in [(Align::Left, 9, 9), (Align::Centre, 30, 9), (Align::Right, 48, 6)]
+        {
             let mut canvas = Canvas::new(60, 40);
             canvas.text(x, 6, "F2,", 3, align, INK);
             let mut column = 0;
@@ -128,7 +133,11 @@ mod tests {
                     for row in 0..font::HEIGHT {
                         let (x, y) = (left + 3 * column + 1, 6 + 3 * row as u32 + 1);
                         let want = if byte >> row & 1 == 1 { INK } else { PAPER };
-                        assert_eq!(canvas.0.get_pixel(x, y).0, want, "{c}, column {column}, row {row}");
+                        assert_eq!(
+                            canvas.0.get_pixel(x, y).0,
+                            want,
+                            "{c}, column {column}, row {row}"
+                        );
                     }
                     column += 1;
                 }
@@ -143,6 +152,9 @@ mod tests {
         canvas.fill(-2, -2, 4, 4, INK, 1.0);
         canvas.frame(2, 2, 9, 9, 1, INK);
         let inked: Vec<bool> = canvas.0.pixels().map(|p| p.0 == INK).collect();
-        assert_eq!(inked, [true, true, false, false, true, true, true, true, false, true, false, false]);
+        assert_eq!(
+            inked,
+            [true, true, false, false, true, true, true, true, false, true, false, false]
+        );
     }
 }

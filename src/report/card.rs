@@ -1,4 +1,5 @@
-//! The model card: a `README.md` with YAML front matter (Hugging Face's layout, with a `model-index`) beside the weights.
+//! The model card: a `README.md` with YAML front matter (Hugging Face's layout, with a
+//! `model-index`) beside the weights.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use super::file::write_atomic;
 use super::results::Evaluation;
 use super::tables::{SCORES, cell, three};
-use crate::Result;
+use crate::error::Result;
 
 /// What a model card says. What is `None` is left out of the card.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,42 +66,68 @@ impl Card {
         let (dataset, class) = (cell(&self.dataset), cell(&self.class));
         let _ = write!(
             out,
-            "\n# {}\n\nA one-class anomaly detector. It has learned what **{class}** of {dataset} looks like and gives every \
-             image an anomaly score:\nits reconstruction error minus {} times the mean cosine between the gradient this \
-             image would train with and the gradients\nof the training images (GradCon). Higher = more anomalous.\n\n",
+            "\n# {}\n\nA one-class anomaly detector. It has learned what **{class}** of {dataset} \
+             looks like and gives every \
+             image an anomaly score:\nits reconstruction error minus {} times the mean cosine \
+             between the gradient this \
+             image would train with and the gradients\nof the training images (GradCon). Higher = \
+             more anomalous.\n\n",
             self.name, self.beta
         );
-        let kind =
-            if self.model == "vae" { "variational convolutional autoencoder" } else { "convolutional autoencoder" };
+        let kind = if self.model == "vae" {
+            "variational convolutional autoencoder"
+        } else {
+            "convolutional autoencoder"
+        };
         let channels = if c == 1 { "gray" } else { "RGB" };
-        let _ = writeln!(out, "| | |\n|---|---|\n| architecture | {kind}, {} parameters |", self.parameters);
+        let _ = writeln!(
+            out,
+            "| | |\n|---|---|\n| architecture | {kind}, {} parameters |",
+            self.parameters
+        );
         let _ = writeln!(out, "| input | {h} x {w} {channels}, values in [0, 1] |");
         if let Some(threshold) = self.threshold {
-            let _ = writeln!(out, "| threshold | {threshold}: an image with a higher score is anomalous |");
+            let _ = writeln!(
+                out,
+                "| threshold | {threshold}: an image with a higher score is anomalous |"
+            );
         }
-        out += "\n## Use\n\n```sh\ngradcon score --model model.safetensors images/\n```\n\n`model.safetensors` has \
-                PyTorch's names and layouts. Without the reference gradients (`ref_grad.*`) it is a state dict\nfor \
+        out += "\n## Use\n\n```sh\ngradcon score --model model.safetensors \
+                images/\n```\n\n`model.safetensors` has \
+                PyTorch's names and layouts. Without the reference gradients (`ref_grad.*`) it is \
+                a state dict\nfor \
                 `load_state_dict`.\n";
-        let _ = writeln!(out, "\n## Training\n\n| | |\n|---|---|\n| data | {dataset}, class {class} only |");
+        let _ = writeln!(
+            out,
+            "\n## Training\n\n| | |\n|---|---|\n| data | {dataset}, class {class} only |"
+        );
         let facts = [("folder", &self.data), ("manifest SHA-256", &self.data_sha256)];
-        for (what, value) in facts.iter().filter_map(|(what, value)| Some((what, value.as_ref()?))) {
+        for (what, value) in facts.iter().filter_map(|(what, value)| Some((what, value.as_ref()?)))
+        {
             let _ = writeln!(out, "| {what} | {} |", cell(value));
         }
-        let best = self.best_epoch.map_or(String::new(), |best| format!("; these weights are of epoch {best}"));
+        let best = self
+            .best_epoch
+            .map_or(String::new(), |best| format!("; these weights are of epoch {best}"));
         let _ = writeln!(out, "| epochs | {}{best} |\n| alpha | {} |", self.epochs, self.alpha);
         if let Some(seed) = self.seed {
             let _ = writeln!(out, "| seed | {seed} |");
         }
-        let (device, date, version) = (cell(&self.device), cell(&self.date), cell(&self.gradcon_version));
+        let (device, date, version) =
+            (cell(&self.device), cell(&self.date), cell(&self.gradcon_version));
         let _ = writeln!(out, "| device | {device} |\n| made | {date} with gradcon {version} |");
         match &self.evaluation {
             Some(evaluation) => evaluation_table(&mut out, evaluation),
             None => out += "\n## Evaluation\n\nNot evaluated yet.\n",
         }
-        out += "\n## Limits\n\nThe score says how unlike the training images an image is to this model, not what is wrong \
-                with it. It means little for images\nof another kind, size or preparation than those above, and a threshold \
-                holds only for images like those it was chosen on.\n\n## Method\n\nG. Kwon, M. Prabhushankar, D. Temel, G. \
-                AlRegib: Backpropagated Gradient Representations for Anomaly Detection, ECCV 2020.\n";
+        out += "\n## Limits\n\nThe score says how unlike the training images an image is to this \
+                model, not what is wrong \
+                with it. It means little for images\nof another kind, size or preparation than \
+                those above, and a threshold \
+                holds only for images like those it was chosen on.\n\n## Method\n\nG. Kwon, M. \
+                Prabhushankar, D. Temel, G. \
+                AlRegib: Backpropagated Gradient Representations for Anomaly Detection, ECCV \
+                2020.\n";
         out
     }
 
@@ -113,10 +140,14 @@ impl Card {
         if let Some(e) = &self.evaluation {
             let _ = write!(
                 out,
-                "model-index:\n- name: {}\n  results:\n  - task:\n      type: anomaly-detection\n      name: One-class image \
+                "model-index:\n- name: {}\n  results:\n  - task:\n      type: anomaly-detection\n \
+                      name: One-class image \
                  anomaly detection\n    dataset:\n      name: {}\n      type: {}\n    metrics:\n",
                 quoted(&self.name),
-                quoted(&format!("{}, normal class {}, {} % outliers", self.dataset, self.class, e.outlier_percent)),
+                quoted(&format!(
+                    "{}, normal class {}, {} % outliers",
+                    self.dataset, self.class, e.outlier_percent
+                )),
                 quoted(&self.dataset),
             );
             let values = [
@@ -126,7 +157,8 @@ impl Card {
                 ("fpr95", "FPR at 95 % TPR", e.full.fpr95),
             ];
             for (kind, name, value) in values {
-                let _ = writeln!(out, "    - type: {kind}\n      name: {name}\n      value: {value}");
+                let _ =
+                    writeln!(out, "    - type: {kind}\n      name: {name}\n      value: {value}");
             }
         }
         out + "---\n"
@@ -134,10 +166,18 @@ impl Card {
 }
 
 fn evaluation_table(out: &mut String, e: &Evaluation) {
-    let _ = writeln!(out, "\n## Evaluation\n\nOn {} normal and {} anomalous test images:\n", e.normal, e.anomalous);
-    let _ = writeln!(out, "| score | AUROC | 95 % interval | AUPR | F1 | FPR95 |\n|---|---:|---:|---:|---:|---:|");
+    let _ = writeln!(
+        out,
+        "\n## Evaluation\n\nOn {} normal and {} anomalous test images:\n",
+        e.normal, e.anomalous
+    );
+    let _ = writeln!(
+        out,
+        "| score | AUROC | 95 % interval | AUPR | F1 | FPR95 |\n|---|---:|---:|---:|---:|---:|"
+    );
     for (name, (_, m)) in SCORES.iter().zip(e.parts()) {
-        let interval = m.auroc_95.map_or("-".to_owned(), |i| format!("{:.3} to {:.3}", i.low, i.high));
+        let interval =
+            m.auroc_95.map_or("-".to_owned(), |i| format!("{:.3} to {:.3}", i.low, i.high));
         let [auroc, aupr, f1, fpr95] = [m.auroc, m.aupr, m.f1, m.fpr95].map(three);
         let _ = writeln!(out, "| {name} | {auroc} | {interval} | {aupr} | {f1} | {fpr95} |");
     }

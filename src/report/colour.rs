@@ -11,12 +11,14 @@ pub const INK: Rgb = [33, 37, 41];
 pub const MUTED: Rgb = [108, 117, 125];
 /// Grid lines.
 pub const FAINT: Rgb = [233, 236, 239];
-/// Normal images: a blue that stays apart from [`ANOMALOUS`] for colour-blind readers and in gray print.
+/// Normal images: a blue that stays apart from [`ANOMALOUS`] for colour-blind readers and in gray
+/// print.
 pub const NORMAL: Rgb = [31, 111, 191];
 /// Anomalous images.
 pub const ANOMALOUS: Rgb = [224, 93, 10];
 
-/// Nine evenly spaced colours of the perceptually uniform map "inferno" (Smith and van der Walt, CC0).
+/// Nine evenly spaced colours of the perceptually uniform map "inferno" (Smith and van der Walt,
+/// CC0).
 const INFERNO: [Rgb; 9] = [
     [0, 0, 4],
     [33, 12, 74],
@@ -29,7 +31,8 @@ const INFERNO: [Rgb; 9] = [
     [252, 255, 164],
 ];
 
-/// The colour of `value` in [0, 1] (clamped) from black over purple and orange to pale yellow; lightness rises evenly.
+/// The colour of `value` in [0, 1] (clamped) from black over purple and orange to pale yellow;
+/// lightness rises evenly.
 pub fn heat(value: f32) -> Rgb {
     let at = value.clamp(0.0, 1.0) * (INFERNO.len() - 1) as f32;
     let low = (at as usize).min(INFERNO.len() - 2);
@@ -38,7 +41,9 @@ pub fn heat(value: f32) -> Rgb {
 
 /// `share` of `over`, the rest of `under`.
 pub fn mix(under: Rgb, over: Rgb, share: f32) -> Rgb {
-    std::array::from_fn(|i| (under[i] as f32 + (over[i] as f32 - under[i] as f32) * share).round() as u8)
+    std::array::from_fn(|i| {
+        (under[i] as f32 + (over[i] as f32 - under[i] as f32) * share).round() as u8
+    })
 }
 
 #[cfg(test)]
@@ -47,10 +52,14 @@ mod tests {
 
     #[test]
     fn heat_gets_brighter_all_the_way() {
-        let light = |c: Rgb| 0.2126 * f64::from(c[0]) + 0.7152 * f64::from(c[1]) + 0.0722 * f64::from(c[2]);
+        let light =
+            |c: Rgb| 0.2126 * f64::from(c[0]) + 0.7152 * f64::from(c[1]) + 0.0722 * f64::from(c[2]);
         let steps: Vec<f64> = (0..=64).map(|i| light(heat(i as f32 / 64.0))).collect();
         assert!(steps.windows(2).all(|w| w[1] > w[0]), "{steps:?}");
-        assert_eq!((heat(-1.0), heat(0.0), heat(1.0), heat(9.0)), (INFERNO[0], INFERNO[0], INFERNO[8], INFERNO[8]));
+        assert_eq!(
+            (heat(-1.0), heat(0.0), heat(1.0), heat(9.0)),
+            (INFERNO[0], INFERNO[0], INFERNO[8], INFERNO[8])
+        );
     }
 
     #[test]

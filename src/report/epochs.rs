@@ -8,7 +8,8 @@ use super::table::{Row, Table, to_csv};
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The file's header. Losses are means over images; the validation columns are empty where there are no validation images.
+/// The file's header. Losses are means over images; the validation columns are empty where there
+/// are no validation images.
 pub const COLUMNS: [&str; 13] = [
     "epoch",
     "train_loss",
@@ -45,7 +46,8 @@ pub struct EpochRow {
     pub train: Losses,
     /// Mean over the validation images after the epoch, where there are any.
     pub val: Option<Losses>,
-    /// Mean cosine of each decoder layer over the epoch's iterations, in the order up.0, up.2, up.4, up.6.
+    /// Mean cosine of each decoder layer over the epoch's iterations, in the order up.0, up.2,
+    /// up.4, up.6.
     pub cosines: [f64; 4],
     /// Training throughput.
     pub images_per_second: f64,
@@ -63,12 +65,18 @@ pub fn write_epochs(path: &Path, rows: &[EpochRow]) -> Result<()> {
         let train = [row.train.total, row.train.mse, row.train.grad];
         let val = row.val.map_or([None; 3], |val| [Some(val.total), Some(val.mse), Some(val.grad)]);
         let rest = row.cosines.into_iter().chain([row.images_per_second]);
-        let numbers: Vec<Option<f64>> = train.into_iter().map(Some).chain(val).chain(rest.map(Some)).collect();
-        if let Some((i, bad)) =
-            numbers.iter().enumerate().find_map(|(i, v)| v.filter(|v| !v.is_finite()).map(|v| (i, v)))
+        let numbers: Vec<Option<f64>> =
+            train.into_iter().map(Some).chain(val).chain(rest.map(Some)).collect();
+        if let Some((i, bad)) = numbers
+            .iter()
+            .enumerate()
+            .find_map(|(i, v)| v.filter(|v| !v.is_finite()).map(|v| (i, v)))
         {
             let column = COLUMNS[i + 1];
-            return Err(Error::invalid(format!("epoch {}: {column} is {bad}, expected a finite number", row.epoch)));
+            return Err(Error::invalid(format!(
+                "epoch {}: {column} is {bad}, expected a finite number",
+                row.epoch
+            )));
         }
         let mut line = vec![row.epoch.to_string()];
         line.extend(numbers.iter().map(|v| v.map_or(String::new(), |v| v.to_string())));
@@ -81,7 +89,8 @@ pub fn write_epochs(path: &Path, rows: &[EpochRow]) -> Result<()> {
 /// Reads the table back.
 ///
 /// # Errors
-/// Unreadable file, or one of more than [`limits::METRICS`] bytes; another header; a field that is no finite number, named by file, line and column.
+/// Unreadable file, or one of more than [`limits::METRICS`] bytes; another header; a field that is
+/// no finite number, named by file, line and column.
 pub fn read_epochs(path: &Path) -> Result<Vec<EpochRow>> {
     epochs_from(limits::open(path, limits::METRICS, "a table of epochs")?, path)
 }

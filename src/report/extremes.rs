@@ -1,4 +1,5 @@
-//! The most normal and most anomalous images of a test set as small PNG files with an index, for the page to embed.
+//! The most normal and most anomalous images of a test set as small PNG files with an index, for
+//! the page to embed.
 
 use std::path::{Path, PathBuf};
 
@@ -48,12 +49,14 @@ pub struct Extreme {
     pub error: PathBuf,
 }
 
-/// Writes `extremes.json` and its PNG files into `folder` for the `count` lowest and `count` highest scores of `rows`.
-/// `inputs` and `recons` are f32 in [0, 1], shape [n, h, w, c], and `rows` has their n scores: all images of a test set, or
-/// just those among which the extremes are known to be.
+/// Writes `extremes.json` and its PNG files into `folder` for the `count` lowest and `count`
+/// highest scores of `rows`. `inputs` and `recons` are f32 in [0, 1], shape [n, h, w, c], and
+/// `rows` has their n scores: all images of a test set, or just those among which the extremes are
+/// known to be.
 ///
 /// # Errors
-/// As [`TileSet::new`]; another number of rows than images; scores that are not finite; the file system's.
+/// As [`TileSet::new`]; another number of rows than images; scores that are not finite; the file
+/// system's.
 pub fn write_extremes(
     folder: &Path,
     inputs: &[f32],
@@ -69,7 +72,10 @@ pub fn write_extremes(
         return Err(Error::invalid(format!("{} scores for {} images", rows.len(), shape[0])));
     }
     if let Some(bad) = rows.iter().find(|row| !row.score.is_finite()) {
-        return Err(Error::invalid(format!("{}: score {}, expected a finite number", bad.image, bad.score)));
+        return Err(Error::invalid(format!(
+            "{}: score {}, expected a finite number",
+            bad.image, bad.score
+        )));
     }
     let scores: Vec<f64> = rows.iter().map(|row| row.score).collect();
     let (low, high) = extreme_indices(&scores, count);
@@ -77,24 +83,36 @@ pub fn write_extremes(
     let set = TileSet::new(inputs, recons, shape, &which)?;
     let entry = |place: usize| -> Result<Extreme> {
         let row = &rows[which[place]];
-        let (side, rank) = if place < low.len() { ("normal", place) } else { ("anomalous", place - low.len()) };
+        let (side, rank) =
+            if place < low.len() { ("normal", place) } else { ("anomalous", place - low.len()) };
         let tiles = &set.tiles[place];
         let mut names = Vec::new();
-        for (part, tile) in [("input", &tiles.input), ("output", &tiles.reconstruction), ("error", &tiles.error)] {
+        for (part, tile) in
+            [("input", &tiles.input), ("output", &tiles.reconstruction), ("error", &tiles.error)]
+        {
             let name = format!("{side}-{rank:02}-{part}.png");
             write_png(&folder.join(&name), tile)?;
             names.push(PathBuf::from(name));
         }
         let [input, reconstruction, error] = [0, 1, 2].map(|i| names[i].clone());
         let (image, class) = (row.image.clone(), row.class.clone());
-        Ok(Extreme { image, label: row.label, class, score: row.score, input, reconstruction, error })
+        Ok(Extreme {
+            image,
+            label: row.label,
+            class,
+            score: row.score,
+            input,
+            reconstruction,
+            error,
+        })
     };
     let index = Extremes {
         error_scale: set.error_scale,
         most_normal: (0..low.len()).map(entry).collect::<Result<_>>()?,
         most_anomalous: (low.len()..which.len()).map(entry).collect::<Result<_>>()?,
     };
-    let json = serde_json::to_string_pretty(&index).map_err(|e| Error::invalid(format!("extremes.json: {e}")))?;
+    let json = serde_json::to_string_pretty(&index)
+        .map_err(|e| Error::invalid(format!("extremes.json: {e}")))?;
     // The index last: it never names a file that is not there yet.
     write_atomic(&folder.join("extremes.json"), (json + "\n").as_bytes())
 }
@@ -102,7 +120,8 @@ pub fn write_extremes(
 /// Reads an `extremes.json`.
 ///
 /// # Errors
-/// Unreadable file; unknown or missing entries; a tile that is not a plain file name. The message names the file.
+/// Unreadable file; unknown or missing entries; a tile that is not a plain file name. The message
+/// names the file.
 pub fn read_extremes(path: &Path) -> Result<Extremes> {
     extremes_from(&limits::read(path, limits::EXTREMES, "an index of extremes")?, path)
 }
@@ -112,7 +131,8 @@ pub fn read_extremes(path: &Path) -> Result<Extremes> {
 /// # Errors
 /// As [`read_extremes`].
 pub fn extremes_from(text: &[u8], path: &Path) -> Result<Extremes> {
-    let named = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {}", path.display(), shown(e)));
+    let named =
+        |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {}", path.display(), shown(e)));
     let extremes: Extremes = serde_json::from_slice(text).map_err(|e| named(&e))?;
     let count = extremes.most_normal.len().max(extremes.most_anomalous.len());
     if count > MOST {
@@ -122,7 +142,10 @@ pub fn extremes_from(text: &[u8], path: &Path) -> Result<Extremes> {
         for tile in [&entry.input, &entry.reconstruction, &entry.error] {
             // The page embeds what the index names: nothing from outside the folder.
             if tile.file_name() != Some(tile.as_os_str()) {
-                return Err(named(&format!("tile \"{}\", expected a plain file name", tile.display())));
+                return Err(named(&format!(
+                    "tile \"{}\", expected a plain file name",
+                    tile.display()
+                )));
             }
         }
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::output;
 
-/// Writes `bytes` to `path` as [`output::write`] does: a reader sees the old file or the new one and never a part. Missing folders are made.
+/// Writes `bytes` to `path` as [`output::write`] does: a reader sees the old file or the new one
+/// and never a part. Missing folders are made.
 ///
 /// # Errors
 /// Whatever the file system says, with the path.

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// Text with the characters that mean something in HTML and SVG replaced; control characters, which neither may hold, go.
+/// Text with the characters that mean something in HTML and SVG replaced; control characters, which
+/// neither may hold, go.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -55,8 +56,14 @@ mod tests {
 
     #[test]
     fn base64_of_rfc_4648() {
-        let pairs =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        let pairs = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ];
         for (text, want) in pairs {
             assert_eq!(base64(text.as_bytes()), want);
         }

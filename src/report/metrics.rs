@@ -1,8 +1,8 @@
 //! Detection metrics from anomaly scores: higher score = more anomalous, `true` label = anomalous.
 //!
-//! Definitions are scikit-learn's (`roc_auc_score`, `average_precision_score`, `roc_curve`) with the anomalous images as
-//! the positive class; agreement to 1e-12 is tested on random and tied scores. An image counts as flagged at a threshold
-//! when its score is greater than or equal to it.
+//! Definitions are scikit-learn's (`roc_auc_score`, `average_precision_score`, `roc_curve`) with
+//! the anomalous images as the positive class; agreement to 1e-12 is tested on random and tied
+//! scores. An image counts as flagged at a threshold when its score is greater than or equal to it.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How many resamples [`bootstrap_interval`] takes unless told otherwise.
 pub const BOOTSTRAP_RESAMPLES: usize = 1000;
@@ -28,7 +28,10 @@ fn levels(scores: &[f64], labels: &[bool]) -> Result<Vec<Level>> {
         return Err(Error::invalid(format!("{} scores but {} labels", scores.len(), labels.len())));
     }
     if let Some(i) = scores.iter().position(|s| !s.is_finite()) {
-        return Err(Error::invalid(format!("score {i} is {}: expected a finite number", scores[i])));
+        return Err(Error::invalid(format!(
+            "score {i} is {}: expected a finite number",
+            scores[i]
+        )));
     }
     let anomalous = labels.iter().filter(|&&l| l).count();
     if anomalous == 0 || anomalous == labels.len() {
@@ -57,11 +60,13 @@ fn totals(levels: &[Level]) -> (u64, u64) {
     levels.iter().fold((0, 0), |(n, a), level| (n + level.normal, a + level.anomalous))
 }
 
-/// The Mann-Whitney statistic over its maximum, counted in integers so that only the last division rounds.
+/// The Mann-Whitney statistic over its maximum, counted in integers so that only the last division
+/// rounds.
 fn auroc_of_counts(counts: impl Iterator<Item = (u64, u64)>) -> f64 {
     let (mut above, mut normals, mut twice_wins) = (0u64, 0u64, 0u64);
     for (normal, anomalous) in counts {
-        // A normal image loses to every anomalous image above it and to half of those at its own score.
+        // A normal image loses to every anomalous image above it and to half of those at its own
+        // score.
         twice_wins += normal * (2 * above + anomalous);
         above += anomalous;
         normals += normal;
@@ -69,8 +74,8 @@ fn auroc_of_counts(counts: impl Iterator<Item = (u64, u64)>) -> f64 {
     twice_wins as f64 / (2 * normals * above) as f64
 }
 
-/// Area under the ROC curve: the probability that an anomalous image scores higher than a normal one, ties counting one
-/// half (mid-ranks).
+/// Area under the ROC curve: the probability that an anomalous image scores higher than a normal
+/// one, ties counting one half (mid-ranks).
 ///
 /// # Errors
 /// Different lengths, a score that is not finite, or only one class among the labels.
@@ -78,7 +83,8 @@ pub fn auroc(scores: &[f64], labels: &[bool]) -> Result<f64> {
     Ok(auroc_of_counts(levels(scores, labels)?.iter().map(|level| (level.normal, level.anomalous))))
 }
 
-/// Area under the precision-recall curve as the step-wise sum `sum_k (R_k - R_{k-1}) P_k` over falling thresholds.
+/// Area under the precision-recall curve as the step-wise sum `sum_k (R_k - R_{k-1}) P_k` over
+/// falling thresholds.
 ///
 /// # Errors
 /// As [`auroc`].
@@ -97,7 +103,8 @@ fn average_precision_of(levels: &[Level]) -> f64 {
     sum / anomalous as f64
 }
 
-/// The best F1 over all thresholds and the threshold that reaches it (the highest one where several do).
+/// The best F1 over all thresholds and the threshold that reaches it (the highest one where several
+/// do).
 ///
 /// # Errors
 /// As [`auroc`].
@@ -119,14 +126,16 @@ fn f1_max_of(levels: &[Level]) -> (f64, f64) {
     best
 }
 
-/// The lowest false positive rate at which at least the share `tpr` (0 to 1) of the anomalous images is flagged.
-/// `fpr_at_tpr(scores, labels, 0.95)` is the usual FPR95.
+/// The lowest false positive rate at which at least the share `tpr` (0 to 1) of the anomalous
+/// images is flagged. `fpr_at_tpr(scores, labels, 0.95)` is the usual FPR95.
 ///
 /// # Errors
 /// As [`auroc`], or `tpr` outside (0, 1].
 pub fn fpr_at_tpr(scores: &[f64], labels: &[bool], tpr: f64) -> Result<f64> {
     if !(tpr > 0.0 && tpr <= 1.0) {
-        return Err(Error::invalid(format!("true positive rate {tpr}: expected more than 0 and at most 1")));
+        return Err(Error::invalid(format!(
+            "true positive rate {tpr}: expected more than 0 and at most 1"
+        )));
     }
     Ok(fpr_at_tpr_of(&levels(scores, labels)?, tpr))
 }
@@ -157,10 +166,11 @@ pub struct RocPoint {
 
 /// The ROC curve from (0, 0) to (1, 1), as scikit-learn's `roc_curve` gives it by default.
 ///
-/// There is one point per distinct score, behind the leading (0, 0). As with `drop_intermediate=True`, a point is left out
-/// when the steps into and out of it are the same number of normal and the same number of anomalous images: it
-/// lies on a straight line. The first and the last distinct score always stay, and so do points on a line whose two steps
-/// differ in length.
+/// There is one point per distinct score, behind the leading (0, 0). As with
+/// `drop_intermediate=True`, a point is left out when the steps into and out of it are the same
+/// number of normal and the same number of anomalous images: it lies on a straight line. The first
+/// and the last distinct score always stay, and so do points on a line whose two steps differ in
+/// length.
 ///
 /// # Errors
 /// As [`auroc`].
@@ -172,7 +182,8 @@ pub fn roc_curve(scores: &[f64], labels: &[bool]) -> Result<Vec<RocPoint>> {
     for (i, level) in levels.iter().enumerate() {
         fp += level.normal;
         tp += level.anomalous;
-        let same_step = |next: &Level| (next.normal, next.anomalous) == (level.normal, level.anomalous);
+        let same_step =
+            |next: &Level| (next.normal, next.anomalous) == (level.normal, level.anomalous);
         if i == 0 || levels.get(i + 1).is_none_or(|next| !same_step(next)) {
             points.push(RocPoint {
                 fpr: fp as f64 / normal as f64,
@@ -196,13 +207,19 @@ pub struct Interval {
 
 /// 95 % percentile bootstrap interval of the AUROC.
 ///
-/// Normal and anomalous images are resampled apart (stratified), so every resample keeps both classes at their sizes. The
-/// ends are the 2.5 % and 97.5 % quantiles (linear interpolation) of `resamples` AUROCs; the same `seed` gives the same
-/// interval on every platform. One resample costs one pass over the images: nothing is sorted again.
+/// Normal and anomalous images are resampled apart (stratified), so every resample keeps both
+/// classes at their sizes. The ends are the 2.5 % and 97.5 % quantiles (linear interpolation) of
+/// `resamples` AUROCs; the same `seed` gives the same interval on every platform. One resample
+/// costs one pass over the images: nothing is sorted again.
 ///
 /// # Errors
 /// As [`auroc`], or no resamples.
-pub fn bootstrap_interval(scores: &[f64], labels: &[bool], resamples: usize, seed: u64) -> Result<Interval> {
+pub fn bootstrap_interval(
+    scores: &[f64],
+    labels: &[bool],
+    resamples: usize,
+    seed: u64,
+) -> Result<Interval> {
     if resamples == 0 {
         return Err(Error::invalid("a bootstrap interval needs at least one resample"));
     }
@@ -233,8 +250,8 @@ fn bootstrap_of(levels: &[Level], resamples: usize, seed: u64) -> Interval {
     Interval { low: quantile_of_sorted(&aurocs, 0.025), high: quantile_of_sorted(&aurocs, 0.975) }
 }
 
-/// The `q` quantile of values in rising order, interpolated linearly between neighbours (NumPy's default).
-/// `sorted` must not be empty and `q` lies in [0, 1].
+/// The `q` quantile of values in rising order, interpolated linearly between neighbours (NumPy's
+/// default). `sorted` must not be empty and `q` lies in [0, 1].
 pub fn quantile_of_sorted(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let low = at.floor() as usize;
@@ -251,7 +268,10 @@ pub fn mean_std(values: &[f64]) -> Result<(f64, Option<f64>)> {
         return Err(Error::invalid("the mean of no values does not exist"));
     }
     if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-        return Err(Error::invalid(format!("value {i} is {}: expected a finite number", values[i])));
+        return Err(Error::invalid(format!(
+            "value {i} is {}: expected a finite number",
+            values[i]
+        )));
     }
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -272,7 +292,8 @@ pub struct Metrics {
     pub aupr: f64,
     /// F1 at its best threshold.
     pub f1: f64,
-    /// The threshold of `f1`: images with this score or a higher one are flagged. Means over seeds have none.
+    /// The threshold of `f1`: images with this score or a higher one are flagged. Means over seeds
+    /// have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1_threshold: Option<f64>,
     /// False positive rate at 95 % true positive rate.
@@ -297,7 +318,8 @@ pub struct Deviations {
 }
 
 impl Metrics {
-    /// All metrics of `scores`; with `bootstrap = Some((resamples, seed))` also the interval of the AUROC.
+    /// All metrics of `scores`; with `bootstrap = Some((resamples, seed))` also the interval of the
+    /// AUROC.
     ///
     /// # Errors
     /// As [`auroc`] and [`bootstrap_interval`].

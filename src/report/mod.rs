@@ -1,8 +1,8 @@
-//! Everything a person or another program reads after a run: metrics, score tables, pictures, TensorBoard events, the
-//! result files, the model card and the HTML page.
+//! Everything a person or another program reads after a run: metrics, score tables, pictures,
+//! TensorBoard events, the result files, the model card and the HTML page.
 //!
-//! This room knows files, plain slices and nothing of tapes, engines or models. Anomaly scores follow one convention:
-//! label 1 = anomalous, higher score = more anomalous.
+//! This room knows files, plain slices and nothing of tapes, engines or models. Anomaly scores
+//! follow one convention: label 1 = anomalous, higher score = more anomalous.
 
 pub mod canvas;
 pub mod card;

@@ -1,5 +1,6 @@
-//! Pictures of a run: image grids, reconstructions with error maps, the most normal and most anomalous images, and score
-//! histograms. Images come as plain slices: f32 in [0, 1] or u8, laid out [n, h, w, c] with c = 1 (gray) or 3 (RGB).
+//! Pictures of a run: image grids, reconstructions with error maps, the most normal and most
+//! anomalous images, and score histograms. Images come as plain slices: f32 in [0, 1] or u8, laid
+//! out [n, h, w, c] with c = 1 (gray) or 3 (RGB).
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use super::canvas::{Align, Canvas, write_png};
 use super::colour::{ANOMALOUS, FAINT, INK, MUTED, NORMAL, Rgb, heat};
 use super::font;
 use super::plot::{Histogram, tick_label, ticks};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Width that small images are enlarged to on a sheet, in pixels.
 const TILE: usize = 84;
@@ -28,14 +29,19 @@ fn check(what: &str, len: usize, shape: [usize; 4]) -> Result<()> {
         return Err(Error::invalid(format!("{what}: shape {shape:?} holds no pixel")));
     }
     if len != n * h * w * c {
-        return Err(Error::invalid(format!("{what}: {len} values for shape {shape:?} = {}", n * h * w * c)));
+        return Err(Error::invalid(format!(
+            "{what}: {len} values for shape {shape:?} = {}",
+            n * h * w * c
+        )));
     }
     Ok(())
 }
 
 fn check_finite(what: &str, pixels: &[f32]) -> Result<()> {
     match pixels.iter().find(|p| !p.is_finite()) {
-        Some(bad) => Err(Error::invalid(format!("{what}: a pixel is {bad}, expected a number in [0, 1]"))),
+        Some(bad) => {
+            Err(Error::invalid(format!("{what}: a pixel is {bad}, expected a number in [0, 1]")))
+        }
         None => Ok(()),
     }
 }
@@ -45,7 +51,9 @@ fn rgb_tile(images: &[f32], shape: [usize; 4], i: usize) -> RgbImage {
     let [_, h, w, c] = shape;
     RgbImage::from_fn(w as u32, h as u32, |x, y| {
         let at = ((i * h + y as usize) * w + x as usize) * c;
-        image::Rgb(std::array::from_fn(|k| (images[at + k % c].clamp(0.0, 1.0) * 255.0).round() as u8))
+        image::Rgb(std::array::from_fn(|k| {
+            (images[at + k % c].clamp(0.0, 1.0) * 255.0).round() as u8
+        }))
     })
 }
 
@@ -81,7 +89,8 @@ pub struct Tiles {
     pub input: RgbImage,
     /// What the model made of it.
     pub reconstruction: RgbImage,
-    /// Absolute error, averaged over channels, black = 0 and pale yellow = [`TileSet::error_scale`].
+    /// Absolute error, averaged over channels, black = 0 and pale yellow =
+    /// [`TileSet::error_scale`].
     pub error: RgbImage,
 }
 
@@ -97,8 +106,14 @@ impl TileSet {
     /// Draws the images `which` of `inputs` and `recons` (both f32 in [0, 1], shape [n, h, w, c]).
     ///
     /// # Errors
-    /// Slices that do not fit the shape, c other than 1 or 3, pixels that are not finite, an index past n.
-    pub fn new(inputs: &[f32], recons: &[f32], shape: [usize; 4], which: &[usize]) -> Result<TileSet> {
+    /// Slices that do not fit the shape, c other than 1 or 3, pixels that are not finite, an index
+    /// past n.
+    pub fn new(
+        inputs: &[f32],
+        recons: &[f32],
+        shape: [usize; 4],
+        which: &[usize],
+    ) -> Result<TileSet> {
         check("inputs", inputs.len(), shape)?;
         check("reconstructions", recons.len(), shape)?;
         check_finite("inputs", inputs)?;
@@ -131,15 +146,23 @@ fn paste(canvas: &mut Canvas, tile: &RgbImage, x: usize, y: usize) {
     image::imageops::replace(&mut canvas.0, tile, x as i64, y as i64);
 }
 
-/// A contact sheet of u8 images [n, h, w, c] in reading order: `columns` side by side, enlarged `factor` times, `gap` white
-/// pixels between and around them.
+/// A contact sheet of u8 images [n, h, w, c] in reading order: `columns` side by side, enlarged
+/// `factor` times, `gap` white pixels between and around them.
 ///
 /// # Errors
 /// A slice that does not fit the shape, c other than 1 or 3, zero columns or factor.
-pub fn grid(images: &[u8], shape: [usize; 4], columns: usize, factor: usize, gap: usize) -> Result<RgbImage> {
+pub fn grid(
+    images: &[u8],
+    shape: [usize; 4],
+    columns: usize,
+    factor: usize,
+    gap: usize,
+) -> Result<RgbImage> {
     check("images", images.len(), shape)?;
     if columns == 0 || factor == 0 {
-        return Err(Error::invalid("an image grid needs at least one column and a factor of at least 1"));
+        return Err(Error::invalid(
+            "an image grid needs at least one column and a factor of at least 1",
+        ));
     }
     let [n, h, w, c] = shape;
     let (columns, rows) = (columns.min(n), n.div_ceil(columns));
@@ -178,7 +201,14 @@ fn row_names(canvas: &mut Canvas, right: usize, y: usize, tile_height: usize) {
     }
 }
 
-fn stack(canvas: &mut Canvas, tiles: &Tiles, x: usize, y: usize, factor: usize, tile_height: usize) {
+fn stack(
+    canvas: &mut Canvas,
+    tiles: &Tiles,
+    x: usize,
+    y: usize,
+    factor: usize,
+    tile_height: usize,
+) {
     for (row, tile) in [&tiles.input, &tiles.reconstruction, &tiles.error].into_iter().enumerate() {
         paste(canvas, &enlarge(tile, factor), x, y + row * (tile_height + 4));
     }
@@ -189,12 +219,18 @@ fn left_margin() -> usize {
     MARGIN + widest * 2 + 12
 }
 
-/// Writes a PNG sheet of reconstructions: above each other the input, what the model made of it and the absolute error
-/// on a common colour scale, twelve images side by side. `inputs` and `recons` are f32 in [0, 1], shape [n, h, w, c].
+/// Writes a PNG sheet of reconstructions: above each other the input, what the model made of it and
+/// the absolute error on a common colour scale, twelve images side by side. `inputs` and `recons`
+/// are f32 in [0, 1], shape [n, h, w, c].
 ///
 /// # Errors
 /// As [`TileSet::new`]; no image; the file system's.
-pub fn reconstructions(path: &Path, inputs: &[f32], recons: &[f32], shape: [usize; 4]) -> Result<()> {
+pub fn reconstructions(
+    path: &Path,
+    inputs: &[f32],
+    recons: &[f32],
+    shape: [usize; 4],
+) -> Result<()> {
     let [n, h, w, _] = shape;
     let which: Vec<usize> = (0..n).collect();
     let set = TileSet::new(inputs, recons, shape, &which)?;
@@ -216,8 +252,8 @@ pub fn reconstructions(path: &Path, inputs: &[f32], recons: &[f32], shape: [usiz
     write_png(path, &canvas.0)
 }
 
-/// Indices of the `count` lowest scores (lowest first) and of the `count` highest (highest first); equal scores keep
-/// their order. Each side takes at most half of the images, so none is on both.
+/// Indices of the `count` lowest scores (lowest first) and of the `count` highest (highest first);
+/// equal scores keep their order. Each side takes at most half of the images, so none is on both.
 pub fn extreme_indices(scores: &[f64], count: usize) -> (Vec<usize>, Vec<usize>) {
     let count = count.min(scores.len() / 2);
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -227,12 +263,14 @@ pub fn extreme_indices(scores: &[f64], count: usize) -> (Vec<usize>, Vec<usize>)
     (low, high)
 }
 
-/// Writes a PNG sheet of the `count` most normal and the `count` most anomalous images by score, each with its
-/// reconstruction, error map and score; the frame tells the truth. `inputs` and `recons` are f32 in [0, 1], shape
-/// [n, h, w, c]; `scores` and `labels` (true = anomalous) have n entries.
+/// Writes a PNG sheet of the `count` most normal and the `count` most anomalous images by score,
+/// each with its reconstruction, error map and score; the frame tells the truth. `inputs` and
+/// `recons` are f32 in [0, 1], shape [n, h, w, c]; `scores` and `labels` (true = anomalous) have n
+/// entries.
 ///
 /// # Errors
-/// As [`TileSet::new`]; other lengths; scores that are not finite; fewer than two images; the file system's.
+/// As [`TileSet::new`]; other lengths; scores that are not finite; fewer than two images; the file
+/// system's.
 pub fn extremes(
     path: &Path,
     inputs: &[f32],
@@ -271,7 +309,9 @@ pub fn extremes(
     let left = left_margin();
     let width = (left + columns * pitch - GAP + MARGIN).max(820);
     let mut canvas = Canvas::new(width, MARGIN + 2 * section + 14 + MARGIN);
-    for (side, title) in ["Most normal (lowest scores)", "Most anomalous (highest scores)"].into_iter().enumerate() {
+    for (side, title) in
+        ["Most normal (lowest scores)", "Most anomalous (highest scores)"].into_iter().enumerate()
+    {
         let top = MARGIN + side * section;
         canvas.text(left as i64, top as i64, title, 2, Align::Left, INK);
         for k in 0..per_side {
@@ -284,7 +324,14 @@ pub fn extremes(
             canvas.frame(x as i64, y as i64, tile_w as i64, (3 * tile_h + 8) as i64, 3, truth);
             stack(&mut canvas, &set.tiles[side * per_side + k], x, y, factor, tile_h);
             let score = format!("{:.4}", scores[i]);
-            canvas.text((x + tile_w / 2) as i64, (y + 3 * tile_h + 18) as i64, &score, 2, Align::Centre, INK);
+            canvas.text(
+                (x + tile_w / 2) as i64,
+                (y + 3 * tile_h + 18) as i64,
+                &score,
+                2,
+                Align::Centre,
+                INK,
+            );
         }
     }
     let bottom = MARGIN + 2 * section;
@@ -303,15 +350,23 @@ fn legend(canvas: &mut Canvas, x: i64, y: i64, name: &str, colour: Rgb) -> i64 {
     x + 22 + font::width(name) as i64 * 2 + 24
 }
 
-/// Writes a PNG histogram (960 x 540) of normal and anomalous scores over common bins, each side as a share of its own
-/// images; `threshold` is drawn as a dashed line. Texts are ASCII.
+/// Writes a PNG histogram (960 x 540) of normal and anomalous scores over common bins, each side as
+/// a share of its own images; `threshold` is drawn as a dashed line. Texts are ASCII.
 ///
 /// # Errors
 /// No score on one side, scores or threshold that are not finite; the file system's.
-pub fn histogram(path: &Path, normal: &[f64], anomalous: &[f64], title: &str, threshold: Option<f64>) -> Result<()> {
+pub fn histogram(
+    path: &Path,
+    normal: &[f64],
+    anomalous: &[f64],
+    title: &str,
+    threshold: Option<f64>,
+) -> Result<()> {
     if normal.is_empty() || anomalous.is_empty() {
         let got = format!("{} normal and {} anomalous", normal.len(), anomalous.len());
-        return Err(Error::invalid(format!("a score histogram needs both sides: got {got} scores")));
+        return Err(Error::invalid(format!(
+            "a score histogram needs both sides: got {got} scores"
+        )));
     }
     if let Some(bad) = threshold.filter(|t| !t.is_finite()) {
         return Err(Error::invalid(format!("threshold {bad}: expected a finite number")));
@@ -328,7 +383,8 @@ pub fn histogram(path: &Path, normal: &[f64], anomalous: &[f64], title: &str, th
     let low = threshold.unwrap_or(bins.low).min(bins.low);
     let high = threshold.unwrap_or(bins.low).max(bins.high());
     let top = bins.top() * 1.06;
-    let x_of = |value: f64| LEFT + ((value - low) / (high - low) * (RIGHT - LEFT) as f64).round() as i64;
+    let x_of =
+        |value: f64| LEFT + ((value - low) / (high - low) * (RIGHT - LEFT) as f64).round() as i64;
     let y_of = |share: f64| BOTTOM - (share / top * (BOTTOM - TOP) as f64).round() as i64;
 
     canvas.text(LEFT, 28, title, 3, Align::Left, INK);
@@ -336,7 +392,14 @@ pub fn histogram(path: &Path, normal: &[f64], anomalous: &[f64], title: &str, th
     let (y_ticks, y_step) = ticks(0.0, top * 100.0, 5);
     for tick in y_ticks {
         canvas.fill(LEFT, y_of(tick / 100.0), RIGHT - LEFT, 1, FAINT, 1.0);
-        canvas.text(LEFT - 12, y_of(tick / 100.0) - 7, &tick_label(tick, y_step), 2, Align::Right, MUTED);
+        canvas.text(
+            LEFT - 12,
+            y_of(tick / 100.0) - 7,
+            &tick_label(tick, y_step),
+            2,
+            Align::Right,
+            MUTED,
+        );
     }
     for (shares, colour) in [(&bins.normal, NORMAL), (&bins.anomalous, ANOMALOUS)] {
         let edge = |i: usize| x_of(bins.low + bins.step * i as f64);
@@ -358,19 +421,36 @@ pub fn histogram(path: &Path, normal: &[f64], anomalous: &[f64], title: &str, th
     let (x_ticks, x_step) = ticks(low, high, 8);
     for tick in x_ticks {
         canvas.fill(x_of(tick), BOTTOM, 2, 8, INK, 1.0);
-        canvas.text(x_of(tick) + 1, BOTTOM + 16, &tick_label(tick, x_step), 2, Align::Centre, MUTED);
+        canvas.text(
+            x_of(tick) + 1,
+            BOTTOM + 16,
+            &tick_label(tick, x_step),
+            2,
+            Align::Centre,
+            MUTED,
+        );
     }
-    canvas.text((LEFT + RIGHT) / 2, BOTTOM + 48, "anomaly score (higher = more anomalous)", 2, Align::Centre, INK);
+    canvas.text(
+        (LEFT + RIGHT) / 2,
+        BOTTOM + 48,
+        "anomaly score (higher = more anomalous)",
+        2,
+        Align::Centre,
+        INK,
+    );
     if let Some(threshold) = threshold {
         let x = x_of(threshold);
         for y in (TOP..BOTTOM).step_by(10) {
             canvas.fill(x - 1, y, 2, 6, INK, 1.0);
         }
-        let (at, align) = if x > (LEFT + RIGHT) / 2 { (x - 8, Align::Right) } else { (x + 8, Align::Left) };
+        let (at, align) =
+            if x > (LEFT + RIGHT) / 2 { (x - 8, Align::Right) } else { (x + 8, Align::Left) };
         canvas.text(at, TOP - 4, &format!("threshold {threshold:.4}"), 2, align, INK);
     }
-    let names =
-        [(format!("normal ({})", normal.len()), NORMAL), (format!("anomalous ({})", anomalous.len()), ANOMALOUS)];
+    let names = [
+        (format!("normal ({})", normal.len()), NORMAL),
+        (format!("anomalous ({})", anomalous.len()), ANOMALOUS),
+    ];
     let widths: i64 = names.iter().map(|(name, _)| 46 + font::width(name) as i64 * 2).sum();
     let mut x = RIGHT - widths + 24;
     for (name, colour) in &names {

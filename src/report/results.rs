@@ -1,5 +1,6 @@
-//! `results.json`: what an evaluation found, of one training or of several that differ in their seed (seeds.rs). The same
-//! content as `results.csv` (long form) and `results.md` (the paper's table) is in tables.rs.
+//! `results.json`: what an evaluation found, of one training or of several that differ in their
+//! seed (seeds.rs). The same content as `results.csv` (long form) and `results.md` (the paper's
+//! table) is in tables.rs.
 
 use std::path::Path;
 
@@ -12,13 +13,14 @@ pub use super::seeds::{OverSeeds, SeedRow, Spread};
 use crate::error::{Error, Result};
 use crate::limits::{self, shown};
 
-/// The version of the file's layout this build writes. It also reads version 1, which knew neither the data's hash nor
-/// means over seeds.
+/// The version of the file's layout this build writes. It also reads version 1, which knew neither
+/// the data's hash nor means over seeds.
 pub const SCHEMA_VERSION: u32 = 2;
 /// Letters of a name of a class or challenge.
 const MOST_NAME: usize = 255;
 
-/// A whole evaluation: one model per inlier class, or one per inlier class and seed ([`Results::over_seeds`]).
+/// A whole evaluation: one model per inlier class, or one per inlier class and seed
+/// ([`Results::over_seeds`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Results {
@@ -30,7 +32,8 @@ pub struct Results {
     pub classes: Vec<ClassResult>,
     /// Means over `classes`, one entry per outlier percentage; empty without classes.
     pub means: Vec<MeanEvaluation>,
-    /// The seeds' own numbers, where several were run: all others are then means over them, with their deviations.
+    /// The seeds' own numbers, where several were run: all others are then means over them, with
+    /// their deviations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_seeds: Option<OverSeeds>,
     /// CURE-TSR: challenge-free images against one challenge at one level.
@@ -60,7 +63,8 @@ pub struct About {
     /// Folder of the prepared data that was evaluated, as it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// SHA-256 of that folder's `manifest.json`: which data these numbers are of, wherever the folder is now.
+    /// SHA-256 of that folder's `manifest.json`: which data these numbers are of, wherever the
+    /// folder is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_sha256: Option<String>,
 }
@@ -100,11 +104,16 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The three scores' metrics from scored images; `bootstrap` = (resamples, seed) adds intervals to the AUROCs.
+    /// The three scores' metrics from scored images; `bootstrap` = (resamples, seed) adds intervals
+    /// to the AUROCs.
     ///
     /// # Errors
     /// A row without a label; otherwise as [`Metrics::of`].
-    pub fn of(outlier_percent: f64, rows: &[ScoreRow], bootstrap: Option<(usize, u64)>) -> Result<Evaluation> {
+    pub fn of(
+        outlier_percent: f64,
+        rows: &[ScoreRow],
+        bootstrap: Option<(usize, u64)>,
+    ) -> Result<Evaluation> {
         let labels = truth(rows)?;
         let metrics = |score: fn(&ScoreRow) -> f64| {
             let scores: Vec<f64> = rows.iter().map(score).collect();
@@ -123,7 +132,11 @@ impl Evaluation {
 
     /// The three scores with the names they have in tables.
     pub fn parts(&self) -> [(&'static str, &Metrics); 3] {
-        [("full", &self.full), ("reconstruction", &self.reconstruction), ("gradient", &self.gradient)]
+        [
+            ("full", &self.full),
+            ("reconstruction", &self.reconstruction),
+            ("gradient", &self.gradient),
+        ]
     }
 }
 
@@ -157,7 +170,11 @@ pub struct MeanEvaluation {
 impl MeanEvaluation {
     /// The three scores with the names they have in tables.
     pub fn parts(&self) -> [(&'static str, &MeanMetrics); 3] {
-        [("full", &self.full), ("reconstruction", &self.reconstruction), ("gradient", &self.gradient)]
+        [
+            ("full", &self.full),
+            ("reconstruction", &self.reconstruction),
+            ("gradient", &self.gradient),
+        ]
     }
 }
 
@@ -216,9 +233,20 @@ impl Results {
     ///
     /// # Errors
     /// Classes with different outlier percentages, or a number that is not finite.
-    pub fn new(about: About, classes: Vec<ClassResult>, challenges: Vec<ChallengeResult>) -> Result<Results> {
+    pub fn new(
+        about: About,
+        classes: Vec<ClassResult>,
+        challenges: Vec<ChallengeResult>,
+    ) -> Result<Results> {
         let means = means(&classes)?;
-        let results = Results { schema_version: SCHEMA_VERSION, about, classes, means, over_seeds: None, challenges };
+        let results = Results {
+            schema_version: SCHEMA_VERSION,
+            about,
+            classes,
+            means,
+            over_seeds: None,
+            challenges,
+        };
         results.check()?;
         Ok(results)
     }
@@ -233,7 +261,11 @@ impl Results {
     pub fn headline(&self) -> impl Iterator<Item = (&ClassResult, &Evaluation)> {
         let percent = self.headline_percent();
         self.classes.iter().filter_map(move |class| {
-            class.evaluations.iter().find(|e| Some(e.outlier_percent) == percent).map(|e| (class, e))
+            class
+                .evaluations
+                .iter()
+                .find(|e| Some(e.outlier_percent) == percent)
+                .map(|e| (class, e))
         })
     }
 
@@ -245,43 +277,64 @@ impl Results {
 
     /// Every evaluation with the name its line has in tables.
     pub(super) fn evaluations(&self) -> impl Iterator<Item = (String, &Evaluation)> {
-        let classes = self.classes.iter().flat_map(|c| c.evaluations.iter().map(move |e| (c.class.clone(), e)));
-        let challenges = self.challenges.iter().map(|c| (format!("{}-{}", c.challenge, c.level), &c.evaluation));
+        let classes = self
+            .classes
+            .iter()
+            .flat_map(|c| c.evaluations.iter().map(move |e| (c.class.clone(), e)));
+        let challenges =
+            self.challenges.iter().map(|c| (format!("{}-{}", c.challenge, c.level), &c.evaluation));
         classes.chain(challenges)
     }
 
     /// Errors unless the numbers are possible and agree with each other.
     fn check(&self) -> Result<()> {
         if self.schema_version != SCHEMA_VERSION {
-            return Err(Error::invalid(format!("schema version {}, expected {SCHEMA_VERSION}", self.schema_version)));
+            return Err(Error::invalid(format!(
+                "schema version {}, expected {SCHEMA_VERSION}",
+                self.schema_version
+            )));
         }
         if self.classes.is_empty() && self.challenges.is_empty() {
             return Err(Error::invalid("no class and no challenge was evaluated"));
         }
         // Names go into messages, tables and names of folders.
-        let names = self.classes.iter().map(|c| &c.class).chain(self.challenges.iter().map(|c| &c.challenge));
+        let names = self
+            .classes
+            .iter()
+            .map(|c| &c.class)
+            .chain(self.challenges.iter().map(|c| &c.challenge));
         if let Some(name) = names.into_iter().find(|name| name.chars().count() > MOST_NAME) {
-            return Err(Error::invalid(format!("a name of more than {MOST_NAME} letters: {}", shown(name))));
+            return Err(Error::invalid(format!(
+                "a name of more than {MOST_NAME} letters: {}",
+                shown(name)
+            )));
         }
         for (name, evaluation) in self.evaluations() {
             for (part, m) in evaluation.parts() {
                 let interval = m.auroc_95.map_or(vec![], |i| vec![i.low, i.high]);
                 let shares = [m.auroc, m.aupr, m.f1, m.fpr95].into_iter().chain(interval);
                 if let Some(bad) = shares.into_iter().find(|v| !(0.0..=1.0).contains(v)) {
-                    return Err(Error::invalid(format!("{name}, {part}: a metric is {bad}, expected 0 to 1")));
+                    return Err(Error::invalid(format!(
+                        "{name}, {part}: a metric is {bad}, expected 0 to 1"
+                    )));
                 }
                 if let Some(threshold) = m.f1_threshold.filter(|threshold| !threshold.is_finite()) {
                     return Err(Error::invalid(format!("{name}, {part}: threshold {threshold}")));
                 }
                 // An interval and a threshold are one model's; a deviation is that of several.
-                if m.std.is_some() != self.over_seeds.is_some() || m.std.is_some() == m.f1_threshold.is_some() {
+                if m.std.is_some() != self.over_seeds.is_some()
+                    || m.std.is_some() == m.f1_threshold.is_some()
+                {
                     let what = "expected a threshold for one seed, deviations for several";
                     return Err(Error::invalid(format!("{name}, {part}: {what}")));
                 }
             }
         }
         if !self.about.beta.is_finite() {
-            return Err(Error::invalid(format!("beta is {}, expected a finite number", self.about.beta)));
+            return Err(Error::invalid(format!(
+                "beta is {}, expected a finite number",
+                self.about.beta
+            )));
         }
         match &self.over_seeds {
             None if !agree(&numbers(&means(&self.classes)?, &[]), &numbers(&self.means, &[])) => {
@@ -291,10 +344,16 @@ impl Results {
             Some(over) => {
                 over.runs.iter().try_for_each(Results::check)?;
                 let expected = Results::over_seeds(&over.pairs())?;
-                let all = |r: &Results| numbers(&r.means, &r.evaluations().map(|(_, e)| e).collect::<Vec<_>>());
-                let rows = |r: &Results| r.over_seeds.as_ref().map(|over| (over.seeds.clone(), over.numbers()));
+                let all = |r: &Results| {
+                    numbers(&r.means, &r.evaluations().map(|(_, e)| e).collect::<Vec<_>>())
+                };
+                let rows = |r: &Results| {
+                    r.over_seeds.as_ref().map(|over| (over.seeds.clone(), over.numbers()))
+                };
                 let same = match (rows(&expected), rows(self)) {
-                    (Some((seeds, expected)), Some((found, numbers))) => seeds == found && agree(&expected, &numbers),
+                    (Some((seeds, expected)), Some((found, numbers))) => {
+                        seeds == found && agree(&expected, &numbers)
+                    }
                     _ => false,
                 };
                 if same && agree(&all(&expected), &all(self)) {
@@ -316,7 +375,8 @@ impl Results {
     /// Numbers that are not finite or contradict each other; the file system's.
     pub fn write(&self, folder: &Path) -> Result<()> {
         self.check()?;
-        let json = serde_json::to_string_pretty(self).map_err(|e| Error::invalid(format!("results.json: {e}")))?;
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::invalid(format!("results.json: {e}")))?;
         write_atomic(&folder.join("results.json"), (json + "\n").as_bytes())?;
         write_atomic(&folder.join("results.csv"), &super::tables::csv(self)?)?;
         write_atomic(&folder.join("results.md"), self.markdown().as_bytes())
@@ -335,17 +395,20 @@ impl Results {
     /// # Errors
     /// As [`Results::read`].
     pub fn parse(text: &[u8], path: &Path) -> Result<Results> {
-        let named = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {}", path.display(), shown(e)));
+        let named =
+            |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {}", path.display(), shown(e)));
         // The version first: what another version has more or less is not the user's mistake.
         let head: Head = serde_json::from_slice(text).map_err(|e| named(&e))?;
         match head.schema_version {
             1 if head.over_seeds.is_some() => {
-                let what = "schema version 1 with several seeds, whose headline was the first seed's alone";
+                let what = "schema version 1 with several seeds, whose headline was the first \
+                            seed's alone";
                 return Err(named(&format!("{what}: evaluate again (`gradcon eval`)")));
             }
             1 | SCHEMA_VERSION => {}
             other => {
-                let what = format!("schema version {other}, this build reads 1 to {SCHEMA_VERSION}");
+                let what =
+                    format!("schema version {other}, this build reads 1 to {SCHEMA_VERSION}");
                 return Err(named(&format!(
                     "{what}: evaluate again (`gradcon eval`), or use the gradcon that wrote it"
                 )));
@@ -367,7 +430,8 @@ struct Head {
 
 /// The metrics of means and evaluations, in order.
 fn numbers(means: &[MeanEvaluation], evaluations: &[&Evaluation]) -> Vec<f64> {
-    let spread = |std: Option<Deviations>| std.map_or(vec![], |s| vec![s.auroc, s.aupr, s.f1, s.fpr95]);
+    let spread =
+        |std: Option<Deviations>| std.map_or(vec![], |s| vec![s.auroc, s.aupr, s.f1, s.fpr95]);
     let mut all = vec![];
     for mean in means {
         all.push(mean.outlier_percent);
@@ -391,15 +455,20 @@ fn agree(a: &[f64], b: &[f64]) -> bool {
 
 pub(super) fn means(classes: &[ClassResult]) -> Result<Vec<MeanEvaluation>> {
     let Some(first) = classes.first() else { return Ok(Vec::new()) };
-    let percents = |class: &ClassResult| class.evaluations.iter().map(|e| e.outlier_percent).collect::<Vec<_>>();
+    let percents = |class: &ClassResult| {
+        class.evaluations.iter().map(|e| e.outlier_percent).collect::<Vec<_>>()
+    };
     let wanted = percents(first);
     if let Some(other) = classes.iter().find(|class| percents(class) != wanted) {
         let (a, b) = (&first.class, &other.class);
-        return Err(Error::invalid(format!("classes {a} and {b} were evaluated at different outlier percentages")));
+        return Err(Error::invalid(format!(
+            "classes {a} and {b} were evaluated at different outlier percentages"
+        )));
     }
     let mean = |(i, &outlier_percent): (usize, &f64)| {
-        let of =
-            |part: fn(&Evaluation) -> &Metrics| MeanMetrics::of(classes.iter().map(move |c| part(&c.evaluations[i])));
+        let of = |part: fn(&Evaluation) -> &Metrics| {
+            MeanMetrics::of(classes.iter().map(move |c| part(&c.evaluations[i])))
+        };
         Ok(MeanEvaluation {
             outlier_percent,
             full: of(|e| &e.full)?,

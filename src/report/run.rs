@@ -15,7 +15,8 @@
 //! RUN/seed-S/eval-NAME/  RUN/eval-NAME/  their evaluations on other data
 //! ```
 //!
-//! CLASS is [`folder_name`] of the class. Only `results.json` must be there; what else is missing the page says.
+//! CLASS is [`folder_name`] of the class. Only `results.json` must be there; what else is missing
+//! the page says.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,8 @@ pub struct Run {
     pub results: Results,
     /// The text of `config.toml`.
     pub config: Option<String>,
-    /// What the run holds; of several seeds, what each one's folder holds, in the order of the results.
+    /// What the run holds; of several seeds, what each one's folder holds, in the order of the
+    /// results.
     pub trainings: Vec<Training>,
     /// Files that were looked for and are not there, relative to the run.
     pub missing: Vec<String>,
@@ -66,7 +68,8 @@ pub fn model_folder(run: &Path, class: &str) -> PathBuf {
     run.join("models").join(folder_name(class))
 }
 
-/// Where an evaluation of a run puts its files: that of the run's own data in the run, that of other data beside it.
+/// Where an evaluation of a run puts its files: that of the run's own data in the run, that of
+/// other data beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvalPlace {
     /// Holds `results.json`, `results.csv` and `results.md`.
@@ -106,22 +109,29 @@ pub fn seed_folder(run: &Path, seed: u64) -> PathBuf {
 }
 
 impl Run {
-    /// Reads the folder of a run, of a run of several seeds, or of an evaluation on other data inside of either.
+    /// Reads the folder of a run, of a run of several seeds, or of an evaluation on other data
+    /// inside of either.
     ///
     /// # Errors
     /// No readable `results.json`; another file that is there but makes no sense.
     pub fn read(folder: &Path) -> Result<Run> {
         let path = folder.join("results.json");
         if !path.exists() {
-            let what = "no results.json: expected the folder of an evaluated run (see `gradcon eval`)";
+            let what =
+                "no results.json: expected the folder of an evaluated run (see `gradcon eval`)";
             return Err(Error::invalid(format!("{}: {what}", folder.display())));
         }
         let results = Results::read(&path)?;
         let full = folder.canonicalize().map_err(Error::io(folder))?;
         let (home, other) = home(folder, &full);
         let seeds = results.over_seeds.as_ref().map(|over| over.seeds.clone());
-        let mut run =
-            Run { name: name(&full, other.is_some()), results, config: None, trainings: vec![], missing: vec![] };
+        let mut run = Run {
+            name: name(&full, other.is_some()),
+            results,
+            config: None,
+            trainings: vec![],
+            missing: vec![],
+        };
         if let Some(path) = run.look(&home, home.join("config.toml")) {
             run.config = Some(limits::read_text(&path, limits::CONFIG, "a configuration")?);
         }
@@ -146,22 +156,32 @@ impl Run {
     }
 
     /// Adds the training in `folder`, which is `home` or lies in it.
-    fn add(&mut self, home: &Path, folder: &Path, seed: Option<u64>, other: Option<&str>) -> Result<()> {
+    fn add(
+        &mut self,
+        home: &Path,
+        folder: &Path,
+        seed: Option<u64>,
+        other: Option<&str>,
+    ) -> Result<()> {
         let place = other.map_or(EvalPlace::own(folder), |name| EvalPlace::other(folder, name));
         let single = self.results.classes.len() == 1 && folder.join("metrics.csv").exists();
         let mut classes = Vec::new();
-        let names: Vec<String> = self.results.classes.iter().map(|class| class.class.clone()).collect();
+        let names: Vec<String> =
+            self.results.classes.iter().map(|class| class.class.clone()).collect();
         for class in &names {
             let training = if single { folder.to_path_buf() } else { model_folder(folder, class) };
             let eval = place.class(class);
             let epochs = self.look(home, training.join("metrics.csv"));
             let scores = self.look(home, eval.join("scores.csv"));
             // Pictures of several seeds are for each seed's own page.
-            let extremes = seed.is_none().then(|| self.look(home, eval.join("extremes.json"))).flatten();
+            let extremes =
+                seed.is_none().then(|| self.look(home, eval.join("extremes.json"))).flatten();
             classes.push(ClassRun {
                 epochs: epochs.map(|path| read_epochs(&path)).transpose()?,
                 scores: scores.map(|path| read_scores(&path)).transpose()?,
-                extremes: extremes.map(|path| Ok::<_, Error>((eval, read_extremes(&path)?))).transpose()?,
+                extremes: extremes
+                    .map(|path| Ok::<_, Error>((eval, read_extremes(&path)?)))
+                    .transpose()?,
             });
         }
         self.trainings.push(Training { folder: folder.to_path_buf(), seed, classes });
@@ -169,9 +189,11 @@ impl Run {
     }
 }
 
-/// The run that a folder belongs to, and the name of the other data that it is an evaluation on, if it is one.
+/// The run that a folder belongs to, and the name of the other data that it is an evaluation on, if
+/// it is one.
 fn home(folder: &Path, full: &Path) -> (PathBuf, Option<String>) {
-    let named = full.file_name().and_then(|name| Some(name.to_str()?.strip_prefix(OTHER)?.to_owned()));
+    let named =
+        full.file_name().and_then(|name| Some(name.to_str()?.strip_prefix(OTHER)?.to_owned()));
     let run = full.parent().filter(|parent| parent.join("config.toml").exists());
     match (named, run) {
         // A run of its own may have such a name too.
@@ -183,6 +205,7 @@ fn home(folder: &Path, full: &Path) -> (PathBuf, Option<String>) {
 /// What a page calls the run in the folder `full`.
 fn name(full: &Path, other: bool) -> String {
     let parts: Vec<_> = full.components().rev().take(if other { 2 } else { 1 }).collect();
-    let names: Vec<_> = parts.iter().rev().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    let names: Vec<_> =
+        parts.iter().rev().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
     names.join("/")
 }

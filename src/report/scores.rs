@@ -8,8 +8,8 @@ use super::table::{Table, to_csv};
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The file's header. Label 1 = anomalous; `score` = `mse` - beta * `cos`, higher = more anomalous; `cos` is the mean of the
-/// four decoder layers' cosines that follow.
+/// The file's header. Label 1 = anomalous; `score` = `mse` - beta * `cos`, higher = more anomalous;
+/// `cos` is the mean of the four decoder layers' cosines that follow.
 pub const COLUMNS: [&str; 10] =
     ["image", "label", "class", "score", "mse", "cos", "cos_up0", "cos_up2", "cos_up4", "cos_up6"];
 
@@ -35,22 +35,31 @@ pub struct ScoreRow {
     pub layers: Vec<f64>,
 }
 
-/// Writes the table atomically. Numbers keep every bit (shortest text that reads back as the same f64).
+/// Writes the table atomically. Numbers keep every bit (shortest text that reads back as the same
+/// f64).
 ///
 /// # Errors
-/// A row whose label is neither 0 nor 1, with other than four layers or with a number that is not finite; the file system's.
+/// A row whose label is neither 0 nor 1, with other than four layers or with a number that is not
+/// finite; the file system's.
 pub fn write_scores(path: &Path, rows: &[ScoreRow]) -> Result<()> {
     for row in rows {
         let numbers = [row.score, row.mse, row.cos];
         if row.layers.len() != LAYERS.len() {
             let got = row.layers.len();
-            return Err(Error::invalid(format!("{}: {got} layer cosines, expected {}", row.image, LAYERS.len())));
+            return Err(Error::invalid(format!(
+                "{}: {got} layer cosines, expected {}",
+                row.image,
+                LAYERS.len()
+            )));
         }
         if let Some(label) = row.label.filter(|&label| label > 1) {
             return Err(Error::invalid(format!("{}: label {label}, expected 0 or 1", row.image)));
         }
         if let Some(bad) = numbers.iter().chain(&row.layers).find(|v| !v.is_finite()) {
-            return Err(Error::invalid(format!("{}: a score is {bad}, expected a finite number", row.image)));
+            return Err(Error::invalid(format!(
+                "{}: a score is {bad}, expected a finite number",
+                row.image
+            )));
         }
     }
     let fields = rows.iter().map(|row| {
@@ -65,7 +74,8 @@ pub fn write_scores(path: &Path, rows: &[ScoreRow]) -> Result<()> {
 /// Reads the table back.
 ///
 /// # Errors
-/// Unreadable file, or one of more than [`limits::SCORES`] bytes; another header; a field that is no finite number or no label, named by file, line and column.
+/// Unreadable file, or one of more than [`limits::SCORES`] bytes; another header; a field that is
+/// no finite number or no label, named by file, line and column.
 pub fn read_scores(path: &Path) -> Result<Vec<ScoreRow>> {
     scores_from(limits::open(path, limits::SCORES, "a table of scores")?, path)
 }

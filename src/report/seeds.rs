@@ -1,11 +1,14 @@
-//! Several trainings that differ in their seed alone, as one result: every number is a mean over the seeds with its sample
-//! standard deviation, and none is one seed's. The seeds' own numbers stay beside them.
+//! Several trainings that differ in their seed alone, as one result: every number is a mean over
+//! the seeds with its sample standard deviation, and none is one seed's. The seeds' own numbers
+//! stay beside them.
 
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{Deviations, Metrics, mean_std};
-use super::results::{About, ChallengeResult, ClassResult, Evaluation, MeanEvaluation, MeanMetrics, Results};
-use crate::{Error, Result};
+use super::results::{
+    About, ChallengeResult, ClassResult, Evaluation, MeanEvaluation, MeanMetrics, Results,
+};
+use crate::error::{Error, Result};
 
 /// The numbers behind means over seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,7 +16,8 @@ use crate::{Error, Result};
 pub struct OverSeeds {
     /// The seeds.
     pub seeds: Vec<u64>,
-    /// The headline's AUROCs in short: one entry per inlier class, then `mean` for the mean over classes.
+    /// The headline's AUROCs in short: one entry per inlier class, then `mean` for the mean over
+    /// classes.
     pub rows: Vec<SeedRow>,
     /// What each seed's evaluation found, in the order of `seeds`.
     pub runs: Vec<Results>,
@@ -56,9 +60,12 @@ impl OverSeeds {
     /// Gathers evaluations of the same classes on the same test images under at least two seeds.
     ///
     /// # Errors
-    /// Fewer than two seeds, one that comes twice, or runs that are not comparable; the message says in what.
+    /// Fewer than two seeds, one that comes twice, or runs that are not comparable; the message
+    /// says in what.
     pub fn of(runs: &[(u64, &Results)]) -> Result<OverSeeds> {
-        let [(seed, first), rest @ ..] = runs else { return Err(Error::invalid("no seed was evaluated")) };
+        let [(seed, first), rest @ ..] = runs else {
+            return Err(Error::invalid("no seed was evaluated"));
+        };
         if rest.is_empty() {
             return Err(Error::invalid("a spread over seeds needs at least two: got 1"));
         }
@@ -67,7 +74,9 @@ impl OverSeeds {
                 return Err(Error::invalid(format!("seed {other} is there twice")));
             }
             if let Some(what) = difference(first, results) {
-                return Err(Error::invalid(format!("the runs of seeds {seed} and {other} differ in {what}")));
+                return Err(Error::invalid(format!(
+                    "the runs of seeds {seed} and {other} differ in {what}"
+                )));
             }
         }
         let row = |class: String, aurocs: Vec<[f64; 3]>| {
@@ -78,17 +87,24 @@ impl OverSeeds {
             .headline()
             .enumerate()
             .map(|(i, (class, _))| {
-                let of = |r: &Results| r.headline().nth(i).map(|(_, e)| e.parts().map(|(_, m)| m.auroc));
+                let of =
+                    |r: &Results| r.headline().nth(i).map(|(_, e)| e.parts().map(|(_, m)| m.auroc));
                 row(class.class.clone(), runs.iter().filter_map(|(_, r)| of(r)).collect())
             })
             .collect::<Result<Vec<_>>>()?;
-        let means: Vec<[f64; 3]> =
-            runs.iter().filter_map(|(_, r)| Some(r.headline_mean()?.parts().map(|(_, m)| m.auroc))).collect();
+        let means: Vec<[f64; 3]> = runs
+            .iter()
+            .filter_map(|(_, r)| Some(r.headline_mean()?.parts().map(|(_, m)| m.auroc)))
+            .collect();
         if !means.is_empty() {
             rows.push(row("mean".to_owned(), means)?);
         }
         let seeds = runs.iter().map(|(seed, _)| *seed).collect();
-        Ok(OverSeeds { seeds, rows, runs: runs.iter().map(|(_, results)| (*results).clone()).collect() })
+        Ok(OverSeeds {
+            seeds,
+            rows,
+            runs: runs.iter().map(|(_, results)| (*results).clone()).collect(),
+        })
     }
 
     /// The seeds with their results.
@@ -116,7 +132,10 @@ fn difference(a: &Results, b: &Results) -> Option<&'static str> {
     let differences = [
         (a.over_seeds.is_some() || b.over_seeds.is_some(), "that one is a mean over seeds already"),
         (a.about.dataset != b.about.dataset, "their data set"),
-        (a.about.data_sha256 != b.about.data_sha256, "the data they were evaluated on (data_sha256)"),
+        (
+            a.about.data_sha256 != b.about.data_sha256,
+            "the data they were evaluated on (data_sha256)",
+        ),
         (a.about.model != b.about.model, "their model"),
         (a.about.beta != b.about.beta, "beta"),
         (sets(a) != sets(b), "their classes, outlier percentages or numbers of test images"),
@@ -125,8 +144,8 @@ fn difference(a: &Results, b: &Results) -> Option<&'static str> {
 }
 
 impl Results {
-    /// One result of several trainings that differ in their seed: means over the seeds with their sample standard deviations,
-    /// and the seeds' own numbers.
+    /// One result of several trainings that differ in their seed: means over the seeds with their
+    /// sample standard deviations, and the seeds' own numbers.
     ///
     /// # Errors
     /// As [`OverSeeds::of`].
@@ -137,7 +156,8 @@ impl Results {
         let classes = first.classes.iter().enumerate().map(|(i, class)| {
             let of = |r: &'_ Results| r.classes[i].clone();
             let all: Vec<ClassResult> = runs.iter().map(|r| of(r)).collect();
-            let evaluations = (0..class.evaluations.len()).map(|k| evaluation(all.iter().map(|c| &c.evaluations[k])));
+            let evaluations = (0..class.evaluations.len())
+                .map(|k| evaluation(all.iter().map(|c| &c.evaluations[k])));
             Ok(ClassResult {
                 class: class.class.clone(),
                 epochs: common(all.iter().map(|c| c.epochs)).flatten(),
@@ -146,7 +166,9 @@ impl Results {
             })
         });
         let means = (0..first.means.len()).map(|i| {
-            let part = |of: fn(&MeanEvaluation) -> &MeanMetrics| mean_metrics(runs.iter().map(|r| of(&r.means[i])));
+            let part = |of: fn(&MeanEvaluation) -> &MeanMetrics| {
+                mean_metrics(runs.iter().map(|r| of(&r.means[i])))
+            };
             Ok(MeanEvaluation {
                 outlier_percent: first.means[i].outlier_percent,
                 full: part(|m| &m.full)?,
@@ -194,7 +216,8 @@ fn common<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
 
 fn evaluation<'a>(seeds: impl Iterator<Item = &'a Evaluation> + Clone) -> Result<Evaluation> {
     let part = |of: fn(&Evaluation) -> &Metrics| metrics(seeds.clone().map(of));
-    let (full, reconstruction, gradient) = (part(|e| &e.full)?, part(|e| &e.reconstruction)?, part(|e| &e.gradient)?);
+    let (full, reconstruction, gradient) =
+        (part(|e| &e.full)?, part(|e| &e.reconstruction)?, part(|e| &e.gradient)?);
     match seeds.clone().next() {
         Some(first) => Ok(Evaluation { full, reconstruction, gradient, ..first.clone() }),
         None => Err(Error::invalid("no seed was evaluated")),
@@ -202,7 +225,8 @@ fn evaluation<'a>(seeds: impl Iterator<Item = &'a Evaluation> + Clone) -> Result
 }
 
 fn metrics<'a>(seeds: impl Iterator<Item = &'a Metrics> + Clone) -> Result<Metrics> {
-    let MeanMetrics { auroc, aupr, f1, fpr95, std } = spread_metrics(seeds.map(|m| [m.auroc, m.aupr, m.f1, m.fpr95]))?;
+    let MeanMetrics { auroc, aupr, f1, fpr95, std } =
+        spread_metrics(seeds.map(|m| [m.auroc, m.aupr, m.f1, m.fpr95]))?;
     Ok(Metrics { auroc, auroc_95: None, aupr, f1, f1_threshold: None, fpr95, std })
 }
 
@@ -215,5 +239,11 @@ fn spread_metrics(seeds: impl Iterator<Item = [f64; 4]> + Clone) -> Result<MeanM
     let spread = |i: usize| Spread::of(seeds.clone().map(|values| values[i]));
     let (auroc, aupr, f1, fpr95) = (spread(0)?, spread(1)?, spread(2)?, spread(3)?);
     let std = Deviations { auroc: auroc.std, aupr: aupr.std, f1: f1.std, fpr95: fpr95.std };
-    Ok(MeanMetrics { auroc: auroc.mean, aupr: aupr.mean, f1: f1.mean, fpr95: fpr95.mean, std: Some(std) })
+    Ok(MeanMetrics {
+        auroc: auroc.mean,
+        aupr: aupr.mean,
+        f1: f1.mean,
+        fpr95: fpr95.mean,
+        std: Some(std),
+    })
 }

@@ -1,4 +1,5 @@
-//! The page's plots as inline SVG. Colours are CSS classes of the page, so that plots follow light, dark and print.
+//! The page's plots as inline SVG. Colours are CSS classes of the page, so that plots follow light,
+//! dark and print.
 
 use std::fmt::Write;
 
@@ -35,11 +36,22 @@ struct Plot {
 }
 
 impl Plot {
-    /// Draws grid, ticks and axis names. `y` is the range shown; without a name, the y axis has no numbers.
-    fn new(title: &str, across: Across<'_>, y: (f64, f64), scale: Scale, y_name: Option<&str>) -> Plot {
+    /// Draws grid, ticks and axis names. `y` is the range shown; without a name, the y axis has no
+    /// numbers.
+    fn new(
+        title: &str,
+        across: Across<'_>,
+        y: (f64, f64),
+        scale: Scale,
+        y_name: Option<&str>,
+    ) -> Plot {
         let Across(x, x_name, x_ticks) = across;
         let mut out = String::new();
-        let _ = write!(out, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{}</title>", escape(title));
+        let _ = write!(
+            out,
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{}</title>",
+            escape(title)
+        );
         let range = |(low, high): (f64, f64)| padded(drawable(low), drawable(high));
         // A logarithmic axis starts above zero: its range keeps its ratio, not its difference.
         let y = if scale == Scale::Log { (drawable(y.0), drawable(y.1)) } else { range(y) };
@@ -96,13 +108,23 @@ impl Plot {
     }
 
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
-        let _ = write!(self.out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(text));
+        let _ = write!(
+            self.out,
+            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
+            escape(text)
+        );
     }
 
     fn line(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>) {
         let mut d = String::new();
         for (x, y) in points {
-            let _ = write!(d, "{}{:.1} {:.1}", if d.is_empty() { 'M' } else { 'L' }, self.px(x), self.py(y));
+            let _ = write!(
+                d,
+                "{}{:.1} {:.1}",
+                if d.is_empty() { 'M' } else { 'L' },
+                self.px(x),
+                self.py(y)
+            );
         }
         let _ = write!(self.out, "<path class=\"line {class}\" d=\"{d}\"/>");
     }
@@ -128,7 +150,8 @@ fn legend_width(name: &str) -> f64 {
     28.0 + 6.0 * name.chars().count() as f64
 }
 
-/// ROC curves of the full score and its two parts; each entry is (class of line, name, AUROC, curve).
+/// ROC curves of the full score and its two parts; each entry is (class of line, name, AUROC,
+/// curve).
 pub fn roc(title: &str, curves: &[(&str, &str, f64, Vec<RocPoint>)]) -> String {
     let mut plot = Plot::new(
         title,
@@ -172,12 +195,22 @@ const SEED_COLOURS: usize = 8;
 pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
     let x = (bins.low.min(threshold), bins.high().max(threshold));
     let top = bins.top() * 106.0;
-    let mut plot =
-        Plot::new(title, Across(x, "anomaly score", 5), (0.0, top), Scale::Linear, Some("share of images, %"));
+    let mut plot = Plot::new(
+        title,
+        Across(x, "anomaly score", 5),
+        (0.0, top),
+        Scale::Linear,
+        Some("share of images, %"),
+    );
     for (class, shares) in [("normal", &bins.normal), ("anomalous", &bins.anomalous)] {
         let mut d = format!("M{:.1} {:.1}", plot.px(bins.low), plot.py(0.0));
         for (i, share) in shares.iter().enumerate() {
-            let _ = write!(d, "V{:.1}H{:.1}", plot.py(share * 100.0), plot.px(bins.low + bins.step * (i + 1) as f64));
+            let _ = write!(
+                d,
+                "V{:.1}H{:.1}",
+                plot.py(share * 100.0),
+                plot.px(bins.low + bins.step * (i + 1) as f64)
+            );
         }
         let _ = write!(plot.out, "<path class=\"area {class}\" d=\"{d}V{:.1}Z\"/>", plot.py(0.0));
     }
@@ -186,10 +219,12 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
     plot.end()
 }
 
-/// Cosines of each decoder layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %, line at the median.
+/// Cosines of each decoder layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %, line
+/// at the median.
 pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
     let side = |layer: usize, label: u8| -> Vec<f64> {
-        let mut values: Vec<f64> = rows.iter().filter(|r| r.label == Some(label)).map(|r| r.layers[layer]).collect();
+        let mut values: Vec<f64> =
+            rows.iter().filter(|r| r.label == Some(label)).map(|r| r.layers[layer]).collect();
         values.iter_mut().for_each(|value| *value = drawable(*value));
         values.sort_unstable_by(f64::total_cmp);
         values
@@ -198,7 +233,9 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
         .flat_map(|layer| [(layer, 0), (layer, 1)])
         .map(|(layer, label)| (layer, label, side(layer, label)))
         .filter(|(_, _, values)| !values.is_empty())
-        .map(|(layer, label, v)| (layer, label, [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| quantile_of_sorted(&v, q))))
+        .map(|(layer, label, v)| {
+            (layer, label, [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| quantile_of_sorted(&v, q)))
+        })
         .collect();
     let low = boxes.iter().map(|b| b.2[0]).reduce(f64::min).unwrap_or(-1.0);
     let high = boxes.iter().map(|b| b.2[4]).reduce(f64::max).unwrap_or(1.0);
@@ -216,8 +253,10 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
         let [p5, p25, p50, p75, p95] = [p5, p25, p50, p75, p95].map(|v| plot.px(v));
         let _ = write!(
             plot.out,
-            "<path class=\"line {class}\" d=\"M{p5:.1} {y:.1}H{p95:.1}\"/><rect class=\"area {class} box\" x=\"{p25:.1}\" \
-             y=\"{:.1}\" width=\"{:.1}\" height=\"14\"/><path class=\"line {class} median\" d=\"M{p50:.1} {:.1}v14\"/>",
+            "<path class=\"line {class}\" d=\"M{p5:.1} {y:.1}H{p95:.1}\"/><rect class=\"area \
+             {class} box\" x=\"{p25:.1}\" \
+             y=\"{:.1}\" width=\"{:.1}\" height=\"14\"/><path class=\"line {class} median\" \
+             d=\"M{p50:.1} {:.1}v14\"/>",
             y - 7.0,
             (p75 - p25).max(0.5),
             y - 7.0,
@@ -228,9 +267,18 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
 }
 
 /// One loss over the epochs, training and validation; a mean squared error on a logarithmic axis.
-pub fn training(title: &str, name: &str, epochs: &[EpochRow], value: fn(&Losses) -> f64, log: bool) -> String {
+pub fn training(
+    title: &str,
+    name: &str,
+    epochs: &[EpochRow],
+    value: fn(&Losses) -> f64,
+    log: bool,
+) -> String {
     let train: Vec<_> = epochs.iter().map(|row| (row.epoch as f64, value(&row.train))).collect();
-    let val: Vec<_> = epochs.iter().filter_map(|row| Some((row.epoch as f64, value(row.val.as_ref()?)))).collect();
+    let val: Vec<_> = epochs
+        .iter()
+        .filter_map(|row| Some((row.epoch as f64, value(row.val.as_ref()?))))
+        .collect();
     let mut curves = vec![("train".to_owned(), train)];
     let mut keys = vec![("train", "training".to_owned())];
     if !val.is_empty() {
@@ -239,13 +287,17 @@ pub fn training(title: &str, name: &str, epochs: &[EpochRow], value: fn(&Losses)
     }
     let mut plot = epoch_curves(title, name, &curves, log);
     if let Some(best) = epochs.iter().rev().find(|row| row.best) {
-        plot.line("threshold", [(best.epoch as f64, plot.y.0), (best.epoch as f64, plot.y.1)].into_iter());
+        plot.line(
+            "threshold",
+            [(best.epoch as f64, plot.y.0), (best.epoch as f64, plot.y.1)].into_iter(),
+        );
     }
     plot.legend(&keys);
     plot.end()
 }
 
-/// One loss over the epochs under several seeds, in the colours of [`seed_class`]: of validation where there is one.
+/// One loss over the epochs under several seeds, in the colours of [`seed_class`]: of validation
+/// where there is one.
 pub fn training_by_seed(
     title: &str,
     name: &str,
@@ -254,7 +306,10 @@ pub fn training_by_seed(
     log: bool,
 ) -> String {
     let points = |epochs: &[EpochRow]| -> Vec<(f64, f64)> {
-        epochs.iter().map(|row| (row.epoch as f64, value(row.val.as_ref().unwrap_or(&row.train)))).collect()
+        epochs
+            .iter()
+            .map(|row| (row.epoch as f64, value(row.val.as_ref().unwrap_or(&row.train))))
+            .collect()
     };
     let curves: Vec<_> = seeds.iter().map(|&(i, epochs)| (seed_class(i), points(epochs))).collect();
     epoch_curves(title, name, &curves, log).end()
@@ -286,14 +341,21 @@ fn epoch_curves(title: &str, name: &str, curves: &[(String, Vec<(f64, f64)>)], l
     for (class, points) in curves.iter().filter(|(_, points)| points.len() <= 12) {
         for &(x, y) in points {
             let (x, y) = (plot.px(x), plot.py(drawable(y)));
-            let _ = write!(plot.out, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"/>");
+            let _ = write!(
+                plot.out,
+                "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"/>"
+            );
         }
     }
     plot
 }
 
-/// AUROC of every class with its interval (over seeds: one deviation to each side), the two parts beside it.
-pub fn aurocs<'a>(title: &str, rows: impl Iterator<Item = (&'a ClassResult, &'a Evaluation)>) -> String {
+/// AUROC of every class with its interval (over seeds: one deviation to each side), the two parts
+/// beside it.
+pub fn aurocs<'a>(
+    title: &str,
+    rows: impl Iterator<Item = (&'a ClassResult, &'a Evaluation)>,
+) -> String {
     const ROW: f64 = 26.0;
     const NAME: f64 = 150.0;
     const WIDE: f64 = 860.0;
@@ -307,22 +369,31 @@ pub fn aurocs<'a>(title: &str, rows: impl Iterator<Item = (&'a ClassResult, &'a 
     let low = (least.fold(0.5, f64::min) * 20.0).floor() / 20.0;
     let px = |v: f64| NAME + (v - low) / (1.0 - low) * (WIDE - NAME - 20.0);
     let bottom = 34.0 + ROW * rows.len() as f64;
-    let mut out =
-        format!("<svg viewBox=\"0 0 {WIDE} {}\" role=\"img\"><title>{}</title>", bottom + 44.0, escape(title));
+    let mut out = format!(
+        "<svg viewBox=\"0 0 {WIDE} {}\" role=\"img\"><title>{}</title>",
+        bottom + 44.0,
+        escape(title)
+    );
     let (values, step) = ticks(low, 1.0, 10);
     for value in values {
         let x = px(value);
         let label = tick_label(value, step);
         let _ = write!(
             out,
-            "<path class=\"grid\" d=\"M{x:.1} 26V{bottom}\"/><text class=\"tick mid\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
+            "<path class=\"grid\" d=\"M{x:.1} 26V{bottom}\"/><text class=\"tick mid\" \
+             x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
             bottom + 16.0
         );
     }
     for (i, (class, e)) in rows.iter().enumerate() {
         let y = 26.0 + ROW * (i as f64 + 0.5);
         let name = escape(&class.class);
-        let _ = write!(out, "<text class=\"row end\" x=\"{}\" y=\"{:.1}\">{name}</text>", NAME - 10.0, y + 4.0);
+        let _ = write!(
+            out,
+            "<text class=\"row end\" x=\"{}\" y=\"{:.1}\">{name}</text>",
+            NAME - 10.0,
+            y + 4.0
+        );
         if let Some((low, high)) = interval(&e.full) {
             let (a, b) = (px(low), px(high));
             let _ = write!(out, "<path class=\"line full interval\" d=\"M{a:.1} {y}H{b:.1}\"/>");
@@ -342,7 +413,11 @@ pub fn aurocs<'a>(title: &str, rows: impl Iterator<Item = (&'a ClassResult, &'a 
         x += legend_width(name) + 8.0;
     }
     let middle = (NAME + WIDE) / 2.0;
-    let _ = write!(out, "<text class=\"name mid\" x=\"{middle}\" y=\"{:.1}\">AUROC</text></svg>", bottom + 36.0);
+    let _ = write!(
+        out,
+        "<text class=\"name mid\" x=\"{middle}\" y=\"{:.1}\">AUROC</text></svg>",
+        bottom + 36.0
+    );
     out
 }
 

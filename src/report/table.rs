@@ -21,16 +21,26 @@ pub struct Row<'a> {
 }
 
 impl<'a, R: Read> Table<'a, R> {
-    /// Reads the first line, which must be exactly `columns`. There may be `limit` bytes in all. `path` stands for the file in errors.
+    /// Reads the first line, which must be exactly `columns`. There may be `limit` bytes in all.
+    /// `path` stands for the file in errors.
     ///
     /// # Errors
     /// The file cannot be read, or has another header.
-    pub fn new(reader: R, limit: u64, path: &'a Path, columns: &'static [&'static str]) -> Result<Self> {
+    pub fn new(
+        reader: R,
+        limit: u64,
+        path: &'a Path,
+        columns: &'static [&'static str],
+    ) -> Result<Self> {
         let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit, "a table"));
         let header = reader.headers().map_err(|e| csv_error(path, &e))?;
         if !header.iter().eq(columns.iter().copied()) {
-            let (got, want) = (shown(header.iter().collect::<Vec<_>>().join(",")), columns.join(","));
-            return Err(Error::invalid(format!("{}:1: header \"{got}\", expected \"{want}\"", path.display())));
+            let (got, want) =
+                (shown(header.iter().collect::<Vec<_>>().join(",")), columns.join(","));
+            return Err(Error::invalid(format!(
+                "{}:1: header \"{got}\", expected \"{want}\"",
+                path.display()
+            )));
         }
         Ok(Table { path, columns, records: reader.into_records() })
     }
@@ -66,7 +76,12 @@ impl Row<'_> {
     ///
     /// # Errors
     /// `parse` gave nothing.
-    pub fn parse<T>(&self, i: usize, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
+    pub fn parse<T>(
+        &self,
+        i: usize,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T> {
         parse(self.text(i)).ok_or_else(|| {
             let line = self.record.position().map_or(0, csv::Position::line);
             let (path, column, text) = (self.path.display(), self.columns[i], shown(self.text(i)));
@@ -79,9 +94,10 @@ impl Row<'_> {
 fn csv_error(path: &Path, error: &csv::Error) -> Error {
     let line = error.position().map_or(String::new(), |p| format!(":{}", p.line()));
     match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            Error::invalid(format!("{}{line}: {len} fields, expected {expected_len}", path.display()))
-        }
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => Error::invalid(format!(
+            "{}{line}: {len} fields, expected {expected_len}",
+            path.display()
+        )),
         _ => Error::invalid(format!("{}{line}: {}", path.display(), shown(error))),
     }
 }

@@ -1,15 +1,16 @@
-//! An evaluation as text tables: `results.csv` (long form, one line per score) and `results.md` (the paper's table).
+//! An evaluation as text tables: `results.csv` (long form, one line per score) and `results.md`
+//! (the paper's table).
 
 use std::fmt::Write;
 
 use super::metrics::Deviations;
 use super::results::{Evaluation, MeanEvaluation, MeanMetrics, OverSeeds, Results};
 use super::table::to_csv;
-use crate::Result;
+use crate::error::Result;
 
-/// Header of `results.csv`. `score` is `full`, `reconstruction` or `gradient`; the class `mean` has the means over
-/// classes, for which sizes, intervals and thresholds do not exist. `seed` is the training's; of several seeds, lines with
-/// `mean` and `std` come first, then every seed's own.
+/// Header of `results.csv`. `score` is `full`, `reconstruction` or `gradient`; the class `mean` has
+/// the means over classes, for which sizes, intervals and thresholds do not exist. `seed` is the
+/// training's; of several seeds, lines with `mean` and `std` come first, then every seed's own.
 pub const COLUMNS: [&str; 13] = [
     "class",
     "outlier_percent",
@@ -33,7 +34,11 @@ pub const COLUMNS: [&str; 13] = [
 pub fn csv(results: &Results) -> Result<Vec<u8>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     match &results.over_seeds {
-        None => csv_rows(&mut rows, results, &results.about.seed.map_or(String::new(), |seed| seed.to_string())),
+        None => csv_rows(
+            &mut rows,
+            results,
+            &results.about.seed.map_or(String::new(), |seed| seed.to_string()),
+        ),
         Some(over) => {
             csv_rows(&mut rows, results, "mean");
             csv_deviations(&mut rows, results);
@@ -87,7 +92,14 @@ fn csv_deviations(rows: &mut Vec<Vec<String>>, results: &Results) {
     for mean in &results.means {
         for (part, std) in mean.parts().into_iter().filter_map(|(part, m)| Some((part, m.std?))) {
             let sizes = [String::new(), String::new()];
-            rows.push(csv_mean("mean".to_owned(), mean.outlier_percent, part, sizes, numbers(std), "std"));
+            rows.push(csv_mean(
+                "mean".to_owned(),
+                mean.outlier_percent,
+                part,
+                sizes,
+                numbers(std),
+                "std",
+            ));
         }
     }
 }
@@ -104,12 +116,26 @@ fn csv_mean(
     let [auroc, aupr, f1, fpr95] = numbers.map(|v| v.to_string());
     let none = String::new;
     let percent = percent.to_string();
-    let row = [class, percent, part.to_owned(), normal, anomalous, auroc, none(), none(), aupr, f1, none(), fpr95];
+    let row = [
+        class,
+        percent,
+        part.to_owned(),
+        normal,
+        anomalous,
+        auroc,
+        none(),
+        none(),
+        aupr,
+        f1,
+        none(),
+        fpr95,
+    ];
     row.into_iter().chain([seed.to_owned()]).collect()
 }
 
-/// `results.md`: AUROC with classes side by side as in the paper, then every metric, outlier percentages, seeds and
-/// challenges where there are any. Numbers of several seeds are means with their deviations.
+/// `results.md`: AUROC with classes side by side as in the paper, then every metric, outlier
+/// percentages, seeds and challenges where there are any. Numbers of several seeds are means with
+/// their deviations.
 pub fn markdown(results: &Results) -> String {
     let about = &results.about;
     let seed = match (&results.over_seeds, about.seed) {
@@ -118,11 +144,13 @@ pub fn markdown(results: &Results) -> String {
         (None, None) => String::new(),
     };
     let mut out = format!("# {} ({}), GradCon\n\n", cell(&about.dataset), cell(&about.model));
-    let (date, version, device) = (cell(&about.date), cell(&about.gradcon_version), cell(&about.device));
+    let (date, version, device) =
+        (cell(&about.date), cell(&about.gradcon_version), cell(&about.device));
     let _ = writeln!(out, "{date}, gradcon {version}, {device}, beta {}{seed}.\n", about.beta);
     let facts = [("Data", &about.data), ("SHA-256 of its manifest", &about.data_sha256)];
-    let facts =
-        facts.iter().filter_map(|(what, value)| Some(format!("{what}: `{}`", value.as_ref()?.replace('`', "'"))));
+    let facts = facts.iter().filter_map(|(what, value)| {
+        Some(format!("{what}: `{}`", value.as_ref()?.replace('`', "'")))
+    });
     let facts = facts.collect::<Vec<_>>().join(", ");
     if !facts.is_empty() {
         let _ = writeln!(out, "{facts}.\n");
@@ -132,25 +160,40 @@ pub fn markdown(results: &Results) -> String {
     }
     if let (Some(percent), Some(mean)) = (results.headline_percent(), results.headline_mean()) {
         let _ = writeln!(out, "AUROC, {percent} % outliers in each test set:\n");
-        let names = results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_owned()]);
+        let names =
+            results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_owned()]);
         let columns: Vec<String> = ["score".to_owned()].into_iter().chain(names).collect();
         header(&mut out, &columns);
         for (i, (_, mean)) in mean.parts().into_iter().enumerate() {
             let values = results.headline().map(|(_, e)| auroc(e.parts()[i].1));
             line(&mut out, [SCORES[i].to_owned()].into_iter().chain(values).chain([auroc(*mean)]));
         }
-        let interval = if results.over_seeds.is_none() { " (AUROC with its 95 % bootstrap interval)" } else { "" };
+        let interval = if results.over_seeds.is_none() {
+            " (AUROC with its 95 % bootstrap interval)"
+        } else {
+            ""
+        };
         let _ = writeln!(out, "\nThe anomaly score's metrics{interval}:\n");
-        header(&mut out, &["class", "normal", "anomalous", "AUROC", "AUPR", "F1", "FPR95"].map(str::to_owned));
+        header(
+            &mut out,
+            &["class", "normal", "anomalous", "AUROC", "AUPR", "F1", "FPR95"].map(str::to_owned),
+        );
         for (class, e) in results.headline() {
             let m = &e.full;
             let sizes = [e.normal, e.anomalous].map(|n| n.to_string());
             let [auroc, rest @ ..] = texts(m);
-            let interval = m.auroc_95.map_or(String::new(), |i| format!(" ({:.3} to {:.3})", i.low, i.high));
+            let interval =
+                m.auroc_95.map_or(String::new(), |i| format!(" ({:.3} to {:.3})", i.low, i.high));
             let auroc = auroc + &interval;
-            line(&mut out, [cell(&class.class)].into_iter().chain(sizes).chain([auroc]).chain(rest));
+            line(
+                &mut out,
+                [cell(&class.class)].into_iter().chain(sizes).chain([auroc]).chain(rest),
+            );
         }
-        line(&mut out, ["mean".to_owned(), String::new(), String::new()].into_iter().chain(texts(mean.full)));
+        line(
+            &mut out,
+            ["mean".to_owned(), String::new(), String::new()].into_iter().chain(texts(mean.full)),
+        );
     }
     if results.means.len() > 1 {
         let _ = writeln!(out, "\nMeans over classes by share of outliers:\n");
@@ -185,7 +228,11 @@ pub fn markdown(results: &Results) -> String {
 
 /// What the numbers over seeds are, in words.
 pub(super) fn means_of(over: &OverSeeds) -> String {
-    format!("the mean over {} seeds ({}) \u{b1} the sample standard deviation", over.seeds.len(), over.names())
+    format!(
+        "the mean over {} seeds ({}) \u{b1} the sample standard deviation",
+        over.seeds.len(),
+        over.names()
+    )
 }
 
 /// A number with three decimals, as the paper prints, and its deviation over seeds.
@@ -222,7 +269,8 @@ pub(super) const SCORES: [&str; 3] = ["GradCon", "reconstruction only", "gradien
 /// A challenge's name and its evaluation at each level, where there is one.
 pub(super) type ChallengeRow<'a> = (&'a str, Vec<Option<&'a Evaluation>>);
 
-/// The levels that occur, rising, and every challenge (in order of appearance) with its evaluation at each of them.
+/// The levels that occur, rising, and every challenge (in order of appearance) with its evaluation
+/// at each of them.
 pub(super) fn challenge_grid(results: &Results) -> (Vec<u32>, Vec<ChallengeRow<'_>>) {
     let mut levels: Vec<u32> = results.challenges.iter().map(|c| c.level).collect();
     levels.sort_unstable();
@@ -233,7 +281,9 @@ pub(super) fn challenge_grid(results: &Results) -> (Vec<u32>, Vec<ChallengeRow<'
             rows.push((&c.challenge, vec![None; levels.len()]));
         }
         let row = rows.iter_mut().find(|(name, _)| *name == c.challenge);
-        if let (Some((_, cells)), Some(i)) = (row, levels.iter().position(|&level| level == c.level)) {
+        if let (Some((_, cells)), Some(i)) =
+            (row, levels.iter().position(|&level| level == c.level))
+        {
             cells[i] = Some(&c.evaluation);
         }
     }
@@ -253,7 +303,8 @@ pub(super) fn auroc(m: impl Into<MeanMetrics>) -> String {
 
 fn header(out: &mut String, columns: &[String]) {
     line(out, columns.iter().cloned());
-    let rule = columns.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_owned());
+    let rule =
+        columns.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_owned());
     line(out, rule);
 }
 

@@ -1,11 +1,13 @@
 //! TensorBoard event files, written by hand: a TFRecord per event, an event in protobuf.
 //!
-//! Record (`tensorflow/core/lib/io/record_writer.h`): length u64, masked CRC of the length u32, data, masked CRC of the data
-//! u32; little endian. The CRC is CRC-32C, masked as `rotate_right(crc, 15) + 0xa282ead8`.
+//! Record (`tensorflow/core/lib/io/record_writer.h`): length u64, masked CRC of the length u32,
+//! data, masked CRC of the data u32; little endian. The CRC is CRC-32C, masked as
+//! `rotate_right(crc, 15) + 0xa282ead8`.
 //!
-//! Event (`tensorflow/core/util/event.proto`): wall_time double = 1, step int64 = 2, file_version string = 3, summary = 5,
-//! session_log = 7. Summary (`framework/summary.proto`): value = 1 of tag string = 1, simple_value float = 2,
-//! image = 4 of height = 1, width = 2, colorspace = 3, encoded_image_string bytes = 4.
+//! Event (`tensorflow/core/util/event.proto`): wall_time double = 1, step int64 = 2, file_version
+//! string = 3, summary = 5, session_log = 7. Summary (`framework/summary.proto`): value = 1 of tag
+//! string = 1, simple_value float = 2, image = 4 of height = 1, width = 2, colorspace = 3,
+//! encoded_image_string bytes = 4.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -16,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use image::RgbImage;
 
 use super::canvas::png_bytes;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Writers opened by this process, the last part of a file's name.
 static WRITERS: AtomicU64 = AtomicU64::new(0);
@@ -36,17 +38,23 @@ impl EventWriter {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let secs = seconds()?.max(newest(folder)? + 1);
         // TensorBoard reads the files of a folder in the order of their names.
-        let host = std::env::var("HOSTNAME").ok().filter(|h| !h.is_empty() && !h.contains(['/', '\\']));
+        let host =
+            std::env::var("HOSTNAME").ok().filter(|h| !h.is_empty() && !h.contains(['/', '\\']));
         let host = host.as_deref().unwrap_or("localhost");
         let (pid, n) = (std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed));
         let path = folder.join(format!("events.out.tfevents.{secs:010}.{host}.{pid}.{n}"));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(Error::io(&path))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(Error::io(&path))?;
         let mut writer = EventWriter { file, path };
         writer.event(0, |event| bytes_field(event, 3, b"brain.Event:2"))?;
         Ok(writer)
     }
 
-    /// Continues a run in a new event file; TensorBoard then hides what earlier files hold at `start_step` and later.
+    /// Continues a run in a new event file; TensorBoard then hides what earlier files hold at
+    /// `start_step` and later.
     ///
     /// # Errors
     /// The file system's.

@@ -7,9 +7,11 @@
 //! CLASS/checkpoint-E-S/     one of epoch E, step S that is being written, or was written and not yet renamed to last/
 //! ```
 //!
-//! A save writes every class's `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes it the one that counts; then `last/` becomes
-//! `previous/` and `checkpoint-E-S/` becomes `last/`. Whoever opens the folder after a kill completes these renames, or removes what never counted. Every
-//! folder proves itself by its hashes, so that damage is an error that names the file, and an older checkpoint can be offered.
+//! A save writes every class's `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes
+//! it the one that counts; then `last/` becomes `previous/` and `checkpoint-E-S/` becomes `last/`.
+//! Whoever opens the folder after a kill completes these renames, or removes what never counted.
+//! Every folder proves itself by its hashes, so that damage is an error that names the file, and an
+//! older checkpoint can be offered.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -19,12 +21,14 @@ use serde::{Deserialize, Serialize};
 use crate::data::hash::sha256;
 use crate::data::manifest::FileInfo;
 use crate::error::{Error, Result};
-use crate::files::{make_folder, parent, remove_folder, rename, sweep, sync_folder, write_atomically, write_new};
-use crate::gradcon::detector::{Detector, TensorFile, load_parameters, tensor_bytes};
-use crate::gradcon::model::{Model, Param};
-use crate::gradcon::objective::StepLog;
-use crate::gradcon::trainer::{Divergence, ReplicaState, Snapshot, State};
+use crate::files::{
+    make_folder, parent, remove_folder, rename, sweep, sync_folder, write_atomically, write_new,
+};
 use crate::limits::{self, shown};
+use crate::method::detector::{Detector, TensorFile, load_parameters, tensor_bytes};
+use crate::method::model::{Model, Param};
+use crate::method::objective::StepLog;
+use crate::method::trainer::{Divergence, ReplicaState, Snapshot, State};
 
 const MARK: &str = "checkpoint.json";
 const STATE: &str = "state.json";
@@ -86,12 +90,17 @@ impl Checkpoints {
         Checkpoints { run: run.into(), folders: folders.to_vec(), model: model.clone() }
     }
 
-    /// Opens the checkpoints of a run, completes or removes what a kill left half done, and reads the one that counts; `None` where the run was ended
-    /// before its first.
+    /// Opens the checkpoints of a run, completes or removes what a kill left half done, and reads
+    /// the one that counts; `None` where the run was ended before its first.
     ///
     /// # Errors
-    /// A file is damaged, missing, or another checkpoint's; the message names it and offers the newest checkpoint that is whole, if there is one.
-    pub fn open(run: &Path, folders: &[PathBuf], model: &Model) -> Result<(Checkpoints, Option<Checkpoint>)> {
+    /// A file is damaged, missing, or another checkpoint's; the message names it and offers the
+    /// newest checkpoint that is whole, if there is one.
+    pub fn open(
+        run: &Path,
+        folders: &[PathBuf],
+        model: &Model,
+    ) -> Result<(Checkpoints, Option<Checkpoint>)> {
         let checkpoints = Checkpoints::new(run, folders, model);
         let checkpoint = checkpoints.open_mark().map_err(|error| checkpoints.offer(error))?;
         Ok((checkpoints, checkpoint))
@@ -103,7 +112,8 @@ impl Checkpoints {
         for folder in &self.folders {
             if let Some(mark) = &mark {
                 let next = next(folder, mark.epoch, mark.step);
-                let written = read_state(&next).is_ok_and(|bytes| self.is_marked(mark, folder, &bytes));
+                let written =
+                    read_state(&next).is_ok_and(|bytes| self.is_marked(mark, folder, &bytes));
                 if written {
                     promote(&next)?;
                 }
@@ -121,10 +131,15 @@ impl Checkpoints {
     ///
     /// # Errors
     /// There is none.
-    pub fn recover(run: &Path, folders: &[PathBuf], model: &Model) -> Result<(Checkpoints, Checkpoint)> {
+    pub fn recover(
+        run: &Path,
+        folders: &[PathBuf],
+        model: &Model,
+    ) -> Result<(Checkpoints, Checkpoint)> {
         let checkpoints = Checkpoints::new(run, folders, model);
         let whole = checkpoints.newest_whole();
-        let checkpoint = whole.ok_or_else(|| Error::invalid(format!("{}: no checkpoint is whole", run.display())))?;
+        let checkpoint = whole
+            .ok_or_else(|| Error::invalid(format!("{}: no checkpoint is whole", run.display())))?;
         Ok((checkpoints, checkpoint))
     }
 
@@ -134,7 +149,14 @@ impl Checkpoints {
         let next = |folder: &PathBuf| next(folder, state.epoch, state.step);
         let mut states = BTreeMap::new();
         for (k, (folder, replica)) in self.folders.iter().zip(&state.replicas).enumerate() {
-            let log = state.log.chunks_exact(width).skip(k).step_by(self.folders.len()).flatten().copied().collect();
+            let log = state
+                .log
+                .chunks_exact(width)
+                .skip(k)
+                .step_by(self.folders.len())
+                .flatten()
+                .copied()
+                .collect();
             let (best, diverged) = (replica.best.as_ref(), replica.diverged.clone());
             let next = next(folder);
             remove_folder(&next)?;
@@ -150,19 +172,25 @@ impl Checkpoints {
                 files: self.write_tensors(&next, replica)?,
                 log,
             };
-            let json = serde_json::to_vec_pretty(&model_state).map_err(|e| Error::invalid(format!("{STATE}: {e}")))?;
+            let json = serde_json::to_vec_pretty(&model_state)
+                .map_err(|e| Error::invalid(format!("{STATE}: {e}")))?;
             write_new(&next.join(STATE), &json)?;
             sync_folder(&next)?;
             sync_folder(folder)?;
             states.insert(self.class(folder), sha256(&json));
         }
         let mark = Mark { format: FORMAT, epoch: state.epoch, step: state.step, states };
-        let json = serde_json::to_vec_pretty(&mark).map_err(|e| Error::invalid(format!("{MARK}: {e}")))?;
+        let json =
+            serde_json::to_vec_pretty(&mark).map_err(|e| Error::invalid(format!("{MARK}: {e}")))?;
         write_atomically(&self.run.join(MARK), &json)?;
         self.folders.iter().try_for_each(|folder| promote(&next(folder)))
     }
 
-    fn write_tensors(&self, folder: &Path, replica: &ReplicaState) -> Result<BTreeMap<String, FileInfo>> {
+    fn write_tensors(
+        &self,
+        folder: &Path,
+        replica: &ReplicaState,
+    ) -> Result<BTreeMap<String, FileInfo>> {
         let mut moments = vec![];
         for (moment, flat) in [("exp_avg", &replica.m), ("exp_avg_sq", &replica.v)] {
             for p in self.model.params() {
@@ -172,10 +200,16 @@ impl Checkpoints {
         }
         let mut files = vec![
             ("model.safetensors", self.detector(&replica.params, &replica.reference).to_bytes()?),
-            ("optimizer.safetensors", tensor_bytes(&moments, HashMap::from([("format".into(), "pt".into())]))?),
+            (
+                "optimizer.safetensors",
+                tensor_bytes(&moments, HashMap::from([("format".into(), "pt".into())]))?,
+            ),
         ];
         if let Some(best) = &replica.best {
-            files.push(("best.safetensors", self.detector(&best.params, &best.reference).to_bytes()?));
+            files.push((
+                "best.safetensors",
+                self.detector(&best.params, &best.reference).to_bytes()?,
+            ));
         }
         let write = |(name, bytes): (&str, Vec<u8>)| {
             write_new(&folder.join(name), &bytes)?;
@@ -196,7 +230,8 @@ impl Checkpoints {
     /// A class's folder as `checkpoint.json` names it, the same on every system.
     fn class(&self, folder: &Path) -> String {
         let inside = folder.strip_prefix(&self.run).unwrap_or(folder);
-        let parts: Vec<_> = inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        let parts: Vec<_> =
+            inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
         if parts.is_empty() { ".".into() } else { parts.join("/") }
     }
 
@@ -215,15 +250,21 @@ impl Checkpoints {
             };
         }
         let bytes = limits::read(&path, limits::CONFIG, "the mark of a checkpoint")?;
-        let invalid = |e: serde_json::Error| Error::invalid(format!("{}: damaged: {}", path.display(), shown(e)));
+        let invalid = |e: serde_json::Error| {
+            Error::invalid(format!("{}: damaged: {}", path.display(), shown(e)))
+        };
         #[derive(Deserialize)]
         struct Format {
             format: Option<u32>,
         }
         let Format { format } = serde_json::from_slice(&bytes).map_err(invalid)?;
         if format != Some(FORMAT) {
-            let found = format.map_or("an earlier format".into(), |format| format!("format {format}"));
-            return Err(Error::invalid(format!("{}: {found}, this program reads {FORMAT}", path.display())));
+            let found =
+                format.map_or("an earlier format".into(), |format| format!("format {format}"));
+            return Err(Error::invalid(format!(
+                "{}: {found}, this program reads {FORMAT}",
+                path.display()
+            )));
         }
         serde_json::from_slice(&bytes).map(Some).map_err(invalid)
     }
@@ -271,7 +312,9 @@ impl Checkpoints {
             replicas.push(replica);
             logs.push(state.log);
         }
-        let row = |step: usize| logs.iter().flat_map(move |log| log[step * width..(step + 1) * width].iter().copied());
+        let row = |step: usize| {
+            logs.iter().flat_map(move |log| log[step * width..(step + 1) * width].iter().copied())
+        };
         let log = (0..first.step).flat_map(row).collect();
         let state = State { epoch: first.epoch, step: first.step, log, replicas };
         Ok(Checkpoint { state, device: first.device, settings: first.settings })
@@ -288,14 +331,18 @@ impl Checkpoints {
             let kept = ["last", "previous"].map(|name| folder.join(name));
             let load = |folder: PathBuf| {
                 let state = parse_state(&folder.join(STATE), &read_state(&folder).ok()?).ok()?;
-                Some(((state.epoch, state.step), (load_tensors(&folder, &self.model, &state).ok()?, state)))
+                Some((
+                    (state.epoch, state.step),
+                    (load_tensors(&folder, &self.model, &state).ok()?, state),
+                ))
             };
             kept.into_iter().chain(unfinished(folder)).filter_map(load).collect()
         };
         let mut classes: Vec<_> = self.folders.iter().map(whole).collect();
         let newest_first: Vec<(usize, usize)> = classes.first()?.keys().rev().copied().collect();
         newest_first.iter().find_map(|at| {
-            let models = classes.iter_mut().map(|class| class.remove(at)).collect::<Option<Vec<_>>>()?;
+            let models =
+                classes.iter_mut().map(|class| class.remove(at)).collect::<Option<Vec<_>>>()?;
             self.join(models).ok()
         })
     }
@@ -305,7 +352,8 @@ impl Checkpoints {
         let run = self.run.display();
         match self.newest_whole() {
             Some(Checkpoint { state, .. }) => Error::invalid(format!(
-                "{error}\nthe newest checkpoint that is whole is of epoch {}, step {}; go on from it with: gradcon train --resume {run} --recover",
+                "{error}\nthe newest checkpoint that is whole is of epoch {}, step {}; go on from \
+                 it with: gradcon train --resume {run} --recover",
                 state.epoch, state.step
             )),
             None => Error::invalid(format!("{error}\nno checkpoint of {run} is whole")),
@@ -313,7 +361,8 @@ impl Checkpoints {
     }
 }
 
-/// Epochs that a run has completed, as far as `checkpoint.json` can be read: [`Checkpoints::open`] says what is wrong with one that can't.
+/// Epochs that a run has completed, as far as `checkpoint.json` can be read: [`Checkpoints::open`]
+/// says what is wrong with one that can't.
 pub fn epochs_reached(run: &Path) -> usize {
     let bytes = limits::read(&run.join(MARK), limits::CONFIG, "the mark of a checkpoint");
     let mark = bytes.ok().and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
@@ -328,11 +377,17 @@ fn next(folder: &Path, epoch: usize, step: usize) -> PathBuf {
 /// The folders `checkpoint-E-S` in a class's folder.
 fn unfinished(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let named = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("checkpoint-");
-    entries.filter(|entry| named(entry)).map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    let named =
+        |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("checkpoint-");
+    entries
+        .filter(|entry| named(entry))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
 }
 
-/// Renames `checkpoint-E-S/`, which counts now, to `last/`, and what was there to `previous/`. Begun before a kill, it is completed by being done again.
+/// Renames `checkpoint-E-S/`, which counts now, to `last/`, and what was there to `previous/`.
+/// Begun before a kill, it is completed by being done again.
 fn promote(next: &Path) -> Result<()> {
     let folder = parent(next);
     let (last, previous) = (folder.join("last"), folder.join("previous"));
@@ -346,7 +401,8 @@ fn promote(next: &Path) -> Result<()> {
 
 fn differs(path: &Path, found: &str, expected: &str, by: &Path) -> Error {
     Error::invalid(format!(
-        "{}: SHA-256 {found}, expected {expected} as {} says: one of the two was damaged, changed or exchanged",
+        "{}: SHA-256 {found}, expected {expected} as {} says: one of the two was damaged, changed \
+         or exchanged",
         path.display(),
         by.display()
     ))
@@ -357,7 +413,8 @@ fn read_state(folder: &Path) -> Result<Vec<u8>> {
 }
 
 fn parse_state(path: &Path, bytes: &[u8]) -> Result<ModelState> {
-    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("{}: damaged: {}", path.display(), shown(e))))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::invalid(format!("{}: damaged: {}", path.display(), shown(e))))
 }
 
 /// PyTorch's Adam calls the moments exp_avg and exp_avg_sq.
@@ -372,12 +429,20 @@ fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<Repl
         let expected = state.files.get(name).map_or("none", |info| &info.sha256);
         let bytes = limits::read(&path, limits::TENSORS, "a file of tensors")?;
         let found = sha256(&bytes);
-        if found == expected { Ok((path, bytes)) } else { Err(differs(&path, &found, expected, &folder.join(STATE))) }
+        if found == expected {
+            Ok((path, bytes))
+        } else {
+            Err(differs(&path, &found, expected, &folder.join(STATE)))
+        }
     };
     let detector = |name: &str| {
         let (path, bytes) = read(name)?;
         let detector = Detector::parse(&bytes, &path)?;
-        if detector.model == *model { Ok(detector) } else { Err(other_model(&path, &detector.model, model)) }
+        if detector.model == *model {
+            Ok(detector)
+        } else {
+            Err(other_model(&path, &detector.model, model))
+        }
     };
     let current = detector("model.safetensors")?;
     let (path, bytes) = read("optimizer.safetensors")?;
@@ -392,7 +457,12 @@ fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<Repl
     let best = match (state.best_epoch, state.best_validation_loss) {
         (Some(epoch), Some(validation_loss)) => {
             let best = detector("best.safetensors")?;
-            Some(Snapshot { epoch, validation_loss, params: best.params, reference: best.reference })
+            Some(Snapshot {
+                epoch,
+                validation_loss,
+                params: best.params,
+                reference: best.reference,
+            })
         }
         _ => None,
     };

@@ -1,4 +1,5 @@
-//! A run's configuration: flag > file > default, unknown keys are errors, and the resolved whole is written into the run's folder.
+//! A run's configuration: flag > file > default, unknown keys are errors, and the resolved whole is
+//! written into the run's folder.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,9 @@ use super::checkpoint::Settings;
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::parent;
-use crate::gradcon::model::Init;
-use crate::gradcon::trainer::{TrainConfig, check_config};
 use crate::limits::{self, shown};
+use crate::method::model::Init;
+use crate::method::trainer::{TrainConfig, check_config};
 use crate::tape::AdamConfig;
 
 /// Everything that determines a training; the content of `config.toml`.
@@ -89,7 +90,8 @@ impl Partial {
 
     /// [`Partial::read`] from text. `path` stands for the file in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Partial> {
-        toml::from_str(text).map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))
+        toml::from_str(text)
+            .map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))
     }
 
     /// This over `file` over the defaults.
@@ -98,7 +100,11 @@ impl Partial {
     pub fn resolve(self, file: Partial) -> Result<RunConfig> {
         let defaults = TrainConfig::default();
         let data = self.data.or(file.data).ok_or_else(|| {
-            Error::Usage("no dataset: give --data DIR, a folder made by `gradcon prep`, or the key data in the configuration file".into())
+            Error::Usage(
+                "no dataset: give --data DIR, a folder made by `gradcon prep`, or the \
+                          key data in the configuration file"
+                    .into(),
+            )
         })?;
         let config = RunConfig {
             data: std::path::absolute(&data).map_err(Error::io(&data))?,
@@ -108,7 +114,7 @@ impl Partial {
             batch_size: self.batch_size.or(file.batch_size).unwrap_or(defaults.batch_size),
             lr: self.lr.or(file.lr).unwrap_or(defaults.adam.lr),
             alpha: self.alpha.or(file.alpha).unwrap_or(defaults.alpha),
-            beta: self.beta.or(file.beta).unwrap_or(crate::gradcon::detector::DEFAULT_BETA),
+            beta: self.beta.or(file.beta).unwrap_or(crate::method::detector::DEFAULT_BETA),
             seed: self.seed.or(file.seed).unwrap_or(defaults.seed),
             // A seed on the command line is one run, whatever the file says.
             seeds: self.seeds.or(if self.seed.is_some() { None } else { file.seeds }),
@@ -134,14 +140,19 @@ impl RunConfig {
     pub fn read(run: &Path) -> Result<RunConfig> {
         let path = run.join("config.toml");
         if !path.exists() {
-            return Err(Error::invalid(format!("{}: no run: it has no config.toml", run.display())));
+            return Err(Error::invalid(format!(
+                "{}: no run: it has no config.toml",
+                run.display()
+            )));
         }
         RunConfig::parse(&limits::read_text(&path, limits::CONFIG, "a configuration")?, &path)
     }
 
     /// [`RunConfig::read`] from text. `path` stands for the file in errors.
     pub fn parse(text: &str, path: &Path) -> Result<RunConfig> {
-        let problem = |e: toml::de::Error| Error::invalid(format!("{}: {}", path.display(), shown(e).trim_end()));
+        let problem = |e: toml::de::Error| {
+            Error::invalid(format!("{}: {}", path.display(), shown(e).trim_end()))
+        };
         let config: RunConfig = toml::from_str(text).map_err(problem)?;
         config.check().map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
         Ok(config)
@@ -151,7 +162,10 @@ impl RunConfig {
     pub fn check(&self) -> Result<()> {
         check_config(&self.train_config())?;
         if !(0.0..=1.0).contains(&self.threshold_quantile) {
-            return Err(Error::Usage(format!("threshold quantile is {}, expected 0 to 1", self.threshold_quantile)));
+            return Err(Error::Usage(format!(
+                "threshold quantile is {}, expected 0 to 1",
+                self.threshold_quantile
+            )));
         }
         if !self.beta.is_finite() {
             return Err(Error::Usage(format!("beta is {}, expected a finite number", self.beta)));
@@ -166,7 +180,8 @@ impl RunConfig {
         }
     }
 
-    /// Ties the run to a dataset: the names of its classes for `all` and for numbers, and which dataset it is.
+    /// Ties the run to a dataset: the names of its classes for `all` and for numbers, and which
+    /// dataset it is.
     ///
     /// Errors: no such class; the configuration is tied to another dataset already.
     pub fn bind(&mut self, prepared: &Prepared) -> Result<()> {
@@ -186,7 +201,8 @@ impl RunConfig {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "{}: not the data that the run was made with: the manifest's SHA-256 is {found}, the run's was {}; say with --data DIR where those data are",
+            "{}: not the data that the run was made with: the manifest's SHA-256 is {found}, the \
+             run's was {}; say with --data DIR where those data are",
             self.data.display(),
             shown(&self.data_sha256)
         )))
@@ -194,14 +210,17 @@ impl RunConfig {
 
     /// The runs in the folder `root`: itself, or one for each seed.
     pub fn runs(&self, root: &Path) -> Vec<(PathBuf, RunConfig)> {
-        let of_seed =
-            |&seed: &u64| (root.join(format!("seed-{seed}")), RunConfig { seed, seeds: None, ..self.clone() });
-        self.seeds
-            .as_ref()
-            .map_or_else(|| vec![(root.into(), self.clone())], |seeds| seeds.iter().map(of_seed).collect())
+        let of_seed = |&seed: &u64| {
+            (root.join(format!("seed-{seed}")), RunConfig { seed, seeds: None, ..self.clone() })
+        };
+        self.seeds.as_ref().map_or_else(
+            || vec![(root.into(), self.clone())],
+            |seeds| seeds.iter().map(of_seed).collect(),
+        )
     }
 
-    /// Errors if the configuration in one seed's folder says something else than the one for all seeds, from which this is.
+    /// Errors if the configuration in one seed's folder says something else than the one for all
+    /// seeds, from which this is.
     pub fn check_seed(&self, folder: &Path) -> Result<()> {
         let there = RunConfig::read(folder)?;
         // These are taken over when the seed's training goes on.
@@ -209,7 +228,11 @@ impl RunConfig {
             return Ok(());
         }
         let (one, all) = (folder.join("config.toml"), parent(folder).join("config.toml"));
-        Err(Error::Usage(format!("{}: differs from {}, which is for all seeds", one.display(), all.display())))
+        Err(Error::Usage(format!(
+            "{}: differs from {}, which is for all seeds",
+            one.display(),
+            all.display()
+        )))
     }
 
     /// The settings that a checkpoint's numbers depend on: a run that goes on must have the same.
@@ -234,7 +257,8 @@ impl RunConfig {
             if value != before {
                 let (value, before) = (shown(value), shown(before));
                 return Err(Error::invalid(format!(
-                    "{name} is {value}, the run was trained with {before}: with another it would diverge from itself; of a run that goes on only \
+                    "{name} is {value}, the run was trained with {before}: with another it would \
+                     diverge from itself; of a run that goes on only \
                      epochs, beta, threshold_quantile and the place of the data may change"
                 )));
             }
@@ -244,7 +268,8 @@ impl RunConfig {
 
     /// Writes `config.toml`.
     pub fn write(&self, run: &Path) -> Result<()> {
-        let text = toml::to_string(self).map_err(|e| Error::invalid(format!("config.toml: {e}")))?;
+        let text =
+            toml::to_string(self).map_err(|e| Error::invalid(format!("config.toml: {e}")))?;
         crate::files::write_atomically(&run.join("config.toml"), text.as_bytes())
     }
 
@@ -271,9 +296,13 @@ mod tests {
 
     #[test]
     fn flags_beat_the_file_and_the_file_beats_defaults() {
-        let file: Partial = toml::from_str("data = '/d'\nepochs = 7\nlr = 0.5\ninit = 'kaiming'").unwrap();
+        let file: Partial =
+            toml::from_str("data = '/d'\nepochs = 7\nlr = 0.5\ninit = 'kaiming'").unwrap();
         let config = Partial { epochs: Some(9), ..Partial::default() }.resolve(file).unwrap();
-        assert_eq!((config.epochs, config.lr, config.init, config.batch_size), (9, 0.5, InitName::Kaiming, 64));
+        assert_eq!(
+            (config.epochs, config.lr, config.init, config.batch_size),
+            (9, 0.5, InitName::Kaiming, 64)
+        );
         assert_eq!(config.inliers, ["all"]);
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config);
@@ -283,7 +312,11 @@ mod tests {
     fn unknown_keys_and_missing_data_are_errors() {
         assert!(toml::from_str::<Partial>("epoch = 7").unwrap_err().to_string().contains("epoch"));
         assert_eq!(Partial::default().resolve(Partial::default()).unwrap_err().exit_code(), 2);
-        let wrong = Partial { data: Some("/d".into()), threshold_quantile: Some(1.5), ..Partial::default() };
+        let wrong = Partial {
+            data: Some("/d".into()),
+            threshold_quantile: Some(1.5),
+            ..Partial::default()
+        };
         assert!(wrong.resolve(Partial::default()).unwrap_err().to_string().contains("1.5"));
     }
 }

@@ -1,4 +1,5 @@
-//! Evaluating a run: every test image of every class is scored by the class's best model; metrics, tables, scores and pictures go into the run's folder.
+//! Evaluating a run: every test image of every class is scored by the class's best model; metrics,
+//! tables, scores and pictures go into the run's folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,9 +10,9 @@ use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::sweep;
-use crate::gradcon::detector::Detector;
-use crate::gradcon::model::IMAGE_SIZE;
-use crate::gradcon::scorer::Scorer;
+use crate::method::detector::Detector;
+use crate::method::model::IMAGE_SIZE;
+use crate::method::scorer::Scorer;
 use crate::report::epochs::read_epochs;
 use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
@@ -36,12 +37,14 @@ pub struct Evaluate<'a> {
     pub bootstrap: bool,
 }
 
-/// Evaluates a run. `progress` hears of every class, `warn` of classes that have no model: their trainings diverged before the first epoch was complete.
+/// Evaluates a run. `progress` hears of every class, `warn` of classes that have no model: their
+/// trainings diverged before the first epoch was complete.
 ///
-/// Writes `results.json`, `.csv`, `.md`, and for each class `eval/CLASS/scores.csv` (the test set of 50 % outliers, or the greatest share) with the
-/// images of its extremes. On other data than the run's own all of this goes to `eval-NAME/` in the run, with NAME from the data's folder, and the run's
-/// own results and model cards stay as they are. Errors: no class has a model yet; a dataset without test images of a class, or with images of
-/// another shape than the models are for.
+/// Writes `results.json`, `.csv`, `.md`, and for each class `eval/CLASS/scores.csv` (the test set
+/// of 50 % outliers, or the greatest share) with the images of its extremes. On other data than the
+/// run's own all of this goes to `eval-NAME/` in the run, with NAME from the data's folder, and the
+/// run's own results and model cards stay as they are. Errors: no class has a model yet; a dataset
+/// without test images of a class, or with images of another shape than the models are for.
 pub fn evaluate(
     what: &Evaluate,
     engine: &mut dyn Engine,
@@ -55,27 +58,40 @@ pub fn evaluate(
     let inliers = prepared.find_inliers(&config.inliers)?;
     let device = engine.description();
     let (mut classes, mut challenges) = (vec![], vec![]);
-    let training_of = |inlier: usize| class_folder(folder, &prepared.inliers()[inlier].name, inliers.len());
+    let training_of =
+        |inlier: usize| class_folder(folder, &prepared.inliers()[inlier].name, inliers.len());
     let model_of = |inlier: usize| training_of(inlier).join("best").join("model.safetensors");
-    let (trained, untrained): (Vec<usize>, Vec<usize>) = inliers.iter().partition(|&&inlier| model_of(inlier).exists());
+    let (trained, untrained): (Vec<usize>, Vec<usize>) =
+        inliers.iter().partition(|&&inlier| model_of(inlier).exists());
     for &inlier in &untrained {
         let missing = format!("{}: no model to evaluate", model_of(inlier).display());
         if trained.is_empty() {
             let run = folder.display();
-            return Err(Error::invalid(format!("{missing}; train the run first (`gradcon train --resume {run}`)")));
+            return Err(Error::invalid(format!(
+                "{missing}; train the run first (`gradcon train --resume {run}`)"
+            )));
         }
-        warn(&format!("{missing}; class {} is left out of the results", prepared.inliers()[inlier].name));
+        warn(&format!(
+            "{missing}; class {} is left out of the results",
+            prepared.inliers()[inlier].name
+        ));
     }
     for &inlier in &trained {
         let class = prepared.inliers()[inlier].name.clone();
         let training = training_of(inlier);
         let mut detector = Detector::load(&model_of(inlier))?;
-        // The run's configuration decides, also if it was changed after the training; the threshold depends on it.
+        // The run's configuration decides, also if it was changed after the training; the threshold
+        // depends on it.
         let changed = detector.beta()? != config.beta
             || detector.number("threshold_quantile")? != Some(config.threshold_quantile);
         detector.description.insert("beta".into(), config.beta.to_string());
         if own && changed {
-            set_threshold(engine, &mut detector, &prepared.val_of(inlier)?, config.threshold_quantile)?;
+            set_threshold(
+                engine,
+                &mut detector,
+                &prepared.val_of(inlier)?,
+                config.threshold_quantile,
+            )?;
         }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
         let scored = Scored::new(engine, &detector, prepared, &sets)?;
@@ -84,26 +100,35 @@ pub fn evaluate(
         let mut headline: Option<(f64, &TestSet)> = None;
         for set in sets {
             // A share that nobody chose is told to a tenth of a percent.
-            let share = (1000.0 * set.info.anomalous as f64 / set.indices.len() as f64).round() / 10.0;
+            let share =
+                (1000.0 * set.info.anomalous as f64 / set.indices.len() as f64).round() / 10.0;
             let percent = set.info.ratio.map_or(share, f64::from);
             let evaluation = Evaluation::of(percent, &scored.rows(prepared, set), intervals)?;
             match (&set.info.challenge, set.info.level) {
                 (Some(challenge), Some(level)) => {
-                    challenges.push(ChallengeResult { challenge: challenge.clone(), level: level.into(), evaluation });
+                    challenges.push(ChallengeResult {
+                        challenge: challenge.clone(),
+                        level: level.into(),
+                        evaluation,
+                    });
                 }
                 _ => evaluations.push(evaluation),
             }
-            let better = headline.is_none_or(|(best, _)| best != 50.0 && (percent == 50.0 || percent > best));
+            let better = headline
+                .is_none_or(|(best, _)| best != 50.0 && (percent == 50.0 || percent > best));
             headline = if better { Some((percent, set)) } else { headline };
         }
-        let (headline_percent, set) =
-            headline.ok_or_else(|| Error::invalid(format!("the dataset has no test set for class {class}")))?;
+        let (headline_percent, set) = headline.ok_or_else(|| {
+            Error::invalid(format!("the dataset has no test set for class {class}"))
+        })?;
         evaluations.sort_by(|a, b| a.outlier_percent.total_cmp(&b.outlier_percent));
         let rows = scored.rows(prepared, set);
         let out = place.class(&class);
         std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
         // What an evaluation left that was killed.
-        [&out, &place.results, &training.join("best")].into_iter().try_for_each(|folder| sweep(folder))?;
+        [&out, &place.results, &training.join("best")]
+            .into_iter()
+            .try_for_each(|folder| sweep(folder))?;
         write_scores(&out.join("scores.csv"), &rows)?;
         write_pictures(&out, engine, &detector, prepared, set, &rows)?;
         let best_epoch = detector.number("epoch")?.map(|e| e as u64);
@@ -121,7 +146,13 @@ pub fn evaluate(
         // The card tells of the data that the model was made for.
         if own {
             let shown = evaluations.iter().find(|e| e.outlier_percent == headline_percent).cloned();
-            export(&training, &detector, config, epochs.or(best_epoch).unwrap_or(0) as usize, shown)?;
+            export(
+                &training,
+                &detector,
+                config,
+                epochs.or(best_epoch).unwrap_or(0) as usize,
+                shown,
+            )?;
         }
         if !evaluations.is_empty() {
             classes.push(ClassResult { class, epochs, best_epoch, evaluations });
@@ -143,7 +174,8 @@ pub fn evaluate(
     Ok((results, place))
 }
 
-/// Where an evaluation on other data goes: `eval-NAME`, or, if that has results of still other data, with the beginning of their hash.
+/// Where an evaluation on other data goes: `eval-NAME`, or, if that has results of still other
+/// data, with the beginning of their hash.
 fn other_place(what: &Evaluate, data_sha256: &str) -> EvalPlace {
     let full = std::fs::canonicalize(what.data).unwrap_or_else(|_| what.data.into());
     let name = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -156,11 +188,16 @@ fn other_place(what: &Evaluate, data_sha256: &str) -> EvalPlace {
 }
 
 /// Scores of test images by their index in the dataset.
-struct Scored(BTreeMap<usize, crate::gradcon::scorer::Score>);
+struct Scored(BTreeMap<usize, crate::method::scorer::Score>);
 
 impl Scored {
     /// Scores every image of the test sets once.
-    fn new(engine: &mut dyn Engine, detector: &Detector, prepared: &Prepared, sets: &[&TestSet]) -> Result<Scored> {
+    fn new(
+        engine: &mut dyn Engine,
+        detector: &Detector,
+        prepared: &Prepared,
+        sets: &[&TestSet],
+    ) -> Result<Scored> {
         let mut indices: Vec<usize> = sets.iter().flat_map(|s| s.indices.iter().copied()).collect();
         indices.sort_unstable();
         indices.dedup();
@@ -174,7 +211,9 @@ impl Scored {
         let row = |(&i, &label): (&usize, &u8)| {
             let s = &self.0[&i];
             ScoreRow {
-                image: prepared.names().map_or_else(|| format!("test/{i}"), |names| names.test[i].clone()),
+                image: prepared
+                    .names()
+                    .map_or_else(|| format!("test/{i}"), |names| names.test[i].clone()),
                 label: Some(label),
                 class: prepared.class_names().get(prepared.test().labels[i] as usize).cloned(),
                 score: s.score,
@@ -199,10 +238,19 @@ fn write_pictures(
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|&a, &b| rows[a].score.total_cmp(&rows[b].score));
     let count = EXTREMES.min(rows.len() / 2);
-    let shown: Vec<usize> = order[..count].iter().chain(&order[rows.len() - count..]).copied().collect();
-    let images = prepared.test().images.select(&shown.iter().map(|&i| set.indices[i]).collect::<Vec<_>>());
+    let shown: Vec<usize> =
+        order[..count].iter().chain(&order[rows.len() - count..]).copied().collect();
+    let images =
+        prepared.test().images.select(&shown.iter().map(|&i| set.indices[i]).collect::<Vec<_>>());
     let inputs: Vec<f32> = images.data.iter().map(|&b| b as f32 / 255.0).collect();
     let reconstructions = Scorer::new(engine, detector)?.reconstruct(&images)?;
     let rows: Vec<ScoreRow> = shown.iter().map(|&i| rows[i].clone()).collect();
-    write_extremes(out, &inputs, &reconstructions, [rows.len(), IMAGE_SIZE, IMAGE_SIZE, images.channels], &rows, count)
+    write_extremes(
+        out,
+        &inputs,
+        &reconstructions,
+        [rows.len(), IMAGE_SIZE, IMAGE_SIZE, images.channels],
+        &rows,
+        count,
+    )
 }

@@ -1,4 +1,5 @@
-//! Driving a training in a run folder: progress, metrics, TensorBoard events, checkpoints, interruption and what is left for users at the end.
+//! Driving a training in a run folder: progress, metrics, TensorBoard events, checkpoints,
+//! interruption and what is left for users at the end.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,11 @@ use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, make_folder, parent};
-use crate::gradcon::detector::Detector;
-use crate::gradcon::model::{IMAGE_SIZE, Model};
-use crate::gradcon::scorer::Scorer;
-use crate::gradcon::trainer::{EpochReport, Losses, Outcome, Snapshot, State, Trainer, TrainingSet};
 use crate::images::Images;
+use crate::method::detector::Detector;
+use crate::method::model::{IMAGE_SIZE, Model};
+use crate::method::scorer::Scorer;
+use crate::method::trainer::{EpochReport, Losses, Outcome, Snapshot, State, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, read_epochs, write_epochs};
 use crate::report::metrics::quantile_of_sorted;
@@ -30,7 +31,12 @@ pub trait Watch {
     /// Images were trained on (over all models) since the last call; true to stop after this step.
     fn images(&mut self, images: usize) -> bool;
     /// An epoch is complete and saved; no report of a class that diverged.
-    fn epoch(&mut self, reports: &[Option<EpochReport>], classes: &[String], images_per_second: f64);
+    fn epoch(
+        &mut self,
+        reports: &[Option<EpochReport>],
+        classes: &[String],
+        images_per_second: f64,
+    );
     /// Something that the user should know, whatever else is shown.
     fn warn(&mut self, message: &str);
 }
@@ -78,23 +84,39 @@ fn fresh_trainer<'e>(
     model: &Model,
     engine: &'e mut dyn Engine,
 ) -> Result<Trainer<'e>> {
-    let start = config.init_from.as_deref().map(|path| checkpoint::load_start(path, model)).transpose()?;
-    let set = |(train, validation)| TrainingSet { train, validation, seed: config.seed, start: start.as_deref() };
-    let sets: Vec<TrainingSet> = images.iter().map(|(train, validation)| set((train, validation))).collect();
+    let start =
+        config.init_from.as_deref().map(|path| checkpoint::load_start(path, model)).transpose()?;
+    let set = |(train, validation)| TrainingSet {
+        train,
+        validation,
+        seed: config.seed,
+        start: start.as_deref(),
+    };
+    let sets: Vec<TrainingSet> =
+        images.iter().map(|(train, validation)| set((train, validation))).collect();
     Trainer::new(engine, model, &config.train_config(), &sets)
 }
 
-/// Errors if a run of this configuration could not begin: everything is checked that [`train`] needs, and nothing is written.
+/// Errors if a run of this configuration could not begin: everything is checked that [`train`]
+/// needs, and nothing is written.
 pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -> Result<()> {
     config.check_data(prepared)?;
-    fresh_trainer(config, &images_of(config, prepared)?, &Model::try_new(prepared.channels())?, engine).map(drop)
+    fresh_trainer(
+        config,
+        &images_of(config, prepared)?,
+        &Model::try_new(prepared.channels())?,
+        engine,
+    )
+    .map(drop)
 }
 
-/// Trains in the folder `run`, which holds its `config.toml` and which the caller has locked, to the configuration's number of epochs: from the
-/// checkpoint that counts, from the newest one that is whole if `recover`, or from the beginning where there is none yet.
+/// Trains in the folder `run`, which holds its `config.toml` and which the caller has locked, to
+/// the configuration's number of epochs: from the checkpoint that counts, from the newest one that
+/// is whole if `recover`, or from the beginning where there is none yet.
 ///
-/// The same configuration and data give the same bits on one device, interrupted or not. A class whose numbers are no longer finite takes no more part;
-/// that is an error at the end. Errors leave the last checkpoint intact.
+/// The same configuration and data give the same bits on one device, interrupted or not. A class
+/// whose numbers are no longer finite takes no more part; that is an error at the end. Errors leave
+/// the last checkpoint intact.
 pub fn train(
     run: &Path,
     lock: &Lock,
@@ -120,7 +142,8 @@ pub fn train(
         check_epochs(run, config, state)?;
         if *before != device {
             watch.warn(&format!(
-                "{}: trained on {before} so far; on {device} the numbers go on with other roundings, so not to the same bits",
+                "{}: trained on {before} so far; on {device} the numbers go on with other \
+                 roundings, so not to the same bits",
                 run.display()
             ));
         }
@@ -129,7 +152,10 @@ pub fn train(
         config.write(run)?;
     }
     // What a checkpoint holds is not asked for again.
-    let begin = RunConfig { init_from: config.init_from.clone().filter(|_| checkpoint.is_none()), ..config.clone() };
+    let begin = RunConfig {
+        init_from: config.init_from.clone().filter(|_| checkpoint.is_none()),
+        ..config.clone()
+    };
     let mut trainer = fresh_trainer(&begin, &images, &model, engine)?;
     if let Some(checkpoint) = &checkpoint {
         trainer.restore(&checkpoint.state)?;
@@ -137,7 +163,13 @@ pub fn train(
     let mut files = vec![];
     for (folder, (train, _)) in folders.iter().zip(&images) {
         let steps = (train.n.div_ceil(config.batch_size)) as u64;
-        files.push(ClassFiles::open(run, folder, trainer.epochs_done(), checkpoint.is_some(), steps)?);
+        files.push(ClassFiles::open(
+            run,
+            folder,
+            trainer.epochs_done(),
+            checkpoint.is_some(),
+            steps,
+        )?);
     }
     watch.begin(trainer.epochs_done());
     let mut end = End::Complete;
@@ -146,7 +178,11 @@ pub fn train(
         let (clock, mut seen) = (Instant::now(), 0);
         let outcome = trainer.epoch(|progress| {
             seen += progress.images;
-            if watch.images(progress.images) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if watch.images(progress.images) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         told.tell(&trainer, classes, watch);
         let Outcome::Epoch(reports) = outcome? else {
@@ -157,8 +193,9 @@ pub fn train(
         told.tell_dead(&reports, &model, classes, watch);
         let rate = seen as f64 / clock.elapsed().as_secs_f64();
         let epoch = trainer.epochs_done();
-        let pictures =
-            (epoch <= 5 || epoch % 10 == 0 || epoch == config.epochs).then(|| trainer.preview(PREVIEW)).transpose()?;
+        let pictures = (epoch <= 5 || epoch % 10 == 0 || epoch == config.epochs)
+            .then(|| trainer.preview(PREVIEW))
+            .transpose()?;
         for (r, class) in files.iter_mut().enumerate() {
             let Some(report) = &reports[r] else { continue };
             class.record(report, rate)?;
@@ -194,7 +231,8 @@ pub fn train(
     }
     if end == End::Complete && diverged > 0 {
         return Err(Error::invalid(format!(
-            "{}: {diverged} of {} classes diverged, as said above; their best epochs before, if any, are kept, and the others are complete",
+            "{}: {diverged} of {} classes diverged, as said above; their best epochs before, if \
+             any, are kept, and the others are complete",
             run.display(),
             classes.len()
         )));
@@ -229,17 +267,28 @@ impl Told {
 
     /// Which classes diverged, and when.
     fn tell(&mut self, trainer: &Trainer, classes: &[String], watch: &mut dyn Watch) {
-        for ((class, divergence), told) in classes.iter().zip(trainer.diverged()).zip(&mut self.diverged) {
+        for ((class, divergence), told) in
+            classes.iter().zip(trainer.diverged()).zip(&mut self.diverged)
+        {
             if let Some(divergence) = divergence
                 && !std::mem::replace(told, true)
             {
-                watch.warn(&format!("class {class} {divergence}; it takes no more part in the training"));
+                watch.warn(&format!(
+                    "class {class} {divergence}; it takes no more part in the training"
+                ));
             }
         }
     }
 
-    /// Which classes have a decoder layer that no image can change any more: its gradient is zero, and so is the cosine.
-    fn tell_dead(&mut self, reports: &[Option<EpochReport>], model: &Model, classes: &[String], watch: &mut dyn Watch) {
+    /// Which classes have a decoder layer that no image can change any more: its gradient is zero,
+    /// and so is the cosine.
+    fn tell_dead(
+        &mut self,
+        reports: &[Option<EpochReport>],
+        model: &Model,
+        classes: &[String],
+        watch: &mut dyn Watch,
+    ) {
         for ((class, report), told) in classes.iter().zip(reports).zip(&mut self.dead) {
             let Some(report) = report else { continue };
             let dead = |(_, cos): &(_, &f64)| **cos == 0.0;
@@ -252,7 +301,8 @@ impl Told {
                 .collect();
             if !layers.is_empty() && !std::mem::replace(told, true) {
                 watch.warn(&format!(
-                    "class {class} has a dead model since epoch {}: no image has a gradient in {}; a smaller learning rate may help",
+                    "class {class} has a dead model since epoch {}: no image has a gradient in \
+                     {}; a smaller learning rate may help",
                     report.epoch,
                     layers.join(", ")
                 ));
@@ -286,7 +336,8 @@ fn detector(
     detector
 }
 
-/// Writes `best/`: the model and its card, which tells of an evaluation if there was one. `epochs` is how many were trained.
+/// Writes `best/`: the model and its card, which tells of an evaluation if there was one. `epochs`
+/// is how many were trained.
 pub fn export(
     class_folder: &Path,
     detector: &Detector,
@@ -327,14 +378,16 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Sets the threshold above which an image is called anomalous: a quantile of the validation images' scores, which depend on the detector's beta.
+/// Sets the threshold above which an image is called anomalous: a quantile of the validation
+/// images' scores, which depend on the detector's beta.
 pub fn set_threshold(
     engine: &mut dyn Engine,
     detector: &mut Detector,
     validation: &Images,
     quantile: f64,
 ) -> Result<()> {
-    let mut scores: Vec<f64> = Scorer::new(engine, detector)?.score(validation)?.into_iter().map(|s| s.score).collect();
+    let mut scores: Vec<f64> =
+        Scorer::new(engine, detector)?.score(validation)?.into_iter().map(|s| s.score).collect();
     scores.sort_by(f64::total_cmp);
     let threshold = quantile_of_sorted(&scores, quantile);
     detector.description.insert("threshold".into(), threshold.to_string());
@@ -343,7 +396,13 @@ pub fn set_threshold(
 }
 
 impl ClassFiles {
-    fn open(run: &Path, folder: &Path, epochs_done: usize, resume: bool, steps: u64) -> Result<ClassFiles> {
+    fn open(
+        run: &Path,
+        folder: &Path,
+        epochs_done: usize,
+        resume: bool,
+        steps: u64,
+    ) -> Result<ClassFiles> {
         if folder != run {
             make_folder(parent(folder))?;
             make_folder(folder)?;
@@ -403,11 +462,18 @@ impl ClassFiles {
     }
 
     /// Inputs above their reconstructions.
-    fn picture(&mut self, epoch: usize, validation: &[u8], reconstructions: &[f32], channels: usize) -> Result<()> {
+    fn picture(
+        &mut self,
+        epoch: usize,
+        validation: &[u8],
+        reconstructions: &[f32],
+        channels: usize,
+    ) -> Result<()> {
         let count = reconstructions.len() / (IMAGE_SIZE * IMAGE_SIZE * channels);
         let mut images = validation[..reconstructions.len()].to_vec();
         images.extend(reconstructions.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8));
-        let grid = picture::grid(&images, [2 * count, IMAGE_SIZE, IMAGE_SIZE, channels], count, 2, 2)?;
+        let grid =
+            picture::grid(&images, [2 * count, IMAGE_SIZE, IMAGE_SIZE, channels], count, 2, 2)?;
         self.events.image(self.step(epoch), "val/input_and_reconstruction", &grid)
     }
 }

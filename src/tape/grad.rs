@@ -3,7 +3,8 @@
 use super::{SCALAR, Tape, Tensor, ops};
 
 impl Tape {
-    /// Gradients of the scalar `of` with respect to each of `wrt`, appended to the tape: gradients can be differentiated again.
+    /// Gradients of the scalar `of` with respect to each of `wrt`, appended to the tape: gradients
+    /// can be differentiated again.
     ///
     /// Only what is asked for is computed: nothing flows into a node that none of `wrt` reaches.
     #[track_caller]
@@ -19,15 +20,23 @@ impl Tape {
         self.vjp_holding(of, seed, wrt, &[])
     }
 
-    /// [`Tape::vjp`] with the nodes `held` taken as constants, whatever they are computed from. A rule that builds an expression from its own
-    /// inputs and differentiates it needs this: how its inputs depend on each other is the sweep's business, not the rule's.
+    /// [`Tape::vjp`] with the nodes `held` taken as constants, whatever they are computed from. A
+    /// rule that builds an expression from its own inputs and differentiates it needs this: how its
+    /// inputs depend on each other is the sweep's business, not the rule's.
     #[track_caller]
-    pub(super) fn vjp_holding(&mut self, of: Tensor, seed: Tensor, wrt: &[Tensor], held: &[Tensor]) -> Vec<Tensor> {
+    pub(super) fn vjp_holding(
+        &mut self,
+        of: Tensor,
+        seed: Tensor,
+        wrt: &[Tensor],
+        held: &[Tensor],
+    ) -> Vec<Tensor> {
         self.same_shape("vjp", of, seed);
         let count = of.0 + 1;
         let mut wanted = vec![false; count];
         for i in 0..count {
-            let reached = wrt.contains(&Tensor(i)) || self.nodes[i].op.inputs().iter().any(|t| wanted[t.0]);
+            let reached =
+                wrt.contains(&Tensor(i)) || self.nodes[i].op.inputs().iter().any(|t| wanted[t.0]);
             wanted[i] = reached && !held.contains(&Tensor(i));
         }
         let mut sums: Vec<Option<Tensor>> = vec![None; count];
@@ -39,11 +48,20 @@ impl Tape {
             if !node.op.inputs().iter().any(|t| wanted[t.0]) {
                 continue;
             }
-            self.label = if node.label.ends_with('\'') { node.label.clone() } else { format!("{}'", node.label) };
+            self.label = if node.label.ends_with('\'') {
+                node.label.clone()
+            } else {
+                format!("{}'", node.label)
+            };
             let want = |t: Tensor| wanted[t.0];
             for (input, part) in ops::rule(self, Tensor(i), &node.op, sum, &want) {
                 debug_assert!(want(input));
-                assert_eq!(self.shape(input), self.shape(part), "rule of {:?}: gradient of another shape", node.op);
+                assert_eq!(
+                    self.shape(input),
+                    self.shape(part),
+                    "rule of {:?}: gradient of another shape",
+                    node.op
+                );
                 sums[input.0] = Some(match sums[input.0] {
                     Some(sum) => self.add(sum, part),
                     None => part,
@@ -51,7 +69,11 @@ impl Tape {
             }
         }
         self.label = label;
-        wrt.iter().map(|&t| sums.get(t.0).copied().flatten().unwrap_or_else(|| self.fill(self.shape(t), 0.0))).collect()
+        wrt.iter()
+            .map(|&t| {
+                sums.get(t.0).copied().flatten().unwrap_or_else(|| self.fill(self.shape(t), 0.0))
+            })
+            .collect()
     }
 
     /// Inner product of two tensors of one shape, as a scalar, in primitive operations.

@@ -1,11 +1,13 @@
 //! The tape: operations recorded once, with shapes known, ready to be differentiated and compiled.
 //!
-//! Recording an operation checks its shapes (a mismatch is our own mistake: it panics and names the operation and both shapes), simplifies what is
-//! trivially simple, and returns the node that is already there if the same operation was recorded before. [`Tape::grad`] appends the
-//! reverse sweep; since every rule is written in operations of the tape, a gradient is differentiated like anything else.
+//! Recording an operation checks its shapes (a mismatch is our own mistake: it panics and names the
+//! operation and both shapes), simplifies what is trivially simple, and returns the node that is
+//! already there if the same operation was recorded before. [`Tape::grad`] appends the reverse
+//! sweep; since every rule is written in operations of the tape, a gradient is differentiated like
+//! anything else.
 //!
-//! Shapes have four axes: activations `[h, w, c, n]`, weights `[kh, kw, cy, cx]`, per-channel `[1, 1, c, 1]`, per-image `[1, 1, 1, n]`,
-//! flat `[1, 1, 1, len]`, scalar `[1, 1, 1, 1]`.
+//! Shapes have four axes: activations `[h, w, c, n]`, weights `[kh, kw, cy, cx]`, per-channel `[1,
+//! 1, c, 1]`, per-image `[1, 1, 1, n]`, flat `[1, 1, 1, len]`, scalar `[1, 1, 1, 1]`.
 
 mod grad;
 mod ops;
@@ -68,7 +70,8 @@ pub enum Op {
 /// Names and sizes of what a batch is gathered from.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Batch {
-    /// Prefix of the buffers: `<name>.data` (bytes, `[images, pixels]`), `<name>.indices` and `<name>.schedule` (by step and replica).
+    /// Prefix of the buffers: `<name>.data` (bytes, `[images, pixels]`), `<name>.indices` and
+    /// `<name>.schedule` (by step and replica).
     pub name: String,
     /// Images in the dataset.
     pub images: usize,
@@ -111,13 +114,21 @@ impl Op {
             | SumTo { a } => vec![*a],
             Record { a, .. } | Store { a, .. } | Adam { grad: a, .. } => vec![*a],
             Concat { parts } => parts.iter().map(|p| p.0).collect(),
-            ConvY { x: a, w: b, .. } | ConvX { y: a, w: b, .. } | ConvW { x: a, y: b, .. } => vec![*a, *b],
-            Add { a, b } | Mul { a, b } | ReluGrad { a, gate: b } | SigmoidGrad { a, s: b } => vec![*a, *b],
-            Mse { x, target, weight } | MseGrad { x, target, weight } | ImageMse { x, target, weight } => {
+            ConvY { x: a, w: b, .. } | ConvX { y: a, w: b, .. } | ConvW { x: a, y: b, .. } => {
+                vec![*a, *b]
+            }
+            Add { a, b } | Mul { a, b } | ReluGrad { a, gate: b } | SigmoidGrad { a, s: b } => {
+                vec![*a, *b]
+            }
+            Mse { x, target, weight }
+            | MseGrad { x, target, weight }
+            | ImageMse { x, target, weight } => {
                 vec![*x, *target, *weight]
             }
             ConstraintStats { g, r, .. } => vec![*g, *r],
-            Constraint { stats, g, r, .. } | ConstraintGrad { stats, g, r, .. } => vec![*stats, *g, *r],
+            Constraint { stats, g, r, .. } | ConstraintGrad { stats, g, r, .. } => {
+                vec![*stats, *g, *r]
+            }
             ImageGrad { x, y, r, .. } => vec![*x, *y, *r],
             ImageCos { partial, stats, .. } => vec![*partial, *stats],
         }

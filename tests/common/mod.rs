@@ -6,8 +6,9 @@ pub use gradcon::cases::Tolerance;
 
 /// Compares two results: the worst ratio of difference to tolerance, or what is wrong.
 ///
-/// Wrong are: different lengths, nothing to compare, NaN on either side, an infinity that the other side lacks, comparing memory with
-/// itself (a test that does so tests nothing), and any difference beyond the tolerance.
+/// Wrong are: different lengths, nothing to compare, NaN on either side, an infinity that the other
+/// side lacks, comparing memory with itself (a test that does so tests nothing), and any difference
+/// beyond the tolerance.
 pub fn compare(got: &[f64], want: &[f64], tolerance: Tolerance) -> Result<f64, String> {
     if got.len() != want.len() {
         return Err(format!("{} values, wanted {}", got.len(), want.len()));
@@ -23,16 +24,24 @@ pub fn compare(got: &[f64], want: &[f64], tolerance: Tolerance) -> Result<f64, S
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
         let (diff, allowed) = ((g - w).abs(), tolerance.absolute + tolerance.relative * w.abs());
         let equal_infinity = g.is_infinite() && g == w;
-        // Not `diff > allowed`: that is false for NaN. An infinite tolerance (of an infinite value) allows nothing else.
+        // Not `diff > allowed`: that is false for NaN. An infinite tolerance (of an infinite value)
+        // allows nothing else.
         if !(equal_infinity || diff <= allowed && diff.is_finite()) {
-            wrong.push(format!("[{i}] got {g:e}, want {w:e}, difference {diff:e} = {:.3} x tolerance", diff / allowed));
+            wrong.push(format!(
+                "[{i}] got {g:e}, want {w:e}, difference {diff:e} = {:.3} x tolerance",
+                diff / allowed
+            ));
         } else if diff > 0.0 {
             worst = worst.max(diff / allowed);
         }
     }
     match wrong.len() {
         0 => Ok(worst),
-        count => Err(format!("{count} of {} values differ: {}", got.len(), wrong[..count.min(5)].join("; "))),
+        count => Err(format!(
+            "{count} of {} values differ: {}",
+            got.len(),
+            wrong[..count.min(5)].join("; ")
+        )),
     }
 }
 

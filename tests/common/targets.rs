@@ -1,7 +1,8 @@
-//! What is fuzzed: each target gives any bytes to a reader and checks what may never happen. `hostile.rs` runs them on every test, the programs in
-//! `fuzz/` for as long as one likes.
+//! What is fuzzed: each target gives any bytes to a reader and checks what may never happen.
+//! `hostile.rs` runs them on every test, the programs in `fuzz/` for as long as one likes.
 //!
-//! A reader may refuse bytes; it may not panic, hold more than its limit, or accept what contradicts itself.
+//! A reader may refuse bytes; it may not panic, hold more than its limit, or accept what
+//! contradicts itself.
 
 #![allow(dead_code)] // a program in fuzz/ uses one of them
 
@@ -10,7 +11,7 @@ use std::path::Path;
 use gradcon::Error;
 use gradcon::data::picture::Decode;
 use gradcon::data::{Images, Labelled, Manifest, cifar, idx, npy};
-use gradcon::gradcon::detector::Detector;
+use gradcon::method::detector::Detector;
 use gradcon::report::epochs::epochs_from;
 use gradcon::report::extremes::extremes_from;
 use gradcon::report::page::page;
@@ -49,7 +50,8 @@ fn name() -> &'static Path {
     Path::new("FILE")
 }
 
-/// What a reader made of the bytes, if it took them. An error names the file and is of readable length.
+/// What a reader made of the bytes, if it took them. An error names the file and is of readable
+/// length.
 fn taken<T>(result: gradcon::Result<T>) -> Option<T> {
     result.map_err(|e| readable(&e)).ok()
 }
@@ -177,7 +179,15 @@ pub fn scores(bytes: &[u8]) {
 }
 
 fn row(image: &str, score: f64, label: Option<u8>) -> ScoreRow {
-    ScoreRow { image: image.into(), label, class: None, score, mse: score, cos: 0.0, layers: vec![0.0; 4] }
+    ScoreRow {
+        image: image.into(),
+        label,
+        class: None,
+        score,
+        mse: score,
+        cos: 0.0,
+        layers: vec![0.0; 4],
+    }
 }
 
 /// Where some results come from.
@@ -195,11 +205,18 @@ pub fn about() -> About {
     }
 }
 
-/// Lays out the page of a class whose evaluation is that of `rows`, if they can be evaluated. No plot has a number that is none.
+/// Lays out the page of a class whose evaluation is that of `rows`, if they can be evaluated. No
+/// plot has a number that is none.
 fn page_of(files: ClassRun, rows: &[ScoreRow]) {
     let Ok(evaluation) = Evaluation::of(50.0, rows, None) else { return };
-    let class = ClassResult { class: "bag".into(), epochs: None, best_epoch: None, evaluations: vec![evaluation] };
-    let results = Results::new(about(), vec![class], vec![]).expect("one class with finite metrics");
+    let class = ClassResult {
+        class: "bag".into(),
+        epochs: None,
+        best_epoch: None,
+        evaluations: vec![evaluation],
+    };
+    let results =
+        Results::new(about(), vec![class], vec![]).expect("one class with finite metrics");
     check_page(&page(&[run_of(results, vec![files])]).expect("a page"));
 }
 
@@ -209,7 +226,8 @@ fn run_of(results: Results, classes: Vec<ClassRun>) -> Run {
     Run { name: "run".into(), results, config: None, trainings: vec![training], missing: vec![] }
 }
 
-/// No number of a plot is NaN or infinite, and no plot is large: few ticks, and no more than a few points a row.
+/// No number of a plot is NaN or infinite, and no plot is large: few ticks, and no more than a few
+/// points a row.
 fn check_page(page: &str) {
     for plot in page.split("<svg").skip(1) {
         let plot = plot.split("</svg>").next().unwrap_or_default();

@@ -32,7 +32,10 @@ impl Place {
     #[cfg(unix)]
     pub fn shell(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
-        command.current_dir(self.0.path()).args(["-c", line]).env("GRADCON", env!("CARGO_BIN_EXE_gradcon"));
+        command
+            .current_dir(self.0.path())
+            .args(["-c", line])
+            .env("GRADCON", env!("CARGO_BIN_EXE_gradcon"));
         command
     }
 
@@ -41,7 +44,8 @@ impl Place {
         self
     }
 
-    /// A model that never learned anything, as `name`; what it says of an image is a number all the same.
+    /// A model that never learned anything, as `name`; what it says of an image is a number all the
+    /// same.
     pub fn model(&self, name: &str, description: &[(&str, &str)]) {
         self.scaled_model(name, description, 1.0);
     }
@@ -51,7 +55,8 @@ impl Place {
         let model = gradcon::Model::new(1);
         let params = model.init(gradcon::Init::Kaiming, 0).iter().map(|p| p * scale).collect();
         let reference = (0..model.reference_len()).map(|i| (i % 7) as f32 - 3.0).collect();
-        let description = description.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let description =
+            description.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         gradcon::Detector { model, params, reference, description }.save(&path).unwrap();
@@ -61,11 +66,21 @@ impl Place {
     pub fn image(&self, name: &str, seed: u32) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let pixels: Vec<u8> = (0..28 * 28).map(|i: u32| (i.wrapping_mul(2 * seed + 1) >> 3) as u8).collect();
-        image::save_buffer_with_format(path, &pixels, 28, 28, image::ColorType::L8, image::ImageFormat::Png).unwrap();
+        let pixels: Vec<u8> =
+            (0..28 * 28).map(|i: u32| (i.wrapping_mul(2 * seed + 1) >> 3) as u8).collect();
+        image::save_buffer_with_format(
+            path,
+            &pixels,
+            28,
+            28,
+            image::ColorType::L8,
+            image::ImageFormat::Png,
+        )
+        .unwrap();
     }
 
-    /// `count` names of one image in `folder`, 000000.png and so on; the one at `broken` is no image.
+    /// `count` names of one image in `folder`, 000000.png and so on; the one at `broken` is no
+    /// image.
     pub fn many(&self, folder: &str, count: usize, broken: usize) {
         self.image("one.png", 1);
         std::fs::create_dir_all(self.path(folder)).unwrap();
@@ -88,7 +103,13 @@ impl Place {
     /// Runs to failure with `code` and returns stderr.
     pub fn fails(&self, line: &str, code: i32) -> String {
         let out = self.command(line).output().unwrap();
-        assert_eq!(out.status.code(), Some(code), "gradcon {line}\n{}\n{}", text(&out.stdout), text(&out.stderr));
+        assert_eq!(
+            out.status.code(),
+            Some(code),
+            "gradcon {line}\n{}\n{}",
+            text(&out.stdout),
+            text(&out.stderr)
+        );
         let stderr = text(&out.stderr);
         assert!(!stderr.contains("panicked"), "gradcon {line}\n{stderr}");
         stderr

@@ -1,9 +1,12 @@
-//! Twins of `conv.wgsl` and `conv_w.wgsl`: the convolution trio, and of `image_grad` in `score.wgsl`.
+//! Twins of `conv.wgsl` and `conv_w.wgsl`: the convolution trio, and of `image_grad` in
+//! `score.wgsl`.
 //!
-//! With images innermost, every (output position, tap) is a small matrix product `[channels out x channels in] x [channels in x n]` on memory as it
-//! stands: no im2col, no packing, and taps in the padding cost nothing. A register tile is a few output channels times a few vectors of images.
-//! `conv_w` and `image_grad` tile over both channel axes instead, with images in the lanes: conv_w sums the lanes at the end, image_grad keeps them
-//! apart, which is why a per-image gradient costs no more than the batch's.
+//! With images innermost, every (output position, tap) is a small matrix product `[channels out x
+//! channels in] x [channels in x n]` on memory as it stands: no im2col, no packing, and taps in the
+//! padding cost nothing. A register tile is a few output channels times a few vectors of images.
+//! `conv_w` and `image_grad` tile over both channel axes instead, with images in the lanes: conv_w
+//! sums the lanes at the end, image_grad keeps them apart, which is why a per-image gradient costs
+//! no more than the batch's.
 //!
 //! Work is split by outputs only, so results don't depend on the number of threads.
 
@@ -19,7 +22,8 @@ fn tile(len: usize, most: usize, i: usize) -> (usize, usize) {
     (i * len / tiles, (i + 1) * len / tiles)
 }
 
-/// Arguments of conv_y and conv_x in the terms both share: `out[p, m, n] = sum over taps t, k of w[t, m, k] src[s, k, n]`.
+/// Arguments of conv_y and conv_x in the terms both share: `out[p, m, n] = sum over taps t, k of
+/// w[t, m, k] src[s, k, n]`.
 pub struct Conv<'a, T> {
     geometry: &'a Geometry,
     /// conv_y (m = cy, k = cx) or conv_x (m = cx, k = cy).
@@ -46,7 +50,17 @@ pub fn conv_y<T: Real>(
     gate: &[T],
     y: &mut [T],
 ) {
-    let args = Conv { geometry, forward: true, epilogue, src: x, w, bias, addend, gate, out: Out(y.as_mut_ptr()) };
+    let args = Conv {
+        geometry,
+        forward: true,
+        epilogue,
+        src: x,
+        w,
+        bias,
+        addend,
+        gate,
+        out: Out(y.as_mut_ptr()),
+    };
     run_conv(isa, &args, y.len());
 }
 
@@ -63,7 +77,17 @@ pub fn conv_x<T: Real>(
     gate: &[T],
     x: &mut [T],
 ) {
-    let args = Conv { geometry, forward: false, epilogue, src: y, w, bias, addend, gate, out: Out(x.as_mut_ptr()) };
+    let args = Conv {
+        geometry,
+        forward: false,
+        epilogue,
+        src: y,
+        w,
+        bias,
+        addend,
+        gate,
+        out: Out(x.as_mut_ptr()),
+    };
     run_conv(isa, &args, x.len());
 }
 
@@ -76,8 +100,11 @@ fn measure(kernel: &str, g: &Geometry, slices: &[(&str, usize, usize)]) {
 
 fn run_conv<T: Real>(isa: Isa, args: &Conv<T>, out_len: usize) {
     let g = args.geometry;
-    let (kernel, src, out) =
-        if args.forward { ("conv_y", g.x_len(), g.y_len()) } else { ("conv_x", g.y_len(), g.x_len()) };
+    let (kernel, src, out) = if args.forward {
+        ("conv_y", g.x_len(), g.y_len())
+    } else {
+        ("conv_x", g.y_len(), g.x_len())
+    };
     let epilogue = |used: bool| if used { out } else { 0 };
     let slices = [
         ("source", args.src.len(), src),
@@ -87,8 +114,11 @@ fn run_conv<T: Real>(isa: Isa, args: &Conv<T>, out_len: usize) {
         ("output", out_len, out),
     ];
     measure(kernel, g, &slices);
-    let (positions, channels) = if args.forward { (g.hy * g.wy, g.cy) } else { (g.hx * g.wx, g.cx) };
-    parallel(positions * units_per_position(positions, channels), |unit| T::conv_unit(isa, args, unit));
+    let (positions, channels) =
+        if args.forward { (g.hy * g.wy, g.cy) } else { (g.hx * g.wx, g.cx) };
+    parallel(positions * units_per_position(positions, channels), |unit| {
+        T::conv_unit(isa, args, unit)
+    });
 }
 
 /// Few positions are split further, by channels, so that every thread gets work.
@@ -115,7 +145,8 @@ struct Position {
 /// All images of one output position, for all its channels or one share of them.
 ///
 /// # Safety
-/// As for all of this file: the CPU has S's instructions, the slices were [`measure`]d, and no other thread has the same unit.
+/// As for all of this file: the CPU has S's instructions, the slices were [`measure`]d, and no
+/// other thread has the same unit.
 #[inline(always)]
 unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
     let g = args.geometry;
@@ -157,11 +188,13 @@ unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
     }
 }
 
-/// M output channels, all images: whole register tiles first, then single vectors, then single images.
+/// M output channels, all images: whole register tiles first, then single vectors, then single
+/// images.
 #[inline(always)]
 unsafe fn conv_rows<S: Simd, const M: usize>(args: &Conv<S::Real>, unit: &Position, m0: usize) {
     let mut i = 0;
-    // SAFETY: the caller's promises, and no tile reaches beyond the n images. A vector of one lane needs no instructions of its own.
+    // SAFETY: the caller's promises, and no tile reaches beyond the n images. A vector of one lane
+    // needs no instructions of its own.
     unsafe {
         if S::TILE_VECTORS == 4 {
             while i + 4 * S::LANES <= unit.n {
@@ -193,7 +226,8 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
     i: usize,
 ) {
     let n = unit.n;
-    // SAFETY: the caller's promises: w, the source and the output have all channels of all taps and all images.
+    // SAFETY: the caller's promises: w, the source and the output have all channels of all taps and
+    // all images.
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); V]; M];
         for &(w, src) in &unit.taps {
@@ -214,7 +248,8 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
                 src = src.add(n);
             }
         }
-        // Stored plainly first: only short loops over constant bounds let the sums live in registers.
+        // Stored plainly first: only short loops over constant bounds let the sums live in
+        // registers.
         for (m, row) in acc.iter().enumerate() {
             for (v, &sum) in row.iter().enumerate() {
                 sum.store(args.out.0.add(unit.out + (m0 + m) * n + i + v * S::LANES));
@@ -232,7 +267,8 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
 #[inline(always)]
 unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
     let Epilogue { bias, add, activation } = args.epilogue;
-    // SAFETY: the vector at `at` was just written; an addend or gate that is used is as long as the output.
+    // SAFETY: the vector at `at` was just written; an addend or gate that is used is as long as the
+    // output.
     unsafe {
         let out = args.out.0.add(at);
         let mut sum = S::load(out);
@@ -285,13 +321,21 @@ pub fn conv_w<T: Real>(
 ) {
     assert!(!add || splits == 1, "conv_w: an addend belongs to split_sum when there are splits");
     let out = splits * geometry.w_len();
-    let slices = [("x", x.len(), geometry.x_len()), ("y", y.len(), geometry.y_len()), ("output", w.len(), out)];
+    let slices = [
+        ("x", x.len(), geometry.x_len()),
+        ("y", y.len(), geometry.y_len()),
+        ("output", w.len(), out),
+    ];
     measure("conv_w", geometry, &slices);
-    let args = ConvW { geometry, splits, x, y, addend: add.then_some(addend), out: Out(w.as_mut_ptr()) };
-    parallel(splits * geometry.kh * geometry.kw * geometry.cy.div_ceil(ROWS), |unit| T::conv_w_rows(isa, &args, unit));
+    let args =
+        ConvW { geometry, splits, x, y, addend: add.then_some(addend), out: Out(w.as_mut_ptr()) };
+    parallel(splits * geometry.kh * geometry.kw * geometry.cy.div_ceil(ROWS), |unit| {
+        T::conv_w_rows(isa, &args, unit)
+    });
 }
 
-/// Offsets in x and in y of every pair of positions that tap `(kh, kw)` joins, for y's positions in `run`, in order.
+/// Offsets in x and in y of every pair of positions that tap `(kh, kw)` joins, for y's positions in
+/// `run`, in order.
 fn pairs_of_tap(g: &Geometry, tap: usize, run: std::ops::Range<usize>) -> Vec<(usize, usize)> {
     let (kh, kw) = (tap / g.kw, tap % g.kw);
     let mut pairs = Vec::with_capacity(run.len());
@@ -306,7 +350,8 @@ fn pairs_of_tap(g: &Geometry, tap: usize, run: std::ops::Range<usize>) -> Vec<(u
     pairs
 }
 
-/// Bytes of y that a block of positions may take: it stays in the first cache while all tiles of x's channels pass.
+/// Bytes of y that a block of positions may take: it stays in the first cache while all tiles of
+/// x's channels pass.
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// One tap and one tile of y's channels, against all channels of x.
@@ -317,7 +362,8 @@ const BLOCK_BYTES: usize = 16 << 10;
 unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
     let g = args.geometry;
     let tiles = g.cy.div_ceil(ROWS);
-    let (split, tap, t) = (unit / (tiles * g.kh * g.kw), unit / tiles % (g.kh * g.kw), unit % tiles);
+    let (split, tap, t) =
+        (unit / (tiles * g.kh * g.kw), unit / tiles % (g.kh * g.kw), unit % tiles);
     let per_split = (g.hy * g.wy).div_ceil(args.splits);
     let pairs = pairs_of_tap(g, tap, split * per_split..((split + 1) * per_split).min(g.hy * g.wy));
     let (y0, y1) = tile(g.cy, ROWS, t);
@@ -334,7 +380,8 @@ unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
         for t in 0..g.cx.div_ceil(COLS) {
             let (x0, x1) = tile(g.cx, COLS, t);
             let out = args.out.0.wrapping_add(at + x0);
-            // SAFETY: the caller's promises; the tile is part of the rows above, whose slice is used no more.
+            // SAFETY: the caller's promises; the tile is part of the rows above, whose slice is
+            // used no more.
             unsafe {
                 match rows {
                     1 => conv_w_cols::<S, 1>(args, block, out, y0, x0, x1),
@@ -369,7 +416,8 @@ unsafe fn conv_w_cols<S: Simd, const Y: usize>(
     }
 }
 
-/// Adds to Y x X elements of the weight: products of vectors of images, summed over positions; lanes are summed once at the end.
+/// Adds to Y x X elements of the weight: products of vectors of images, summed over positions;
+/// lanes are summed once at the end.
 #[inline(always)]
 unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
     args: &ConvW<S::Real>,
@@ -380,8 +428,8 @@ unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
 ) {
     let (g, n) = (args.geometry, args.geometry.n);
     let whole = n - n % S::LANES;
-    // SAFETY: the caller's promises: x and y have all channels of all positions and n images each, `sums` has X x Y vectors, and `out` X elements in
-    // each of Y rows of the weight.
+    // SAFETY: the caller's promises: x and y have all channels of all positions and n images each,
+    // `sums` has X x Y vectors, and `out` X elements in each of Y rows of the weight.
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); X]; Y];
         for &(px, py) in pairs {
@@ -429,7 +477,8 @@ unsafe fn outer<S: Simd, const Y: usize, const X: usize>(
     y: *const S::Real,
     n: usize,
 ) {
-    // SAFETY: the caller's promises: there are X rows from x and Y rows from y, each with a vector of images left.
+    // SAFETY: the caller's promises: there are X rows from x and Y rows from y, each with a vector
+    // of images left.
     unsafe {
         let mut b = [S::splat(S::Real::ZERO); X];
         for (d, b) in b.iter_mut().enumerate() {
@@ -444,7 +493,8 @@ unsafe fn outer<S: Simd, const Y: usize, const X: usize>(
     }
 }
 
-/// `out = sum over s of partial[s]`, plus the addend: see [`crate::program::kernel::Kernel::SplitSum`].
+/// `out = sum over s of partial[s]`, plus the addend: see
+/// [`crate::program::kernel::Kernel::SplitSum`].
 pub fn split_sum<T: Real>(splits: usize, add: bool, partial: &[T], addend: &[T], out: &mut [T]) {
     let len = out.len();
     for (i, out) in out.iter_mut().enumerate() {
@@ -465,8 +515,16 @@ pub struct ImageGrad<'a, T> {
     partial: Out<T>,
 }
 
-/// Inner product with r and squared norm of every image's own weight gradient: see [`crate::program::kernel::Kernel::ImageGrad`].
-pub fn image_grad<T: Real>(isa: Isa, geometry: &Geometry, x: &[T], y: &[T], r: &[T], partial: &mut [T]) {
+/// Inner product with r and squared norm of every image's own weight gradient: see
+/// [`crate::program::kernel::Kernel::ImageGrad`].
+pub fn image_grad<T: Real>(
+    isa: Isa,
+    geometry: &Geometry,
+    x: &[T],
+    y: &[T],
+    r: &[T],
+    partial: &mut [T],
+) {
     let blocks = geometry.kh * geometry.kw * geometry.cy.div_ceil(IMAGE_GRAD_TILE);
     let slices = [
         ("x", x.len(), geometry.x_len()),
@@ -513,7 +571,8 @@ unsafe fn image_grad_rows<S: Simd>(
     i: usize,
 ) {
     let g = args.geometry;
-    // SAFETY: the caller's promises: r has the tap's rows of the weight, and a block owns two rows of n sums.
+    // SAFETY: the caller's promises: r has the tap's rows of the weight, and a block owns two rows
+    // of n sums.
     unsafe {
         let mut sums = [S::splat(S::Real::ZERO); 2];
         for t in 0..g.cx.div_ceil(COLS) {
@@ -569,7 +628,8 @@ unsafe fn image_grad_tile<S: Simd, const Y: usize, const X: usize>(
     sums: &mut [S; 2],
 ) {
     let g = args.geometry;
-    // SAFETY: the caller's promises: x and y have all channels of all positions and a vector of images from i, r has X elements in each of Y rows.
+    // SAFETY: the caller's promises: x and y have all channels of all positions and a vector of
+    // images from i, r has X elements in each of Y rows.
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); X]; Y];
         for &(px, py) in pairs {
@@ -593,8 +653,9 @@ dispatch!(conv_unit, conv_unit_body, Conv);
 dispatch!(conv_w_rows, conv_w_rows_body, ConvW);
 dispatch!(image_grad_block, image_grad_block_body, ImageGrad);
 
-/// The hot loops of a float. A trait with two implementations, so that they are compiled here, once, and not again in every crate that names
-/// `CpuEngine<f32>`: they are a good part of the crate's code.
+/// The hot loops of a float. A trait with two implementations, so that they are compiled here,
+/// once, and not again in every crate that names `CpuEngine<f32>`: they are a good part of the
+/// crate's code.
 pub trait Hot: Sized {
     /// One unit of conv_y or conv_x.
     fn conv_unit(isa: Isa, args: &Conv<Self>, unit: usize);

@@ -1,4 +1,5 @@
-//! Twins of `elementwise.wgsl`: `out[i] = f(a[i], b[i])`. Definitions: [`crate::program::kernel::Kernel`].
+//! Twins of `elementwise.wgsl`: `out[i] = f(a[i], b[i])`. Definitions:
+//! [`crate::program::kernel::Kernel`].
 
 use super::simd::Real;
 use super::{Out, parallel};

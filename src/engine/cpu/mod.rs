@@ -1,7 +1,9 @@
-//! The CPU engine: a twin of every kernel, with the kernel's name and argument order, generic over f32 and f64.
+//! The CPU engine: a twin of every kernel, with the kernel's name and argument order, generic over
+//! f32 and f64.
 //!
-//! In f32 it is a product, the default where there is no hardware GPU; in f64 it is the oracle of the tests. It uses all cores (through
-//! rayon) and the widest vectors the CPU has. Every result is the same bits for any number of threads.
+//! In f32 it is a product, the default where there is no hardware GPU; in f64 it is the oracle of
+//! the tests. It uses all cores (through rayon) and the widest vectors the CPU has. Every result is
+//! the same bits for any number of threads.
 
 mod conv;
 mod elementwise;
@@ -17,9 +19,9 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::{Data, Engine, Loaded, Timing, memory};
+use crate::error::{Error, Result};
 use crate::program::kernel::{Element, Kernel, Params};
 use crate::program::{Buffer, Call, Program, View};
-use crate::{Error, Result};
 use simd::{Isa, Real};
 
 /// Runs `unit(0) .. unit(units - 1)` on all threads.
@@ -35,7 +37,8 @@ fn parallel(units: usize, unit: impl Fn(usize) + Sync + Send) {
 #[derive(Clone, Copy)]
 struct Out<T>(*mut T);
 
-// SAFETY: only `slice` and the kernels read the pointer, and they promise that no two threads touch the same element.
+// SAFETY: only `slice` and the kernels read the pointer, and they promise that no two threads touch
+// the same element.
 unsafe impl<T: Send> Send for Out<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Out<T> {}
@@ -50,7 +53,8 @@ impl<T> Out<T> {
     }
 }
 
-/// 64 bytes of f32 or 128 of f64: keeps rows of images on cache-line boundaries. A cell, since outputs are written through a shared engine.
+/// 64 bytes of f32 or 128 of f64: keeps rows of images on cache-line boundaries. A cell, since
+/// outputs are written through a shared engine.
 #[repr(C, align(64))]
 struct Line<T>(UnsafeCell<[T; 16]>);
 
@@ -68,12 +72,17 @@ struct Stored<T> {
     memory: Memory<T>,
 }
 
-/// `len` elements, or an error where the allocator has no room: a limit of the process that nobody told us of.
+/// `len` elements, or an error where the allocator has no room: a limit of the process that nobody
+/// told us of.
 fn filled<V>(buffer: &Buffer, len: usize, value: impl FnMut() -> V) -> Result<Vec<V>> {
     let mut memory = Vec::new();
     if memory.try_reserve_exact(len).is_err() {
         let bytes = (len as u64).checked_mul(size_of::<V>() as u64);
-        return Err(memory::lack(&format!("buffer '{}'", buffer.name), bytes, "the system refuses it"));
+        return Err(memory::lack(
+            &format!("buffer '{}'", buffer.name),
+            bytes,
+            "the system refuses it",
+        ));
     }
     memory.resize_with(len, value);
     Ok(memory)
@@ -82,9 +91,9 @@ fn filled<V>(buffer: &Buffer, len: usize, value: impl FnMut() -> V) -> Result<Ve
 impl<T: Real> Stored<T> {
     fn new(buffer: &Buffer, total: usize) -> Result<Self> {
         let memory = match buffer.element {
-            Element::Float => {
-                Memory::Float(filled(buffer, total.div_ceil(16), || Line(UnsafeCell::new([T::ZERO; 16])))?)
-            }
+            Element::Float => Memory::Float(filled(buffer, total.div_ceil(16), || {
+                Line(UnsafeCell::new([T::ZERO; 16]))
+            })?),
             Element::U32 => Memory::U32(filled(buffer, total, || 0)?),
             Element::U8 => Memory::U8(filled(buffer, total, || 0)?),
         };
@@ -93,8 +102,11 @@ impl<T: Real> Stored<T> {
 
     fn floats(&self) -> Option<&[T]> {
         match &self.memory {
-            // SAFETY: a Line is 16 elements without padding, and `total` rounded up to lines was allocated.
-            Memory::Float(lines) => Some(unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.total) }),
+            Memory::Float(lines) => {
+                // SAFETY: a Line is 16 elements without padding, and `total` rounded up to lines
+                // was allocated.
+                Some(unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.total) })
+            }
             _ => None,
         }
     }
@@ -159,7 +171,9 @@ impl<T: Real> CpuEngine<T> {
 
     /// The engine's index of each of the program's buffers; those that aren't there yet are made.
     fn allocate(&mut self, program: &Program) -> Result<Vec<usize>> {
-        let known = |buffer: &Buffer| buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
+        let known = |buffer: &Buffer| {
+            buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten()
+        };
         let new = program.buffers.iter().filter(|buffer| known(buffer).is_none());
         let bytes = new.map(|buffer| buffer.bytes(program.replicas, size_of::<T>() as u64));
         let bytes = bytes.into_iter().try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
@@ -168,7 +182,12 @@ impl<T: Real> CpuEngine<T> {
         for buffer in &program.buffers {
             let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
             if let Some(&at) = known {
-                super::same_buffer(&self.memory[at].buffer, buffer, self.memory[at].total, program.replicas)?;
+                super::same_buffer(
+                    &self.memory[at].buffer,
+                    buffer,
+                    self.memory[at].total,
+                    program.replicas,
+                )?;
                 buffers.push(at);
                 continue;
             }
@@ -185,7 +204,8 @@ impl<T: Real> CpuEngine<T> {
     fn has_batch(&self, program: &LoadedProgram, replica: usize, step: u32) -> bool {
         let Some(view) = program.schedule else { return true };
         let schedule = self.memory[program.buffers[view.buffer]].floats();
-        schedule.is_none_or(|s| s[(step as usize * program.program.replicas + replica) * 4] != T::ZERO)
+        schedule
+            .is_none_or(|s| s[(step as usize * program.program.replicas + replica) * 4] != T::ZERO)
     }
 
     fn call(&self, program: &LoadedProgram, call: &Call, replica: usize, step: u32) {
@@ -222,30 +242,57 @@ impl<T: Real> CpuEngine<T> {
                 );
             }
             (ConvW, &Params::ConvW { ref geometry, add, splits }) => {
-                conv::conv_w(isa, geometry, splits, add, args.read(0), args.read(1), args.read(2), args.write(3));
+                conv::conv_w(
+                    isa,
+                    geometry,
+                    splits,
+                    add,
+                    args.read(0),
+                    args.read(1),
+                    args.read(2),
+                    args.write(3),
+                );
             }
             (SplitSum, &Params::SplitSum { splits, add, .. }) => {
                 conv::split_sum(splits, add, args.read(0), args.read(1), args.write(2))
             }
-            (Add, Params::Map { .. }) => elementwise::add(args.read(0), args.read(1), args.write(2)),
-            (Mul, Params::Map { .. }) => elementwise::mul(args.read(0), args.read(1), args.write(2)),
+            (Add, Params::Map { .. }) => {
+                elementwise::add(args.read(0), args.read(1), args.write(2))
+            }
+            (Mul, Params::Map { .. }) => {
+                elementwise::mul(args.read(0), args.read(1), args.write(2))
+            }
             (Affine, &Params::Map { scale, shift, .. }) => {
                 elementwise::affine(scale, shift, args.read(0), args.write(1))
             }
             (Relu, Params::Map { .. }) => elementwise::relu(args.read(0), args.write(1)),
-            (ReluGrad, Params::Map { .. }) => elementwise::relu_grad(args.read(0), args.read(1), args.write(2)),
+            (ReluGrad, Params::Map { .. }) => {
+                elementwise::relu_grad(args.read(0), args.read(1), args.write(2))
+            }
             (Sigmoid, Params::Map { .. }) => elementwise::sigmoid(args.read(0), args.write(1)),
-            (SigmoidGrad, Params::Map { .. }) => elementwise::sigmoid_grad(args.read(0), args.read(1), args.write(2)),
-            (InvNorm, &Params::Map { scale, .. }) => elementwise::inv_norm(scale, args.read(0), args.write(1)),
+            (SigmoidGrad, Params::Map { .. }) => {
+                elementwise::sigmoid_grad(args.read(0), args.read(1), args.write(2))
+            }
+            (InvNorm, &Params::Map { scale, .. }) => {
+                elementwise::inv_norm(scale, args.read(0), args.write(1))
+            }
             (Copy, Params::Map { .. }) => elementwise::copy(args.read(0), args.write(1)),
             (Fill, &Params::Map { shift, .. }) => elementwise::fill(shift, args.write(0)),
             (Broadcast, &Params::Reshape { small, large }) => {
                 reduce::broadcast(small, large, args.read(0), args.write(1))
             }
-            (SumTo, &Params::Reshape { small, large }) => reduce::sum_to(small, large, args.read(0), args.write(1)),
-            (Mse, &Params::Mse { rows, n }) => {
-                reduce::mse(rows, n, args.read(0), args.read(1), args.read(2), args.write(3), args.write(4))
+            (SumTo, &Params::Reshape { small, large }) => {
+                reduce::sum_to(small, large, args.read(0), args.write(1))
             }
+            (Mse, &Params::Mse { rows, n }) => reduce::mse(
+                rows,
+                n,
+                args.read(0),
+                args.read(1),
+                args.read(2),
+                args.write(3),
+                args.write(4),
+            ),
             (MseSum, &Params::Mse { rows, n }) => {
                 reduce::mse_sum(rows, n, args.read(0), args.read(1), args.write(2), args.write(3))
             }
@@ -256,10 +303,24 @@ impl<T: Real> CpuEngine<T> {
                 reduce::constraint_sum(segments, args.read(0), args.write(1))
             }
             (ConstraintGrad, Params::Constraint { segments, scale }) => {
-                reduce::constraint_grad(segments, *scale, args.read(0), args.read(1), args.read(2), args.write(3));
+                reduce::constraint_grad(
+                    segments,
+                    *scale,
+                    args.read(0),
+                    args.read(1),
+                    args.read(2),
+                    args.write(3),
+                );
             }
             (ImageGrad, Params::ImageGrad { geometry }) => {
-                conv::image_grad(isa, geometry, args.read(0), args.read(1), args.read(2), args.write(3));
+                conv::image_grad(
+                    isa,
+                    geometry,
+                    args.read(0),
+                    args.read(1),
+                    args.read(2),
+                    args.write(3),
+                );
             }
             (ImageCos, &Params::ImageCos { blocks, n, segment }) => {
                 reduce::image_cos(blocks, n, segment, args.read(0), args.read(1), args.write(2));
@@ -310,14 +371,16 @@ impl<'a, T: Real> Args<'a, T> {
     fn locate(&self, i: usize) -> (&'a Stored<T>, Range<usize>) {
         let view = self.call.args[i];
         let stored = &self.engine.memory[self.program.buffers[view.buffer]];
-        let start = view.offset + if stored.buffer.replicated { self.replica * stored.buffer.len } else { 0 };
+        let start = view.offset
+            + if stored.buffer.replicated { self.replica * stored.buffer.len } else { 0 };
         (stored, start..start + view.len)
     }
 
     fn read(&self, i: usize) -> &'a [T] {
         let (stored, range) = self.locate(i);
-        &stored.floats().unwrap_or_else(|| panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name))
-            [range]
+        &stored.floats().unwrap_or_else(|| {
+            panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name)
+        })[range]
     }
 
     fn indices(&self, i: usize) -> &'a [u32] {
@@ -337,10 +400,12 @@ impl<'a, T: Real> Args<'a, T> {
     /// The memory of an output.
     fn write(&self, i: usize) -> &'a mut [T] {
         let (stored, range) = self.locate(i);
-        let out =
-            stored.out().unwrap_or_else(|| panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name));
-        // SAFETY: `load` checked that the view lies in its buffer and that no other argument of the call does; calls run one after the other, and
-        // `run` borrows the engine mutably, so nobody else looks at its memory.
+        let out = stored.out().unwrap_or_else(|| {
+            panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name)
+        });
+        // SAFETY: `load` checked that the view lies in its buffer and that no other argument of the
+        // call does; calls run one after the other, and `run` borrows the engine mutably, so nobody
+        // else looks at its memory.
         unsafe { out.slice(range.start, range.len()) }
     }
 }
@@ -359,7 +424,11 @@ impl<T: Real> Engine for CpuEngine<T> {
         // Two names of one memory would be two outputs in one place.
         let mut places = buffers.clone();
         places.sort_unstable();
-        assert!(places.windows(2).all(|pair| pair[0] != pair[1]), "program {}: two buffers of one name", program.name);
+        assert!(
+            places.windows(2).all(|pair| pair[0] != pair[1]),
+            "program {}: two buffers of one name",
+            program.name
+        );
         let schedule = program.calls.iter().find(|c| c.kernel == Kernel::Gather).map(|c| c.args[2]);
         self.programs.push(LoadedProgram { program: program.clone(), schedule, buffers });
         Ok(Loaded(self.programs.len() - 1))
@@ -375,15 +444,27 @@ impl<T: Real> Engine for CpuEngine<T> {
         let at = self.find(name)?;
         let stored = &mut self.memory[at];
         let want = stored.total;
-        let mismatch = |got: usize| Error::invalid(format!("buffer '{name}' holds {want} elements, got {got}"));
+        let mismatch = |got: usize| {
+            Error::invalid(format!("buffer '{name}' holds {want} elements, got {got}"))
+        };
         match (&mut stored.memory, data) {
             (Memory::U32(v), Data::U32(d)) if d.len() == want => v.copy_from_slice(d),
             (Memory::U8(v), Data::U8(d)) if d.len() == want => v.copy_from_slice(d),
             (Memory::Float(_), Data::F32(d)) if d.len() == want => {
-                stored.floats_mut().into_iter().flatten().zip(d).for_each(|(to, &v)| *to = T::from_f64(v as f64));
+                stored
+                    .floats_mut()
+                    .into_iter()
+                    .flatten()
+                    .zip(d)
+                    .for_each(|(to, &v)| *to = T::from_f64(v as f64));
             }
             (Memory::Float(_), Data::F64(d)) if d.len() == want => {
-                stored.floats_mut().into_iter().flatten().zip(d).for_each(|(to, &v)| *to = T::from_f64(v));
+                stored
+                    .floats_mut()
+                    .into_iter()
+                    .flatten()
+                    .zip(d)
+                    .for_each(|(to, &v)| *to = T::from_f64(v));
             }
             (_, data) if data.len() != want => return Err(mismatch(data.len())),
             _ => {
@@ -398,7 +479,9 @@ impl<T: Real> Engine for CpuEngine<T> {
 
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
         let stored = &self.memory[self.find(name)?];
-        let floats = stored.floats().ok_or_else(|| Error::invalid(format!("buffer '{name}' holds no floats")))?;
+        let floats = stored
+            .floats()
+            .ok_or_else(|| Error::invalid(format!("buffer '{name}' holds no floats")))?;
         Ok(floats.iter().map(|v| v.to_f64()).collect())
     }
 
@@ -407,7 +490,8 @@ impl<T: Real> Engine for CpuEngine<T> {
         let replicas = program.program.replicas;
         for step in steps {
             // A replica without a batch in this step would only compute with padding images.
-            let active: Vec<usize> = (0..replicas).filter(|&r| self.has_batch(program, r, step)).collect();
+            let active: Vec<usize> =
+                (0..replicas).filter(|&r| self.has_batch(program, r, step)).collect();
             for call in &program.program.calls {
                 active.iter().for_each(|&replica| self.call(program, call, replica, step));
             }
@@ -419,13 +503,19 @@ impl<T: Real> Engine for CpuEngine<T> {
         Ok(())
     }
 
-    fn time_calls(&mut self, program: Loaded, step: u32, repeats: usize) -> Result<(Vec<f64>, Timing)> {
+    fn time_calls(
+        &mut self,
+        program: Loaded,
+        step: u32,
+        repeats: usize,
+    ) -> Result<(Vec<f64>, Timing)> {
         let program = &self.programs[program.0];
         let mut seconds = vec![f64::INFINITY; program.program.calls.len()];
         for _ in 0..repeats.max(1) {
             for (call, seconds) in program.program.calls.iter().zip(&mut seconds) {
                 let start = Instant::now();
-                (0..program.program.replicas).for_each(|replica| self.call(program, call, replica, step));
+                (0..program.program.replicas)
+                    .for_each(|replica| self.call(program, call, replica, step));
                 *seconds = seconds.min(start.elapsed().as_secs_f64());
             }
         }
@@ -434,7 +524,11 @@ impl<T: Real> Engine for CpuEngine<T> {
 
     fn description(&self) -> String {
         let float = if size_of::<T>() == 4 { "f32" } else { "f64" };
-        format!("CPU engine ({float}, {}, {} threads)", self.isa.name(), rayon::current_num_threads())
+        format!(
+            "CPU engine ({float}, {}, {} threads)",
+            self.isa.name(),
+            rayon::current_num_threads()
+        )
     }
 
     fn workgroups(&self) -> usize {

@@ -1,4 +1,5 @@
-//! Twins of `reduce.wgsl`, `loss.wgsl` and `constraint.wgsl`, and of `image_cos` in `score.wgsl`. Definitions: [`crate::program::kernel::Kernel`].
+//! Twins of `reduce.wgsl`, `loss.wgsl` and `constraint.wgsl`, and of `image_cos` in `score.wgsl`.
+//! Definitions: [`crate::program::kernel::Kernel`].
 
 use super::elementwise::inv_norm_of;
 use super::simd::Real;
@@ -50,7 +51,8 @@ pub fn broadcast<T: Real>(small: [usize; 4], large: [usize; 4], a: &[T], out: &m
 
 /// Sums over the axes where `small` is 1.
 pub fn sum_to<T: Real>(small: [usize; 4], large: [usize; 4], a: &[T], out: &mut [T]) {
-    let reduced: [usize; 4] = std::array::from_fn(|axis| if small[axis] == 1 { large[axis] } else { 1 });
+    let reduced: [usize; 4] =
+        std::array::from_fn(|axis| if small[axis] == 1 { large[axis] } else { 1 });
     let (len, ptr) = (out.len(), Out(out.as_mut_ptr()));
     parallel(len, |i| {
         let at = unravel(i, small);
@@ -68,9 +70,20 @@ pub fn sum_to<T: Real>(small: [usize; 4], large: [usize; 4], a: &[T], out: &mut 
 }
 
 /// Gradient of the mean squared error, and its sums over chunks of rows.
-pub fn mse<T: Real>(rows: usize, n: usize, x: &[T], target: &[T], weight: &[T], grad: &mut [T], partial: &mut [T]) {
+pub fn mse<T: Real>(
+    rows: usize,
+    n: usize,
+    x: &[T],
+    target: &[T],
+    weight: &[T],
+    grad: &mut [T],
+    partial: &mut [T],
+) {
     let scale: Vec<T> = weight[..n].iter().map(|&w| T::from_f64(2.0 / rows as f64) * w).collect();
-    assert!(grad.len() >= rows * n && partial.len() >= rows.div_ceil(MSE_ROWS) * n, "mse: outputs of {rows} rows");
+    assert!(
+        grad.len() >= rows * n && partial.len() >= rows.div_ceil(MSE_ROWS) * n,
+        "mse: outputs of {rows} rows"
+    );
     let (grad, partial) = (Out(grad.as_mut_ptr()), Out(partial.as_mut_ptr()));
     parallel(rows.div_ceil(MSE_ROWS), |chunk| {
         // SAFETY: chunks own their rows of grad and their row of partial; both were measured above.
@@ -90,10 +103,18 @@ pub fn mse<T: Real>(rows: usize, n: usize, x: &[T], target: &[T], weight: &[T], 
 }
 
 /// Per-image mean squared errors and their weighted sum.
-pub fn mse_sum<T: Real>(rows: usize, n: usize, partial: &[T], weight: &[T], image: &mut [T], loss: &mut [T]) {
+pub fn mse_sum<T: Real>(
+    rows: usize,
+    n: usize,
+    partial: &[T],
+    weight: &[T],
+    image: &mut [T],
+    loss: &mut [T],
+) {
     let mut total = 0.0;
     for i in 0..n {
-        let sum: f64 = (0..rows.div_ceil(MSE_ROWS)).map(|chunk| partial[chunk * n + i].to_f64()).sum();
+        let sum: f64 =
+            (0..rows.div_ceil(MSE_ROWS)).map(|chunk| partial[chunk * n + i].to_f64()).sum();
         image[i] = T::from_f64(sum / rows as f64);
         total += weight[i].to_f64() * sum / rows as f64;
     }
@@ -103,7 +124,11 @@ pub fn mse_sum<T: Real>(rows: usize, n: usize, partial: &[T], weight: &[T], imag
 /// Block sums of `g.r`, `g.g` and `r.r` of every segment.
 pub fn constraint<T: Real>(segments: &[Segment], g: &[T], r: &[T], partial: &mut [T]) {
     let blocks = max_blocks(segments);
-    assert!(partial.len() >= segments.len() * blocks * 3, "constraint: sums of {} blocks", segments.len() * blocks);
+    assert!(
+        partial.len() >= segments.len() * blocks * 3,
+        "constraint: sums of {} blocks",
+        segments.len() * blocks
+    );
     let out = Out(partial.as_mut_ptr());
     parallel(segments.len() * blocks, |unit| {
         let Segment { offset, len } = segments[unit / blocks];
@@ -123,8 +148,9 @@ pub fn constraint_sum<T: Real>(segments: &[Segment], partial: &[T], stats: &mut 
     let blocks = max_blocks(segments);
     let mut total = 0.0;
     for s in 0..segments.len() {
-        let sums: [f64; 3] =
-            std::array::from_fn(|k| (0..blocks).map(|b| partial[(s * blocks + b) * 3 + k].to_f64()).sum());
+        let sums: [f64; 3] = std::array::from_fn(|k| {
+            (0..blocks).map(|b| partial[(s * blocks + b) * 3 + k].to_f64()).sum()
+        });
         let cos = sums[0] * inv_norm_of(sums[1], COSINE_EPS) * inv_norm_of(sums[2], COSINE_EPS);
         total += cos;
         for (k, v) in [sums[0], sums[1], sums[2], cos].into_iter().enumerate() {
@@ -136,14 +162,22 @@ pub fn constraint_sum<T: Real>(segments: &[Segment], partial: &[T], stats: &mut 
 }
 
 /// Gradient of the constraint with respect to g.
-pub fn constraint_grad<T: Real>(segments: &[Segment], scale: f64, g: &[T], r: &[T], stats: &[T], out: &mut [T]) {
+pub fn constraint_grad<T: Real>(
+    segments: &[Segment],
+    scale: f64,
+    g: &[T],
+    r: &[T],
+    stats: &[T],
+    out: &mut [T],
+) {
     for (s, &Segment { offset, len }) in segments.iter().enumerate() {
         let [_, gg, rr, cos]: [f64; 4] = std::array::from_fn(|k| stats[4 + 4 * s + k].to_f64());
         let (inv_g, inv_r) = (inv_norm_of(gg, COSINE_EPS), inv_norm_of(rr, COSINE_EPS));
         let scale = -scale / segments.len() as f64;
         let along_r = T::from_f64(scale * inv_g * inv_r);
         // Below the clamp the norm is a constant.
-        let along_g = T::from_f64(if gg.sqrt() > COSINE_EPS { -scale * cos * inv_g * inv_g } else { 0.0 });
+        let along_g =
+            T::from_f64(if gg.sqrt() > COSINE_EPS { -scale * cos * inv_g * inv_g } else { 0.0 });
         for i in offset..offset + len {
             out[i] = along_r * r[i] + along_g * g[i];
         }
@@ -151,10 +185,18 @@ pub fn constraint_grad<T: Real>(segments: &[Segment], scale: f64, g: &[T], r: &[
 }
 
 /// Cosine between each image's own gradient and r.
-pub fn image_cos<T: Real>(blocks: usize, n: usize, segment: usize, partial: &[T], stats: &[T], out: &mut [T]) {
+pub fn image_cos<T: Real>(
+    blocks: usize,
+    n: usize,
+    segment: usize,
+    partial: &[T],
+    stats: &[T],
+    out: &mut [T],
+) {
     let inv_r = inv_norm_of(stats[4 + 4 * segment + 2].to_f64(), COSINE_EPS);
     for i in 0..n {
-        let sum = |k: usize| (0..blocks).map(|b| partial[(b * 2 + k) * n + i].to_f64()).sum::<f64>();
+        let sum =
+            |k: usize| (0..blocks).map(|b| partial[(b * 2 + k) * n + i].to_f64()).sum::<f64>();
         out[i] = T::from_f64(sum(0) * inv_norm_of(sum(1), COSINE_EPS) * inv_r);
     }
 }

@@ -1,7 +1,8 @@
 //! Vectors for the hot loops: one small trait, and one type per instruction set and float.
 //!
-//! A kernel body is written once, generic over [`Simd`] and `#[inline(always)]`; `dispatch!` instantiates it inside functions that enable
-//! an instruction set, and picks one at run time. Portable Rust only reaches SSE2 on x86-64, a quarter of the lanes of AVX-512.
+//! A kernel body is written once, generic over [`Simd`] and `#[inline(always)]`; `dispatch!`
+//! instantiates it inside functions that enable an instruction set, and picks one at run time.
+//! Portable Rust only reaches SSE2 on x86-64, a quarter of the lanes of AVX-512.
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -76,14 +77,16 @@ macro_rules! real {
 /// A vector of [`Real`]s.
 ///
 /// # Safety
-/// `load` and `store` touch `LANES` consecutive elements at any alignment. Methods may only run on a CPU that has the type's instructions.
+/// `load` and `store` touch `LANES` consecutive elements at any alignment. Methods may only run on
+/// a CPU that has the type's instructions.
 #[allow(clippy::missing_safety_doc)] // said once, here
 pub unsafe trait Simd: Copy {
     /// Element.
     type Real: Real;
     /// Elements in a vector.
     const LANES: usize;
-    /// Rows (channels) of a register tile that, times [`Simd::TILE_VECTORS`], leave registers for the operands.
+    /// Rows (channels) of a register tile that, times [`Simd::TILE_VECTORS`], leave registers for
+    /// the operands.
     const TILE_ROWS: usize;
     /// Vectors (of images) in a register tile.
     const TILE_VECTORS: usize;
@@ -98,7 +101,8 @@ pub unsafe trait Simd: Copy {
     unsafe fn fma(self, b: Self, c: Self) -> Self;
     /// `self + b`.
     unsafe fn plus(self, b: Self) -> Self;
-    /// `max(self, 0)`; 0 for NaN stays visible as NaN elsewhere, since activations also feed the loss.
+    /// `max(self, 0)`; 0 for NaN stays visible as NaN elsewhere, since activations also feed the
+    /// loss.
     unsafe fn relu(self) -> Self;
     /// `gate > 0 ? self : 0`.
     unsafe fn gate(self, gate: Self) -> Self;
@@ -106,14 +110,20 @@ pub unsafe trait Simd: Copy {
     unsafe fn sum(self) -> Self::Real;
 }
 
-/// Arrays that the compiler maps to the baseline's vectors; with one lane, the tails of every instruction set.
+/// Arrays that the compiler maps to the baseline's vectors; with one lane, the tails of every
+/// instruction set.
 #[derive(Clone, Copy)]
 pub struct Portable<T, const L: usize>([T; L]);
 
-/// `a * b + c`, fused where the baseline has the instruction: elsewhere `mul_add` would be a library call.
+/// `a * b + c`, fused where the baseline has the instruction: elsewhere `mul_add` would be a
+/// library call.
 #[inline(always)]
 fn mul_add<T: Real>(a: T, b: T, c: T) -> T {
-    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
+    }
 }
 
 // SAFETY: arrays of L elements, and no instructions beyond the baseline's.
@@ -175,7 +185,8 @@ mod x86 {
             #[derive(Clone, Copy)]
             pub struct $name($reg);
 
-            // SAFETY: the register has as many lanes as `$lanes` says, and loads and stores need no alignment.
+            // SAFETY: the register has as many lanes as `$lanes` says, and loads and stores need no
+            // alignment.
             unsafe impl Simd for $name {
                 type Real = $real;
                 const LANES: usize = $lanes;
@@ -301,8 +312,8 @@ impl Isa {
     }
 }
 
-/// `dispatch!(name, body, Args)`: a function `name::<T>(isa, &Args<T>, i)` that runs the generic `body::<S>` of `unsafe fn(&Args<S::Real>, usize)`
-/// with the vectors of `isa`.
+/// `dispatch!(name, body, Args)`: a function `name::<T>(isa, &Args<T>, i)` that runs the generic
+/// `body::<S>` of `unsafe fn(&Args<S::Real>, usize)` with the vectors of `isa`.
 macro_rules! dispatch {
     ($name:ident, $body:ident, $args:ident) => {
         fn $name<T: $crate::engine::cpu::simd::Real>(
@@ -314,7 +325,8 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]
             unsafe fn avx512<T: $crate::engine::cpu::simd::Real>(args: &$args<T>, unit: usize) {
-                // SAFETY: this function has the instructions; the rest is promised to the kernel's caller.
+                // SAFETY: this function has the instructions; the rest is promised to the kernel's
+                // caller.
                 unsafe { $body::<T::Avx512>(args, unit) }
             }
             #[cfg(target_arch = "x86_64")]
@@ -325,7 +337,8 @@ macro_rules! dispatch {
             }
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: an engine takes only an Isa that this CPU has, measures the slices of a call and runs each unit once.
+                // SAFETY: an engine takes only an Isa that this CPU has, measures the slices of a
+                // call and runs each unit once.
                 Isa::Avx512 => unsafe { avx512(args, unit) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
@@ -349,12 +362,20 @@ mod tests {
         let mut out = vec![real(0.0); n];
         // SAFETY: `a` and `out` have LANES elements, and the test runs what the CPU has.
         unsafe {
-            assert_eq!(S::load(a.as_ptr()).sum().to_f64(), (0..n).map(|i| i as f64 - 1.5).sum::<f64>());
-            S::load(a.as_ptr()).fma(S::splat(real(2.0)), S::splat(real(1.0))).store(out.as_mut_ptr());
+            assert_eq!(
+                S::load(a.as_ptr()).sum().to_f64(),
+                (0..n).map(|i| i as f64 - 1.5).sum::<f64>()
+            );
+            S::load(a.as_ptr())
+                .fma(S::splat(real(2.0)), S::splat(real(1.0)))
+                .store(out.as_mut_ptr());
             assert!((0..n).all(|i| out[i].to_f64() == (i as f64 - 1.5) * 2.0 + 1.0));
             S::load(a.as_ptr()).relu().store(out.as_mut_ptr());
             assert!((0..n).all(|i| out[i].to_f64() == (i as f64 - 1.5).max(0.0)));
-            S::splat(real(3.0)).gate(S::load(a.as_ptr())).plus(S::splat(real(1.0))).store(out.as_mut_ptr());
+            S::splat(real(3.0))
+                .gate(S::load(a.as_ptr()))
+                .plus(S::splat(real(1.0)))
+                .store(out.as_mut_ptr());
             assert!((0..n).all(|i| out[i].to_f64() == if i > 1 { 4.0 } else { 1.0 }));
         }
     }

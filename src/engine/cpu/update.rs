@@ -16,7 +16,8 @@ pub struct Adam {
     pub eps: f64,
 }
 
-/// One Adam step and the running mean of the gradient in `reference`; `schedule` is this step's and replica's row.
+/// One Adam step and the running mean of the gradient in `reference`; `schedule` is this step's and
+/// replica's row.
 #[allow(clippy::too_many_arguments)] // the kernel table's order
 pub fn adam<T: Real>(
     c: Adam,
@@ -44,15 +45,25 @@ pub fn adam<T: Real>(
 }
 
 /// Batch of images by index, as `[pixel, n]`, and their weights.
-pub fn gather<T: Real>(pixels: usize, data: &[u8], indices: &[u32], image_weight: T, x: &mut [T], weight: &mut [T]) {
+pub fn gather<T: Real>(
+    pixels: usize,
+    data: &[u8],
+    indices: &[u32],
+    image_weight: T,
+    x: &mut [T],
+    weight: &mut [T],
+) {
     let n = indices.len();
     let scale = T::from_f64(255.0);
     for (i, &index) in indices.iter().enumerate() {
         let padding = index == PADDING_IMAGE;
         weight[i] = if padding { T::ZERO } else { image_weight };
         for p in 0..pixels {
-            x[p * n + i] =
-                if padding { T::ZERO } else { T::from_f64(data[index as usize * pixels + p] as f64) / scale };
+            x[p * n + i] = if padding {
+                T::ZERO
+            } else {
+                T::from_f64(data[index as usize * pixels + p] as f64) / scale
+            };
         }
     }
 }

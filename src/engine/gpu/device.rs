@@ -1,4 +1,5 @@
-//! Which adapters there are, which of them is meant, and opening it so that its failures become errors instead of panics.
+//! Which adapters there are, which of them is meant, and opening it so that its failures become
+//! errors instead of panics.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -7,29 +8,34 @@ use wgpu::{Backends, DeviceType, Features};
 
 use super::launch::IMMEDIATE_BYTES;
 use crate::engine::memory::REMEDY;
+use crate::error::{Error, Result};
 use crate::program::kernel::KERNELS;
-use crate::{Error, Result};
 
 /// What to say where there is no adapter at all.
-const INSTALL: &str = "On Debian or Ubuntu the package mesa-vulkan-drivers brings Vulkan for AMD, Intel and Apple GPUs and a software adapter; \
-                       NVIDIA's Vulkan driver comes with the packages nvidia-driver and libvulkan1.";
+const INSTALL: &str = "On Debian or Ubuntu the package mesa-vulkan-drivers brings Vulkan for AMD, \
+                       Intel and Apple GPUs and a software adapter; \
+                       NVIDIA's Vulkan driver comes with the packages nvidia-driver and \
+                       libvulkan1.";
 
 /// What other programs call their devices; no adapter is named so.
 const FOREIGN: [&str; 11] =
     ["cuda", "rocm", "hip", "mps", "xpu", "metal", "vulkan", "dx12", "opencl", "directml", "tpu"];
 
-/// How much an adapter's name or a word of it has to be like a text to be what was meant (Jaro-Winkler).
+/// How much an adapter's name or a word of it has to be like a text to be what was meant
+/// (Jaro-Winkler).
 const LIKE: f64 = 0.85;
 
 /// Which adapter is wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Selector {
-    /// The first hardware GPU, discrete before integrated. The environment variable WGPU_ADAPTER_NAME, if set, names it instead.
+    /// The first hardware GPU, discrete before integrated. The environment variable
+    /// WGPU_ADAPTER_NAME, if set, names it instead.
     #[default]
     Hardware,
     /// The adapter with this [`AdapterSummary::index`]; a software adapter counts as asked for.
     Index(usize),
-    /// The first adapter, hardware first, whose name contains this text, ignoring case; a software adapter counts as asked for.
+    /// The first adapter, hardware first, whose name contains this text, ignoring case; a software
+    /// adapter counts as asked for.
     Name(String),
 }
 
@@ -38,8 +44,9 @@ pub enum Selector {
 pub struct OpenOptions {
     /// Let [`Selector::Hardware`] take a software adapter if there is no hardware.
     pub allow_software: bool,
-    /// Have wgpu guard every buffer access, loop and division in the shaders. Off by default: the kernels guard every access themselves, the
-    /// tests run them both ways, and the guards cost a good part of a tight loop.
+    /// Have wgpu guard every buffer access, loop and division in the shaders. Off by default: the
+    /// kernels guard every access themselves, the tests run them both ways, and the guards cost a
+    /// good part of a tight loop.
     pub shader_checks: bool,
 }
 
@@ -76,10 +83,18 @@ impl AdapterSummary {
     fn new(index: usize, adapter: &wgpu::Adapter) -> Self {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
         let bindings = KERNELS.iter().map(|row| row.bindings.len()).max().unwrap_or(0) as u32;
-        let lacks = if !features.contains(Features::IMMEDIATES) || limits.max_immediate_size < IMMEDIATE_BYTES {
-            Some(format!("{IMMEDIATE_BYTES} bytes of immediate data (has {})", limits.max_immediate_size))
+        let lacks = if !features.contains(Features::IMMEDIATES)
+            || limits.max_immediate_size < IMMEDIATE_BYTES
+        {
+            Some(format!(
+                "{IMMEDIATE_BYTES} bytes of immediate data (has {})",
+                limits.max_immediate_size
+            ))
         } else if limits.max_storage_buffers_per_shader_stage < bindings {
-            Some(format!("{bindings} storage buffers a kernel (has {})", limits.max_storage_buffers_per_shader_stage))
+            Some(format!(
+                "{bindings} storage buffers a kernel (has {})",
+                limits.max_storage_buffers_per_shader_stage
+            ))
         } else {
             None
         };
@@ -137,7 +152,8 @@ fn given(text: &Option<String>) -> Option<&str> {
 impl Environment {
     /// The process's.
     pub fn read() -> Environment {
-        let of = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let of =
+            |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Environment { backend: of("WGPU_BACKEND"), name: of("WGPU_ADAPTER_NAME") }
     }
 
@@ -155,13 +171,16 @@ impl Environment {
 
     /// The backends to look through, or what is wrong with the variable.
     fn backends(&self) -> std::result::Result<Backends, String> {
-        let Some(text) = given(&self.backend) else { return Ok(Backends::VULKAN | Backends::METAL | Backends::DX12) };
+        let Some(text) = given(&self.backend) else {
+            return Ok(Backends::VULKAN | Backends::METAL | Backends::DX12);
+        };
         let one = |name: &str| match name.trim().to_lowercase().as_str() {
             "vulkan" | "vk" => Ok(Backends::VULKAN),
             "metal" | "mtl" => Ok(Backends::METAL),
             "dx12" | "d3d12" => Ok(Backends::DX12),
             other => Err(format!(
-                "WGPU_BACKEND={text}: '{other}' is no backend of this program, expected vulkan, metal or dx12 (several with \
+                "WGPU_BACKEND={text}: '{other}' is no backend of this program, expected vulkan, \
+                 metal or dx12 (several with \
                  commas); `unset WGPU_BACKEND` looks through all"
             )),
         };
@@ -191,12 +210,15 @@ impl Machine {
             && found.is_empty()
         {
             let others = summaries(&list(every));
-            let others = if others.is_empty() { "neither does it without".into() } else { names(&others) };
+            let others =
+                if others.is_empty() { "neither does it without".into() } else { names(&others) };
             hints.push(format!(
-                "WGPU_BACKEND={backend} finds no adapter; without it there would be: {others} (`unset WGPU_BACKEND`)"
+                "WGPU_BACKEND={backend} finds no adapter; without it there would be: {others} \
+                 (`unset WGPU_BACKEND`)"
             ));
         }
-        let no_nvidia = !found.iter().any(|adapter| adapter.get_info().name.to_lowercase().contains("nvidia"));
+        let no_nvidia =
+            !found.iter().any(|adapter| adapter.get_info().name.to_lowercase().contains("nvidia"));
         if no_nvidia && cfg!(target_os = "linux") {
             hints.extend(nvidia_without_vulkan(Path::new("/"), |name| std::env::var_os(name)));
         }
@@ -213,20 +235,27 @@ impl Machine {
         self.environment.notes()
     }
 
-    /// The best adapter that [`Selector::Hardware`] could be taken for and that can run the kernels, and what was passed over for it.
+    /// The best adapter that [`Selector::Hardware`] could be taken for and that can run the
+    /// kernels, and what was passed over for it.
     pub fn usable(&self, allow_software: bool) -> (Option<usize>, Vec<String>) {
-        let mut wanted: Vec<_> = self.adapters.iter().filter(|a| allow_software || !a.software).collect();
+        let mut wanted: Vec<_> =
+            self.adapters.iter().filter(|a| allow_software || !a.software).collect();
         wanted.sort_by_key(|a| (a.rank(), a.index));
-        let passed = wanted
-            .iter()
-            .map_while(|a| Some(format!("gpu:{} {a} is passed over: the kernels need {}", a.index, a.lacks.as_ref()?)));
+        let passed = wanted.iter().map_while(|a| {
+            Some(format!(
+                "gpu:{} {a} is passed over: the kernels need {}",
+                a.index,
+                a.lacks.as_ref()?
+            ))
+        });
         (wanted.iter().find(|a| a.lacks.is_none()).map(|a| a.index), passed.collect())
     }
 
     /// The index of the adapter that is meant.
     ///
     /// # Errors
-    /// [`Error::Device`] with what was asked for, what there is and, as far as it is known, why it isn't what was asked for.
+    /// [`Error::Device`] with what was asked for, what there is and, as far as it is known, why it
+    /// isn't what was asked for.
     pub fn choose(&self, selector: &Selector, allow_software: bool) -> Result<usize> {
         self.check()?;
         let adapters = &self.adapters;
@@ -235,32 +264,52 @@ impl Machine {
         };
         let by_name = |name: &str| best(&|a| a.name.to_lowercase().contains(&name.to_lowercase()));
         let (found, asked) = match (selector, self.environment.adapter_name()) {
-            (Selector::Index(i), _) => (adapters.get(*i).map(|a| a.index), format!("GPU number {i} was asked for")),
-            (Selector::Name(name), _) => (by_name(name), format!("a GPU named '{name}' was asked for")),
+            (Selector::Index(i), _) => {
+                (adapters.get(*i).map(|a| a.index), format!("GPU number {i} was asked for"))
+            }
+            (Selector::Name(name), _) => {
+                (by_name(name), format!("a GPU named '{name}' was asked for"))
+            }
             (Selector::Hardware, Some(name)) => {
                 (by_name(name), format!("WGPU_ADAPTER_NAME={name} asks for a GPU of that name"))
             }
-            (Selector::Hardware, None) if allow_software => (best(&|_| true), "a GPU was asked for".to_string()),
-            (Selector::Hardware, None) => (best(&|a| !a.software), "a hardware GPU was asked for".to_string()),
+            (Selector::Hardware, None) if allow_software => {
+                (best(&|_| true), "a GPU was asked for".to_string())
+            }
+            (Selector::Hardware, None) => {
+                (best(&|a| !a.software), "a hardware GPU was asked for".to_string())
+            }
         };
         let Some(index) = found else {
             let (name, remedy) = match selector {
                 Selector::Name(name) => (Some(name.as_str()), ""),
                 Selector::Index(_) => (None, ""),
                 Selector::Hardware => match self.environment.adapter_name() {
-                    Some(name) => (Some(name), "; after `unset WGPU_ADAPTER_NAME` auto and gpu choose for themselves"),
+                    Some(name) => (
+                        Some(name),
+                        "; after `unset WGPU_ADAPTER_NAME` auto and gpu choose for themselves",
+                    ),
                     None => (None, ""),
                 },
             };
-            return Err(Error::Device(format!("{asked}, and there is none{}{remedy}", self.missing(name))));
+            return Err(Error::Device(format!(
+                "{asked}, and there is none{}{remedy}",
+                self.missing(name)
+            )));
         };
         match &adapters[index].lacks {
             Some(lacks) => {
-                let others = adapters.iter().filter(|a| a.lacks.is_none()).cloned().collect::<Vec<_>>();
                 let others =
-                    if others.is_empty() { String::new() } else { format!("; others here: {}", names(&others)) };
+                    adapters.iter().filter(|a| a.lacks.is_none()).cloned().collect::<Vec<_>>();
+                let others = if others.is_empty() {
+                    String::new()
+                } else {
+                    format!("; others here: {}", names(&others))
+                };
                 let what = &adapters[index];
-                Err(Error::Device(format!("{what} can't run the kernels: they need {lacks}{others}")))
+                Err(Error::Device(format!(
+                    "{what} can't run the kernels: they need {lacks}{others}"
+                )))
             }
             None => Ok(index),
         }
@@ -274,7 +323,8 @@ impl Machine {
         }
         let word = name.map(|name| name.to_lowercase()).unwrap_or_default();
         if FOREIGN.contains(&word.split(':').next().unwrap_or_default()) {
-            text += "; devices are called auto, cpu, gpu, gpu:N or by part of an adapter's name: a GPU of any maker is reached through \
+            text += "; devices are called auto, cpu, gpu, gpu:N or by part of an adapter's name: \
+                     a GPU of any maker is reached through \
                      Vulkan, Metal or DX12";
         }
         match self.adapters.as_slice() {
@@ -285,7 +335,8 @@ impl Machine {
             all => text += &format!("; adapters here: {}", names(all)),
         }
         if name.is_none() && self.adapters.iter().any(|a| a.software) {
-            text += "; a software adapter is taken by its name or number, or if allowed (--allow-software)";
+            text += "; a software adapter is taken by its name or number, or if allowed \
+                     (--allow-software)";
         }
         for hint in &self.hints {
             text += &format!("; {hint}");
@@ -300,8 +351,15 @@ impl Machine {
             let words = a.name.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2);
             words.chain([a.name.as_str()]).map(str::to_string).collect()
         };
-        let rated = self.adapters.iter().flat_map(words).map(|w| (strsim::jaro_winkler(&text, &w.to_lowercase()), w));
-        rated.filter(|(like, _)| *like >= LIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+        let rated = self
+            .adapters
+            .iter()
+            .flat_map(words)
+            .map(|w| (strsim::jaro_winkler(&text, &w.to_lowercase()), w));
+        rated
+            .filter(|(like, _)| *like >= LIKE)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, word)| word)
     }
 }
 
@@ -325,29 +383,44 @@ pub fn adapters() -> Vec<AdapterSummary> {
     Machine::look().adapters
 }
 
-/// Says so if NVIDIA's kernel driver is loaded and the Vulkan loader has no driver file of NVIDIA to find: common in containers, which get
-/// CUDA alone. `root` is `/`, but for tests.
-fn nvidia_without_vulkan(root: &Path, env: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<String> {
+/// Says so if NVIDIA's kernel driver is loaded and the Vulkan loader has no driver file of NVIDIA
+/// to find: common in containers, which get CUDA alone. `root` is `/`, but for tests.
+fn nvidia_without_vulkan(
+    root: &Path,
+    env: impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Option<String> {
     let signs = ["proc/driver/nvidia/version", "dev/nvidiactl", "dev/nvidia0"];
     let sign = signs.iter().map(|sign| root.join(sign)).find(|sign| sign.exists())?;
-    let of_nvidia =
-        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().to_lowercase().contains("nvidia"));
-    let told = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES"].iter().filter_map(|name| env(name));
+    let of_nvidia = |path: &Path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().to_lowercase().contains("nvidia"))
+    };
+    let told = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES"]
+        .iter()
+        .filter_map(|name| env(name));
     let mut told = told.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
-    let mut folders =
-        vec![root.join("etc"), root.join("usr/local/etc"), root.join("usr/local/share"), root.join("usr/share")];
+    let mut folders = vec![
+        root.join("etc"),
+        root.join("usr/local/etc"),
+        root.join("usr/local/share"),
+        root.join("usr/share"),
+    ];
     folders.extend(env("XDG_DATA_DIRS").iter().flat_map(std::env::split_paths));
     folders.extend(env("HOME").map(|home| Path::new(&home).join(".local/share")));
     let mut files = folders
         .iter()
-        .flat_map(|folder| std::fs::read_dir(folder.join("vulkan/icd.d")).into_iter().flatten().flatten())
+        .flat_map(|folder| {
+            std::fs::read_dir(folder.join("vulkan/icd.d")).into_iter().flatten().flatten()
+        })
         .map(|entry| entry.path());
     if told.any(|path| of_nvidia(&path) && path.exists()) || files.any(|path| of_nvidia(&path)) {
         return None;
     }
     Some(format!(
-        "an NVIDIA card is here ({}) but no Vulkan driver file of NVIDIA (nvidia_icd.json, in /usr/share/vulkan/icd.d or \
-         /etc/vulkan/icd.d): install the driver's Vulkan part, or let the container have it (NVIDIA_DRIVER_CAPABILITIES=all)",
+        "an NVIDIA card is here ({}) but no Vulkan driver file of NVIDIA (nvidia_icd.json, in \
+         /usr/share/vulkan/icd.d or \
+         /etc/vulkan/icd.d): install the driver's Vulkan part, or let the container have it \
+         (NVIDIA_DRIVER_CAPABILITIES=all)",
         sign.display()
     ))
 }
@@ -355,9 +428,10 @@ fn nvidia_without_vulkan(root: &Path, env: impl Fn(&str) -> Option<std::ffi::OsS
 /// What wgpu reports, as an error of `what`: too little memory is something that a user can change.
 pub(super) fn error_of(what: &str, error: &wgpu::Error) -> Error {
     match error {
-        wgpu::Error::OutOfMemory { .. } => {
-            Error::TooLarge { problem: format!("{what}: the device has no memory left"), remedy: REMEDY.into() }
-        }
+        wgpu::Error::OutOfMemory { .. } => Error::TooLarge {
+            problem: format!("{what}: the device has no memory left"),
+            remedy: REMEDY.into(),
+        },
         other => Error::Device(format!("{what}: {other}")),
     }
 }
@@ -402,8 +476,10 @@ pub(super) fn open(machine: &Machine, index: usize) -> Result<Opened> {
     let (adapter, summary) = (&machine.found[index], machine.adapters[index].clone());
     let timestamps = if summary.timestamps { Features::TIMESTAMP_QUERY } else { Features::empty() };
     let mut required_limits = adapter.limits();
-    // DX12 allocates descriptors for this many bindings up front, and a training step has some hundred.
-    required_limits.max_non_sampler_bindings = required_limits.max_non_sampler_bindings.min(100_000);
+    // DX12 allocates descriptors for this many bindings up front, and a training step has some
+    // hundred.
+    required_limits.max_non_sampler_bindings =
+        required_limits.max_non_sampler_bindings.min(100_000);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("gradcon"),
         required_features: Features::IMMEDIATES | timestamps,
@@ -476,17 +552,27 @@ mod tests {
     #[test]
     fn software_can_be_named() {
         assert_eq!(choose(&machine(), &Selector::Index(0), false, None).unwrap(), 0);
-        assert_eq!(choose(&machine(), &Selector::Name("LLVM".to_string()), false, None).unwrap(), 0);
+        assert_eq!(
+            choose(&machine(), &Selector::Name("LLVM".to_string()), false, None).unwrap(),
+            0
+        );
         assert_eq!(choose(&machine(), &Selector::Hardware, false, Some("iris")).unwrap(), 1);
         // A flag outranks the environment.
-        assert_eq!(choose(&machine(), &Selector::Name("geforce".to_string()), false, Some("iris")).unwrap(), 2);
+        assert_eq!(
+            choose(&machine(), &Selector::Name("geforce".to_string()), false, Some("iris"))
+                .unwrap(),
+            2
+        );
     }
 
     #[test]
     fn errors_say_what_was_asked_for_and_what_exists() {
         for selector in [Selector::Index(7), Selector::Name("Radeon".to_string())] {
             let error = choose(&machine(), &selector, true, None).unwrap_err().to_string();
-            assert!((error.contains('7') || error.contains("Radeon")) && error.contains("1: Iris Xe"), "{error}");
+            assert!(
+                (error.contains('7') || error.contains("Radeon")) && error.contains("1: Iris Xe"),
+                "{error}"
+            );
         }
         let error = choose(&[], &Selector::Hardware, true, None).unwrap_err().to_string();
         assert!(error.contains("mesa-vulkan-drivers"), "{error}");
@@ -498,13 +584,17 @@ mod tests {
 
     #[test]
     fn a_senseless_variable_is_named_with_what_it_says_and_what_helps() {
-        let backend = |text: &str| Environment { backend: Some(text.into()), ..Environment::default() };
+        let backend =
+            |text: &str| Environment { backend: Some(text.into()), ..Environment::default() };
         for (text, wrong) in [("cuda", "'cuda'"), ("vulkan,gl", "'gl'"), (" Noop ", "'noop'")] {
-            for selector in [Selector::Hardware, Selector::Index(0), Selector::Name("iris".into())] {
+            for selector in [Selector::Hardware, Selector::Index(0), Selector::Name("iris".into())]
+            {
                 let error = of(&machine(), backend(text)).choose(&selector, true).unwrap_err();
                 assert_eq!(error.exit_code(), 3);
                 let error = error.to_string();
-                for part in ["WGPU_BACKEND=", wrong, "expected vulkan, metal or dx12", "unset WGPU_BACKEND"] {
+                for part in
+                    ["WGPU_BACKEND=", wrong, "expected vulkan, metal or dx12", "unset WGPU_BACKEND"]
+                {
                     assert!(error.contains(part), "{part} in {error}");
                 }
             }
@@ -517,7 +607,8 @@ mod tests {
         ] {
             assert_eq!(backend(text).backends(), Ok(backends), "{text}");
         }
-        let error = choose(&machine(), &Selector::Hardware, false, Some("Radeon")).unwrap_err().to_string();
+        let error =
+            choose(&machine(), &Selector::Hardware, false, Some("Radeon")).unwrap_err().to_string();
         for part in ["WGPU_ADAPTER_NAME=Radeon", "unset WGPU_ADAPTER_NAME", "1: Iris Xe"] {
             assert!(error.contains(part), "{part} in {error}");
         }
@@ -527,7 +618,8 @@ mod tests {
         assert_eq!(machine.choose(&Selector::Hardware, false).unwrap(), 2);
         let notes = machine.notes().join("\n");
         assert!(
-            notes.contains("WGPU_BACKEND is set but empty") && notes.contains("WGPU_ADAPTER_NAME is set"),
+            notes.contains("WGPU_BACKEND is set but empty")
+                && notes.contains("WGPU_ADAPTER_NAME is set"),
             "{notes}"
         );
         assert!(of(&[], Environment::default()).notes().is_empty());
@@ -535,11 +627,17 @@ mod tests {
 
     #[test]
     fn a_name_that_is_nearly_right_is_offered() {
-        for (text, meant) in [("llvmpip3", "'llvmpipe'"), ("geforse", "'GeForce'"), ("iris xf", "'Iris Xe'")] {
-            let error = choose(&machine(), &Selector::Name(text.into()), false, None).unwrap_err().to_string();
+        for (text, meant) in
+            [("llvmpip3", "'llvmpipe'"), ("geforse", "'GeForce'"), ("iris xf", "'Iris Xe'")]
+        {
+            let error = choose(&machine(), &Selector::Name(text.into()), false, None)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(&format!("did you mean {meant}?")), "{error}");
         }
-        let error = choose(&machine(), &Selector::Name("radeon".into()), false, None).unwrap_err().to_string();
+        let error = choose(&machine(), &Selector::Name("radeon".into()), false, None)
+            .unwrap_err()
+            .to_string();
         assert!(!error.contains("did you mean"), "{error}");
     }
 
@@ -555,7 +653,13 @@ mod tests {
         }
         // An adapter that is called so is meant.
         assert_eq!(
-            choose(&[adapter(0, "Metal 3 GPU", "other")], &Selector::Name("metal".into()), false, None).unwrap(),
+            choose(
+                &[adapter(0, "Metal 3 GPU", "other")],
+                &Selector::Name("metal".into()),
+                false,
+                None
+            )
+            .unwrap(),
             0
         );
     }
@@ -567,7 +671,9 @@ mod tests {
         let (usable, passed) = of(&adapters, Environment::default()).usable(false);
         assert_eq!(usable, Some(1));
         assert!(
-            passed.len() == 1 && passed[0].contains("gpu:2 GeForce") && passed[0].contains("7 storage"),
+            passed.len() == 1
+                && passed[0].contains("gpu:2 GeForce")
+                && passed[0].contains("7 storage"),
             "{passed:?}"
         );
         adapters[1].lacks = Some("more".to_string());
@@ -592,7 +698,9 @@ mod tests {
         make("usr/share/vulkan/icd.d/lvp_icd.x86_64.json");
         let text = hint().expect("a card and no driver file");
         assert!(
-            text.contains("NVIDIA") && text.contains("nvidia_icd.json") && text.contains("proc/driver/nvidia"),
+            text.contains("NVIDIA")
+                && text.contains("nvidia_icd.json")
+                && text.contains("proc/driver/nvidia"),
             "{text}"
         );
         let mut alone = of(&[], Environment::default());
@@ -610,11 +718,14 @@ mod tests {
     #[test]
     fn errors_of_wgpu_become_ours() {
         let source = || Box::<dyn std::error::Error + Send + Sync>::from("inner");
-        let memory = error_of("buffer 'x' of 4 bytes", &wgpu::Error::OutOfMemory { source: source() });
+        let memory =
+            error_of("buffer 'x' of 4 bytes", &wgpu::Error::OutOfMemory { source: source() });
         assert!(matches!(memory, Error::TooLarge { .. }), "{memory}");
         let text = memory.to_string();
         assert!(
-            text.contains("buffer 'x'") && text.contains("no memory left") && text.contains("a smaller batch"),
+            text.contains("buffer 'x'")
+                && text.contains("no memory left")
+                && text.contains("a smaller batch"),
             "{text}"
         );
         let description = "bad binding".to_string();
@@ -623,12 +734,16 @@ mod tests {
             wgpu::Error::Internal { source: source(), description },
         ] {
             let error = error_of("kernel add", &error);
-            assert!(matches!(&error, Error::Device(text) if text == "kernel add: bad binding"), "{error}");
+            assert!(
+                matches!(&error, Error::Device(text) if text == "kernel add: bad binding"),
+                "{error}"
+            );
             assert_eq!(error.exit_code(), 3);
         }
         let loss = lost(&machine()[2], "");
         assert!(
-            matches!(&loss, Error::Device(text) if text.contains("GeForce RTX") && text.contains("intact")),
+            matches!(&loss, Error::Device(text)
+                if text.contains("GeForce RTX") && text.contains("intact")),
             "{loss}"
         );
         assert_eq!((memory.exit_code(), loss.exit_code()), (3, 3));
@@ -645,6 +760,7 @@ mod tests {
         }
         let faults = Faults::default();
         faults.raise(Error::TooLarge { problem: "p".into(), remedy: "r".into() });
-        assert!(matches!(faults.check(), Err(Error::TooLarge { problem, remedy }) if problem == "p" && remedy == "r"));
+        assert!(matches!(faults.check(), Err(Error::TooLarge { problem, remedy })
+                if problem == "p" && remedy == "r"));
     }
 }

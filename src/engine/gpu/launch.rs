@@ -1,6 +1,8 @@
-//! How a kernel call becomes a dispatch: entry point, tile sizes and grid. Pure arithmetic, so it is tested without a device.
+//! How a kernel call becomes a dispatch: entry point, tile sizes and grid. Pure arithmetic, so it
+//! is tested without a device.
 //!
-//! Nothing here depends on the number of replicas except the grid's z: a model's numbers don't change with its neighbours.
+//! Nothing here depends on the number of replicas except the grid's z: a model's numbers don't
+//! change with its neighbours.
 
 use crate::geometry::Geometry;
 use crate::program::kernel::{IMAGE_GRAD_TILE, Kernel, MSE_ROWS, Params, max_blocks};
@@ -17,7 +19,8 @@ const CONV_W_BLOCK: u32 = 16;
 /// Workgroups per dimension that every backend allows.
 const MAX_GROUPS: u32 = 65535;
 
-/// Workgroups of one model below which a convolution takes smaller tiles: enough for a large GPU to have something to choose from.
+/// Workgroups of one model below which a convolution takes smaller tiles: enough for a large GPU to
+/// have something to choose from.
 const ENOUGH_WORKGROUPS: u64 = 256;
 
 /// Values of a shader's `override` constants, by name.
@@ -58,18 +61,24 @@ pub fn launch(kernel: Kernel, params: &Params, replicas: usize) -> Launch {
         (Kernel::ConvY, Params::Conv { geometry: g, .. }) => conv(g.cy, g.hy, g.wy, 1, g.n),
         (Kernel::ConvX, Params::Conv { geometry: g, .. }) => conv(g.cx, g.hx, g.wx, g.stride, g.n),
         (_, Params::ConvW { geometry, splits, .. }) => conv_w(geometry, int(*splits)),
-        (_, Params::SplitSum { len, .. }) | (_, Params::Map { len, .. }) | (_, Params::Adam { len, .. }) => {
-            flat(int(*len), 256)
+        (_, Params::SplitSum { len, .. })
+        | (_, Params::Map { len, .. })
+        | (_, Params::Adam { len, .. }) => flat(int(*len), 256),
+        (Kernel::Broadcast, Params::Reshape { large, .. }) => {
+            flat(int(large.iter().product()), 256)
         }
-        (Kernel::Broadcast, Params::Reshape { large, .. }) => flat(int(large.iter().product()), 256),
-        (Kernel::SumTo, Params::Reshape { small, .. }) => {
-            Launch { workgroup_bytes: 4 * 256, ..fixed([256, 1, 1], fold(int(small.iter().product()))) }
-        }
+        (Kernel::SumTo, Params::Reshape { small, .. }) => Launch {
+            workgroup_bytes: 4 * 256,
+            ..fixed([256, 1, 1], fold(int(small.iter().product())))
+        },
         (Kernel::Mse, Params::Mse { rows, n }) => flat(int(rows.div_ceil(MSE_ROWS) * n), 64),
-        (Kernel::MseSum, Params::Mse { .. }) => Launch { workgroup_bytes: 4 * 256, ..fixed([256, 1, 1], [1, 1]) },
-        (Kernel::Constraint, Params::Constraint { segments, .. }) => {
-            Launch { workgroup_bytes: 16 * 256, ..fixed([256, 1, 1], [int(max_blocks(segments)), int(segments.len())]) }
+        (Kernel::MseSum, Params::Mse { .. }) => {
+            Launch { workgroup_bytes: 4 * 256, ..fixed([256, 1, 1], [1, 1]) }
         }
+        (Kernel::Constraint, Params::Constraint { segments, .. }) => Launch {
+            workgroup_bytes: 16 * 256,
+            ..fixed([256, 1, 1], [int(max_blocks(segments)), int(segments.len())])
+        },
         (Kernel::ConstraintSum, Params::Constraint { .. }) => {
             Launch { workgroup_bytes: 16 * 256 + 32, ..fixed([256, 1, 1], [1, 1]) }
         }
@@ -90,11 +99,17 @@ pub fn launch(kernel: Kernel, params: &Params, replicas: usize) -> Launch {
 }
 
 fn int(v: usize) -> u32 {
-    u32::try_from(v).unwrap_or_else(|_| panic!("a size of {v} doesn't fit the 32 bits that shaders count with"))
+    u32::try_from(v)
+        .unwrap_or_else(|_| panic!("a size of {v} doesn't fit the 32 bits that shaders count with"))
 }
 
 fn fixed(workgroup_size: [u32; 3], grid: [u32; 2]) -> Launch {
-    Launch { constants: Vec::new(), workgroup_size, workgroup_bytes: 0, grid: [grid[0], grid[1], 1] }
+    Launch {
+        constants: Vec::new(),
+        workgroup_size,
+        workgroup_bytes: 0,
+        grid: [grid[0], grid[1], 1],
+    }
 }
 
 /// `count` workgroups that fill x, then y.
@@ -108,8 +123,9 @@ fn flat(len: u32, threads: u32) -> Launch {
     fixed([threads, 1, 1], fold(len.div_ceil(threads)))
 }
 
-/// Tiles of conv_y and conv_x (`tm` x `tn` threads of four channels x four columns each): the result has `channels` and `rows` x `width`
-/// positions, its columns fall into `classes` that meet different taps.
+/// Tiles of conv_y and conv_x (`tm` x `tn` threads of four channels x four columns each): the
+/// result has `channels` and `rows` x `width` positions, its columns fall into `classes` that meet
+/// different taps.
 fn conv(channels: usize, rows: usize, width: usize, classes: usize, n: usize) -> Launch {
     let (channels, rows, classes) = (int(channels), int(rows), int(classes));
     let columns = int(width.div_ceil(classes as usize) * n);
@@ -119,12 +135,17 @@ fn conv(channels: usize, rows: usize, width: usize, classes: usize, n: usize) ->
     let mut tm = needed_m.min(16);
     // Thin tiles get long rows instead, so that a workgroup is never less than a few dozen threads.
     let mut tn = needed_n.min(64 / tm.min(4));
-    let grid = |tm: u32, tn: u32| [classes * columns.div_ceil(4 * tn), rows * channels.div_ceil(per_thread * tm)];
-    while tm * tn > 64 && grid(tm, tn).iter().map(|&v| v as u64).product::<u64>() < ENOUGH_WORKGROUPS {
+    let grid = |tm: u32, tn: u32| {
+        [classes * columns.div_ceil(4 * tn), rows * channels.div_ceil(per_thread * tm)]
+    };
+    while tm * tn > 64
+        && grid(tm, tn).iter().map(|&v| v as u64).product::<u64>() < ENOUGH_WORKGROUPS
+    {
         if tm >= tn { tm /= 2 } else { tn /= 2 }
     }
     tn = tn.max(32 / tm.min(32));
-    // Long rows with half the k of others: 16 KiB of workgroup memory is all that some devices have.
+    // Long rows with half the k of others: 16 KiB of workgroup memory is all that some devices
+    // have.
     let block = if tn > 16 { 8 } else { 16 };
     let grid = grid(tm, tn);
     Launch {
@@ -170,7 +191,8 @@ fn image_grad(g: &Geometry) -> Launch {
 mod tests {
     use super::*;
 
-    /// Sizes of everything up to large layers: within what WebGPU promises on any device, and every element has an owner.
+    /// Sizes of everything up to large layers: within what WebGPU promises on any device, and every
+    /// element has an owner.
     #[test]
     fn tiles_fit_any_device_and_cover_the_result() {
         for channels in [1, 2, 3, 4, 5, 7, 8, 31, 32, 33, 64, 65, 200] {
@@ -178,10 +200,20 @@ mod tests {
                 for size in [1, 3, 8, 15, 28] {
                     for classes in [1, 2, 3] {
                         let l = conv(channels, size, size, classes, n);
-                        let [tm, tn, per_thread] = [l.constants[0].1, l.constants[1].1, l.constants[2].1];
-                        assert!((32..=256).contains(&(tm * tn)) && l.workgroup_bytes <= 16384, "{l:?}");
-                        assert!(l.grid[0] / classes as u32 * 4 * tn >= int(size.div_ceil(classes) * n), "{l:?}");
-                        assert!(l.grid[1] / size as u32 * per_thread * tm >= int(channels), "{l:?}");
+                        let [tm, tn, per_thread] =
+                            [l.constants[0].1, l.constants[1].1, l.constants[2].1];
+                        assert!(
+                            (32..=256).contains(&(tm * tn)) && l.workgroup_bytes <= 16384,
+                            "{l:?}"
+                        );
+                        assert!(
+                            l.grid[0] / classes as u32 * 4 * tn >= int(size.div_ceil(classes) * n),
+                            "{l:?}"
+                        );
+                        assert!(
+                            l.grid[1] / size as u32 * per_thread * tm >= int(channels),
+                            "{l:?}"
+                        );
                     }
                 }
                 for cx in [1, 3, 4, 5, 32, 64, 65] {
@@ -199,7 +231,11 @@ mod tests {
                         padding: 1,
                     };
                     for l in [conv_w(&g, 3), image_grad(&g)] {
-                        assert!(l.workgroup_size.iter().product::<u32>() <= 256 && l.workgroup_bytes <= 16384, "{l:?}");
+                        assert!(
+                            l.workgroup_size.iter().product::<u32>() <= 256
+                                && l.workgroup_bytes <= 16384,
+                            "{l:?}"
+                        );
                     }
                     let l = conv_w(&g, 3);
                     assert!(

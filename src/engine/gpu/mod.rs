@@ -1,11 +1,13 @@
 //! The GPU engine: runs programs on a device through wgpu. The only room that knows wgpu.
 //!
-//! Loading a program allocates its buffers, compiles its pipelines and makes its bind groups; a run then only records, into one encoder and
-//! one compute pass a step, "pipeline, bind group, immediates, dispatch" for each call. wgpu orders calls that share a buffer.
+//! Loading a program allocates its buffers, compiles its pipelines and makes its bind groups; a run
+//! then only records, into one encoder and one compute pass a step, "pipeline, bind group,
+//! immediates, dispatch" for each call. wgpu orders calls that share a buffer.
 //!
-//! Immediate data of every kernel, 32 words: word 0 is the step; words 1 to 7 are the distances between replicas, in elements, of bindings 0
-//! to 6 (0 for a buffer that all replicas share); then come the call's [`Params::words`](crate::program::kernel::Params::words).
-//! The replica is the workgroup's z.
+//! Immediate data of every kernel, 32 words: word 0 is the step; words 1 to 7 are the distances
+//! between replicas, in elements, of bindings 0 to 6 (0 for a buffer that all replicas share); then
+//! come the call's [`Params::words`](crate::program::kernel::Params::words). The replica is the
+//! workgroup's z.
 
 mod device;
 pub mod launch;
@@ -20,11 +22,12 @@ pub use self::device::{AdapterSummary, Environment, Machine, OpenOptions, Select
 use self::device::{Faults, Opened, error_of};
 use self::launch::{Constants, HEADER_WORDS, IMMEDIATE_BYTES, Launch};
 use super::{Data, Engine, Loaded, Timing, memory};
+use crate::error::{Error, Result};
 use crate::program::kernel::{Access, Element, Kernel};
 use crate::program::{Buffer, Call, Program};
-use crate::{Error, Result};
 
-/// Steps that may be under way on the device: enough to keep it busy, few enough that waiting for them takes no noticeable time.
+/// Steps that may be under way on the device: enough to keep it busy, few enough that waiting for
+/// them takes no noticeable time.
 const MAX_IN_FLIGHT: usize = 8;
 
 /// A measurement on the device repeats a call until it takes this long, in seconds.
@@ -89,7 +92,11 @@ impl GpuEngine {
     ///
     /// # Panics
     /// If there are fewer.
-    pub fn open_adapter(machine: &Machine, index: usize, options: OpenOptions) -> Result<GpuEngine> {
+    pub fn open_adapter(
+        machine: &Machine,
+        index: usize,
+        options: OpenOptions,
+    ) -> Result<GpuEngine> {
         let Opened { summary, device, queue, faults } = device::open(machine, index)?;
         Ok(GpuEngine {
             device,
@@ -114,9 +121,17 @@ impl GpuEngine {
     }
 
     /// Runs `make` and turns whatever wgpu reports meanwhile into an error that starts with `what`.
-    fn guarded<T>(&self, what: impl FnOnce() -> String, make: impl FnOnce(&wgpu::Device) -> T) -> Result<T> {
-        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory]
-            .map(|f| self.device.push_error_scope(f));
+    fn guarded<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        make: impl FnOnce(&wgpu::Device) -> T,
+    ) -> Result<T> {
+        let scopes = [
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::Internal,
+            wgpu::ErrorFilter::OutOfMemory,
+        ]
+        .map(|f| self.device.push_error_scope(f));
         let made = make(&self.device);
         let mut error = None;
         for scope in scopes.into_iter().rev() {
@@ -124,7 +139,10 @@ impl GpuEngine {
         }
         match error {
             // After a loss everything fails; the loss is the reason.
-            Some(error) => self.faults.check().and(Err(error_of(&format!("{}: {}", self.adapter, what()), &error))),
+            Some(error) => self
+                .faults
+                .check()
+                .and(Err(error_of(&format!("{}: {}", self.adapter, what()), &error))),
             None => Ok(made),
         }
     }
@@ -132,12 +150,21 @@ impl GpuEngine {
     fn allocate(&self, buffer: &Buffer, replicas: usize) -> Result<Stored> {
         let limit = self.adapter.max_buffer.min(self.adapter.max_binding);
         let bytes = buffer.bytes(replicas, 4);
-        let (Some(bytes), Some(total)) = (bytes.filter(|&bytes| bytes <= limit), buffer.total(replicas)) else {
+        let (Some(bytes), Some(total)) =
+            (bytes.filter(|&bytes| bytes <= limit), buffer.total(replicas))
+        else {
             let rest = format!("the device allows {} in one buffer", memory::text(limit));
-            return Err(memory::lack(&format!("{}, buffer '{}'", self.adapter, buffer.name), bytes, &rest));
+            return Err(memory::lack(
+                &format!("{}, buffer '{}'", self.adapter, buffer.name),
+                bytes,
+                &rest,
+            ));
         };
-        let usage =
-            if buffer.persistent { BufferUsages::COPY_SRC | BufferUsages::COPY_DST } else { BufferUsages::empty() };
+        let usage = if buffer.persistent {
+            BufferUsages::COPY_SRC | BufferUsages::COPY_DST
+        } else {
+            BufferUsages::empty()
+        };
         let size = bytes.next_multiple_of(4).max(4);
         let descriptor = wgpu::BufferDescriptor {
             label: Some(&buffer.name),
@@ -161,9 +188,12 @@ impl GpuEngine {
         let row = kernel.row();
         // wgpu checks neither of these when they come from overrides.
         let threads = launch.workgroup_size.iter().product::<u32>();
-        if launch.workgroup_bytes > self.adapter.workgroup_memory || threads > self.adapter.workgroup_threads {
+        if launch.workgroup_bytes > self.adapter.workgroup_memory
+            || threads > self.adapter.workgroup_threads
+        {
             return Err(Error::Device(format!(
-                "{}: kernel {} needs workgroups of {threads} threads and {} bytes, the device allows {} and {}",
+                "{}: kernel {} needs workgroups of {threads} threads and {} bytes, the device \
+                 allows {} and {}",
                 self.adapter,
                 row.name,
                 launch.workgroup_bytes,
@@ -181,10 +211,15 @@ impl GpuEngine {
                 || format!("shader {}", row.shader),
                 |device| match checked {
                     true => device.create_shader_module(descriptor),
-                    // SAFETY: the shaders are part of this crate, compare every index with a size that load() has checked against the buffer,
-                    // end every loop and divide by sizes that aren't 0. The twin tests run each kernel with the checks on as well.
+                    // SAFETY: the shaders are part of this crate, compare every index with a size
+                    // that load() has checked against the buffer, end every loop and divide by
+                    // sizes that aren't 0. The twin tests run each kernel with the checks on as
+                    // well.
                     false => unsafe {
-                        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+                        device.create_shader_module_trusted(
+                            descriptor,
+                            wgpu::ShaderRuntimeChecks::unchecked(),
+                        )
                     },
                 },
             )?;
@@ -194,7 +229,8 @@ impl GpuEngine {
             let layout = self.layout(kernel)?;
             self.layouts.insert(kernel, layout);
         }
-        let constants: Vec<(&str, f64)> = launch.constants.iter().map(|&(name, value)| (name, value as f64)).collect();
+        let constants: Vec<(&str, f64)> =
+            launch.constants.iter().map(|&(name, value)| (name, value as f64)).collect();
         let pipeline = self.guarded(
             || format!("kernel {}", row.name),
             |device| {
@@ -225,7 +261,9 @@ impl GpuEngine {
                 binding: i,
                 visibility: wgpu::ShaderStages::COMPUTE,
                 ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read },
+                    ty: wgpu::BufferBindingType::Storage {
+                        read_only: binding.access == Access::Read,
+                    },
                     has_dynamic_offset: false,
                     min_binding_size: None,
                 },
@@ -255,7 +293,10 @@ impl GpuEngine {
         let what = || format!("call '{}' of kernel {}", call.label, call.kernel.row().name);
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
         if launch.grid.iter().any(|&groups| groups > limit) {
-            let needs = format!("{:?} workgroups, the device allows {limit} in each direction", launch.grid);
+            let needs = format!(
+                "{:?} workgroups, the device allows {limit} in each direction",
+                launch.grid
+            );
             let problem = format!("{}: {} needs {needs}", self.adapter, what());
             return Err(Error::TooLarge { problem, remedy: memory::REMEDY.into() });
         }
@@ -267,7 +308,8 @@ impl GpuEngine {
         for (i, view) in call.args.iter().enumerate() {
             let stored = &self.memory[buffers[view.buffer]];
             immediates[1 + i] = if stored.buffer.replicated { stored.buffer.len as u32 } else { 0 };
-            let offset = view.offset as u64 * if stored.buffer.element == Element::U8 { 1 } else { 4 };
+            let offset =
+                view.offset as u64 * if stored.buffer.element == Element::U8 { 1 } else { 4 };
             // To the end of the buffer: later replicas lie behind the view.
             entries.push(wgpu::BindGroupEntry {
                 binding: i as u32,
@@ -291,15 +333,25 @@ impl GpuEngine {
     fn bind(&mut self, program: &Program) -> Result<Vec<Prepared>> {
         if self.adapter.software {
             // Its memory is the machine's.
-            let new = program.buffers.iter().filter(|b| !(b.persistent && self.persistent.contains_key(&b.name)));
-            let bytes = new.map(|b| b.bytes(program.replicas, 4)).try_fold(0u64, |sum, b| sum.checked_add(b?));
+            let new = program
+                .buffers
+                .iter()
+                .filter(|b| !(b.persistent && self.persistent.contains_key(&b.name)));
+            let bytes = new
+                .map(|b| b.bytes(program.replicas, 4))
+                .try_fold(0u64, |sum, b| sum.checked_add(b?));
             memory::check(&format!("{}, program '{}'", self.adapter, program.name), bytes)?;
         }
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for buffer in &program.buffers {
             let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
             if let Some(&at) = known {
-                super::same_buffer(&self.memory[at].buffer, buffer, self.memory[at].total, program.replicas)?;
+                super::same_buffer(
+                    &self.memory[at].buffer,
+                    buffer,
+                    self.memory[at].total,
+                    program.replicas,
+                )?;
                 buffers.push(at);
                 continue;
             }
@@ -337,14 +389,15 @@ impl GpuEngine {
     fn poll(&self, until: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let waited = self.device.poll(PollType::Wait { submission_index: until, timeout: None });
         self.faults.check()?;
-        waited.map(|_| ()).map_err(|e| Error::Device(format!("{}: waiting for the device: {e}", self.adapter)))
+        waited
+            .map(|_| ())
+            .map_err(|e| Error::Device(format!("{}: waiting for the device: {e}", self.adapter)))
     }
 
     fn find(&self, name: &str) -> Result<&Stored> {
-        let at = self
-            .persistent
-            .get(name)
-            .ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))?;
+        let at = self.persistent.get(name).ok_or_else(|| {
+            Error::invalid(format!("the loaded programs have no buffer '{name}'"))
+        })?;
         Ok(&self.memory[*at])
     }
 
@@ -357,8 +410,10 @@ impl GpuEngine {
             usage: BufferUsages::COPY_DST | BufferUsages::MAP_READ,
             mapped_at_creation: false,
         };
-        let staging =
-            self.guarded(|| format!("reading {bytes} bytes back"), |device| device.create_buffer(&descriptor))?;
+        let staging = self.guarded(
+            || format!("reading {bytes} bytes back"),
+            |device| device.create_buffer(&descriptor),
+        )?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(from, 0, &staging, 0, bytes);
         self.queue.submit([encoder.finish()]);
@@ -366,7 +421,9 @@ impl GpuEngine {
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| drop(sender.send(result)));
         self.poll(None)?;
         self.in_flight.clear();
-        let failed = |why: String| Error::Device(format!("{}: reading {bytes} bytes back: {why}", self.adapter));
+        let failed = |why: String| {
+            Error::Device(format!("{}: reading {bytes} bytes back: {why}", self.adapter))
+        };
         receiver.recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
         let mapped = staging.slice(..).get_mapped_range().map_err(|e| failed(e.to_string()))?;
         Ok(mapped.to_vec())
@@ -376,27 +433,43 @@ impl GpuEngine {
     fn time_on_host(&self, call: &Prepared, step: u32, times: u32) -> Result<f64> {
         let start = Instant::now();
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        self.record(&mut encoder.begin_compute_pass(&Default::default()), call, step, times, &mut None);
+        self.record(
+            &mut encoder.begin_compute_pass(&Default::default()),
+            call,
+            step,
+            times,
+            &mut None,
+        );
         let done = self.queue.submit([encoder.finish()]);
         self.poll(Some(done))?;
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// The same by the device's clock, in a pass of their own; 0 or less if the device wrote no times.
-    fn time_on_device(&mut self, clock: &Clock, call: &Prepared, step: u32, times: u32) -> Result<f64> {
+    /// The same by the device's clock, in a pass of their own; 0 or less if the device wrote no
+    /// times.
+    fn time_on_device(
+        &mut self,
+        clock: &Clock,
+        call: &Prepared,
+        step: u32,
+        times: u32,
+    ) -> Result<f64> {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
             query_set: &clock.queries,
             beginning_of_pass_write_index: Some(0),
             end_of_pass_write_index: Some(1),
         });
-        let mut pass =
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("timing"), timestamp_writes });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("timing"),
+            timestamp_writes,
+        });
         self.record(&mut pass, call, step, times, &mut None);
         drop(pass);
         encoder.resolve_query_set(&clock.queries, 0..2, &clock.ticks, 0);
         self.queue.submit([encoder.finish()]);
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(self.fetch(&clock.ticks, 16)?.as_slice());
+        let ticks: Vec<u64> =
+            bytemuck::pod_collect_to_vec(self.fetch(&clock.ticks, 16)?.as_slice());
         Ok((ticks[1] as f64 - ticks[0] as f64) * self.queue.get_timestamp_period() as f64 * 1e-9)
     }
 
@@ -424,8 +497,14 @@ impl GpuEngine {
         Ok(Some(least))
     }
 
-    /// Seconds per repetition of a call, over enough repetitions to be measurable; None if the device's clock doesn't run.
-    fn time_call(&mut self, clock: Option<&Clock>, call: &Prepared, step: u32) -> Result<Option<f64>> {
+    /// Seconds per repetition of a call, over enough repetitions to be measurable; None if the
+    /// device's clock doesn't run.
+    fn time_call(
+        &mut self,
+        clock: Option<&Clock>,
+        call: &Prepared,
+        step: u32,
+    ) -> Result<Option<f64>> {
         let mut times = 1;
         loop {
             let seconds = match clock {
@@ -478,7 +557,8 @@ impl Engine for GpuEngine {
         self.faults.check()?;
         program.check();
         let held = self.memory.len();
-        let prepared = self.bind(program).and_then(|prepared| self.faults.check().map(|()| prepared));
+        let prepared =
+            self.bind(program).and_then(|prepared| self.faults.check().map(|()| prepared));
         if prepared.is_err() {
             // As if it had never been asked for: a smaller program may follow.
             self.memory.truncate(held);
@@ -499,15 +579,22 @@ impl Engine for GpuEngine {
         self.faults.check()?;
         let Stored { buffer, total, memory } = self.find(name)?;
         if data.len() != *total {
-            return Err(Error::invalid(format!("buffer '{name}' holds {total} elements, got {}", data.len())));
+            return Err(Error::invalid(format!(
+                "buffer '{name}' holds {total} elements, got {}",
+                data.len()
+            )));
         }
         match (buffer.element, data) {
-            (Element::Float, Data::F32(d)) => self.queue.write_buffer(memory, 0, bytemuck::cast_slice(d)),
+            (Element::Float, Data::F32(d)) => {
+                self.queue.write_buffer(memory, 0, bytemuck::cast_slice(d))
+            }
             (Element::Float, Data::F64(d)) => {
                 let floats: Vec<f32> = d.iter().map(|&v| v as f32).collect();
                 self.queue.write_buffer(memory, 0, bytemuck::cast_slice(&floats));
             }
-            (Element::U32, Data::U32(d)) => self.queue.write_buffer(memory, 0, bytemuck::cast_slice(d)),
+            (Element::U32, Data::U32(d)) => {
+                self.queue.write_buffer(memory, 0, bytemuck::cast_slice(d))
+            }
             (Element::U8, Data::U8(d)) => {
                 // wgpu copies whole words.
                 let (words, rest) = d.split_at(d.len() - d.len() % 4);
@@ -519,7 +606,9 @@ impl Engine for GpuEngine {
                 }
             }
             (element, _) => {
-                return Err(Error::invalid(format!("buffer '{name}' holds {element:?}, not what was written")));
+                return Err(Error::invalid(format!(
+                    "buffer '{name}' holds {element:?}, not what was written"
+                )));
             }
         }
         self.faults.check()
@@ -564,7 +653,12 @@ impl Engine for GpuEngine {
         self.poll(None)
     }
 
-    fn time_calls(&mut self, program: Loaded, step: u32, repeats: usize) -> Result<(Vec<f64>, Timing)> {
+    fn time_calls(
+        &mut self,
+        program: Loaded,
+        step: u32,
+        repeats: usize,
+    ) -> Result<(Vec<f64>, Timing)> {
         let mut clock = self.clock()?;
         // The calls are lent out of the engine for a while: timing needs the rest of it.
         let calls = std::mem::take(&mut self.programs[program.0]);
@@ -599,8 +693,13 @@ mod tests {
         let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
         let mut gpu = GpuEngine::open(&Selector::Hardware, options)
             .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
-        let buffer =
-            Buffer { name: "out".to_string(), element: Element::Float, len: 1, replicated: false, persistent: true };
+        let buffer = Buffer {
+            name: "out".to_string(),
+            element: Element::Float,
+            len: 1,
+            replicated: false,
+            persistent: true,
+        };
         let args = vec![View { buffer: 0, offset: 0, len: 1 }];
         let call = Call {
             kernel: Kernel::Fill,
@@ -609,7 +708,12 @@ mod tests {
             label: "fill".to_string(),
         };
         let loaded = gpu
-            .load(&Program { name: "fill".to_string(), replicas: 1, buffers: vec![buffer], calls: vec![call] })
+            .load(&Program {
+                name: "fill".to_string(),
+                replicas: 1,
+                buffers: vec![buffer],
+                calls: vec![call],
+            })
             .unwrap();
         gpu.run(loaded, 0..1).unwrap();
         assert_eq!(gpu.read("out").unwrap(), [1.0]);
@@ -617,9 +721,12 @@ mod tests {
     }
 
     fn fails(mut gpu: GpuEngine, loaded: Loaded) {
-        for result in
-            [gpu.run(loaded, 0..1), gpu.wait(), gpu.read("out").map(|_| ()), gpu.write("out", Data::F32(&[2.0]))]
-        {
+        for result in [
+            gpu.run(loaded, 0..1),
+            gpu.wait(),
+            gpu.read("out").map(|_| ()),
+            gpu.write("out", Data::F32(&[2.0])),
+        ] {
             assert!(matches!(result, Err(Error::Device(_))), "{result:?}");
         }
     }

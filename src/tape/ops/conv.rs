@@ -1,4 +1,5 @@
-//! The convolution trio: closed under differentiation, since each is the adjoint of the other two (see [`crate::geometry`]).
+//! The convolution trio: closed under differentiation, since each is the adjoint of the other two
+//! (see [`crate::geometry`]).
 
 use super::Want;
 use crate::geometry::Geometry;
@@ -28,31 +29,60 @@ impl Tape {
     /// conv2d without bias: x `[hx, wx, cx, n]`, w `[kh, kw, cy, cx]` -> `[hy, wy, cy, n]`.
     #[track_caller]
     pub fn conv_y(&mut self, geometry: Geometry, x: Tensor, w: Tensor) -> Tensor {
-        check(self, "conv_y", &geometry, [("x", x, x_shape(&geometry)), ("w", w, w_shape(&geometry))]);
+        check(
+            self,
+            "conv_y",
+            &geometry,
+            [("x", x, x_shape(&geometry)), ("w", w, w_shape(&geometry))],
+        );
         self.push(Op::ConvY { geometry, x, w }, y_shape(&geometry))
     }
 
-    /// conv_transpose2d without bias: y `[hy, wy, cy, n]`, w `[kh, kw, cy, cx]` -> `[hx, wx, cx, n]`.
+    /// conv_transpose2d without bias: y `[hy, wy, cy, n]`, w `[kh, kw, cy, cx]` -> `[hx, wx, cx,
+    /// n]`.
     #[track_caller]
     pub fn conv_x(&mut self, geometry: Geometry, y: Tensor, w: Tensor) -> Tensor {
-        check(self, "conv_x", &geometry, [("y", y, y_shape(&geometry)), ("w", w, w_shape(&geometry))]);
+        check(
+            self,
+            "conv_x",
+            &geometry,
+            [("y", y, y_shape(&geometry)), ("w", w, w_shape(&geometry))],
+        );
         self.push(Op::ConvX { geometry, y, w }, x_shape(&geometry))
     }
 
-    /// Gradient of the weight: x `[hx, wx, cx, n]`, y `[hy, wy, cy, n]` -> `[kh, kw, cy, cx]`, summed over images.
+    /// Gradient of the weight: x `[hx, wx, cx, n]`, y `[hy, wy, cy, n]` -> `[kh, kw, cy, cx]`,
+    /// summed over images.
     #[track_caller]
     pub fn conv_w(&mut self, geometry: Geometry, x: Tensor, y: Tensor) -> Tensor {
-        check(self, "conv_w", &geometry, [("x", x, x_shape(&geometry)), ("y", y, y_shape(&geometry))]);
+        check(
+            self,
+            "conv_w",
+            &geometry,
+            [("x", x, x_shape(&geometry)), ("y", y, y_shape(&geometry))],
+        );
         self.push(Op::ConvW { geometry, x, y }, w_shape(&geometry))
     }
 
-    /// Sums of each image's own weight gradient `conv_w(x, y)` over blocks: inner product with r and squared norm, `[1, blocks, 2, n]`.
-    /// No derivative.
+    /// Sums of each image's own weight gradient `conv_w(x, y)` over blocks: inner product with r
+    /// and squared norm, `[1, blocks, 2, n]`. No derivative.
     #[track_caller]
     pub fn image_grad(&mut self, geometry: Geometry, x: Tensor, y: Tensor, r: Tensor) -> Tensor {
-        check(self, "image_grad", &geometry, [("x", x, x_shape(&geometry)), ("y", y, y_shape(&geometry))]);
-        check(self, "image_grad", &geometry, [("r", r, w_shape(&geometry)), ("r", r, w_shape(&geometry))]);
-        let blocks = geometry.kh * geometry.kw * geometry.cy.div_ceil(crate::program::kernel::IMAGE_GRAD_TILE);
+        check(
+            self,
+            "image_grad",
+            &geometry,
+            [("x", x, x_shape(&geometry)), ("y", y, y_shape(&geometry))],
+        );
+        check(
+            self,
+            "image_grad",
+            &geometry,
+            [("r", r, w_shape(&geometry)), ("r", r, w_shape(&geometry))],
+        );
+        let blocks = geometry.kh
+            * geometry.kw
+            * geometry.cy.div_ceil(crate::program::kernel::IMAGE_GRAD_TILE);
         self.push(Op::ImageGrad { geometry, x, y, r }, [1, blocks, 2, geometry.n])
     }
 }

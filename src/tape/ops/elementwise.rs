@@ -77,7 +77,8 @@ impl Tape {
         self.push(Op::SigmoidGrad { a, s }, self.shape(a))
     }
 
-    /// `1 / max(sqrt(a), eps)`: from a squared norm, the factor that normalises (clamped as in PyTorch's cosine_similarity).
+    /// `1 / max(sqrt(a), eps)`: from a squared norm, the factor that normalises (clamped as in
+    /// PyTorch's cosine_similarity).
     pub fn inv_norm(&mut self, a: Tensor, eps: f64) -> Tensor {
         self.push(Op::InvNorm { a, eps }, self.shape(a))
     }
@@ -101,12 +102,21 @@ impl Tape {
     #[track_caller]
     pub fn sum_to(&mut self, a: Tensor, shape: Shape) -> Tensor {
         let from = self.shape(a);
-        assert!(from.iter().zip(shape).all(|(&f, t)| f == t || t == 1), "sum_to: {from:?} does not sum to {shape:?}");
+        assert!(
+            from.iter().zip(shape).all(|(&f, t)| f == t || t == 1),
+            "sum_to: {from:?} does not sum to {shape:?}"
+        );
         if from == shape { a } else { self.push(Op::SumTo { a }, shape) }
     }
 }
 
-pub(super) fn rule(tape: &mut Tape, node: Tensor, op: &Op, v: Tensor, want: Want) -> Vec<(Tensor, Tensor)> {
+pub(super) fn rule(
+    tape: &mut Tape,
+    node: Tensor,
+    op: &Op,
+    v: Tensor,
+    want: Want,
+) -> Vec<(Tensor, Tensor)> {
     let mut out = vec![];
     match *op {
         Op::Add { a, b } => out.extend([a, b].into_iter().filter(|&t| want(t)).map(|t| (t, v))),

@@ -1,7 +1,8 @@
 //! The fused losses: weighted mean squared error, and the gradient constraint.
 //!
-//! Each has a kernel for its value and one for its gradient. The gradient's own derivative is composed of primitive operations: for the
-//! squared error that is a product, for the constraint it is the derivative of the decomposition below.
+//! Each has a kernel for its value and one for its gradient. The gradient's own derivative is
+//! composed of primitive operations: for the squared error that is a product, for the constraint it
+//! is the derivative of the decomposition below.
 
 use super::Want;
 use crate::program::kernel::{COSINE_EPS, MAX_SEGMENTS, Segment};
@@ -12,11 +13,16 @@ impl Tape {
     fn check_mse(&self, op: &str, x: Tensor, target: Tensor, weight: Tensor) -> [usize; 4] {
         self.same_shape(op, x, target);
         let shape = self.shape(x);
-        assert_eq!(self.shape(weight), [1, 1, 1, shape[3]], "{op}: one weight an image of {shape:?}");
+        assert_eq!(
+            self.shape(weight),
+            [1, 1, 1, shape[3]],
+            "{op}: one weight an image of {shape:?}"
+        );
         shape
     }
 
-    /// `sum over n of weight[n] mean over h, w, c of (x - target)^2`, a scalar. With weights 1/batch it is the batch's mean squared error.
+    /// `sum over n of weight[n] mean over h, w, c of (x - target)^2`, a scalar. With weights
+    /// 1/batch it is the batch's mean squared error.
     #[track_caller]
     pub fn mse(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
         self.check_mse("mse", x, target, weight);
@@ -37,7 +43,8 @@ impl Tape {
         self.push(Op::ImageMse { x, target, weight }, [1, 1, 1, shape[3]])
     }
 
-    /// Sums and cosines of every segment of g and r, as the kernel `constraint_sum` lays them out. No derivative.
+    /// Sums and cosines of every segment of g and r, as the kernel `constraint_sum` lays them out.
+    /// No derivative.
     #[track_caller]
     pub fn constraint_stats(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
         assert!(
@@ -49,7 +56,10 @@ impl Tape {
             check_flat(self, "constraint g", g, s.offset + s.len);
             check_flat(self, "constraint r", r, s.offset + s.len);
         }
-        self.push(Op::ConstraintStats { g, r, segments: segments.to_vec() }, flat(4 + 4 * segments.len()))
+        self.push(
+            Op::ConstraintStats { g, r, segments: segments.to_vec() },
+            flat(4 + 4 * segments.len()),
+        )
     }
 
     /// GradCon's constraint: `-mean over segments of cos(g, r)`, a scalar.
@@ -63,11 +73,14 @@ impl Tape {
     #[track_caller]
     pub fn constraint_grad(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
         let stats = self.constraint_stats(g, r, segments);
-        self.push(Op::ConstraintGrad { stats, g, r, segments: segments.to_vec(), scale: 1.0 }, self.shape(g))
+        self.push(
+            Op::ConstraintGrad { stats, g, r, segments: segments.to_vec(), scale: 1.0 },
+            self.shape(g),
+        )
     }
 
-    /// Cosine of each image's own gradient with its reference, `[1, 1, 1, n]`, from [`Tape::image_grad`]'s sums and the reference's norm in `stats`.
-    /// No derivative.
+    /// Cosine of each image's own gradient with its reference, `[1, 1, 1, n]`, from
+    /// [`Tape::image_grad`]'s sums and the reference's norm in `stats`. No derivative.
     #[track_caller]
     pub fn image_cos(&mut self, partial: Tensor, stats: Tensor, segment: usize) -> Tensor {
         check_flat(self, "image_cos", stats, 4 + 4 * (segment + 1));
@@ -79,7 +92,8 @@ impl Tape {
     fn constraint_by_primitives(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
         let mut total = self.fill(SCALAR, 0.0);
         for s in segments {
-            let (g, r) = (self.slice(g, s.offset, flat(s.len)), self.slice(r, s.offset, flat(s.len)));
+            let (g, r) =
+                (self.slice(g, s.offset, flat(s.len)), self.slice(r, s.offset, flat(s.len)));
             let (gr, gg, rr) = (self.dot(g, r), self.dot(g, g), self.dot(r, r));
             let (inv_g, inv_r) = (self.inv_norm(gg, COSINE_EPS), self.inv_norm(rr, COSINE_EPS));
             let inv = self.mul(inv_g, inv_r);
@@ -164,7 +178,8 @@ pub(super) fn rule(tape: &mut Tape, op: &Op, v: Tensor, want: Want) -> Vec<(Tens
     out
 }
 
-/// Gradients of something that depends on `x - target` only: `make` for x, its negative for the target.
+/// Gradients of something that depends on `x - target` only: `make` for x, its negative for the
+/// target.
 fn push_difference(
     tape: &mut Tape,
     out: &mut Vec<(Tensor, Tensor)>,

@@ -1,7 +1,8 @@
 //! Operations by family: shape check, recording and derivative side by side.
 //!
-//! A rule receives the gradient `v` of a node and returns gradients for those inputs that `want` names. It may only call operations of the
-//! tape. Operations without a derivative are listed in [`rule`].
+//! A rule receives the gradient `v` of a node and returns gradients for those inputs that `want`
+//! names. It may only call operations of the tape. Operations without a derivative are listed in
+//! [`rule`].
 
 mod conv;
 mod elementwise;
@@ -15,7 +16,13 @@ use super::{Op, Tape, Tensor, no_derivative};
 pub(super) type Want<'a> = &'a dyn Fn(Tensor) -> bool;
 
 /// Gradients of the inputs of `node`, whose operation is `op`, from its own gradient `v`.
-pub(super) fn rule(tape: &mut Tape, node: Tensor, op: &Op, v: Tensor, want: Want) -> Vec<(Tensor, Tensor)> {
+pub(super) fn rule(
+    tape: &mut Tape,
+    node: Tensor,
+    op: &Op,
+    v: Tensor,
+    want: Want,
+) -> Vec<(Tensor, Tensor)> {
     match op {
         Op::Leaf { .. } | Op::Fill { .. } => vec![],
         Op::Slice { .. } | Op::Concat { .. } => flat::rule(tape, op, v, want),

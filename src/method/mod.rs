@@ -1,4 +1,5 @@
-//! GradCon: the model, its objective, training and scoring. Speaks only of tapes, programs and [`crate::engine::Engine`].
+//! GradCon: the model, its objective, training and scoring. Speaks only of tapes, programs and
+//! [`crate::engine::Engine`].
 
 pub mod batches;
 pub mod detector;
@@ -11,16 +12,16 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::engine::Engine;
+use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::{Error, Result};
 use detector::{DEFAULT_BETA, Detector};
 use model::Model;
 use trainer::{EpochReport, Outcome, TrainConfig, Trainer, TrainingSet};
 
 /// Trains one model on images in memory and returns its best epoch, ready to score.
 ///
-/// `train` and `validation` are images [n, 28, 28, channels]; `report` is called after every epoch. For several models at once, interruption and
-/// saved states use a [`Trainer`].
+/// `train` and `validation` are images [n, 28, 28, channels]; `report` is called after every epoch.
+/// For several models at once, interruption and saved states use a [`Trainer`].
 pub fn train(
     engine: &mut dyn Engine,
     (train, validation): (&Images, &Images),
@@ -35,8 +36,12 @@ pub fn train(
             reports.iter().flatten().for_each(&mut report);
         }
     }
-    let best =
-        trainer.best().flatten().next().cloned().ok_or_else(|| Error::invalid("training: no epoch was completed"))?;
+    let best = trainer
+        .best()
+        .flatten()
+        .next()
+        .cloned()
+        .ok_or_else(|| Error::invalid("training: no epoch was completed"))?;
     Ok(best.into_detector(&model, config))
 }
 
@@ -51,6 +56,11 @@ impl trainer::Snapshot {
             ("seed".to_string(), config.seed.to_string()),
             ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
         ]);
-        Detector { model: model.clone(), params: self.params, reference: self.reference, description }
+        Detector {
+            model: model.clone(),
+            params: self.params,
+            reference: self.reference,
+            description,
+        }
     }
 }

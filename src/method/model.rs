@@ -1,7 +1,8 @@
 //! The autoencoder: its layers, the flat layout of its parameters, and how it is recorded.
 //!
-//! Names and weight layouts towards the outside are PyTorch's (`down.0.weight`, conv `[out, in, kh, kw]`, transposed conv `[in, out, kh, kw]`).
-//! Inside, both are the geometry's `[kh, kw, cy, cx]` (see [`crate::geometry`]): cy is a conv's output and a transposed conv's input.
+//! Names and weight layouts towards the outside are PyTorch's (`down.0.weight`, conv `[out, in, kh,
+//! kw]`, transposed conv `[in, out, kh, kw]`). Inside, both are the geometry's `[kh, kw, cy, cx]`
+//! (see [`crate::geometry`]): cy is a conv's output and a transposed conv's input.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +16,8 @@ use crate::tape::{Shape, Tape, Tensor, layout, size};
 /// Height and width of every image.
 pub const IMAGE_SIZE: usize = 28;
 
-/// Most channels of an image: more than any camera has, and few enough that no size of a program leaves 64 bits.
+/// Most channels of an image: more than any camera has, and few enough that no size of a program
+/// leaves 64 bits.
 pub const MAX_CHANNELS: usize = 1 << 16;
 
 /// Kernel height and width, and stride, of every layer.
@@ -73,7 +75,8 @@ impl Param {
         torch
     }
 
-    /// Pairs of indices: PyTorch's `[cy, cx, kh, kw]` and the flat buffer's `[kh, kw, cy, cx]`. A bias is the same in both.
+    /// Pairs of indices: PyTorch's `[cy, cx, kh, kw]` and the flat buffer's `[kh, kw, cy, cx]`. A
+    /// bias is the same in both.
     fn each(&self, mut visit: impl FnMut(usize, usize)) {
         if self.torch_shape.len() == 1 {
             return (0..self.len()).for_each(|i| visit(i, self.offset + i));
@@ -92,7 +95,8 @@ pub enum Init {
     /// PyTorch's default for these layers, which the paper uses: uniform in +-1/sqrt(fan_in).
     #[default]
     Torch,
-    /// Normal with variance 2 / (taps that reach an output), zero biases: leaves the plateau that `Torch` can sit on for ten epochs.
+    /// Normal with variance 2 / (taps that reach an output), zero biases: leaves the plateau that
+    /// `Torch` can sit on for ten epochs.
     Kaiming,
 }
 
@@ -122,7 +126,8 @@ pub struct Forward {
 }
 
 impl Model {
-    /// The paper's autoencoder. `channels` is 1 or 3 in the datasets; any number from 1 to [`MAX_CHANNELS`] works.
+    /// The paper's autoencoder. `channels` is 1 or 3 in the datasets; any number from 1 to
+    /// [`MAX_CHANNELS`] works.
     ///
     /// # Panics
     /// Another number; [`Model::try_new`] is for numbers that come from outside.
@@ -136,36 +141,61 @@ impl Model {
     /// 0 channels, or more than [`MAX_CHANNELS`].
     pub fn try_new(channels: usize) -> Result<Model> {
         if !(1..=MAX_CHANNELS).contains(&channels) {
-            return Err(Error::Usage(format!("a model of {channels} channels: expected 1 to {MAX_CHANNELS}")));
+            return Err(Error::Usage(format!(
+                "a model of {channels} channels: expected 1 to {MAX_CHANNELS}"
+            )));
         }
         let mut layers = vec![];
         let mut size = IMAGE_SIZE;
-        let down = [("down.0", channels, 32), ("down.2", 32, 32), ("down.4", 32, 64), ("down.6", 64, 64)];
+        let down =
+            [("down.0", channels, 32), ("down.2", 32, 32), ("down.4", 32, 64), ("down.6", 64, 64)];
         for (name, cx, cy) in down {
             let geometry = Geometry::conv2d(1, (cx, size, size), cy, (KERNEL, KERNEL), STRIDE, 2);
             size = geometry.hy;
             layers.push(Layer { name, transposed: false, geometry, last: false });
         }
-        let up = [("up.0", 64, 64, 2), ("up.2", 64, 32, 1), ("up.4", 32, 32, 2), ("up.6", 32, channels, 1)];
+        let up = [
+            ("up.0", 64, 64, 2),
+            ("up.2", 64, 32, 1),
+            ("up.4", 32, 32, 2),
+            ("up.6", 32, channels, 1),
+        ];
         for (name, cy, cx, padding) in up {
-            let geometry = Geometry::conv_transpose2d(1, (cy, size, size), cx, (KERNEL, KERNEL), STRIDE, padding);
+            let geometry = Geometry::conv_transpose2d(
+                1,
+                (cy, size, size),
+                cx,
+                (KERNEL, KERNEL),
+                STRIDE,
+                padding,
+            );
             size = geometry.hx;
             layers.push(Layer { name, transposed: true, geometry, last: name == "up.6" });
         }
         assert_eq!(size, IMAGE_SIZE);
 
-        // Decoder weights come first, so that the reference gradients are the same flat layout, cut short.
+        // Decoder weights come first, so that the reference gradients are the same flat layout, cut
+        // short.
         let decoder_first = |l: &&Layer| !l.transposed;
-        let mut order: Vec<(&Layer, bool)> = layers.iter().filter(|l| l.transposed).map(|l| (l, true)).collect();
+        let mut order: Vec<(&Layer, bool)> =
+            layers.iter().filter(|l| l.transposed).map(|l| (l, true)).collect();
         order.extend(layers.iter().filter(decoder_first).map(|l| (l, true)));
         order.extend(layers.iter().map(|l| (l, false)));
-        let sizes = order.iter().map(|(l, weight)| if *weight { l.geometry.w_len() } else { l.bias_len() });
+        let sizes =
+            order.iter().map(|(l, weight)| if *weight { l.geometry.w_len() } else { l.bias_len() });
         let (offsets, len) = layout(sizes);
-        let mut params: Vec<Param> =
-            order.iter().zip(&offsets).map(|((l, weight), &offset)| l.param(*weight, offset)).collect();
+        let mut params: Vec<Param> = order
+            .iter()
+            .zip(&offsets)
+            .map(|((l, weight), &offset)| l.param(*weight, offset))
+            .collect();
         let reference_len = params[3].offset + params[3].len();
-        let rank =
-            |p: &Param| layers.iter().position(|l| p.name.starts_with(l.name)).map(|i| (i, p.name.ends_with("bias")));
+        let rank = |p: &Param| {
+            layers
+                .iter()
+                .position(|l| p.name.starts_with(l.name))
+                .map(|i| (i, p.name.ends_with("bias")))
+        };
         params.sort_by_key(rank);
         Ok(Model { channels, layers, params, len, reference_len })
     }
@@ -180,11 +210,14 @@ impl Model {
         self.channels * IMAGE_SIZE * IMAGE_SIZE
     }
 
-    /// Errors unless the images have the shape that this model was made for; the message names both.
+    /// Errors unless the images have the shape that this model was made for; the message names
+    /// both.
     pub fn check_images(&self, images: &Images) -> Result<()> {
         images.check()?;
-        let (found, expected) =
-            ([images.height, images.width, images.channels], [IMAGE_SIZE, IMAGE_SIZE, self.channels]);
+        let (found, expected) = (
+            [images.height, images.width, images.channels],
+            [IMAGE_SIZE, IMAGE_SIZE, self.channels],
+        );
         if found == expected {
             return Ok(());
         }
@@ -213,7 +246,8 @@ impl Model {
         self.len == 0
     }
 
-    /// Length of the flat reference gradients: the parameter buffer's head, up to the end of the decoder's weights.
+    /// Length of the flat reference gradients: the parameter buffer's head, up to the end of the
+    /// decoder's weights.
     pub fn reference_len(&self) -> usize {
         self.reference_len
     }
@@ -239,7 +273,9 @@ impl Model {
         let mut flat = vec![0.0; self.len];
         for p in &self.params {
             let values: Vec<f32> = match init {
-                Init::Torch => (0..p.len()).map(|_| rng.random_range(-p.bound..p.bound) as f32).collect(),
+                Init::Torch => {
+                    (0..p.len()).map(|_| rng.random_range(-p.bound..p.bound) as f32).collect()
+                }
                 Init::Kaiming => (0..p.len()).map(|_| (p.std * normal(&mut rng)) as f32).collect(),
             };
             p.to_flat(&values, &mut flat);
@@ -251,16 +287,25 @@ impl Model {
     pub fn forward(&self, tape: &mut Tape, x: Tensor) -> Forward {
         let n = tape.shape(x)[3];
         let leaf = tape.leaf("params", [1, 1, 1, self.len]);
-        let params: Vec<Tensor> = self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
-        let mut forward =
-            Forward { reconstruction: x, params, decoder: vec![], decoder_inputs: vec![], decoder_sums: vec![] };
+        let params: Vec<Tensor> =
+            self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
+        let mut forward = Forward {
+            reconstruction: x,
+            params,
+            decoder: vec![],
+            decoder_inputs: vec![],
+            decoder_sums: vec![],
+        };
         let mut h = x;
         for (i, layer) in self.layers.iter().enumerate() {
             tape.label(layer.name);
             let (weight, bias) = (forward.params[2 * i], forward.params[2 * i + 1]);
             let geometry = Geometry { n, ..layer.geometry };
-            let sum =
-                if layer.transposed { tape.conv_x(geometry, h, weight) } else { tape.conv_y(geometry, h, weight) };
+            let sum = if layer.transposed {
+                tape.conv_x(geometry, h, weight)
+            } else {
+                tape.conv_y(geometry, h, weight)
+            };
             if layer.transposed {
                 forward.decoder.push(weight);
                 forward.decoder_inputs.push(h);
@@ -282,9 +327,11 @@ impl Layer {
 
     fn param(&self, weight: bool, offset: usize) -> Param {
         let Geometry { cx, cy, kh, kw, .. } = self.geometry;
-        // PyTorch takes axis 1 of the weight for the inputs: right for a conv, the outputs of a transposed conv. In our terms it is cx in both cases.
+        // PyTorch takes axis 1 of the weight for the inputs: right for a conv, the outputs of a
+        // transposed conv. In our terms it is cx in both cases.
         let bound = 1.0 / ((cx * kh * kw) as f64).sqrt();
-        // Taps that reach one output: all of them for a conv; of a stride-2 transposed conv a quarter.
+        // Taps that reach one output: all of them for a conv; of a stride-2 transposed conv a
+        // quarter.
         let taps = if self.transposed { cy * kh * kw / (STRIDE * STRIDE) } else { cx * kh * kw };
         let (name, shape, torch_shape, std) = if weight {
             ("weight", [kh, kw, cy, cx], vec![cy, cx, kh, kw], (2.0 / taps as f64).sqrt())
@@ -295,7 +342,8 @@ impl Layer {
     }
 }
 
-/// Standard normal by Box and Muller, one of the pair: deterministic on every platform that rounds ln and cos alike.
+/// Standard normal by Box and Muller, one of the pair: deterministic on every platform that rounds
+/// ln and cos alike.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius: f64 = rng.random_range(f64::MIN_POSITIVE..1.0);
     let angle: f64 = rng.random_range(0.0..std::f64::consts::TAU);
@@ -311,12 +359,18 @@ mod tests {
         let model = Model::new(1);
         assert_eq!(model.parameter_count(), 230_721);
         assert_eq!(Model::new(3).parameter_count(), 232_771);
-        let heights: Vec<usize> =
-            model.layers.iter().map(|l| if l.transposed { l.geometry.hx } else { l.geometry.hy }).collect();
+        let heights: Vec<usize> = model
+            .layers
+            .iter()
+            .map(|l| if l.transposed { l.geometry.hx } else { l.geometry.hy })
+            .collect();
         assert_eq!(heights, [15, 8, 5, 3, 4, 8, 14, 28]);
         let names: Vec<&str> = model.params.iter().map(|p| p.name.as_str()).take(3).collect();
         assert_eq!(names, ["down.0.weight", "down.0.bias", "down.2.weight"]);
-        assert_eq!(model.segments().iter().map(|s| s.len).collect::<Vec<_>>(), [65536, 32768, 16384, 512]);
+        assert_eq!(
+            model.segments().iter().map(|s| s.len).collect::<Vec<_>>(),
+            [65536, 32768, 16384, 512]
+        );
         assert_eq!(model.segments()[0].offset, 0);
     }
 
@@ -335,7 +389,10 @@ mod tests {
         let (a, b, y, x) = (1, 2, 3, 4);
         let mut flat = vec![0.0; model.len()];
         p.to_flat(&(0..p.len()).map(|i| i as f32).collect::<Vec<_>>(), &mut flat);
-        assert_eq!(flat[p.offset + ((a * kw + b) * cy + y) * cx + x], (((y * cx + x) * kh + a) * kw + b) as f32);
+        assert_eq!(
+            flat[p.offset + ((a * kw + b) * cy + y) * cx + x],
+            (((y * cx + x) * kh + a) * kw + b) as f32
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A trained model with its references, as a file that PyTorch reads too.
 //!
-//! `model.safetensors` holds the parameters under PyTorch's names and in its layouts, the reference gradients as `ref_grad.<weight's name>`, and
-//! string metadata: `"format": "pt"` and the description, one `gradcon.<key>` each.
+//! `model.safetensors` holds the parameters under PyTorch's names and in its layouts, the reference
+//! gradients as `ref_grad.<weight's name>`, and string metadata: `"format": "pt"` and the
+//! description, one `gradcon.<key>` each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -23,7 +24,8 @@ pub struct Detector {
     pub params: Vec<f32>,
     /// Reference gradients in the flat layout's head.
     pub reference: Vec<f32>,
-    /// Anything worth keeping with the model, by key (`dataset`, `inlier`, `epoch`, `threshold` ...).
+    /// Anything worth keeping with the model, by key (`dataset`, `inlier`, `epoch`, `threshold`
+    /// ...).
     pub description: BTreeMap<String, String>,
 }
 
@@ -33,7 +35,8 @@ pub const DEFAULT_BETA: f64 = 0.12;
 const PREFIX: &str = "gradcon.";
 
 impl Detector {
-    /// A number of the description. `Ok(None)` if it isn't there; an error if it is no finite number.
+    /// A number of the description. `Ok(None)` if it isn't there; an error if it is no finite
+    /// number.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         let Some(text) = self.description.get(key) else { return Ok(None) };
         match text.parse::<f64>() {
@@ -59,7 +62,11 @@ impl Detector {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = vec![];
         for p in self.model.params() {
-            tensors.push((p.name.clone(), p.torch_shape.clone(), le_bytes(&p.from_flat(&self.params))));
+            tensors.push((
+                p.name.clone(),
+                p.torch_shape.clone(),
+                le_bytes(&p.from_flat(&self.params)),
+            ));
         }
         for p in self.model.decoder_weights() {
             tensors.push((
@@ -76,9 +83,11 @@ impl Detector {
         tensor_bytes(&tensors, metadata)
     }
 
-    /// Reads a model file. A state dict from PyTorch without references is an error that says so: without them there is no cosine.
+    /// Reads a model file. A state dict from PyTorch without references is an error that says so:
+    /// without them there is no cosine.
     ///
-    /// Errors name the file, the tensor, what was found and what was expected; unknown tensors and non-finite values are errors.
+    /// Errors name the file, the tensor, what was found and what was expected; unknown tensors and
+    /// non-finite values are errors.
     pub fn load(path: &Path) -> Result<Detector> {
         Detector::parse(&read_file(path)?, path)
     }
@@ -99,7 +108,8 @@ impl Detector {
     }
 }
 
-/// Reads only the parameters of a model file, with or without references: to start a training from. Returns the model and its flat parameters.
+/// Reads only the parameters of a model file, with or without references: to start a training from.
+/// Returns the model and its flat parameters.
 pub fn load_parameters(path: &Path) -> Result<(Model, Vec<f32>)> {
     let Opened { params, model, .. } = read_parameters(&read_file(path)?, path)?;
     Ok((model, params))
@@ -135,16 +145,21 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
             }
         },
         None => {
-            return Err(Error::invalid(format!("{}: no tensor '{first}': not a model of this kind", path.display())));
+            return Err(Error::invalid(format!(
+                "{}: no tensor '{first}': not a model of this kind",
+                path.display()
+            )));
         }
     };
-    let model = Model::try_new(channels).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+    let model =
+        Model::try_new(channels).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
     let mut params = vec![0.0; model.len()];
     for p in model.params() {
         let values = file.take(&p.name, &p.torch_shape)?;
         p.to_flat(&values, &mut params);
     }
-    let description = metadata.into_iter().filter_map(|(k, v)| Some((k.strip_prefix(PREFIX)?.to_string(), v)));
+    let description =
+        metadata.into_iter().filter_map(|(k, v)| Some((k.strip_prefix(PREFIX)?.to_string(), v)));
     let description = description.filter(|(k, _)| k != "model" && k != "channels").collect();
     Ok(Opened { params, model, rest: file, description })
 }
@@ -161,19 +176,23 @@ pub(crate) fn tensor_bytes(
     let problem = |e: safetensors::SafeTensorError| Error::invalid(format!("safetensors: {e}"));
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .map(|(name, shape, bytes)| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+        })
         .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
         .map_err(problem)?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(problem)?;
     sorted_header(&bytes).map_err(|e| Error::invalid(format!("safetensors: {e}")))
 }
 
-/// The same file with the keys of its header in order. The crate writes metadata in a random order; equal models should be equal files.
+/// The same file with the keys of its header in order. The crate writes metadata in a random order;
+/// equal models should be equal files.
 fn sorted_header(file: &[u8]) -> serde_json::Result<Vec<u8>> {
     let (length, rest) = file.split_at(8);
     let length = length.iter().rev().fold(0, |n, &b| n << 8 | b as usize);
     let (header, data) = rest.split_at(length);
-    let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    let sorted: std::collections::BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(header)?;
     let mut header = serde_json::to_vec(&sorted)?;
     // Data stay aligned to 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -192,7 +211,10 @@ pub(crate) struct TensorFile {
 
 impl TensorFile {
     /// A file's content and its metadata; `path` stands for the file in errors.
-    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(TensorFile, HashMap<String, String>)> {
+    pub(crate) fn parse(
+        bytes: &[u8],
+        path: &Path,
+    ) -> Result<(TensorFile, HashMap<String, String>)> {
         let problem = |e: safetensors::SafeTensorError| {
             Error::invalid(format!("{}: no valid safetensors file: {}", path.display(), shown(e)))
         };
@@ -217,8 +239,11 @@ impl TensorFile {
                     view.dtype()
                 )));
             }
-            let values: Vec<f32> =
-                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let values: Vec<f32> = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
             if let Some(i) = values.iter().position(|v| !v.is_finite()) {
                 return Err(Error::invalid(format!(
                     "{}: tensor '{quoted}' holds {} at element {i}, expected finite numbers",
@@ -228,7 +253,10 @@ impl TensorFile {
             }
             tensors.insert(name, (view.shape().to_vec(), values));
         }
-        Ok((TensorFile { path: path.into(), tensors }, header.metadata().clone().unwrap_or_default()))
+        Ok((
+            TensorFile { path: path.into(), tensors },
+            header.metadata().clone().unwrap_or_default(),
+        ))
     }
 
     /// Takes out a tensor that must have this shape.
@@ -241,17 +269,25 @@ impl TensorFile {
                 shown(format_args!("{found:?}"))
             ))),
             None if name.starts_with("ref_grad.") => Err(Error::invalid(format!(
-                "{}: no tensor '{name}': the file has parameters but no reference gradients, without which an image can't be scored",
+                "{}: no tensor '{name}': the file has parameters but no reference gradients, \
+                 without which an image can't be scored",
                 self.path.display()
             ))),
-            None => Err(Error::invalid(format!("{}: no tensor '{name}' of shape {shape:?}", self.path.display()))),
+            None => Err(Error::invalid(format!(
+                "{}: no tensor '{name}' of shape {shape:?}",
+                self.path.display()
+            ))),
         }
     }
 
     /// Errors if something is left that nobody asked for.
     pub(crate) fn finish(self) -> Result<()> {
         match self.tensors.keys().next() {
-            Some(name) => Err(Error::invalid(format!("{}: unknown tensor '{}'", self.path.display(), shown(name)))),
+            Some(name) => Err(Error::invalid(format!(
+                "{}: unknown tensor '{}'",
+                self.path.display(),
+                shown(name)
+            ))),
             None => Ok(()),
         }
     }

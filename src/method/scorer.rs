@@ -1,20 +1,22 @@
-//! Scoring: each image by its own gradient, a whole batch at a time, any number of images in bounded memory.
+//! Scoring: each image by its own gradient, a whole batch at a time, any number of images in
+//! bounded memory.
 
 use super::batches::{Batches, Reading, padded};
 use super::detector::Detector;
 use super::model::{IMAGE_SIZE, Model};
 use super::objective::score_step;
 use crate::engine::{Data, Engine, Loaded};
+use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::program::Program;
 use crate::program::compile::{Options, compile};
 use crate::tape::{Batch, Tape};
-use crate::{Error, Result};
 
 /// One image's score and what it is made of.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Score {
-    /// `mse - beta * mean of the cosines`: higher is more anomalous. (The paper's score with the other sign.)
+    /// `mse - beta * mean of the cosines`: higher is more anomalous. (The paper's score with the
+    /// other sign.)
     pub score: f64,
     /// L_rec of the image.
     pub mse: f64,
@@ -44,7 +46,8 @@ pub struct Scorer<'e> {
     reconstruct: Loaded,
 }
 
-/// The program that scores a batch of `batch` resident images: for engines, and for people to look at.
+/// The program that scores a batch of `batch` resident images: for engines, and for people to look
+/// at.
 pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options) -> Program {
     let mut tape = Tape::new();
     tape.label("batch");
@@ -57,7 +60,8 @@ pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options
 fn reconstruction_program(model: &Model, options: Options) -> Program {
     let mut tape = Tape::new();
     let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), BATCH];
-    let (x, _) = tape.batch(Batch { name: "score".into(), images: BATCH * STEPS, steps: STEPS }, shape);
+    let (x, _) =
+        tape.batch(Batch { name: "score".into(), images: BATCH * STEPS, steps: STEPS }, shape);
     let reconstruction = model.forward(&mut tape, x).reconstruction;
     tape.label("log");
     tape.record(reconstruction, "reconstruction.log", 0, shape.iter().product(), STEPS);
@@ -65,7 +69,8 @@ fn reconstruction_program(model: &Model, options: Options) -> Program {
 }
 
 impl<'e> Scorer<'e> {
-    /// Loads the detector onto the engine. Errors: a device that can't hold the program; a description with a senseless beta.
+    /// Loads the detector onto the engine. Errors: a device that can't hold the program; a
+    /// description with a senseless beta.
     pub fn new(engine: &'e mut dyn Engine, detector: &Detector) -> Result<Scorer<'e>> {
         engine.clear();
         let beta = detector.beta()?;
@@ -87,7 +92,8 @@ impl<'e> Scorer<'e> {
 
     /// Scores images [n, 28, 28, channels] in order.
     ///
-    /// Errors: images of another shape than the model was made for; a device failure; a score that is no finite number.
+    /// Errors: images of another shape than the model was made for; a device failure; a score that
+    /// is no finite number.
     pub fn score(&mut self, images: &Images) -> Result<Vec<Score>> {
         let scores = self.score_each(images)?;
         match scores.iter().position(|s| !s.score.is_finite()) {
@@ -96,7 +102,8 @@ impl<'e> Scorer<'e> {
         }
     }
 
-    /// As [`Scorer::score`], but a score that is no finite number is returned as it is: for whoever can do without one of the images.
+    /// As [`Scorer::score`], but a score that is no finite number is returned as it is: for whoever
+    /// can do without one of the images.
     pub fn score_each(&mut self, images: &Images) -> Result<Vec<Score>> {
         self.model.check_images(images)?;
         let layers = self.model.segments().len();
@@ -113,7 +120,8 @@ impl<'e> Scorer<'e> {
         Ok(scores)
     }
 
-    /// Reconstructions of images, both [n, 28, 28, channels]; values in (0, 1). Errors as [`Scorer::score`].
+    /// Reconstructions of images, both [n, 28, 28, channels]; values in (0, 1). Errors as
+    /// [`Scorer::score`].
     pub fn reconstruct(&mut self, images: &Images) -> Result<Vec<f32>> {
         self.model.check_images(images)?;
         let pixels = self.model.pixels();

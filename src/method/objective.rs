@@ -30,14 +30,21 @@ pub struct Objective {
 }
 
 /// Records L for a batch x `[28, 28, c, n]` whose images weigh `weight` `[1, 1, 1, n]`.
-pub fn objective(tape: &mut Tape, model: &Model, x: Tensor, weight: Tensor, alpha: f64) -> Objective {
+pub fn objective(
+    tape: &mut Tape,
+    model: &Model,
+    x: Tensor,
+    weight: Tensor,
+    alpha: f64,
+) -> Objective {
     let forward = model.forward(tape, x);
     tape.label("loss");
     let mse = tape.mse(forward.reconstruction, x, weight);
     let g = tape.grad(mse, &forward.decoder);
     tape.label("constraint");
     let segments = model.segments();
-    let parts: Vec<(Tensor, usize)> = g.iter().zip(&segments).map(|(&g, s)| (g, s.offset)).collect();
+    let parts: Vec<(Tensor, usize)> =
+        g.iter().zip(&segments).map(|(&g, s)| (g, s.offset)).collect();
     let gradients = tape.concat(&parts, model.reference_len());
     let reference = tape.leaf("reference", [1, 1, 1, model.reference_len()]);
     let stats = tape.constraint_stats(gradients, reference, &segments);
@@ -112,9 +119,16 @@ pub fn validation_step(
     record_losses(tape, model, &objective, &format!("{name}.log"), steps);
 }
 
-/// Rows of a score's log: L_rec of each image, then for each decoder layer the cosine of each image, all `[n]`.
-/// Each image counts with its own gradient; none of these gradients is ever in memory.
-pub fn score_step(tape: &mut Tape, model: &Model, (x, weight): (Tensor, Tensor), name: &str, steps: usize) -> Tensor {
+/// Rows of a score's log: L_rec of each image, then for each decoder layer the cosine of each
+/// image, all `[n]`. Each image counts with its own gradient; none of these gradients is ever in
+/// memory.
+pub fn score_step(
+    tape: &mut Tape,
+    model: &Model,
+    (x, weight): (Tensor, Tensor),
+    name: &str,
+    steps: usize,
+) -> Tensor {
     let n = tape.shape(x)[3];
     let forward = model.forward(tape, x);
     tape.label("loss");
@@ -129,7 +143,11 @@ pub fn score_step(tape: &mut Tape, model: &Model, (x, weight): (Tensor, Tensor),
     let (log, width) = (format!("{name}.log"), (1 + segments.len()) * n);
     tape.record(image_mse, &log, 0, width, steps);
     for (i, geometry) in model.decoder_geometries(n).into_iter().enumerate() {
-        let r = tape.slice(reference, segments[i].offset, [geometry.kh, geometry.kw, geometry.cy, geometry.cx]);
+        let r = tape.slice(
+            reference,
+            segments[i].offset,
+            [geometry.kh, geometry.kw, geometry.cy, geometry.cx],
+        );
         let partial = tape.image_grad(geometry, sums[i], forward.decoder_inputs[i], r);
         let cos = tape.image_cos(partial, stats, i);
         tape.record(cos, &log, (1 + i) * n, width, steps);

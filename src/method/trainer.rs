@@ -1,7 +1,9 @@
-//! Training: epochs of batches, validation, the best epoch, and a state that can be saved and continued to the same bits.
+//! Training: epochs of batches, validation, the best epoch, and a state that can be saved and
+//! continued to the same bits.
 //!
-//! One trainer trains one or several models (replicas) as one program. Each replica has its own images, seed and parameters, and its numbers are those
-//! of training it alone. The host writes an index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
+//! One trainer trains one or several models (replicas) as one program. Each replica has its own
+//! images, seed and parameters, and its numbers are those of training it alone. The host writes an
+//! index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -13,11 +15,11 @@ use super::batches::{Batches, Reading, epoch_order, padded};
 use super::model::{IMAGE_SIZE, Init, Model};
 use super::objective::{StepLog, training_step, validation_step};
 use crate::engine::{Data, Engine, Loaded};
+use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::program::Program;
 use crate::program::compile::{Options, compile};
 use crate::tape::{AdamConfig, Batch, Tape};
-use crate::{Error, Result};
 
 /// What a training needs to know. The defaults are the paper's, but for the number of epochs.
 #[derive(Clone, PartialEq, Debug)]
@@ -135,7 +137,8 @@ pub struct ReplicaState {
     pub reference: Vec<f32>,
     /// The best epoch, once there is one.
     pub best: Option<Snapshot>,
-    /// The replica takes no more part: its tensors are the last ones that were seen to be finite, perhaps older than the others'.
+    /// The replica takes no more part: its tensors are the last ones that were seen to be finite,
+    /// perhaps older than the others'.
     pub diverged: Option<Divergence>,
 }
 
@@ -168,13 +171,15 @@ pub struct Progress {
 /// What a call of [`Trainer::epoch`] came to.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    /// An epoch is complete; one report a replica, none of those that diverged (see [`Trainer::diverged`]).
+    /// An epoch is complete; one report a replica, none of those that diverged (see
+    /// [`Trainer::diverged`]).
     Epoch(Vec<Option<EpochReport>>),
     /// The caller asked to stop; [`Trainer::state`] continues from here.
     Stopped,
 }
 
-/// Steps between two looks at the caller: at most so many, to keep a device busy, and fewer where they would take longer than this, for Ctrl-C.
+/// Steps between two looks at the caller: at most so many, to keep a device busy, and fewer where
+/// they would take longer than this, for Ctrl-C.
 const STEPS_PER_RUN: usize = 8;
 const SECONDS_PER_RUN: f64 = 0.2;
 
@@ -207,7 +212,13 @@ pub struct Trainer<'e> {
 }
 
 /// The program of a training step on a resident dataset: for engines, and for people to look at.
-pub fn training_program(model: &Model, config: &TrainConfig, images: usize, steps: usize, options: Options) -> Program {
+pub fn training_program(
+    model: &Model,
+    config: &TrainConfig,
+    images: usize,
+    steps: usize,
+    options: Options,
+) -> Program {
     let mut tape = Tape::new();
     tape.label("batch");
     let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
@@ -233,7 +244,13 @@ pub fn validation_program(
 }
 
 /// Reconstructions of each model's first validation batch.
-fn preview_program(model: &Model, config: &TrainConfig, images: usize, steps: usize, options: Options) -> Program {
+fn preview_program(
+    model: &Model,
+    config: &TrainConfig,
+    images: usize,
+    steps: usize,
+    options: Options,
+) -> Program {
     let mut tape = Tape::new();
     let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
     let (x, _) = tape.batch(Batch { name: "validation".into(), images, steps }, shape);
@@ -245,8 +262,8 @@ fn preview_program(model: &Model, config: &TrainConfig, images: usize, steps: us
 impl<'e> Trainer<'e> {
     /// Prepares a training of one model for each set.
     ///
-    /// Errors: a configuration that makes no sense, a set without training or validation images or with images of another shape than the model's, a
-    /// device that can't hold the program.
+    /// Errors: a configuration that makes no sense, a set without training or validation images or
+    /// with images of another shape than the model's, a device that can't hold the program.
     pub fn new(
         engine: &'e mut dyn Engine,
         model: &Model,
@@ -262,7 +279,9 @@ impl<'e> Trainer<'e> {
         let mut known = vec![];
         for (k, set) in sets.iter().enumerate() {
             for (what, images) in [("training", set.train), ("validation", set.validation)] {
-                model.check_images(images).map_err(|e| Error::invalid(format!("{what} set {k}: {e}")))?;
+                model
+                    .check_images(images)
+                    .map_err(|e| Error::invalid(format!("{what} set {k}: {e}")))?;
                 if images.n == 0 {
                     return Err(Error::invalid(format!("{what} set {k}: no images")));
                 }
@@ -281,14 +300,19 @@ impl<'e> Trainer<'e> {
         let steps = known.iter().map(|s| s.train.div_ceil(config.batch_size)).max().unwrap_or(0);
         let readings: Vec<Reading> = known
             .iter()
-            .map(|s| Reading { order: (s.first_validation..).take(s.validation).collect(), iterations: 0 })
+            .map(|s| Reading {
+                order: (s.first_validation..).take(s.validation).collect(),
+                iterations: 0,
+            })
             .collect();
         let betas = (config.adam.beta1, config.adam.beta2);
-        let validation = Batches::new(&readings, config.batch_size, |count| 1.0 / count as f64, betas);
+        let validation =
+            Batches::new(&readings, config.batch_size, |count| 1.0 / count as f64, betas);
 
         engine.clear();
         let options = Options { replicas, workgroups: engine.workgroups() };
-        let train = engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
+        let train =
+            engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
         let validate = engine.load(&validation_program(
             model,
             config,
@@ -296,8 +320,13 @@ impl<'e> Trainer<'e> {
             validation.steps,
             options,
         ))?;
-        let preview =
-            engine.load(&preview_program(model, config, validation_data.len() / pixels, validation.steps, options))?;
+        let preview = engine.load(&preview_program(
+            model,
+            config,
+            validation_data.len() / pixels,
+            validation.steps,
+            options,
+        ))?;
         engine.write("train.data", Data::U8(&data))?;
         engine.write("validation.data", Data::U8(&validation_data))?;
         engine.write("validation.indices", Data::U32(&validation.indices))?;
@@ -350,10 +379,11 @@ impl<'e> Trainer<'e> {
         self.epoch
     }
 
-    /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps and may stop the training after any of them.
+    /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps
+    /// and may stop the training after any of them.
     ///
-    /// A replica whose losses or tensors are no longer finite takes no more part; the others are not touched by it. Errors: a device failure; no
-    /// replica is left.
+    /// A replica whose losses or tensors are no longer finite takes no more part; the others are
+    /// not touched by it. Errors: a device failure; no replica is left.
     pub fn epoch(&mut self, mut watch: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Outcome> {
         let replicas = self.sets.len();
         let batches = self.batches();
@@ -364,7 +394,8 @@ impl<'e> Trainer<'e> {
             let end = self.run_steps(batches.steps)?;
             let images = batches.counts[self.step * replicas..end * replicas].iter().sum();
             self.step = end;
-            let progress = Progress { epoch: self.epoch + 1, step: end, steps: batches.steps, images };
+            let progress =
+                Progress { epoch: self.epoch + 1, step: end, steps: batches.steps, images };
             if watch(progress).is_break() {
                 self.keep_log(resumed)?;
                 return Ok(Outcome::Stopped);
@@ -380,10 +411,13 @@ impl<'e> Trainer<'e> {
         self.epoch += 1;
         self.step = 0;
         let mut reports = vec![];
-        for ((train, validation), state) in train.into_iter().zip(validation).zip(&mut self.replicas) {
+        for ((train, validation), state) in
+            train.into_iter().zip(validation).zip(&mut self.replicas)
+        {
             let report = match (train, validation) {
                 (Some(train), Some(validation)) if state.diverged.is_none() => {
-                    let best = state.best.as_ref().is_none_or(|b| validation.loss < b.validation_loss);
+                    let best =
+                        state.best.as_ref().is_none_or(|b| validation.loss < b.validation_loss);
                     if best {
                         state.best = Some(Snapshot {
                             epoch: self.epoch,
@@ -401,7 +435,8 @@ impl<'e> Trainer<'e> {
         Ok(Outcome::Epoch(reports))
     }
 
-    /// Runs a few steps, at most to `steps`, and returns where it is then. The first time one step, whose duration says how many can follow at once.
+    /// Runs a few steps, at most to `steps`, and returns where it is then. The first time one step,
+    /// whose duration says how many can follow at once.
     fn run_steps(&mut self, steps: usize) -> Result<usize> {
         let run = self.steps_per_run.unwrap_or(1);
         let end = (self.step + run).min(steps);
@@ -452,9 +487,14 @@ impl<'e> Trainer<'e> {
         StepLog::width(self.model.segments().len())
     }
 
-    /// Means of each replica's rows of a log; nothing for those that diverged, in this log or before. `step` tells which step a row belongs to. Errors
-    /// if none is left.
-    fn losses(&mut self, log: &[f64], counts: &[usize], step: impl Fn(usize) -> usize) -> Result<Vec<Option<Losses>>> {
+    /// Means of each replica's rows of a log; nothing for those that diverged, in this log or
+    /// before. `step` tells which step a row belongs to. Errors if none is left.
+    fn losses(
+        &mut self,
+        log: &[f64],
+        counts: &[usize],
+        step: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Option<Losses>>> {
         (0..self.sets.len()).for_each(|r| self.check_log(log, r, &step));
         self.check_any_left()?;
         Ok((0..self.sets.len()).map(|r| self.replica_losses(log, counts, r)).collect())
@@ -465,9 +505,12 @@ impl<'e> Trainer<'e> {
             return None;
         }
         let replicas = self.sets.len();
-        let mut sum = Losses { cosines: vec![0.0; self.model.segments().len()], ..Losses::default() };
+        let mut sum =
+            Losses { cosines: vec![0.0; self.model.segments().len()], ..Losses::default() };
         let mut images = 0.0;
-        for (row, &count) in log.chunks_exact(self.log_width()).zip(counts).skip(r).step_by(replicas) {
+        for (row, &count) in
+            log.chunks_exact(self.log_width()).zip(counts).skip(r).step_by(replicas)
+        {
             if count == 0 {
                 continue;
             }
@@ -492,7 +535,8 @@ impl<'e> Trainer<'e> {
             let (mse, constraint, _) = StepLog::parse(row);
             let loss = mse + self.config.alpha * constraint;
             if !loss.is_finite() {
-                let what = format!("the loss is {loss} (reconstruction {mse}, constraint {constraint})");
+                let what =
+                    format!("the loss is {loss} (reconstruction {mse}, constraint {constraint})");
                 return self.mark_diverged(r, step(i), what);
             }
         }
@@ -504,22 +548,28 @@ impl<'e> Trainer<'e> {
 
     /// Errors if every replica diverged.
     fn check_any_left(&self) -> Result<()> {
-        let diverged: Vec<&Divergence> = self.replicas.iter().filter_map(|r| r.diverged.as_ref()).collect();
+        let diverged: Vec<&Divergence> =
+            self.replicas.iter().filter_map(|r| r.diverged.as_ref()).collect();
         match diverged.first() {
             Some(first) if diverged.len() == self.replicas.len() => Err(Error::invalid(format!(
-                "the training {first}; a smaller learning rate than {} or a smaller alpha than {} may help",
+                "the training {first}; a smaller learning rate than {} or a smaller alpha than {} \
+                 may help",
                 self.config.adam.lr, self.config.alpha
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Takes over the tensors of all replicas as they are on the device now; of a replica that has one that is not finite, nothing. Errors if none is
-    /// left.
+    /// Takes over the tensors of all replicas as they are on the device now; of a replica that has
+    /// one that is not finite, nothing. Errors if none is left.
     fn take_tensors(&mut self) -> Result<()> {
         let count = self.sets.len();
-        let [params, m, v, reference] =
-            [self.read("params")?, self.read("adam.m")?, self.read("adam.v")?, self.read("reference")?];
+        let [params, m, v, reference] = [
+            self.read("params")?,
+            self.read("adam.m")?,
+            self.read("adam.v")?,
+            self.read("reference")?,
+        ];
         for r in 0..count {
             let old = &self.replicas[r];
             if old.diverged.is_some() {
@@ -545,7 +595,8 @@ impl<'e> Trainer<'e> {
         Ok(self.engine.read(name)?.into_iter().map(|v| v as f32).collect())
     }
 
-    /// Reconstructions of the first `count` validation images of each replica (at most a batch), `[count, 28, 28, channels]`, by the current parameters.
+    /// Reconstructions of the first `count` validation images of each replica (at most a batch),
+    /// `[count, 28, 28, channels]`, by the current parameters.
     pub fn preview(&mut self, count: usize) -> Result<Vec<Vec<f32>>> {
         self.engine.run(self.preview, 0..1)?;
         let log = self.engine.read("preview.log")?;
@@ -568,7 +619,8 @@ impl<'e> Trainer<'e> {
         self.replicas.iter().map(|r| r.diverged.as_ref())
     }
 
-    /// Everything that the rest of the training depends on. Errors if no replica is left whose numbers are finite.
+    /// Everything that the rest of the training depends on. Errors if no replica is left whose
+    /// numbers are finite.
     pub fn state(&mut self) -> Result<State> {
         let mut log = self.log.clone();
         if self.step > 0 {
@@ -584,22 +636,28 @@ impl<'e> Trainer<'e> {
         Ok(State { epoch: self.epoch, step: self.step, log, replicas: self.replicas.clone() })
     }
 
-    /// Continues from a state that [`Trainer::state`] returned for the same configuration and images: every later number is the same bits as in a
-    /// training that never stopped. Errors if the state does not fit this training.
+    /// Continues from a state that [`Trainer::state`] returned for the same configuration and
+    /// images: every later number is the same bits as in a training that never stopped. Errors if
+    /// the state does not fit this training.
     pub fn restore(&mut self, state: &State) -> Result<()> {
         let replicas = self.sets.len();
         let row = replicas * StepLog::width(self.model.segments().len());
-        if state.replicas.len() != replicas || state.step > self.steps || state.log.len() != state.step * row {
+        if state.replicas.len() != replicas
+            || state.step > self.steps
+            || state.log.len() != state.step * row
+        {
             return Err(Error::invalid(format!(
-                "state: {} models, step {} with {} logged values; this training has {replicas} models and {} steps an epoch",
+                "state: {} models, step {} with {} logged values; this training has {replicas} \
+                 models and {} steps an epoch",
                 state.replicas.len(),
                 state.step,
                 state.log.len(),
                 self.steps
             )));
         }
-        let join =
-            |of: fn(&ReplicaState) -> &Vec<f32>| state.replicas.iter().flat_map(of).copied().collect::<Vec<f32>>();
+        let join = |of: fn(&ReplicaState) -> &Vec<f32>| {
+            state.replicas.iter().flat_map(of).copied().collect::<Vec<f32>>()
+        };
         self.engine.write("params", Data::F32(&join(|r| &r.params)))?;
         self.engine.write("adam.m", Data::F32(&join(|r| &r.m)))?;
         self.engine.write("adam.v", Data::F32(&join(|r| &r.v)))?;
@@ -613,14 +671,19 @@ impl<'e> Trainer<'e> {
 impl ReplicaState {
     /// The first element that is no finite number, by the tensor that it is in.
     fn not_finite(&self, model: &Model) -> Option<String> {
-        [("", &self.params), ("exp_avg.", &self.m), ("exp_avg_sq.", &self.v), ("ref_grad.", &self.reference)]
-            .into_iter()
-            .find_map(|(prefix, flat)| {
-                let i = flat.iter().position(|v| !v.is_finite())?;
-                // The references lie as the head of the parameters does.
-                let param = model.params().iter().find(|p| (p.offset..p.offset + p.len()).contains(&i));
-                Some(format!("{prefix}{} is {}", param.map_or("padding", |p| &p.name), flat[i]))
-            })
+        [
+            ("", &self.params),
+            ("exp_avg.", &self.m),
+            ("exp_avg_sq.", &self.v),
+            ("ref_grad.", &self.reference),
+        ]
+        .into_iter()
+        .find_map(|(prefix, flat)| {
+            let i = flat.iter().position(|v| !v.is_finite())?;
+            // The references lie as the head of the parameters does.
+            let param = model.params().iter().find(|p| (p.offset..p.offset + p.len()).contains(&i));
+            Some(format!("{prefix}{} is {}", param.map_or("padding", |p| &p.name), flat[i]))
+        })
     }
 }
 
@@ -641,7 +704,10 @@ pub fn check_config(config: &TrainConfig) -> Result<()> {
     positive("learning rate", config.adam.lr)?;
     positive("Adam's eps", config.adam.eps)?;
     if config.batch_size == 0 || config.batch_size > 4096 {
-        return Err(Error::Usage(format!("batch size is {}, expected 1 to 4096", config.batch_size)));
+        return Err(Error::Usage(format!(
+            "batch size is {}, expected 1 to 4096",
+            config.batch_size
+        )));
     }
     if config.epochs == 0 {
         return Err(Error::Usage("0 epochs: at least one is needed to have a model".into()));
@@ -651,7 +717,9 @@ pub fn check_config(config: &TrainConfig) -> Result<()> {
     }
     for (what, beta) in [("beta1", config.adam.beta1), ("beta2", config.adam.beta2)] {
         if !(0.0..1.0).contains(&beta) {
-            return Err(Error::Usage(format!("{what} is {beta}, expected 0 or more and less than 1")));
+            return Err(Error::Usage(format!(
+                "{what} is {beta}, expected 0 or more and less than 1"
+            )));
         }
     }
     Ok(())

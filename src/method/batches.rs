@@ -6,7 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::program::kernel::PADDING_IMAGE;
 
-/// Images that a batch occupies on the device: a multiple of this, so that vectors and workgroups are full. The rest are padding images.
+/// Images that a batch occupies on the device: a multiple of this, so that vectors and workgroups
+/// are full. The rest are padding images.
 const LANES: usize = 16;
 
 /// Device size of a batch of `batch_size` images.
@@ -14,7 +15,8 @@ pub fn padded(batch_size: usize) -> usize {
     batch_size.next_multiple_of(LANES)
 }
 
-/// The batches of one epoch for several replicas, as the buffers `indices [steps, replicas, n]` and `schedule [steps, replicas, 4]` hold them.
+/// The batches of one epoch for several replicas, as the buffers `indices [steps, replicas, n]` and
+/// `schedule [steps, replicas, 4]` hold them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Batches {
     /// Steps until the longest replica is through.
@@ -36,9 +38,14 @@ pub struct Reading {
 }
 
 impl Batches {
-    /// Cuts every replica's order into batches of `batch_size`; the last one may be smaller. `weight(count)` is the weight of an image in a batch of
-    /// `count`; `betas` are Adam's decays.
-    pub fn new(readings: &[Reading], batch_size: usize, weight: impl Fn(usize) -> f64, betas: (f64, f64)) -> Batches {
+    /// Cuts every replica's order into batches of `batch_size`; the last one may be smaller.
+    /// `weight(count)` is the weight of an image in a batch of `count`; `betas` are Adam's decays.
+    pub fn new(
+        readings: &[Reading],
+        batch_size: usize,
+        weight: impl Fn(usize) -> f64,
+        betas: (f64, f64),
+    ) -> Batches {
         let n = padded(batch_size);
         let steps = readings.iter().map(|r| r.order.len().div_ceil(batch_size)).max().unwrap_or(0);
         let mut batches = Batches { steps, indices: vec![], schedule: vec![], counts: vec![] };
@@ -50,7 +57,12 @@ impl Batches {
                 let t = (reading.iterations + step as u64 + 1) as f64;
                 let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t));
                 let image_weight = if images.is_empty() { 0.0 } else { weight(images.len()) };
-                batches.schedule.extend([image_weight, correction(betas.0), correction(betas.1), 1.0 / t]);
+                batches.schedule.extend([
+                    image_weight,
+                    correction(betas.0),
+                    correction(betas.1),
+                    1.0 / t,
+                ]);
                 batches.counts.push(images.len());
             }
         }
@@ -58,7 +70,8 @@ impl Batches {
     }
 }
 
-/// The order of `len` images in one epoch: a function of seed and epoch alone, so that a run can go on anywhere.
+/// The order of `len` images in one epoch: a function of seed and epoch alone, so that a run can go
+/// on anywhere.
 pub fn epoch_order(len: usize, seed: u64, epoch: u64, shuffle: bool) -> Vec<u32> {
     let mut order: Vec<u32> = (0..len as u32).collect();
     if shuffle {
@@ -87,18 +100,25 @@ mod tests {
 
     #[test]
     fn replicas_of_different_sizes_pad_and_stop() {
-        let readings =
-            [Reading { order: (0..5).collect(), iterations: 3 }, Reading { order: (10..12).collect(), iterations: 0 }];
+        let readings = [
+            Reading { order: (0..5).collect(), iterations: 3 },
+            Reading { order: (10..12).collect(), iterations: 0 },
+        ];
         let b = Batches::new(&readings, 2, |count| 1.0 / count as f64, (0.9, 0.999));
         assert_eq!((b.steps, padded(2)), (3, 16));
         assert_eq!(b.counts, [2, 2, 2, 0, 1, 0]);
         let row = |step: usize, replica: usize| &b.indices[(step * 2 + replica) * 16..][..16];
-        assert_eq!((row(0, 0)[..3].to_vec(), row(0, 1)[..2].to_vec()), (vec![0, 1, PADDING_IMAGE], vec![10, 11]));
+        assert_eq!(
+            (row(0, 0)[..3].to_vec(), row(0, 1)[..2].to_vec()),
+            (vec![0, 1, PADDING_IMAGE], vec![10, 11])
+        );
         assert_eq!(row(2, 0)[..2], [4, PADDING_IMAGE]);
         assert!(row(1, 1).iter().all(|&i| i == PADDING_IMAGE));
         let schedule = |step: usize, replica: usize| &b.schedule[(step * 2 + replica) * 4..][..4];
         assert_eq!((schedule(2, 0)[0], schedule(0, 0)[0], schedule(1, 1)[0]), (1.0, 0.5, 0.0));
         assert_eq!(schedule(0, 0)[3], 0.25);
-        assert!((schedule(0, 1)[1] - 10.0).abs() < 1e-12 && (schedule(0, 1)[2] - 1000.0).abs() < 1e-9);
+        assert!(
+            (schedule(0, 1)[1] - 10.0).abs() < 1e-12 && (schedule(0, 1)[2] - 1000.0).abs() < 1e-9
+        );
     }
 }
