@@ -52,6 +52,8 @@ pub mod engine;
 pub mod error;
 #[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
+pub mod folders;
 pub mod geometry;
 pub mod images;
 pub mod limits;

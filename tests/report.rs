@@ -655,6 +655,7 @@ mod tensorboard {
 
 mod runs {
     use super::close;
+    use gradcon::folders::{self, EvalPlace};
     use gradcon::report::card::{Card, write_card};
     use gradcon::report::epochs::{EpochRow, Losses, write_epochs};
     use gradcon::report::extremes::{read_extremes, write_extremes};
@@ -737,7 +738,7 @@ mod runs {
         std::fs::write(folder.join("config.toml"), "alpha = 0.03 # <0.1 & >0\n").unwrap();
         for (i, class) in CLASSES.iter().enumerate() {
             let rows = rows(shift + 0.1 * i as f64);
-            let eval = eval_folder(folder, class);
+            let eval = EvalPlace::own(folder).class(class);
             write_scores(&eval.join("scores.csv"), &rows).unwrap();
             let images: Vec<f32> = (0..60 * 6).map(|i| (i % 7) as f32 / 7.0).collect();
             let recons: Vec<f32> = images.iter().map(|x| x * 0.5).collect();
@@ -757,7 +758,8 @@ mod runs {
                     best: epoch == 2,
                 })
                 .collect();
-            write_epochs(&model_folder(folder, class).join("metrics.csv"), &epochs).unwrap();
+            write_epochs(&folders::training(folder, class, false).join("metrics.csv"), &epochs)
+                .unwrap();
         }
         results
     }
@@ -1092,29 +1094,10 @@ mod runs {
     }
 
     #[test]
-    fn evaluations_on_other_data_lie_beside_the_runs_own() {
-        let run = Path::new("runs/a");
-        let (own, other) = (EvalPlace::own(run), EvalPlace::other(run, "b/../c"));
-        assert_eq!((own.results.as_path(), own.class("x/y")), (run, run.join("eval/x-y")));
-        assert_eq!(own.class("x"), eval_folder(run, "x"));
-        assert_eq!(
-            (other.results.clone(), other.class("x")),
-            (run.join("eval-b-..-c"), run.join("eval-b-..-c/x"))
-        );
-    }
-
-    #[test]
-    fn folder_names_stay_inside_the_run() {
-        assert_eq!(folder_name("T-shirt/top"), "T-shirt-top");
-        assert_eq!(folder_name("../a b\\c"), "-.-a-b-c");
-        assert_eq!(folder_name("v1.2_x"), "v1.2_x");
-    }
-
-    #[test]
     fn extremes_are_written_with_their_tiles() {
         let folder = tempfile::tempdir().unwrap();
         write_run(folder.path());
-        let eval = eval_folder(folder.path(), CLASSES[0]);
+        let eval = EvalPlace::own(folder.path()).class(CLASSES[0]);
         let index = read_extremes(&eval.join("extremes.json")).unwrap();
         let all = rows(0.1);
         let least = all.iter().min_by(|a, b| a.score.total_cmp(&b.score)).unwrap();
@@ -1308,8 +1291,10 @@ mod runs {
         let full = page_of(&[folder.path()]).unwrap();
         std::fs::remove_file(folder.path().join("config.toml")).unwrap();
         std::fs::remove_dir_all(folder.path().join("models/T-shirt-top")).unwrap();
-        std::fs::remove_file(eval_folder(folder.path(), CLASSES[1]).join("scores.csv")).unwrap();
-        std::fs::remove_file(eval_folder(folder.path(), CLASSES[1]).join("extremes.json")).unwrap();
+        std::fs::remove_file(EvalPlace::own(folder.path()).class(CLASSES[1]).join("scores.csv"))
+            .unwrap();
+        std::fs::remove_file(EvalPlace::own(folder.path()).class(CLASSES[1]).join("extremes.json"))
+            .unwrap();
         let run = Run::read(folder.path()).unwrap();
         let gone = [
             "config.toml",
@@ -1342,7 +1327,7 @@ mod runs {
     fn scores_that_are_not_the_results_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         write_run(folder.path());
-        let scores = eval_folder(folder.path(), CLASSES[0]).join("scores.csv");
+        let scores = EvalPlace::own(folder.path()).class(CLASSES[0]).join("scores.csv");
         write_scores(&scores, &rows(0.4)).unwrap();
         let message = page_of(&[folder.path()]).unwrap_err().to_string();
         assert!(
@@ -1356,7 +1341,7 @@ mod runs {
         let folder = tempfile::tempdir().unwrap();
         write_run(folder.path());
         std::fs::write(
-            eval_folder(folder.path(), CLASSES[0]).join("normal-00-input.png"),
+            EvalPlace::own(folder.path()).class(CLASSES[0]).join("normal-00-input.png"),
             "secret",
         )
         .unwrap();
@@ -1395,7 +1380,7 @@ mod runs {
     /// A folder of three seeds, complete.
     fn write_seeds(folder: &Path) -> Results {
         let runs = [(7, 0.1), (1, 0.2), (3, 0.15)].map(|(seed, shift)| {
-            let place = seed_folder(folder, seed);
+            let place = folders::seed(folder, seed);
             std::fs::create_dir_all(&place).unwrap();
             let mut results = write_run_of(&place, shift);
             results.about.seed = Some(seed);
@@ -1454,8 +1439,10 @@ mod runs {
         assert_eq!(html.matches("class=\"line s2 solid\"").count(), 2 * 4);
 
         // What is missing is missing of a seed.
-        std::fs::remove_file(seed_folder(folder.path(), 1).join("models/T-shirt-top/metrics.csv"))
-            .unwrap();
+        std::fs::remove_file(
+            folders::seed(folder.path(), 1).join("models/T-shirt-top/metrics.csv"),
+        )
+        .unwrap();
         let run = Run::read(folder.path()).unwrap();
         assert_eq!(run.missing, ["seed-1/models/T-shirt-top/metrics.csv"]);
         let html = page(&[run]).unwrap();
@@ -1464,7 +1451,7 @@ mod runs {
 
         // Scores of another evaluation than the results'.
         write_scores(
-            &eval_folder(&seed_folder(folder.path(), 3), CLASSES[1]).join("scores.csv"),
+            &EvalPlace::own(&folders::seed(folder.path(), 3)).class(CLASSES[1]).join("scores.csv"),
             &rows(0.4),
         )
         .unwrap();
@@ -1508,7 +1495,7 @@ mod runs {
         let seeds = folder.path().join("seeds");
         write_seeds(&seeds);
         for seed in [7, 1, 3] {
-            move_to_other(&seed_folder(&seeds, seed));
+            move_to_other(&folders::seed(&seeds, seed));
         }
         let other = EvalPlace::other(&seeds, "new").results;
         std::fs::create_dir(&other).unwrap();

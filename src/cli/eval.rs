@@ -7,9 +7,9 @@ use super::{DeviceArgs, Ui};
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::Lock;
+use crate::folders::EvalPlace;
 use crate::output::print;
 use crate::report::results::Results;
-use crate::report::run::EvalPlace;
 use crate::run::config::RunConfig;
 use crate::run::evaluate::{Evaluate, evaluate};
 

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::data::{Manifest, classes};
 use crate::error::{Error, Result};
 use crate::files::parent;
+use crate::folders;
 use crate::method::detector::Detector;
 use crate::run::config::RunConfig;
-
-const FILE: &str = "model.safetensors";
 
 /// The file that `path` and `class` mean. A path is a model file, a folder that holds one
 /// (`RUN/best`), a class's folder (`RUN/models/CLASS`) or a run.
@@ -26,9 +25,11 @@ pub fn find(path: &Path, class: Option<&str>) -> Result<PathBuf> {
             None => Ok(path.into()),
         };
     }
-    let models = if path.join("models").is_dir() { path.join("models") } else { path.into() };
-    let single =
-        [path.join(FILE), path.join("best").join(FILE)].into_iter().find(|file| file.is_file());
+    let models =
+        Some(folders::models(path)).filter(|models| models.is_dir()).unwrap_or(path.into());
+    let single = [path.join(folders::MODEL), folders::best_model(path)]
+        .into_iter()
+        .find(|file| file.is_file());
     let found = match single {
         Some(file) => vec![Candidate::new(file, path)],
         None => several(&models)?,
@@ -44,7 +45,11 @@ pub fn find(path: &Path, class: Option<&str>) -> Result<PathBuf> {
         ))),
         (Some(class), _) => {
             let names: Vec<&str> = found.iter().map(|found| found.class.as_str()).collect();
-            let run = if models == path && path.ends_with("models") { parent(path) } else { path };
+            let run = if models == path && folders::models(parent(path)) == path {
+                parent(path)
+            } else {
+                path
+            };
             Ok(found[choose(run, &names, class)?].file.clone())
         }
     }
@@ -72,8 +77,8 @@ fn several(models: &Path) -> Result<Vec<Candidate>> {
     let mut found = vec![];
     for entry in std::fs::read_dir(models).map_err(Error::io(models))? {
         let folder = entry.map_err(Error::io(models))?.path();
-        let file = folder.join("best").join(FILE);
-        if file.is_file() && !folder.join("config.toml").exists() {
+        let file = folders::best_model(&folder);
+        if file.is_file() && !folders::config(&folder).exists() {
             found.push(Candidate::new(file, &folder));
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::Ui;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::folders;
 use crate::output::Output;
 use crate::report::page::page_of;
 
@@ -38,7 +39,7 @@ pub fn run(args: ReportArgs, ui: &Ui) -> Result<()> {
     if let Some(folder) = args.out.as_deref().map(files::parent) {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
-    let out = args.out.unwrap_or_else(|| args.runs[0].join("report.html"));
+    let out = args.out.unwrap_or_else(|| folders::page(&args.runs[0]));
     // A place that can't be written to is better known before the work.
     let mut file = Output::create(&out)?;
     file.write(page_of(&args.runs)?.as_bytes())?;

@@ -9,6 +9,7 @@ use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant, make_folder, sweep};
+use crate::folders;
 use crate::method::trainer::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
@@ -248,7 +249,7 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> 
     if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
         return Err(Error::Usage(format!(
             "{flag} can't change in a run that continues; {} has the settings",
-            root.join("config.toml").display()
+            folders::config(root).display()
         )));
     }
     let before = RunConfig::read(root)?;
@@ -293,7 +294,7 @@ pub fn open_data(config: &RunConfig) -> Result<Prepared> {
 fn seed_folder(folder: &Path, config: &RunConfig) -> Result<Lock> {
     make_folder(folder)?;
     let lock = Lock::hold(folder, "gradcon train")?;
-    if folder.join("config.toml").exists() {
+    if folders::config(folder).exists() {
         config.check_seed(folder)?
     } else {
         config.write(folder)?

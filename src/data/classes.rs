@@ -2,15 +2,7 @@
 //! or by the beginning of a name.
 
 use crate::error::{Error, Result};
-
-/// A class name as the name of a folder: what is not a letter, digit, `.`, `_` or `-` becomes `-`
-/// (`T-shirt/top` is `T-shirt-top`), and so does a leading dot.
-pub fn folder_name(class: &str) -> String {
-    let keep = |(i, c): (usize, char)| {
-        if c.is_alphanumeric() || matches!(c, '_' | '-') || (c == '.' && i > 0) { c } else { '-' }
-    };
-    class.chars().enumerate().map(keep).collect()
-}
+use crate::folders::folder_name;
 
 /// The positions in `names` that `texts` mean, in the order of the texts. `all` alone means every
 /// class; otherwise each text is a name or a folder's name, a number (the first class is 0), a

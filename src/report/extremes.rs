@@ -10,6 +10,7 @@ use super::file::write_atomic;
 use super::picture::{TileSet, extreme_indices};
 use super::scores::ScoreRow;
 use crate::error::{Error, Result};
+use crate::folders;
 use crate::limits::{self, shown};
 
 /// Most images of a side: a page embeds them all.
@@ -114,7 +115,7 @@ pub fn write_extremes(
     let json = serde_json::to_string_pretty(&index)
         .map_err(|e| Error::invalid(format!("extremes.json: {e}")))?;
     // The index last: it never names a file that is not there yet.
-    write_atomic(&folder.join("extremes.json"), (json + "\n").as_bytes())
+    write_atomic(&folder.join(folders::EXTREMES), (json + "\n").as_bytes())
 }
 
 /// Reads an `extremes.json`.

@@ -11,6 +11,7 @@ use super::metrics::{Deviations, Metrics, mean_std};
 use super::scores::ScoreRow;
 pub use super::seeds::{OverSeeds, SeedRow, Spread};
 use crate::error::{Error, Result};
+use crate::folders;
 use crate::limits::{self, shown};
 
 /// The version of the file's layout this build writes. It also reads version 1, which knew neither
@@ -377,9 +378,9 @@ impl Results {
         self.check()?;
         let json = serde_json::to_string_pretty(self)
             .map_err(|e| Error::invalid(format!("results.json: {e}")))?;
-        write_atomic(&folder.join("results.json"), (json + "\n").as_bytes())?;
-        write_atomic(&folder.join("results.csv"), &super::tables::csv(self)?)?;
-        write_atomic(&folder.join("results.md"), self.markdown().as_bytes())
+        write_atomic(&folders::results(folder), (json + "\n").as_bytes())?;
+        write_atomic(&folders::results(folder).with_extension("csv"), &super::tables::csv(self)?)?;
+        write_atomic(&folders::results(folder).with_extension("md"), self.markdown().as_bytes())
     }
 
     /// Reads a `results.json`.

@@ -1,10 +1,11 @@
 //! Checkpoints that survive a kill at any moment, also of several models that must agree.
 //!
 //! ```text
-//! RUN/checkpoint.json       which checkpoint counts: its epoch and step, and the SHA-256 of each class's state.json
-//! CLASS/last/               that checkpoint: model.safetensors, optimizer.safetensors, best.safetensors, and state.json with the others' SHA-256
-//! CLASS/previous/           the one before it
-//! CLASS/checkpoint-E-S/     one of epoch E, step S that is being written, or was written and not yet renamed to last/
+//! RUN/checkpoint.json    which checkpoint counts: epoch, step, SHA-256 of each class's state.json
+//! CLASS/last/            that checkpoint: model.safetensors, optimizer.safetensors,
+//!                        best.safetensors, and state.json with the others' SHA-256
+//! CLASS/previous/        the one before it
+//! CLASS/checkpoint-E-S/  of epoch E, step S: being written, or not yet renamed to last/
 //! ```
 //!
 //! A save writes every class's `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::files::{
     make_folder, parent, remove_folder, rename, sweep, sync_folder, write_atomically, write_new,
 };
+use crate::folders;
 use crate::limits::{self, shown};
 use crate::method::detector::{Detector, TensorFile, load_parameters, tensor_bytes};
 use crate::method::model::{Model, Param};
@@ -122,7 +124,7 @@ impl Checkpoints {
                 remove_folder(&unmarked)?;
             }
             sweep(folder)?;
-            sweep(&folder.join("best"))?;
+            sweep(&folders::best(folder))?;
         }
         mark.map(|mark| self.load(&mark)).transpose()
     }
@@ -199,7 +201,7 @@ impl Checkpoints {
             }
         }
         let mut files = vec![
-            ("model.safetensors", self.detector(&replica.params, &replica.reference).to_bytes()?),
+            (folders::MODEL, self.detector(&replica.params, &replica.reference).to_bytes()?),
             (
                 "optimizer.safetensors",
                 tensor_bytes(&moments, HashMap::from([("format".into(), "pt".into())]))?,
@@ -239,7 +241,7 @@ impl Checkpoints {
     fn read_mark(&self) -> Result<Option<Mark>> {
         let path = self.run.join(MARK);
         if !path.exists() {
-            let kept = |folder: &PathBuf| ["last", "previous"].map(|name| folder.join(name));
+            let kept = |folder: &PathBuf| [folders::last(folder), folders::previous(folder)];
             return match self.folders.iter().flat_map(kept).find(|folder| folder.exists()) {
                 Some(folder) => Err(Error::invalid(format!(
                     "{}: missing, although there is a checkpoint in {}",
@@ -273,8 +275,8 @@ impl Checkpoints {
     fn load(&self, mark: &Mark) -> Result<Checkpoint> {
         let mut models = vec![];
         for folder in &self.folders {
-            let path = folder.join("last").join(STATE);
-            let bytes = read_state(&folder.join("last"))?;
+            let path = folders::last(folder).join(STATE);
+            let bytes = read_state(&folders::last(folder))?;
             if !self.is_marked(mark, folder, &bytes) {
                 let expected = mark.states.get(&self.class(folder)).map_or("none", String::as_str);
                 return Err(differs(&path, &sha256(&bytes), expected, &self.run.join(MARK)));
@@ -290,7 +292,7 @@ impl Checkpoints {
                     state.step
                 )));
             }
-            models.push((load_tensors(&folder.join("last"), &self.model, &state)?, state));
+            models.push((load_tensors(&folders::last(folder), &self.model, &state)?, state));
         }
         self.join(models)
     }
@@ -328,7 +330,7 @@ impl Checkpoints {
     /// The newest checkpoint of which every class has a whole folder.
     fn newest_whole(&self) -> Option<Checkpoint> {
         let whole = |folder: &PathBuf| -> BTreeMap<(usize, usize), (ReplicaState, ModelState)> {
-            let kept = ["last", "previous"].map(|name| folder.join(name));
+            let kept = [folders::last(folder), folders::previous(folder)];
             let load = |folder: PathBuf| {
                 let state = parse_state(&folder.join(STATE), &read_state(&folder).ok()?).ok()?;
                 Some((
@@ -390,7 +392,7 @@ fn unfinished(folder: &Path) -> Vec<PathBuf> {
 /// Begun before a kill, it is completed by being done again.
 fn promote(next: &Path) -> Result<()> {
     let folder = parent(next);
-    let (last, previous) = (folder.join("last"), folder.join("previous"));
+    let (last, previous) = (folders::last(folder), folders::previous(folder));
     if last.exists() {
         remove_folder(&previous)?;
         rename(&last, &previous)?;
@@ -444,7 +446,7 @@ fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<Repl
             Err(other_model(&path, &detector.model, model))
         }
     };
-    let current = detector("model.safetensors")?;
+    let current = detector(folders::MODEL)?;
     let (path, bytes) = read("optimizer.safetensors")?;
     let (mut file, _) = TensorFile::parse(&bytes, &path)?;
     let mut moments = [vec![0.0; model.len()], vec![0.0; model.len()]];

@@ -9,6 +9,7 @@ use super::checkpoint::Settings;
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::parent;
+use crate::folders;
 use crate::limits::{self, shown};
 use crate::method::model::Init;
 use crate::method::trainer::{TrainConfig, check_config};
@@ -138,7 +139,7 @@ impl RunConfig {
     ///
     /// Errors name the file and the line, or the setting that makes no sense.
     pub fn read(run: &Path) -> Result<RunConfig> {
-        let path = run.join("config.toml");
+        let path = folders::config(run);
         if !path.exists() {
             return Err(Error::invalid(format!(
                 "{}: no run: it has no config.toml",
@@ -211,7 +212,7 @@ impl RunConfig {
     /// The runs in the folder `root`: itself, or one for each seed.
     pub fn runs(&self, root: &Path) -> Vec<(PathBuf, RunConfig)> {
         let of_seed = |&seed: &u64| {
-            (root.join(format!("seed-{seed}")), RunConfig { seed, seeds: None, ..self.clone() })
+            (folders::seed(root, seed), RunConfig { seed, seeds: None, ..self.clone() })
         };
         self.seeds.as_ref().map_or_else(
             || vec![(root.into(), self.clone())],
@@ -227,7 +228,7 @@ impl RunConfig {
         if *self == (RunConfig { epochs: self.epochs, data: self.data.clone(), ..there }) {
             return Ok(());
         }
-        let (one, all) = (folder.join("config.toml"), parent(folder).join("config.toml"));
+        let (one, all) = (folders::config(folder), folders::config(parent(folder)));
         Err(Error::Usage(format!(
             "{}: differs from {}, which is for all seeds",
             one.display(),
@@ -270,7 +271,7 @@ impl RunConfig {
     pub fn write(&self, run: &Path) -> Result<()> {
         let text =
             toml::to_string(self).map_err(|e| Error::invalid(format!("config.toml: {e}")))?;
-        crate::files::write_atomically(&run.join("config.toml"), text.as_bytes())
+        crate::files::write_atomically(&folders::config(run), text.as_bytes())
     }
 
     /// What the trainer needs of it.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::config::RunConfig;
-use super::train::{class_folder, export, now, set_threshold};
+use super::train::{export, now, set_threshold};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::sweep;
+use crate::folders::{self, EvalPlace};
 use crate::method::detector::Detector;
 use crate::method::model::IMAGE_SIZE;
 use crate::method::scorer::Scorer;
@@ -17,7 +18,6 @@ use crate::report::epochs::read_epochs;
 use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::results::{About, ChallengeResult, ClassResult, Evaluation, Results};
-use crate::report::run::EvalPlace;
 use crate::report::scores::{ScoreRow, write_scores};
 
 /// Most normal and most anomalous images that a report shows of each class.
@@ -58,9 +58,10 @@ pub fn evaluate(
     let inliers = prepared.find_inliers(&config.inliers)?;
     let device = engine.description();
     let (mut classes, mut challenges) = (vec![], vec![]);
-    let training_of =
-        |inlier: usize| class_folder(folder, &prepared.inliers()[inlier].name, inliers.len());
-    let model_of = |inlier: usize| training_of(inlier).join("best").join("model.safetensors");
+    let training_of = |inlier: usize| {
+        folders::training(folder, &prepared.inliers()[inlier].name, inliers.len() == 1)
+    };
+    let model_of = |inlier: usize| folders::best_model(&training_of(inlier));
     let (trained, untrained): (Vec<usize>, Vec<usize>) =
         inliers.iter().partition(|&&inlier| model_of(inlier).exists());
     for &inlier in &untrained {
@@ -126,13 +127,13 @@ pub fn evaluate(
         let out = place.class(&class);
         std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
         // What an evaluation left that was killed.
-        [&out, &place.results, &training.join("best")]
+        [&out, &place.results, &folders::best(&training)]
             .into_iter()
             .try_for_each(|folder| sweep(folder))?;
-        write_scores(&out.join("scores.csv"), &rows)?;
+        write_scores(&out.join(folders::SCORES), &rows)?;
         write_pictures(&out, engine, &detector, prepared, set, &rows)?;
         let best_epoch = detector.number("epoch")?.map(|e| e as u64);
-        let metrics = training.join("metrics.csv");
+        let metrics = training.join(folders::METRICS);
         let rows = if metrics.exists() { read_epochs(&metrics)? } else { vec![] };
         let epochs = rows.last().map(|row| row.epoch);
         if let Some(e) = evaluations.last() {
@@ -180,7 +181,7 @@ fn other_place(what: &Evaluate, data_sha256: &str) -> EvalPlace {
     let full = std::fs::canonicalize(what.data).unwrap_or_else(|_| what.data.into());
     let name = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let place = EvalPlace::other(what.run, &name);
-    let free = match Results::read(&place.results.join("results.json")) {
+    let free = match Results::read(&folders::results(&place.results)) {
         Ok(results) => results.about.data_sha256.as_deref() == Some(data_sha256),
         Err(_) => !place.results.exists(),
     };

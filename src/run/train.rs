@@ -11,6 +11,7 @@ use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, make_folder, parent};
+use crate::folders::{self, folder_name};
 use crate::images::Images;
 use crate::method::detector::Detector;
 use crate::method::model::{IMAGE_SIZE, Model};
@@ -21,7 +22,6 @@ use crate::report::epochs::{self, EpochRow, read_epochs, write_epochs};
 use crate::report::metrics::quantile_of_sorted;
 use crate::report::picture;
 use crate::report::results::Evaluation;
-use crate::report::run::{folder_name, model_folder};
 use crate::report::tensorboard::EventWriter;
 
 /// What happens while a run trains, for whoever shows it.
@@ -53,11 +53,6 @@ pub enum End {
 /// Images in TensorBoard's grids.
 const PREVIEW: usize = 16;
 
-/// The folder of a class's training: the run itself, or one for each of several.
-pub fn class_folder(run: &Path, class: &str, classes: usize) -> PathBuf {
-    if classes == 1 { run.to_path_buf() } else { model_folder(run, class) }
-}
-
 /// One class's side of a run folder.
 struct ClassFiles {
     folder: PathBuf,
@@ -68,7 +63,11 @@ struct ClassFiles {
 
 /// Where each class of a run has its files.
 fn class_folders(run: &Path, config: &RunConfig) -> Vec<PathBuf> {
-    config.inliers.iter().map(|class| class_folder(run, class, config.inliers.len())).collect()
+    config
+        .inliers
+        .iter()
+        .map(|class| folders::training(run, class, config.inliers.len() == 1))
+        .collect()
 }
 
 /// Training and validation images of a run's classes.
@@ -138,7 +137,7 @@ pub fn train(
     };
     let device = engine.description();
     if let Some(Checkpoint { state, device: before, settings }) = &checkpoint {
-        config.check_fixed(settings).map_err(|e| e.in_file(&run.join("config.toml")))?;
+        config.check_fixed(settings).map_err(|e| e.in_file(&folders::config(run)))?;
         check_epochs(run, config, state)?;
         if *before != device {
             watch.warn(&format!(
@@ -345,9 +344,9 @@ pub fn export(
     epochs: usize,
     evaluation: Option<Evaluation>,
 ) -> Result<()> {
-    let folder = class_folder.join("best");
+    let folder = folders::best(class_folder);
     make_folder(&folder)?;
-    detector.save(&folder.join("model.safetensors"))?;
+    detector.save(&folder.join(folders::MODEL))?;
     let text = |key: &str| detector.description.get(key).cloned().unwrap_or_default();
     let (dataset, class) = (text("dataset"), text("inlier"));
     let card = Card {
@@ -407,7 +406,7 @@ impl ClassFiles {
             make_folder(parent(folder))?;
             make_folder(folder)?;
         }
-        let metrics = folder.join("metrics.csv");
+        let metrics = folder.join(folders::METRICS);
         let mut rows = vec![];
         if resume && epochs_done > 0 {
             rows = read_epochs(&metrics)?;
@@ -438,7 +437,7 @@ impl ClassFiles {
             images_per_second,
             best: report.best,
         });
-        write_epochs(&self.folder.join("metrics.csv"), &self.rows)?;
+        write_epochs(&self.folder.join(folders::METRICS), &self.rows)?;
         let (train, val) = (&report.train, &report.validation);
         let values = [
             ("train/loss", train.loss),

@@ -1,0 +1,162 @@
+//! Where things lie in the folder of a run: what trainer and evaluator write and report, score and
+//! users read.
+//!
+//! ```text
+//! RUN/config.toml             resolved configuration
+//! RUN/checkpoint.json         which checkpoint counts                  (run/checkpoint.rs)
+//! RUN/metrics.csv             \  training of a run with one class; of several, each class has
+//! RUN/events.out.tfevents.*    | these in RUN/models/CLASS/
+//! RUN/best/                    | model.safetensors, README.md (model card)
+//! RUN/last/                    | the newest checkpoint
+//! RUN/previous/               /  the one before it
+//! RUN/results.json .csv .md   what the evaluation found
+//! RUN/eval/CLASS/             scores.csv of every test image, extremes.json with its pictures
+//! RUN/report.html             the page
+//! RUN/.lock                   held by the process that writes the folder
+//!
+//! RUN/eval-NAME/              results.* and CLASS/ of an evaluation on other data than the run's
+//!
+//! RUN/seed-S/                 one run of several that differ in their seed: RUN/config.toml lists
+//!                             them, and RUN/results.json is of all of them
+//! ```
+//!
+//! CLASS is [`folder_name`] of the class.
+
+use std::path::{Path, PathBuf};
+
+/// Parameters, references and description of a model.
+pub const MODEL: &str = "model.safetensors";
+
+/// The history of a training.
+pub const METRICS: &str = "metrics.csv";
+
+/// Every test image with its score, at the headline outlier percentage.
+pub const SCORES: &str = "scores.csv";
+
+/// The index of the most normal and most anomalous images.
+pub const EXTREMES: &str = "extremes.json";
+
+/// What the folder of an evaluation on other data is called, before the data's name.
+const OTHER: &str = "eval-";
+
+/// A class name as the name of a folder: what is not a letter, digit, `.`, `_` or `-` becomes `-`
+/// (`T-shirt/top` is `T-shirt-top`), and so does a leading dot.
+pub fn folder_name(class: &str) -> String {
+    let keep = |(i, c): (usize, char)| {
+        if c.is_alphanumeric() || matches!(c, '_' | '-') || (c == '.' && i > 0) { c } else { '-' }
+    };
+    class.chars().enumerate().map(keep).collect()
+}
+
+/// The resolved configuration of a run, or of all seeds in a folder of several.
+pub fn config(run: &Path) -> PathBuf {
+    run.join("config.toml")
+}
+
+/// The results in a run, or in the folder of an evaluation on other data.
+pub fn results(folder: &Path) -> PathBuf {
+    folder.join("results.json")
+}
+
+/// The page of a run, where nobody names another place.
+pub fn page(run: &Path) -> PathBuf {
+    run.join("report.html")
+}
+
+/// The trainings of a run of several classes.
+pub fn models(run: &Path) -> PathBuf {
+    run.join("models")
+}
+
+/// The training of a class: the run itself if it is `alone`, else one of the run's trainings.
+pub fn training(run: &Path, class: &str, alone: bool) -> PathBuf {
+    if alone { run.into() } else { models(run).join(folder_name(class)) }
+}
+
+/// The best epoch of a training, ready to score.
+pub fn best(training: &Path) -> PathBuf {
+    training.join("best")
+}
+
+/// The model file of a training's best epoch.
+pub fn best_model(training: &Path) -> PathBuf {
+    best(training).join(MODEL)
+}
+
+/// The newest checkpoint of a training.
+pub fn last(training: &Path) -> PathBuf {
+    training.join("last")
+}
+
+/// The checkpoint before the newest.
+pub fn previous(training: &Path) -> PathBuf {
+    training.join("previous")
+}
+
+/// The run of one seed among several.
+pub fn seed(run: &Path, seed: u64) -> PathBuf {
+    run.join(format!("seed-{seed}"))
+}
+
+/// Where an evaluation of a run puts its files: that of the run's own data in the run, that of
+/// other data beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvalPlace {
+    /// Holds `results.json`, `results.csv` and `results.md`.
+    pub results: PathBuf,
+    classes: PathBuf,
+}
+
+impl EvalPlace {
+    /// The evaluation on the data that the run was trained on.
+    pub fn own(run: &Path) -> EvalPlace {
+        EvalPlace { results: run.into(), classes: run.join("eval") }
+    }
+
+    /// The evaluation on other data, called `name`.
+    pub fn other(run: &Path, name: &str) -> EvalPlace {
+        let folder = run.join(format!("{OTHER}{}", folder_name(name)));
+        EvalPlace { results: folder.clone(), classes: folder }
+    }
+
+    /// Holds a class's scores and pictures.
+    pub fn class(&self, class: &str) -> PathBuf {
+        self.classes.join(folder_name(class))
+    }
+}
+
+/// The run that a folder belongs to, and the name of the other data that it is an evaluation on, if
+/// it is one. `full` is the folder's canonical path.
+pub fn home(folder: &Path, full: &Path) -> (PathBuf, Option<String>) {
+    let named =
+        full.file_name().and_then(|name| Some(name.to_str()?.strip_prefix(OTHER)?.to_owned()));
+    let run = full.parent().filter(|parent| config(parent).exists());
+    match (named, run) {
+        // A run of its own may have such a name too.
+        (Some(name), Some(run)) if !config(folder).exists() => (run.into(), Some(name)),
+        _ => (folder.into(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_names_stay_inside_the_run() {
+        assert_eq!(folder_name("T-shirt/top"), "T-shirt-top");
+        assert_eq!(folder_name("../a b\\c"), "-.-a-b-c");
+        assert_eq!(folder_name("v1.2_x"), "v1.2_x");
+    }
+
+    #[test]
+    fn evaluations_on_other_data_lie_beside_the_runs_own() {
+        let run = Path::new("runs/a");
+        let (own, other) = (EvalPlace::own(run), EvalPlace::other(run, "b/../c"));
+        assert_eq!((own.results.as_path(), own.class("x/y")), (run, run.join("eval/x-y")));
+        assert_eq!(
+            (other.results.clone(), other.class("x")),
+            (run.join("eval-b-..-c"), run.join("eval-b-..-c/x"))
+        );
+    }
+}
