@@ -8,19 +8,23 @@
 //! `cargo bench --bench kernels`; a part of them: `cargo bench --bench kernels -- conv_w`.
 //! GRADCON_BENCH_SOFTWARE=1 takes a software GPU adapter too, which is slow.
 
-use std::cmp::Ordering::{Equal, Less};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gradcon::cases::{self, Case, Style};
 use gradcon::engine::Engine;
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
+
+use cases::{Case, Style};
+
+#[path = "../tests/cases/mod.rs"]
+mod cases;
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 /// The engines of this machine, by the name they have in reports.
 fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
-    let mut engines: Vec<(&'static str, Box<dyn Engine>)> =
-        vec![("cpu", Box::new(CpuEngine::<f32>::new()))];
+    let mut engines: Vec<(&'static str, Box<dyn Engine>)> = vec![("cpu", cpu::f32())];
     let allow_software = std::env::var_os("GRADCON_BENCH_SOFTWARE").is_some();
     match GpuEngine::open(
         &Selector::Hardware,
@@ -34,25 +38,14 @@ fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
 
 /// Panics unless the engine computes what the oracle does, within the case's tolerance.
 fn verify(case: &Case, engine: &mut dyn Engine, name: &str) {
-    let want = case
-        .run(&mut CpuEngine::<f64>::new(), &[0], Style::Rough)
-        .expect("the oracle runs every case");
+    let want =
+        case.run(cpu::f64().as_mut(), &[0], Style::Rough).expect("the oracle runs every case");
     let got = case
         .run(engine, &[0], Style::Rough)
         .unwrap_or_else(|e| panic!("{name}, {}: {e}", case.name));
     for ((binding, got), want) in case.outputs().into_iter().zip(&got).zip(&want) {
-        let tolerance = case.tolerance(binding);
-        let wrong = got.iter().zip(want).position(|(g, w)| {
-            !matches!(
-                (g - w).abs().partial_cmp(&(tolerance.absolute + tolerance.relative * w.abs())),
-                Some(Less | Equal)
-            )
-        });
-        if let Some(i) = wrong {
-            panic!(
-                "{name}, {}, binding {binding}: [{i}] is {}, expected {}; not timed",
-                case.name, got[i], want[i]
-            );
+        if let Err(why) = common::compare(got, want, case.tolerance(binding)) {
+            panic!("{name}, {}, binding {binding}: {why}; not timed", case.name);
         }
     }
 }
@@ -67,7 +60,7 @@ fn kernels(c: &mut Criterion) {
             let program = case.program(1);
             let loaded = engine.load(&program).expect("a verified case loads");
             let cost = program.cost();
-            let mut group = c.benchmark_group(format!("{name}/{}", case.kernel.row().name));
+            let mut group = c.benchmark_group(format!("{name}/{}", case.kernel.name()));
             group.throughput(Throughput::ElementsAndBytes {
                 elements: cost.flops,
                 bytes: cost.bytes,

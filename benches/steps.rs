@@ -8,15 +8,15 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
-use gradcon::engine::{Data, Engine, Loaded};
-use gradcon::method::batches::{Batches, Reading};
-use gradcon::method::model::{Init, Model};
-use gradcon::method::scorer::score_program;
-use gradcon::method::trainer::{TrainConfig, training_program};
+use gradcon::engine::{Engine, Loaded};
+use gradcon::method::config::TrainConfig;
+use gradcon::method::feed::Feed;
+use gradcon::method::model::Model;
+use gradcon::method::programs::{score_program, training_program};
+use gradcon::program::Options;
 use gradcon::program::Program;
-use gradcon::program::compile::Options;
 
 const BATCH: usize = 64;
 
@@ -25,24 +25,12 @@ fn prepare(engine: &mut dyn Engine, model: &Model, program: &Program) -> Loaded 
     engine.clear();
     let loaded = engine.load(program).expect("the model's programs load");
     let name = &program.name;
-    let weight = if name == "train" { 1.0 / BATCH as f64 } else { 1.0 };
-    let batches = Batches::new(
-        &[Reading { order: (0..BATCH as u32).collect(), iterations: 0 }],
-        BATCH,
-        |_| weight,
-        (0.9, 0.999),
-    );
-    let images: Vec<u8> = (0..BATCH * model.pixels()).map(|i| (i * 37 % 251) as u8).collect();
     let reference: Vec<f32> =
         (0..model.reference_len()).map(|i| ((i * 31 % 17) as f32 - 8.0) * 1e-4).collect();
-    let write = |engine: &mut dyn Engine, what: &str, data: Data| {
-        engine.write(what, data).expect("the buffer has this size")
-    };
-    write(engine, &format!("{name}.data"), Data::U8(&images));
-    write(engine, &format!("{name}.indices"), Data::U32(&batches.indices));
-    write(engine, &format!("{name}.schedule"), Data::F64(&batches.schedule));
-    write(engine, "params", Data::F32(&model.init(Init::Kaiming, 0)));
-    write(engine, "reference", Data::F32(&reference));
+    Feed::of(name, engine)
+        .reference(&reference)
+        .and_then(|feed| feed.pattern(model, BATCH, 1, 1))
+        .expect("the buffers have these sizes");
     loaded
 }
 
@@ -55,8 +43,7 @@ fn first_log(engine: &mut dyn Engine, model: &Model, program: &Program) -> Vec<f
 
 fn steps(c: &mut Criterion) {
     let model = Model::new(1);
-    let mut engines: Vec<(&'static str, Box<dyn Engine>)> =
-        vec![("cpu", Box::new(CpuEngine::<f32>::new()))];
+    let mut engines: Vec<(&'static str, Box<dyn Engine>)> = vec![("cpu", cpu::f32())];
     let allow_software = std::env::var_os("GRADCON_BENCH_SOFTWARE").is_some();
     match GpuEngine::open(
         &Selector::Hardware,
@@ -73,7 +60,7 @@ fn steps(c: &mut Criterion) {
             score_program(&model, BATCH, 1, options),
         ];
         for program in programs {
-            let want = first_log(&mut CpuEngine::<f64>::new(), &model, &program);
+            let want = first_log(cpu::f64().as_mut(), &model, &program);
             let got = first_log(engine.as_mut(), &model, &program);
             for (i, (g, w)) in got.iter().zip(&want).enumerate() {
                 assert!(

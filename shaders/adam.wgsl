@@ -1,17 +1,21 @@
-// adam.wgsl - kernel adam: Adam and the running-mean reference gradient over all parameters of a model at once.
+// adam.wgsl - kernel adam: Adam and the running-mean reference gradient over all parameters of a
+// model at once.
 //
-// Letters: len parameters, of which the first reference_len have a reference gradient. params, m, v, grad are [len],
-// reference is [reference_len], schedule is [steps, replicas, 4], shared by all replicas.
+// Letters: len parameters, of which the first reference_len have a reference gradient. params, m,
+// v, grad are [len], reference is [reference_len], schedule is [steps, replicas, 4], shared by all
+// replicas.
 //
 // Grid: a thread owns one parameter; workgroups of 256 fill x, then y; z = replica.
 
-struct Immediates {
-    step: u32,
-    params_stride: u32, m_stride: u32, v_stride: u32, reference_stride: u32, grad_stride: u32, none_a: u32, none_b: u32,
+struct Params {
     // one_minus_beta and not beta: 1 - 0.999 loses five digits in f32.
     len: u32, reference_len: u32, lr: f32, one_minus_beta1: f32, one_minus_beta2: f32, eps: f32,
+    params_stride: u32, m_stride: u32, v_stride: u32, reference_stride: u32, grad_stride: u32,
+    schedule_stride: u32,
 }
-var<immediate> p: Immediates;
+@group(0) @binding(7) var<uniform> p: Params;
+// Which step runs: the only thing that changes between runs.
+@group(1) @binding(0) var<uniform> step_number: u32;
 
 @group(0) @binding(0) var<storage, read_write> params: array<f32>;
 @group(0) @binding(1) var<storage, read_write> m: array<f32>;
@@ -20,14 +24,17 @@ var<immediate> p: Immediates;
 @group(0) @binding(4) var<storage, read> grad: array<f32>;
 @group(0) @binding(5) var<storage, read> schedule: array<f32>;
 
-// schedule[step, replica] = (image weight, c1, c2, 1/t). With a weight of 0 the replica has no batch and keeps its state.
-// reference += (grad - reference) / t;  m += (1 - beta1)(grad - m);  v += (1 - beta2)(grad^2 - v);
-// params -= lr c1 m / (sqrt(v c2) + eps).
+// schedule[step, replica] = (image weight, c1, c2, 1/t). With a weight of 0 the replica has no
+// batch and keeps its state. reference += (grad - reference) / t;  m += (1 - beta1)(grad - m);  v
+// += (1 - beta2)(grad^2 - v); params -= lr c1 m / (sqrt(v c2) + eps).
 @compute @workgroup_size(256)
-fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn adam(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
     let z = group.z;
     let i = (group.y * grid.x + group.x) * 256u + thread;
-    let at = (p.step * grid.z + z) * 4u;
+    let at = (step_number * grid.z + z) * 4u;
     if (i >= p.len || schedule[at] == 0.0) {
         return;
     }

@@ -1,21 +1,25 @@
-// batch.wgsl - kernels gather (a batch out of the resident dataset) and record (what the host reads once an epoch).
+// batch.wgsl - kernels gather (a batch out of the resident dataset) and record (what the host reads
+// once an epoch).
 //
-// Letters: n images of a batch; pixels = h * w * c of an image. data is [images, pixels] bytes, four to a word; indices is
-// [steps, replicas, n]; schedule is [steps, replicas, 4]; x is [pixels, n], weight is [n]; log is [steps, replicas, width].
-// data, indices, schedule and log are shared by all replicas.
+// Letters: n images of a batch; pixels = h * w * c of an image. data is [images, pixels] bytes,
+// four to a word; indices is [steps, replicas, n]; schedule is [steps, replicas, 4]; x is [pixels,
+// n], weight is [n]; log is [steps, replicas, width]. data, indices, schedule and log are shared by
+// all replicas.
 //
-// Grid of gather: a thread owns four pixels of one image, which are at most two words of data; workgroups of 64 fill x, then
-// y; z = replica. Neighbouring threads are neighbouring images: x is written in whole lines, data read in pieces.
-// Grid of record: a thread owns one value; x = workgroup of 64; z = replica.
+// Grid of gather: a thread owns four pixels of one image, which are at most two words of data;
+// workgroups of 64 fill x, then y; z = replica. Neighbouring threads are neighbouring images: x is
+// written in whole lines, data read in pieces. Grid of record: a thread owns one value; x =
+// workgroup of 64; z = replica.
 
-struct GatherImmediates {
-    step: u32,
-    data_stride: u32, indices_stride: u32, schedule_stride: u32, x_stride: u32, weight_stride: u32, none_a: u32, none_b: u32,
+struct GatherParams {
     pixels: u32, n: u32,
+    data_stride: u32, indices_stride: u32, schedule_stride: u32, x_stride: u32, weight_stride: u32,
 }
-var<immediate> p: GatherImmediates;
+@group(0) @binding(7) var<uniform> p: GatherParams;
+// Which step runs: the only thing that changes between runs.
+@group(1) @binding(0) var<uniform> step_number: u32;
 
-const PADDING_IMAGE: u32 = 0xffffffffu; // the kernel table's
+const PADDING_IMAGE: u32 = 0xffffffffu; // an index that is no image
 
 @group(0) @binding(0) var<storage, read> data: array<u32>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;
@@ -23,9 +27,13 @@ const PADDING_IMAGE: u32 = 0xffffffffu; // the kernel table's
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;
 @group(0) @binding(4) var<storage, read_write> weight: array<f32>;
 
-// x[pixel, n] = data[indices[step, replica, n], pixel] / 255, weight[n] = schedule[step, replica, 0]; 0 for PADDING_IMAGE.
+// x[pixel, n] = data[indices[step, replica, n], pixel] / 255, weight[n] = schedule[step, replica,
+// 0]; 0 for PADDING_IMAGE.
 @compute @workgroup_size(64)
-fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn gather(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
     let z = group.z;
     let i = (group.y * grid.x + group.x) * 64u + thread;
     let n = i % p.n;
@@ -33,7 +41,7 @@ fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid
     if (pixel >= p.pixels) {
         return;
     }
-    let row = p.step * grid.z + z;
+    let row = step_number * grid.z + z;
     let image = indices[row * p.n + n];
     let exists = image != PADDING_IMAGE;
     let count = min(4u, p.pixels - pixel);
@@ -54,21 +62,24 @@ fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid
     }
 }
 
-struct RecordImmediates {
-    step: u32,
-    a_stride: u32, log_stride: u32, none_a: u32, none_b: u32, none_c: u32, none_d: u32, none_e: u32,
+struct RecordParams {
     len: u32, offset: u32, width: u32,
+    a_stride: u32, log_stride: u32,
 }
-var<immediate> q: RecordImmediates;
+@group(0) @binding(7) var<uniform> q: RecordParams;
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read_write> log_: array<f32>;
 
 // a [len]: log[step, replica, offset + i] = a[i].
 @compute @workgroup_size(64)
-fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let i = group.x * 64u + thread;
+fn record(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * grid.x + group.x) * 64u + thread;
     if (i < q.len) {
-        log_[(q.step * grid.z + group.z) * q.width + q.offset + i] = a[group.z * q.a_stride + i];
+        let row = step_number * grid.z + group.z;
+        log_[row * q.width + q.offset + i] = a[group.z * q.a_stride + i];
     }
 }

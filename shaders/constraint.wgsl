@@ -1,25 +1,34 @@
-// constraint.wgsl - kernels constraint, constraint_sum, constraint_grad: minus the mean cosine between the gradients g of the
-// decoder layers and their references r, and its derivative in g, for all layers at once.
+// constraint.wgsl - kernels constraint, constraint_sum, constraint_grad: minus the mean cosine
+// between the gradients g of the decoder layers and their references r, and its derivative in g,
+// for all layers at once.
 //
-// Letters: a segment is the run of the flat buffers g and r that holds one layer; blocks = blocks of BLOCK elements in the
-// longest segment. partial is [segments, blocks, 3], stats is [4 + 4 * segments] (see the kernel table).
+// Letters: a segment is the run of the flat buffers g and r that holds one layer; blocks = blocks
+// of BLOCK elements in the longest segment. partial is [segments, blocks, 3], stats is laid out
+// as the constants say.
 //
-// Grid of constraint: a workgroup of 256 owns one block of one segment: x = block, y = segment, z = replica. Blocks beyond
-// a segment's end are empty sums.
-// Grid of constraint_sum: one workgroup of 256 a replica: 32 threads for each of eight segments.
-// Grid of constraint_grad: a thread owns one element of a segment: x = workgroup of 256, y = segment, z = replica.
+// Grid of constraint: a workgroup of 256 owns one block of one segment: x = block, y = segment, z =
+// replica. Blocks beyond a segment's end are empty sums. Grid of constraint_sum: one workgroup of
+// 256 a replica: 32 threads for each of eight segments. Grid of constraint_grad: a thread owns one
+// element of a segment: x = workgroup of 256, y = segment, z = replica.
 
-struct Immediates {
-    step: u32,
-    stride0: u32, stride1: u32, stride2: u32, stride3: u32, none_a: u32, none_b: u32, none_c: u32,
+struct Params {
     segments: u32, scale: f32, blocks: u32,
-    offset0: u32, len0: u32, offset1: u32, len1: u32, offset2: u32, len2: u32, offset3: u32, len3: u32,
-    offset4: u32, len4: u32, offset5: u32, len5: u32, offset6: u32, len6: u32, offset7: u32, len7: u32,
+    offset0: u32, len0: u32, offset1: u32, len1: u32, offset2: u32, len2: u32,
+    offset3: u32, len3: u32, offset4: u32, len4: u32, offset5: u32, len5: u32,
+    offset6: u32, len6: u32, offset7: u32, len7: u32,
+    stride0: u32, stride1: u32, stride2: u32, stride3: u32,
 }
-var<immediate> p: Immediates;
+@group(0) @binding(7) var<uniform> p: Params;
 
-const BLOCK: u32 = 1024u; // the kernel table's CONSTRAINT_BLOCK
-const EPS: f32 = 1e-8; // the kernel table's COSINE_EPS
+const BLOCK: u32 = 1024u; // elements that a workgroup adds up
+const EPS: f32 = 1e-8; // cosine_similarity's epsilon
+// stats: HEAD elements, the first of which is the constraint, then ROW elements a segment.
+const HEAD: u32 = 4u;
+const ROW: u32 = 4u;
+const GR: u32 = 0u;
+const GG: u32 = 1u;
+const RR: u32 = 2u;
+const COS: u32 = 3u;
 const SUMMERS: u32 = 32u; // threads that add up one segment's blocks
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;
@@ -28,7 +37,8 @@ const SUMMERS: u32 = 32u; // threads that add up one segment's blocks
 
 var<workgroup> tree: array<vec3<f32>, 256>;
 
-// (offset, len) of a segment. The words are scalars because arrays of them have a stride of 16 bytes in HLSL.
+// (offset, len) of a segment. The words are scalars because arrays of them have a stride of 16
+// bytes in HLSL.
 fn segment(i: u32) -> vec2<u32> {
     switch (i) {
         case 0u: { return vec2<u32>(p.offset0, p.len0); }
@@ -44,7 +54,9 @@ fn segment(i: u32) -> vec2<u32> {
 
 // g, r flat; partial[segment, block] = (g.r, g.g, r.r) over the block's elements.
 @compute @workgroup_size(256)
-fn constraint(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn constraint(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
+) {
     let z = group.z;
     let run = segment(group.y);
     let first = group.x * BLOCK;
@@ -77,7 +89,9 @@ var<workgroup> cosines: array<f32, 8>;
 
 // partial [segments, blocks, 3]; stats = (con, 0, 0, 0), then per segment (g.r, g.g, r.r, cos).
 @compute @workgroup_size(256)
-fn constraint_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn constraint_sum(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
+) {
     let z = group.z;
     let s = thread / SUMMERS;
     let lane = thread % SUMMERS;
@@ -101,11 +115,11 @@ fn constraint_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
         let cosine = t.x / (max(sqrt(t.y), EPS) * max(sqrt(t.z), EPS));
         cosines[s] = cosine;
         if (s < p.segments) {
-            let at = out + 4u + 4u * s;
-            stats[at] = t.x;
-            stats[at + 1u] = t.y;
-            stats[at + 2u] = t.z;
-            stats[at + 3u] = cosine;
+            let at = out + HEAD + ROW * s;
+            stats[at + GR] = t.x;
+            stats[at + GG] = t.y;
+            stats[at + RR] = t.z;
+            stats[at + COS] = cosine;
         }
     }
     workgroupBarrier();
@@ -115,9 +129,9 @@ fn constraint_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
             mean += cosines[i];
         }
         stats[out] = -mean / f32(p.segments);
-        stats[out + 1u] = 0.0;
-        stats[out + 2u] = 0.0;
-        stats[out + 3u] = 0.0;
+        for (var i = 1u; i < HEAD; i++) {
+            stats[out + i] = 0.0;
+        }
     }
 }
 
@@ -126,22 +140,24 @@ fn constraint_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
 
 // g, r flat, stats as above; out, laid out like g: scale * dcon/dg in every segment.
 @compute @workgroup_size(256)
-fn constraint_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn constraint_grad(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
+) {
     let z = group.z;
     let run = segment(group.y);
     let i = group.x * 256u + thread;
     if (i >= run.y) {
         return;
     }
-    let at = z * p.stride2 + 4u + 4u * group.y;
-    let g_norm = sqrt(stats_in[at + 1u]);
-    let r_norm = sqrt(stats_in[at + 2u]);
+    let at = z * p.stride2 + HEAD + ROW * group.y;
+    let g_norm = sqrt(stats_in[at + GG]);
+    let r_norm = sqrt(stats_in[at + RR]);
     let gi = g[z * p.stride0 + run.x + i];
     let ri = r[z * p.stride1 + run.x + i];
     // Where the norm is clamped it is a constant, and only g.r depends on g.
     var d = ri / (max(g_norm, EPS) * max(r_norm, EPS));
     if (g_norm > EPS) {
-        d -= stats_in[at + 3u] * gi / stats_in[at + 1u];
+        d -= stats_in[at + COS] * gi / stats_in[at + GG];
     }
     out_grad[z * p.stride3 + run.x + i] = -p.scale / f32(p.segments) * d;
 }

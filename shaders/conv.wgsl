@@ -1,27 +1,31 @@
 // conv.wgsl - kernels conv_y (conv2d) and conv_x (conv_transpose2d), each with its epilogue.
 //
-// Letters: n images; cx, cy channels of x and y; hx, wx, hy, wy their sizes; kh, kw the kernel's. x is [hx, wx, cx, n],
-// y is [hy, wy, cy, n], w is [kh, kw, cy, cx]. A tap (th, tw) joins y at (oh, ow) with x at (oh * stride - padding + th,
-// ow * stride - padding + tw).
+// Letters: n images; cx, cy channels of x and y; hx, wx, hy, wy their sizes; kh, kw the kernel's. x
+// is [hx, wx, cx, n], y is [hy, wy, cy, n], w is [kh, kw, cy, cx]. A tap (th, tw) joins y at (oh,
+// ow) with x at (oh * stride - padding + th, ow * stride - padding + tw).
 //
-// Both kernels are one matrix product per row of the output, seen from the two ends of a tap. `source` is what is read and
-// `result` what is written: conv_y reads x and writes y, conv_x reads y and writes x.
+// Both kernels are one matrix product per row of the output, seen from the two ends of a tap.
+// `source` is what is read and `result` what is written: conv_y reads x and writes y, conv_x reads
+// y and writes x.
 //     result[m, column] = epilogue(sum over k of weight[m, k] * source[k, column])
-// m is an output channel. A column is a pair (position, image), image innermost; its positions lie in one row of the result
-// and, in conv_x, in one residue class modulo the stride, because those meet the same taps. k is a pair (tap, input channel)
-// over the taps that meet data for at least one column of the tile: taps in the padding cost nothing.
+// m is an output channel. A column is a pair (position, image), image innermost; its positions lie
+// in one row of the result and, in conv_x, in one residue class modulo the stride, because those
+// meet the same taps. k is a pair (tap, input channel) over the taps that meet data for at least
+// one column of the tile: taps in the padding cost nothing.
 //
-// Grid: a workgroup owns 4 * tm (or tm, if per_thread is 1) output channels x 4 * tn columns of one row and class.
-// x = class * tiles + column tile, y = row * channel tiles + channel tile, z = replica. Thread (tx, ty) owns the channels
-// ty + tm * i and the columns tx + tn * j, i, j < 4: neighbours in tx read and write neighbouring images.
+// Grid: a workgroup owns 4 * tm (or tm, if per_thread is 1) output channels x 4 * tn columns of one
+// row and class. x = class * tiles + column tile, y = row * channel tiles + channel tile, z =
+// replica. Thread (tx, ty) owns the channels ty + tm * i and the columns tx + tn * j, i, j < 4:
+// neighbours in tx read and write neighbouring images.
 
-struct Immediates {
-    step: u32,
-    source_stride: u32, w_stride: u32, bias_stride: u32, addend_stride: u32, gate_stride: u32, result_stride: u32, none: u32,
-    n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32, kh: u32, kw: u32, stride: u32, padding: u32,
+struct Params {
+    n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32,
+    kh: u32, kw: u32, stride: u32, padding: u32,
     epilogue: u32,
+    source_stride: u32, w_stride: u32, bias_stride: u32, addend_stride: u32, gate_stride: u32,
+    result_stride: u32,
 }
-var<immediate> p: Immediates;
+@group(0) @binding(7) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> source: array<f32>;
 @group(0) @binding(1) var<storage, read> w: array<f32>;
@@ -45,15 +49,18 @@ const GATE: u32 = 16u;
 const NO_COLUMN: u32 = 0x80000000u;
 const NO_SHIFT: u32 = 0x40000000u;
 
-// One vec4 holds the four channels (columns) of one thread, so a thread's operands are two 16-byte reads. The rows of
-// `weights` are padded by one: conv_y stores along k, and equal banks would serialise that.
+// One vec4 holds the four channels (columns) of one thread, so a thread's operands are two 16-byte
+// reads. The rows of `weights` are padded by one: conv_y stores along k, and equal banks would
+// serialise that.
 var<workgroup> weights: array<vec4<f32>, block_size * (tm + 1u)>;
 var<workgroup> columns: array<vec4<f32>, block_size * tn>;
-// For each k of a block (offset in source, shift of the column, offset in w), for this block and the next.
+// For each k of a block (offset in source, shift of the column, offset in w), for this block and
+// the next.
 var<workgroup> terms: array<vec3<u32>, 2u * block_size>;
 
-// Taps of one direction, for a run of positions: `count` taps starting at `tap`, `tap_step` apart. The source coordinate is
-// the position's anchor + shift, where the shift starts at `shift` and changes by `shift_step`; all modulo 2^32.
+// Taps of one direction, for a run of positions: `count` taps starting at `tap`, `tap_step` apart.
+// The source coordinate is the position's anchor + shift, where the shift starts at `shift` and
+// changes by `shift_step`; all modulo 2^32.
 struct Taps {
     count: u32,
     tap: u32,
@@ -66,9 +73,10 @@ fn monus(a: u32, b: u32) -> u32 {
     return max(a, b) - b;
 }
 
-// Taps that take at least one of the positions lo ..= hi into 0 .. size. A position of conv_y is o, its anchor
-// o * stride - padding and the shift the tap. A position of conv_x is q with i = q * stride + phase, its anchor q; of taps
-// residue + stride * j the source coordinate is q + whole - j.
+// Taps that take at least one of the positions lo ..= hi into 0 .. size. A position of conv_y is o,
+// its anchor o * stride - padding and the shift the tap. A position of conv_x is q with i = q *
+// stride + phase, its anchor q; of taps residue + stride * j the source coordinate is q + whole -
+// j.
 fn taps(transposed: bool, phase: u32, lo: u32, hi: u32, kernel: u32, size: u32) -> Taps {
     if (!transposed) {
         let first = min(monus(p.padding, hi * p.stride), kernel);
@@ -80,7 +88,19 @@ fn taps(transposed: bool, phase: u32, lo: u32, hi: u32, kernel: u32, size: u32) 
     let all = (monus(kernel, residue) + p.stride - 1u) / p.stride;
     let first = monus(lo + whole + 1u, size);
     let end = min(all, hi + whole + 1u);
-    return Taps(monus(end, first), residue + p.stride * first, p.stride, whole - first, 0xffffffffu);
+    let tap = residue + p.stride * first;
+    return Taps(monus(end, first), tap, p.stride, whole - first, 0xffffffffu);
+}
+
+// What all terms of a workgroup share.
+struct Reach {
+    terms: u32,
+    inputs: u32,
+    transposed: bool,
+    across: Taps,
+    along: Taps,
+    row_anchor: u32,
+    source_width: u32,
 }
 
 fn sigmoid_of(v: f32) -> f32 {
@@ -89,7 +109,8 @@ fn sigmoid_of(v: f32) -> f32 {
     return select(e, 1.0, v >= 0.0) / (1.0 + e);
 }
 
-// Adds what the epilogue says and stores one element of channel m. `index` is its place in the result of this replica.
+// Adds what the epilogue says and stores one element of channel m. `index` is its place in the
+// result of this replica.
 fn finish(sum: f32, m: u32, index: u32, z: u32) {
     var v = sum;
     if ((p.epilogue & BIAS) != 0u) {
@@ -152,7 +173,8 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     let channel_stride = select(p.cx, 1u, transposed);
     let classes = select(1u, p.stride, transposed);
 
-    // Which row, class, columns and channels this workgroup owns. Class f holds the positions f, f + classes, ...
+    // Which row, class, columns and channels this workgroup owns. Class f holds the positions f, f
+    // + classes, ...
     let tile_columns = 4u * tn;
     let tiles = ((result_width + classes - 1u) / classes * p.n + tile_columns - 1u) / tile_columns;
     let class_ = group.x / tiles;
@@ -172,9 +194,13 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     let last_column = min(first_column + tile_columns, total_columns) - 1u;
     let along = taps(transposed, class_, first_column / p.n, last_column / p.n, p.kw, source_width);
     let row_anchor = select(row * p.stride - p.padding, row_position, transposed);
-    let terms_in_all = across.count * along.count * inputs;
+    let reach = Reach(
+        across.count * along.count * inputs, inputs, transposed, across, along, row_anchor,
+        source_width,
+    );
 
-    // The thread's four columns: anchor, offset in source without the tap, place in the result without the channel.
+    // The thread's four columns: anchor, offset in source without the tap, place in the result
+    // without the channel.
     var anchor = vec4<u32>(NO_COLUMN);
     var offset = vec4<u32>(0u);
     var place = vec4<u32>(NO_COLUMN);
@@ -194,16 +220,18 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     var sum2 = vec4<f32>(0.0);
     var sum3 = vec4<f32>(0.0);
 
-    let blocks = (terms_in_all + block_size - 1u) / block_size;
-    // The terms cost divisions, so a few threads work them out one block ahead, while the others multiply.
+    let blocks = (reach.terms + block_size - 1u) / block_size;
+    // The terms cost divisions, so a few threads work them out one block ahead, while the others
+    // multiply.
     for (var k = thread; k < block_size; k += threads) {
-        terms[k] = term_of(k, terms_in_all, inputs, transposed, across, along, row_anchor, source_width);
+        terms[k] = term_of(k, reach);
     }
     workgroupBarrier();
     for (var block = 0u; block < blocks; block++) {
         let half = (block & 1u) * block_size;
         for (var i = thread; i < block_size * tm; i += threads) {
-            // Neighbouring threads run along w's innermost axis: input channels for conv_y, output channels for conv_x.
+            // Neighbouring threads run along w's innermost axis: input channels for conv_y, output
+            // channels for conv_x.
             let k = select(i % block_size, i / tm, transposed);
             let t = select(i / block_size, i % tm, transposed);
             let term = terms[half + k];
@@ -228,7 +256,7 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
         workgroupBarrier();
         for (var k = thread; k < block_size; k += threads) {
             let next = (block + 1u) * block_size + k;
-            terms[block_size - half + k] = term_of(next, terms_in_all, inputs, transposed, across, along, row_anchor, source_width);
+            terms[block_size - half + k] = term_of(next, reach);
         }
         for (var k = 0u; k < block_size; k++) {
             let a = weights[k * (tm + 1u) + ty];
@@ -251,33 +279,42 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     }
 }
 
-// Where the k-th term lives: k = (tap across * taps along + tap along) * inputs + input channel. Terms beyond the last meet
-// no column, so whatever weight they take is multiplied by 0.
-fn term_of(
-    k: u32, terms_in_all: u32, inputs: u32, transposed: bool, across: Taps, along: Taps, row_anchor: u32, source_width: u32,
-) -> vec3<u32> {
-    if (k >= terms_in_all) {
+// Where the k-th term lives: k = (tap across * taps along + tap along) * inputs + input channel.
+// Terms beyond the last meet no column, so whatever weight they take is multiplied by 0.
+fn term_of(k: u32, reach: Reach) -> vec3<u32> {
+    if (k >= reach.terms) {
         return vec3<u32>(0u, NO_SHIFT, 0u);
     }
+    let inputs = reach.inputs;
+    let across = reach.across;
+    let along = reach.along;
     let tap = k / inputs;
     let c = k % inputs;
     let i = tap / along.count;
     let j = tap % along.count;
-    let source_row = row_anchor + across.shift + i * across.shift_step;
+    let source_row = reach.row_anchor + across.shift + i * across.shift_step;
     let shift = along.shift + j * along.shift_step;
     let tap_in_w = (across.tap + i * across.tap_step) * p.kw + along.tap + j * along.tap_step;
-    let row_in_w = select(tap_in_w * p.cy * p.cx + c, (tap_in_w * p.cy + c) * p.cx, transposed);
-    return vec3<u32>(((source_row * source_width + shift) * inputs + c) * p.n, shift, row_in_w);
+    let row_in_w =
+        select(tap_in_w * p.cy * p.cx + c, (tap_in_w * p.cy + c) * p.cx, reach.transposed);
+    let in_source = ((source_row * reach.source_width + shift) * inputs + c) * p.n;
+    return vec3<u32>(in_source, shift, row_in_w);
 }
 
-// x is [hx, wx, cx, n], w is [kh, kw, cy, cx]; y [hy, wy, cy, n] = epilogue(sum over taps and cx of x * w).
+// x is [hx, wx, cx, n], w is [kh, kw, cy, cx]; y [hy, wy, cy, n] = epilogue(sum over taps and cx of
+// x * w).
 @compute @workgroup_size(tn, tm)
-fn conv_y(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+fn conv_y(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
+) {
     convolve(group, local, false);
 }
 
-// y is [hy, wy, cy, n], w is [kh, kw, cy, cx]; x [hx, wx, cx, n] = epilogue(sum over taps and cy of y * w).
+// y is [hy, wy, cy, n], w is [kh, kw, cy, cx]; x [hx, wx, cx, n] = epilogue(sum over taps and cy of
+// y * w).
 @compute @workgroup_size(tn, tm)
-fn conv_x(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+fn conv_x(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
+) {
     convolve(group, local, true);
 }

@@ -1,25 +1,28 @@
-// conv_w.wgsl - kernels conv_w (the weight's gradient, third of the convolution trio) and split_sum.
+// conv_w.wgsl - kernels conv_w (the weight's gradient, third of the convolution trio) and
+// split_sum.
 //
-// Letters: n images; cx, cy channels of x and y; hx, wx, hy, wy their sizes; kh, kw the kernel's. x is [hx, wx, cx, n],
-// y is [hy, wy, cy, n], w is [splits, kh, kw, cy, cx]. A tap (th, tw) joins y at (oh, ow) with x at (oh * stride - padding + th,
-// ow * stride - padding + tw).
+// Letters: n images; cx, cy channels of x and y; hx, wx, hy, wy their sizes; kh, kw the kernel's. x
+// is [hx, wx, cx, n], y is [hy, wy, cy, n], w is [splits, kh, kw, cy, cx]. A tap (th, tw) joins y
+// at (oh, ow) with x at (oh * stride - padding + th, ow * stride - padding + tw).
 //
 // conv_w is one matrix product,
 //     w[m, column] = sum over k of y[m, k] * x[k, column]
-// where m is a channel of y, a column a pair (tap, channel of x), and k a pair (position of y, image). Positions run over
-// the smallest rectangle that holds every position some tap of the tile takes into x, cut to the split's run of positions.
+// where m is a channel of y, a column a pair (tap, channel of x), and k a pair (position of y,
+// image). Positions run over the smallest rectangle that holds every position some tap of the tile
+// takes into x, cut to the split's run of positions.
 //
-// Grid of conv_w: a workgroup owns 4 * tm channels of y x 4 * tn columns of one split. x = column tile,
-// y = split * channel tiles + channel tile, z = replica. Thread (tx, ty) owns channels ty + tm * i and columns tx + tn * j.
-// Grid of split_sum: a thread owns one element of the result; workgroups of 256 fill x, then y; z = replica.
+// Grid of conv_w: a workgroup owns 4 * tm channels of y x 4 * tn columns of one split. x = column
+// tile, y = split * channel tiles + channel tile, z = replica. Thread (tx, ty) owns channels ty +
+// tm * i and columns tx + tn * j. Grid of split_sum: a thread owns one element of the result;
+// workgroups of 256 fill x, then y; z = replica.
 
-struct Immediates {
-    step: u32,
-    x_stride: u32, y_stride: u32, addend_stride: u32, w_stride: u32, none_a: u32, none_b: u32, none_c: u32,
-    n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32, kh: u32, kw: u32, stride: u32, padding: u32,
+struct Params {
+    n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32,
+    kh: u32, kw: u32, stride: u32, padding: u32,
     add: u32, splits: u32,
+    x_stride: u32, y_stride: u32, addend_stride: u32, w_stride: u32,
 }
-var<immediate> p: Immediates;
+@group(0) @binding(7) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> y: array<f32>;
@@ -34,11 +37,12 @@ const BLOCK: u32 = 16u; // values of k in workgroup memory at a time
 // Added to a position that doesn't exist, so that no tap brings it into x.
 const NOWHERE: u32 = 0x40000000u;
 
-// One vec4 holds the four channels (columns) of one thread. Both tiles are stored along k, the axis that is contiguous in
-// memory; rows padded by one keep those stores on different banks.
+// One vec4 holds the four channels (columns) of one thread. Both tiles are stored along k, the axis
+// that is contiguous in memory; rows padded by one keep those stores on different banks.
 var<workgroup> left: array<vec4<f32>, BLOCK * (tm + 1u)>;
 var<workgroup> right: array<vec4<f32>, BLOCK * (tn + 1u)>;
-// For each k of a block (offset in x without the tap, oh * stride, ow * stride, offset in y), for this block and the next.
+// For each k of a block (offset in x without the tap, oh * stride, ow * stride, offset in y), for
+// this block and the next.
 var<workgroup> terms: array<vec4<u32>, 2u * BLOCK>;
 // For each column (offset of its tap and channel in x, th - padding, tw - padding, 1 if it exists).
 var<workgroup> taps: array<vec4<u32>, 4u * tn>;
@@ -52,7 +56,8 @@ fn first_reaching(tap: u32, edge: u32, size: u32) -> u32 {
     return min((monus(edge + p.padding, tap) + p.stride - 1u) / p.stride, size);
 }
 
-// Positions of y before the flat index `flat` that lie in the rectangle starting at (top, left_) with `rows` x `cols`.
+// Positions of y before the flat index `flat` that lie in the rectangle starting at (top, left_)
+// with `rows` x `cols`.
 fn positions_before(flat: u32, top: u32, left_: u32, rows: u32, cols: u32) -> u32 {
     let row = flat / p.wy;
     let full_rows = min(monus(row, top), rows);
@@ -105,9 +110,12 @@ fn store(sums: vec4<f32>, m: u32, first_column: u32, split: u32, z: u32) {
     }
 }
 
-// x is [hx, wx, cx, n], y is [hy, wy, cy, n]; w [splits, kh, kw, cy, cx] = sum over the split's positions and n of x * y (+ addend).
+// x is [hx, wx, cx, n], y is [hy, wy, cy, n]; w [splits, kh, kw, cy, cx] = sum over the split's
+// positions and n of x * y (+ addend).
 @compute @workgroup_size(tn, tm)
-fn conv_w(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+fn conv_w(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
+) {
     let tx = local.x;
     let ty = local.y;
     let thread = ty * tn + tx;
@@ -153,7 +161,8 @@ fn conv_w(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id)
     var sum2 = vec4<f32>(0.0);
     var sum3 = vec4<f32>(0.0);
 
-    // The terms cost divisions, so a few threads work them out one block ahead, while the others multiply.
+    // The terms cost divisions, so a few threads work them out one block ahead, while the others
+    // multiply.
     for (var k = thread; k < BLOCK; k += threads) {
         terms[k] = term_of(begin + k, end, top, left_, cols, z);
     }
@@ -166,20 +175,23 @@ fn conv_w(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id)
             let t = i / BLOCK;
             let term = terms[half + k];
             let m = first_m + t;
-            left[k * (tm + 1u) + t] =
-                vec4<f32>(y_at(term, m), y_at(term, m + tm), y_at(term, m + 2u * tm), y_at(term, m + 3u * tm));
+            left[k * (tm + 1u) + t] = vec4<f32>(
+                y_at(term, m), y_at(term, m + tm), y_at(term, m + 2u * tm), y_at(term, m + 3u * tm),
+            );
         }
         for (var i = thread; i < BLOCK * tn; i += threads) {
             let k = i % BLOCK;
             let t = i / BLOCK;
             let term = terms[half + k];
             right[k * (tn + 1u) + t] = vec4<f32>(
-                x_at(term, taps[t]), x_at(term, taps[t + tn]), x_at(term, taps[t + 2u * tn]), x_at(term, taps[t + 3u * tn]),
+                x_at(term, taps[t]), x_at(term, taps[t + tn]),
+                x_at(term, taps[t + 2u * tn]), x_at(term, taps[t + 3u * tn]),
             );
         }
         workgroupBarrier();
         for (var k = thread; k < BLOCK; k += threads) {
-            terms[BLOCK - half + k] = term_of(begin + (block + 1u) * BLOCK + k, end, top, left_, cols, z);
+            let next = begin + (block + 1u) * BLOCK + k;
+            terms[BLOCK - half + k] = term_of(next, end, top, left_, cols, z);
         }
         for (var k = 0u; k < BLOCK; k++) {
             let a = left[k * (tm + 1u) + ty];
@@ -199,12 +211,11 @@ fn conv_w(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id)
     store(sum3, m + 3u * tm, first_column + tx, split, z);
 }
 
-struct SplitImmediates {
-    step: u32,
-    partial_stride: u32, addend_stride: u32, out_stride: u32, none_a: u32, none_b: u32, none_c: u32, none_d: u32,
+struct SplitParams {
     len: u32, splits: u32, add: u32,
+    partial_stride: u32, addend_stride: u32, out_stride: u32,
 }
-var<immediate> q: SplitImmediates;
+@group(0) @binding(7) var<uniform> q: SplitParams;
 
 @group(0) @binding(0) var<storage, read> partial: array<f32>;
 @group(0) @binding(1) var<storage, read> extra: array<f32>;
@@ -213,7 +224,8 @@ var<immediate> q: SplitImmediates;
 // partial is [splits, len]; out [len] = sum over splits, in order, of partial (+ addend).
 @compute @workgroup_size(256)
 fn split_sum(
-    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
 ) {
     let i = (group.y * grid.x + group.x) * 256u + thread;
     if (i >= q.len) {

@@ -1,20 +1,20 @@
-// loss.wgsl - kernels mse and mse_sum: mean squared error and its gradient in one pass over the images.
+// loss.wgsl - kernels mse and mse_sum: mean squared error and its gradient in one pass over the
+// images.
 //
-// Letters: n images; rows = h * w * c pixels of an image; chunks = ceil(rows / ROWS). x, target, grad are [rows, n], partial
-// is [chunks, n], weight and image are [n].
+// Letters: n images; rows = h * w * c pixels of an image; chunks = ceil(rows / ROWS). x, target,
+// grad are [rows, n], partial is [chunks, n], weight and image are [n].
 //
-// Grid of mse: a thread owns one chunk of one image; workgroups of 64 fill x, then y; z = replica. Neighbouring threads are
-// neighbouring images.
-// Grid of mse_sum: one workgroup of 256 a replica; thread t owns images t, t + 256, ...
+// Grid of mse: a thread owns one chunk of one image; workgroups of 64 fill x, then y; z = replica.
+// Neighbouring threads are neighbouring images. Grid of mse_sum: one workgroup of 256 a replica;
+// thread t owns images t, t + 256, ...
 
-struct Immediates {
-    step: u32,
-    stride0: u32, stride1: u32, stride2: u32, stride3: u32, stride4: u32, none_a: u32, none_b: u32,
+struct Params {
     rows: u32, n: u32,
+    stride0: u32, stride1: u32, stride2: u32, stride3: u32, stride4: u32,
 }
-var<immediate> p: Immediates;
+@group(0) @binding(7) var<uniform> p: Params;
 
-const ROWS: u32 = 16u; // the kernel table's MSE_ROWS
+const ROWS: u32 = 16u; // of a chunk
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> target_: array<f32>;
@@ -22,9 +22,13 @@ const ROWS: u32 = 16u; // the kernel table's MSE_ROWS
 @group(0) @binding(3) var<storage, read_write> grad: array<f32>;
 @group(0) @binding(4) var<storage, read_write> partial: array<f32>;
 
-// x, target [rows, n], weight [n]: grad = 2 weight / rows * (x - target), partial[chunk, n] = sum of (x - target)^2.
+// x, target [rows, n], weight [n]: grad = 2 weight / rows * (x - target), partial[chunk, n] = sum
+// of (x - target)^2.
 @compute @workgroup_size(64)
-fn mse(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn mse(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
     let i = (group.y * grid.x + group.x) * 64u + thread;
     let chunk = i / p.n;
     let image = i % p.n;
@@ -51,9 +55,12 @@ fn mse(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: v
 
 var<workgroup> tree: array<f32, 256>;
 
-// partial [chunks, n], weight [n]: image[n] = sum over chunks of partial / rows, loss[0] = sum over n of weight * image.
+// partial [chunks, n], weight [n]: image[n] = sum over chunks of partial / rows, loss[0] = sum over
+// n of weight * image.
 @compute @workgroup_size(256)
-fn mse_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn mse_sum(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
+) {
     let z = group.z;
     let chunks = (p.rows + ROWS - 1u) / ROWS;
     var total = 0.0;

@@ -1,18 +1,19 @@
-// reduce.wgsl - kernels broadcast and sum_to: four-dimensional shapes, where an axis of size 1 stands for all of an axis.
+// reduce.wgsl - kernels broadcast and sum_to: four-dimensional shapes, where an axis of size 1
+// stands for all of an axis.
 //
 // Letters: `large` is a shape [l0, l1, l2, l3], `small` the same with some axes 1.
 //
-// Grid of broadcast: a thread owns one element of the result; workgroups of 256 fill x, then y; z = replica.
-// Grid of sum_to: a workgroup of 256 owns one element of the result; workgroups fill x, then y; z = replica. Thread t adds
-// every 256th term, then a tree in workgroup memory adds the threads: the order never depends on the device.
+// Grid of broadcast: a thread owns one element of the result; workgroups of 256 fill x, then y; z =
+// replica. Grid of sum_to: a workgroup of 256 owns one element of the result; workgroups fill x,
+// then y; z = replica. Thread t adds every 256th term, then a tree in workgroup memory adds the
+// threads: the order never depends on the device.
 
-struct Immediates {
-    step: u32,
-    a_stride: u32, out_stride: u32, none_a: u32, none_b: u32, none_c: u32, none_d: u32, none_e: u32,
+struct Params {
     small0: u32, small1: u32, small2: u32, small3: u32,
     large0: u32, large1: u32, large2: u32, large3: u32,
+    a_stride: u32, out_stride: u32,
 }
-var<immediate> p: Immediates;
+@group(0) @binding(7) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
@@ -28,12 +29,16 @@ fn unflatten(i: u32, s1: u32, s2: u32, s3: u32) -> vec4<u32> {
 
 // a is `small`, out is `large`: out[i, j, k, l] = a[i or 0, j or 0, k or 0, l or 0].
 @compute @workgroup_size(256)
-fn broadcast(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn broadcast(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
     let i = (group.y * grid.x + group.x) * 256u + thread;
     if (i >= p.large0 * p.large1 * p.large2 * p.large3) {
         return;
     }
-    let at = min(unflatten(i, p.large1, p.large2, p.large3), vec4<u32>(p.small0, p.small1, p.small2, p.small3) - 1u);
+    let last = vec4<u32>(p.small0, p.small1, p.small2, p.small3) - 1u;
+    let at = min(unflatten(i, p.large1, p.large2, p.large3), last);
     let source = ((at.x * p.small1 + at.y) * p.small2 + at.z) * p.small3 + at.w;
     out[group.z * p.out_stride + i] = a[group.z * p.a_stride + source];
 }
@@ -44,7 +49,10 @@ fn flat_in_large(at: vec4<u32>) -> u32 {
 
 // a is `large`, out is `small`: out sums a over the axes where `small` is 1.
 @compute @workgroup_size(256)
-fn sum_to(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn sum_to(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
     let o = group.y * grid.x + group.x;
     if (o >= p.small0 * p.small1 * p.small2 * p.small3) {
         return; // the whole workgroup leaves

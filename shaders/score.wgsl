@@ -1,22 +1,28 @@
-// score.wgsl - kernels image_grad and image_cos: how each image's own weight gradient aligns with the reference gradient.
+// score.wgsl - kernels image_grad and image_cos: how each image's own weight gradient aligns with
+// the reference gradient.
 //
-// Letters: n images; cx, cy channels of x and y; hx, wx, hy, wy their sizes; kh, kw the kernel's. x is [hx, wx, cx, n],
-// y is [hy, wy, cy, n], r is [kh, kw, cy, cx], partial is [blocks, 2, n] with blocks = kh * kw * ceil(cy / 4).
+// Letters: n images; cx, cy channels of x and y; hx, wx, hy, wy their sizes; kh, kw the kernel's. x
+// is [hx, wx, cx, n], y is [hy, wy, cy, n], r is [kh, kw, cy, cx], partial is [blocks, 2, n] with
+// blocks = kh * kw * ceil(cy / 4).
 //
-// The gradient of image i is g[tap, cy, cx] = sum over positions of y[position, cy, i] * x[position at tap, cx, i]. It lives
-// in registers only, 4 cy x 4 cx at a time, and goes into two sums: g.r and g.g.
+// The gradient of image i is g[tap, cy, cx] = sum over positions of y[position, cy, i] * x[position
+// at tap, cx, i]. It lives in registers only, 4 cy x 4 cx at a time, and goes into two sums: g.r
+// and g.g.
 //
-// Grid of image_grad: a workgroup owns `lanes` images x one block (a tap and four channels of y): x = images, y = block,
-// z = replica. Thread (lane, slice) takes the tiles of four channels of x number slice, slice + slices, ...; a tree in
-// workgroup memory adds the slices. Neighbouring lanes read neighbouring images.
-// Grid of image_cos: a workgroup of 32 x 8 owns 32 images; slices of blocks are added by a tree; z = replica.
+// Grid of image_grad: a workgroup owns `lanes` images x one block (a tap and four channels of y): x
+// = images, y = block, z = replica. Thread (lane, slice) takes the tiles of four channels of x
+// number slice, slice + slices, ...; a tree in workgroup memory adds the slices. Neighbouring lanes
+// read neighbouring images. Grid of image_cos: a workgroup of 32 x 8 owns 32 images; slices of
+// blocks are added by a tree; z = replica.
 
-struct Immediates {
-    step: u32,
-    x_stride: u32, y_stride: u32, r_stride: u32, partial_stride: u32, none_a: u32, none_b: u32, none_c: u32,
-    n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32, kh: u32, kw: u32, stride: u32, padding: u32,
+struct Params {
+    n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32,
+    kh: u32, kw: u32, stride: u32, padding: u32,
+    x_stride: u32, y_stride: u32, r_stride: u32, partial_stride: u32,
 }
-var<immediate> p: Immediates;
+@group(0) @binding(7) var<uniform> p: Params;
+
+const TILE: u32 = 4u; // channels of y in a block
 
 override lanes: u32 = 32u; // images of a workgroup
 override slices: u32 = 8u; // threads of one image: a power of two
@@ -37,7 +43,8 @@ fn first_reaching(tap: u32, edge: u32, size: u32) -> u32 {
     return min((monus(edge + p.padding, tap) + p.stride - 1u) / p.stride, size);
 }
 
-// (g.r, g.g) of one row of a tile: one channel of y at `row` in r, channels of x from c on, of which those < cx exist.
+// (g.r, g.g) of one row of a tile: one channel of y at `row` in r, channels of x from c on, of
+// which those < cx exist.
 fn row_sums(g: vec4<f32>, row: u32, c: u32, sums: vec2<f32>) -> vec2<f32> {
     var s = sums;
     for (var j = 0u; j < 4u; j++) {
@@ -48,17 +55,20 @@ fn row_sums(g: vec4<f32>, row: u32, c: u32, sums: vec2<f32>) -> vec2<f32> {
     return s;
 }
 
-// x [hx, wx, cx, n], y [hy, wy, cy, n], r [kh, kw, cy, cx]; partial[block, 0, n] = g.r and partial[block, 1, n] = g.g.
+// x [hx, wx, cx, n], y [hy, wy, cy, n], r [kh, kw, cy, cx]; partial[block, 0, n] = g.r and
+// partial[block, 1, n] = g.g.
 @compute @workgroup_size(lanes, slices)
-fn image_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+fn image_grad(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
+) {
     let z = group.z;
     let slice = local.y;
     let i = group.x * lanes + local.x;
     // Lanes beyond the last image repeat it: no branches, and they write nothing.
     let image = min(i, p.n - 1u);
-    let tiles_y = (p.cy + 3u) / 4u;
+    let tiles_y = (p.cy + TILE - 1u) / TILE;
     let tap = group.y / tiles_y;
-    let cy0 = group.y % tiles_y * 4u;
+    let cy0 = group.y % tiles_y * TILE;
     let th = tap / p.kw;
     let tw = tap % p.kw;
     let top = first_reaching(th, 0u, p.hy);
@@ -66,7 +76,8 @@ fn image_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let left_ = first_reaching(tw, 0u, p.wy);
     let right_ = first_reaching(tw, p.wx, p.wy);
 
-    // Channels beyond the last repeat it, too; row_sums and the counts below leave their part of g out.
+    // Channels beyond the last repeat it, too; row_sums and the counts below leave their part of g
+    // out.
     let y_channel = min(vec4<u32>(cy0) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.cy - 1u)) * p.n;
     let y_base = z * p.y_stride + image;
     let x_base = z * p.x_stride + image;
@@ -85,8 +96,10 @@ fn image_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
                 let iw = ow * p.stride + tw - p.padding;
                 let y_at = y_base + (oh * p.wy + ow) * p.cy * p.n;
                 let x_at = x_base + (ih * p.wx + iw) * p.cx * p.n;
-                let a = vec4<f32>(y[y_at + y_channel.x], y[y_at + y_channel.y], y[y_at + y_channel.z], y[y_at + y_channel.w]);
-                let b = vec4<f32>(x[x_at + x_channel.x], x[x_at + x_channel.y], x[x_at + x_channel.z], x[x_at + x_channel.w]);
+                let ya = y_at + y_channel;
+                let xa = x_at + x_channel;
+                let a = vec4<f32>(y[ya.x], y[ya.y], y[ya.z], y[ya.w]);
+                let b = vec4<f32>(x[xa.x], x[xa.y], x[xa.z], x[xa.w]);
                 g0 = fma(vec4<f32>(a.x), b, g0);
                 g1 = fma(vec4<f32>(a.y), b, g1);
                 g2 = fma(vec4<f32>(a.z), b, g2);
@@ -119,14 +132,17 @@ fn image_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     }
 }
 
-struct CosImmediates {
-    step: u32,
-    partial_stride: u32, stats_stride: u32, out_stride: u32, none_a: u32, none_b: u32, none_c: u32, none_d: u32,
+struct CosParams {
     blocks: u32, n: u32, segment: u32,
+    partial_stride: u32, stats_stride: u32, out_stride: u32,
 }
-var<immediate> q: CosImmediates;
+@group(0) @binding(7) var<uniform> q: CosParams;
 
-const EPS: f32 = 1e-8; // the kernel table's COSINE_EPS
+const EPS: f32 = 1e-8; // cosine_similarity's epsilon
+// stats: HEAD elements, then ROW elements a segment, of which RR is the squared norm of r.
+const HEAD: u32 = 4u;
+const ROW: u32 = 4u;
+const RR: u32 = 2u;
 const IMAGES: u32 = 32u;
 const SLICES: u32 = 8u;
 
@@ -139,7 +155,8 @@ var<workgroup> cos_tree: array<vec2<f32>, 256>;
 // partial [blocks, 2, n]; out[n] = g.r / (max(|g|, eps) max(|r|, eps)) with r.r from stats.
 @compute @workgroup_size(IMAGES, SLICES)
 fn image_cos(
-    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
 ) {
     let z = group.z;
     let i = group.x * IMAGES + local.x;
@@ -159,7 +176,7 @@ fn image_cos(
     }
     if (local.y == 0u && i < q.n) {
         let s = cos_tree[thread];
-        let r_norm = sqrt(stats[z * q.stats_stride + 4u + 4u * q.segment + 2u]);
+        let r_norm = sqrt(stats[z * q.stats_stride + HEAD + ROW * q.segment + RR]);
         out[z * q.out_stride + i] = s.x / (max(sqrt(s.y), EPS) * max(r_norm, EPS));
     }
 }

@@ -20,6 +20,8 @@
 
 use std::fmt;
 
+use crate::layout::{Shape, size};
+
 /// Sizes of one convolution. `y` is the strided (small) side: the output of conv2d, the input of
 /// conv_transpose2d.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -110,19 +112,34 @@ impl Geometry {
         Geometry { n, cx, cy, hx, wx, hy, wy, kh, kw, stride, padding }
     }
 
+    /// `[hx, wx, cx, n]`.
+    pub fn x_shape(&self) -> Shape {
+        [self.hx, self.wx, self.cx, self.n]
+    }
+
+    /// `[hy, wy, cy, n]`.
+    pub fn y_shape(&self) -> Shape {
+        [self.hy, self.wy, self.cy, self.n]
+    }
+
+    /// `[kh, kw, cy, cx]`.
+    pub fn w_shape(&self) -> Shape {
+        [self.kh, self.kw, self.cy, self.cx]
+    }
+
     /// Elements of x.
     pub fn x_len(&self) -> usize {
-        self.hx * self.wx * self.cx * self.n
+        size(self.x_shape())
     }
 
     /// Elements of y.
     pub fn y_len(&self) -> usize {
-        self.hy * self.wy * self.cy * self.n
+        size(self.y_shape())
     }
 
     /// Elements of w.
     pub fn w_len(&self) -> usize {
-        self.kh * self.kw * self.cy * self.cx
+        size(self.w_shape())
     }
 
     /// Taps that reach inside x from row (or column) `o` of y; x has `size` rows and the kernel

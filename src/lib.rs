@@ -44,8 +44,6 @@
 // They panic where nothing can be written; see `output`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-#[doc(hidden)]
-pub mod cases;
 pub mod cli;
 pub mod data;
 pub mod engine;
@@ -56,6 +54,8 @@ pub mod files;
 pub mod folders;
 pub mod geometry;
 pub mod images;
+pub mod kernels;
+pub mod layout;
 pub mod limits;
 pub mod method;
 pub mod output;
@@ -64,10 +64,11 @@ pub mod report;
 pub mod run;
 pub mod tape;
 
+pub use crate::method::config::TrainConfig;
 pub use crate::method::detector::Detector;
 pub use crate::method::model::{Init, Model};
 pub use crate::method::scorer::{Score, Scorer};
 pub use crate::method::train;
-pub use crate::method::trainer::{TrainConfig, Trainer, TrainingSet};
+pub use crate::method::trainer::{Trainer, TrainingSet};
 pub use error::{Error, Result};
 pub use images::Images;

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use gradcon::data::Prepared;
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::engine::device::Device;
 use gradcon::engine::gpu::{GpuEngine, Machine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Loaded, Timing};
 use gradcon::files::Lock;
-use gradcon::method::trainer::{EpochReport, training_program};
+use gradcon::method::programs::training_program;
+use gradcon::method::state::EpochReport;
+use gradcon::program::Options;
 use gradcon::program::Program;
-use gradcon::program::compile::Options;
 use gradcon::run::config::RunConfig;
 use gradcon::run::train::{self as run, Watch};
 use gradcon::{Error, Model, Result, TrainConfig};
@@ -120,7 +121,7 @@ fn a_device_that_is_not_there_is_answered_with_what_is() {
 
 /// A CPU engine whose device is lost after so many runs of a program.
 struct Failing {
-    engine: CpuEngine<f32>,
+    engine: Box<dyn Engine>,
     runs: usize,
 }
 
@@ -136,6 +137,9 @@ impl Engine for Failing {
     }
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
         self.engine.read(name)
+    }
+    fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.engine.read_f32(name)
     }
     fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {
         self.runs =
@@ -191,7 +195,7 @@ fn a_lost_device_leaves_the_last_checkpoint() {
     let prepared = Prepared::open(&config.data).unwrap();
     for runs in [1, 6] {
         let lock = Lock::hold(&run, "a test").unwrap();
-        let mut engine = Failing { engine: CpuEngine::new(), runs };
+        let mut engine = Failing { engine: cpu::f32(), runs };
         let error = run::train(&run, &lock, &config, &prepared, &mut engine, false, &mut Blind)
             .unwrap_err();
         assert!(

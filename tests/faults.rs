@@ -11,9 +11,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use gradcon::data::manifest::Source;
 use gradcon::data::{Dataset, Labelled, Prepared, prepare};
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::files::{Lock, changes_left, end_after};
-use gradcon::method::trainer::EpochReport;
+use gradcon::method::state::EpochReport;
 use gradcon::run::checkpoint::Checkpoints;
 use gradcon::run::config::{InitName, RunConfig};
 use gradcon::run::train::{End, Watch, train};
@@ -109,7 +109,7 @@ fn go(
     notes: &mut Notes,
 ) -> Result<End> {
     let lock = Lock::hold(run, "test")?;
-    train(run, &lock, config, prepared, &mut CpuEngine::<f32>::new(), recover, notes)
+    train(run, &lock, config, prepared, cpu::f32().as_mut(), recover, notes)
 }
 
 fn complete(run: &Path, config: &RunConfig, prepared: &Prepared) {

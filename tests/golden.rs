@@ -5,13 +5,14 @@
 mod common;
 
 use common::{Tolerance, assert_close};
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
 use gradcon::method::model::{IMAGE_SIZE, Model};
 use gradcon::method::objective::{StepLog, score_step, training_step};
-use gradcon::program::compile::{Options, compile};
-use gradcon::tape::{AdamConfig, Tape};
+use gradcon::program::{Options, compile};
+use gradcon::tape::Tape;
+use gradcon::tape::ops::AdamConfig;
 use safetensors::{Dtype, SafeTensors};
 
 /// What an engine may differ by. Where a file holds float32, nobody can agree to more than its
@@ -240,32 +241,32 @@ fn check(
 
 #[test]
 fn cpu_f64_c1() {
-    check(&mut CpuEngine::<f64>::new(), Options::default(), &F64, 1, 8, 6);
+    check(cpu::f64().as_mut(), Options::default(), &F64, 1, 8, 6);
 }
 
 #[test]
 fn cpu_f64_c3() {
-    check(&mut CpuEngine::<f64>::new(), Options::default(), &F64, 3, 5, 4);
+    check(cpu::f64().as_mut(), Options::default(), &F64, 3, 5, 4);
 }
 
 #[test]
 fn cpu_f32_c1() {
-    check(&mut CpuEngine::<f32>::new(), Options::default(), &F32, 1, 8, 6);
+    check(cpu::f32().as_mut(), Options::default(), &F32, 1, 8, 6);
 }
 
 #[test]
 fn cpu_f32_c3() {
-    check(&mut CpuEngine::<f32>::new(), Options::default(), &F32, 3, 5, 4);
+    check(cpu::f32().as_mut(), Options::default(), &F32, 3, 5, 4);
 }
 
 /// The same with weight gradients summed in splits, as a GPU does.
 #[test]
 fn cpu_f32_splits() {
-    check(&mut CpuEngine::<f32>::new(), Options { replicas: 1, workgroups: 256 }, &F32, 1, 8, 6);
+    check(cpu::f32().as_mut(), Options { replicas: 1, workgroups: 256 }, &F32, 1, 8, 6);
 }
 
-fn check_gpu(channels: usize, batch: usize, steps: usize) {
-    let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
+fn check_gpu(channels: usize, batch: usize, steps: usize, web_limits: bool) {
+    let options = OpenOptions { allow_software: true, web_limits, ..OpenOptions::default() };
     let mut engine = GpuEngine::open(&Selector::Hardware, options)
         .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
     let options = Options { replicas: 1, workgroups: engine.workgroups() };
@@ -275,11 +276,18 @@ fn check_gpu(channels: usize, batch: usize, steps: usize) {
 #[test]
 #[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
 fn gpu_c1() {
-    check_gpu(1, 8, 6);
+    check_gpu(1, 8, 6, false);
 }
 
 #[test]
 #[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
 fn gpu_c3() {
-    check_gpu(3, 5, 4);
+    check_gpu(3, 5, 4, false);
+}
+
+/// On a device with WebGPU's default limits and no features, such as every browser has.
+#[test]
+#[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
+fn gpu_within_the_limits_of_the_web() {
+    check_gpu(3, 5, 4, true);
 }

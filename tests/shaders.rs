@@ -1,32 +1,43 @@
 //! The shaders without a GPU: naga accepts them, they match the kernel table, and they translate
 //! for every backend.
 
+mod cases;
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use gradcon::cases::{self, Case};
-use gradcon::engine::gpu::launch::{HEADER_WORDS, IMMEDIATE_BYTES, Launch, launch, source};
-use gradcon::program::kernel::{Access, Element, KERNELS, Kernel, Params};
+use cases::Case;
+use gradcon::kernels::{Access, Element, Entry, Launch, SHADERS, Word, entries};
+use gradcon::program::dispatch::{UNIFORM_BINDING, UNIFORM_BYTES};
+use gradcon::tape::ops::Map;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
+use naga::{
+    AddressSpace, Expression, Literal, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner,
+};
 
 fn validate(module: &Module) -> ModuleInfo {
-    Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
+    Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(module)
         .unwrap_or_else(|e| panic!("{e:?}"))
 }
 
 fn shaders() -> BTreeMap<&'static str, (Module, ModuleInfo)> {
-    let names: BTreeSet<_> = KERNELS.iter().map(|row| row.shader).collect();
-    let parse = |name| {
-        let text = source(name);
+    let parse = |shader: &&gradcon::kernels::Shader| {
+        let (name, text) = (shader.name, shader.source);
         let module = naga::front::wgsl::parse_str(text)
             .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
-        let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
+        // No capability beyond core WebGPU.
+        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
             .validate(&module)
             .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
         (name, (module, info))
     };
-    names.into_iter().map(parse).collect()
+    SHADERS.iter().map(parse).collect()
+}
+
+/// Every entry point with its file.
+fn table() -> impl Iterator<Item = (&'static str, &'static Entry)> {
+    SHADERS.iter().flat_map(|shader| shader.entries.iter().map(|entry| (shader.name, entry)))
 }
 
 fn entry_point(module: &Module, name: &str) -> usize {
@@ -43,8 +54,8 @@ fn variants() -> Vec<(Case, Launch)> {
     for case in
         cases::tests().into_iter().chain(cases::benches(64, 1, 8)).chain(cases::benches(64, 3, 1))
     {
-        let launch = launch(case.kernel, &case.params, 1);
-        seen.entry((case.kernel, launch.constants.clone())).or_insert((case, launch));
+        let launch = case.kernel.family().launch();
+        seen.entry((case.kernel.name(), launch.constants.clone())).or_insert((case, launch));
     }
     seen.into_values().collect()
 }
@@ -56,27 +67,58 @@ fn every_file_belongs_to_the_kernel_table_and_every_entry_point_is_a_kernel() {
         .unwrap()
         .map(|f| f.unwrap().file_name().into_string().unwrap())
         .collect();
-    let wanted: BTreeSet<String> =
-        KERNELS.iter().map(|row| format!("{}.wgsl", row.shader)).collect();
+    let wanted: BTreeSet<String> = SHADERS.iter().map(|s| format!("{}.wgsl", s.name)).collect();
     assert_eq!(files, wanted);
-    for (name, (module, _)) in shaders() {
-        let entries: BTreeSet<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
-        let kernels: BTreeSet<_> =
-            KERNELS.iter().filter(|row| row.shader == name).map(|row| row.name).collect();
-        assert_eq!(entries, kernels, "{name}.wgsl");
+    let shaders = shaders();
+    for shader in SHADERS {
+        let module = &shaders[shader.name].0;
+        let in_file: BTreeSet<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+        let in_table: BTreeSet<_> = shader.entries.iter().map(|e| e.name).collect();
+        assert_eq!(in_file, in_table, "{}.wgsl", shader.name);
         assert!(module.entry_points.iter().all(|e| e.stage == ShaderStage::Compute));
+    }
+    let names: BTreeSet<_> = entries().map(|e| e.name).collect();
+    assert_eq!(names.len(), entries().count(), "two kernels have one name");
+}
+
+/// A constant of a shader by its name.
+fn constant(module: &Module, name: &str) -> f64 {
+    let mut constants = module.constants.iter();
+    let (_, constant) = constants
+        .find(|(_, c)| c.name.as_deref() == Some(name))
+        .unwrap_or_else(|| panic!("no constant {name}"));
+    match module.global_expressions[constant.init] {
+        Expression::Literal(Literal::U32(v)) => v.into(),
+        Expression::Literal(Literal::F32(v)) => v.into(),
+        ref other => panic!("{name} is {other:?}"),
+    }
+}
+
+#[test]
+fn constants_equal_those_of_the_definitions() {
+    let shaders = shaders();
+    for shader in SHADERS {
+        for &(name, want) in shader.constants {
+            let got = constant(&shaders[shader.name].0, name);
+            assert_eq!(got as f32, want as f32, "{}.wgsl: {name}", shader.name);
+        }
+    }
+    for map in Map::ALL {
+        let got = constant(&shaders["map"].0, &map.name().to_uppercase());
+        assert_eq!(got, f64::from(map.number()), "{}", map.name());
     }
 }
 
 #[test]
 fn bindings_equal_the_kernel_table() {
     let shaders = shaders();
-    for row in KERNELS {
-        let (module, info) = &shaders[row.shader];
+    for (shader, row) in table() {
+        let (module, info) = &shaders[shader];
         let used = info.get_entry_point(entry_point(module, row.name));
         let mut bindings = BTreeMap::new();
         for (handle, var) in module.global_variables.iter() {
-            if let (false, Some(at)) = (used[handle].is_empty(), &var.binding) {
+            let storage = matches!(var.space, AddressSpace::Storage { .. });
+            if let (false, true, Some(at)) = (used[handle].is_empty(), storage, &var.binding) {
                 assert_eq!(at.group, 0, "{}", row.name);
                 assert!(
                     bindings.insert(at.binding, (var, used[handle])).is_none(),
@@ -100,7 +142,7 @@ fn bindings_equal_the_kernel_table() {
             // The log is only written; but a step's row alone, so the rest of it is kept.
             assert_eq!(
                 uses.contains(GlobalUse::READ),
-                binding.access != Access::Write && row.kernel != Kernel::Record || !writable,
+                binding.access != Access::Write && row.name != "record" || !writable,
                 "{at}: read"
             );
             let TypeInner::Array { base, stride, .. } = module.types[var.ty].inner else {
@@ -119,35 +161,57 @@ fn bindings_equal_the_kernel_table() {
     }
 }
 
+/// The uniform variables that an entry point uses, by group and binding.
+fn uniforms<'a>(
+    (module, info): &'a (Module, ModuleInfo),
+    entry: &str,
+) -> BTreeMap<(u32, u32), &'a naga::GlobalVariable> {
+    let used = info.get_entry_point(entry_point(module, entry));
+    let of = |(handle, var): (naga::Handle<naga::GlobalVariable>, &'a naga::GlobalVariable)| {
+        let uniform = var.space == AddressSpace::Uniform && !used[handle].is_empty();
+        let at = var.binding.as_ref().filter(|_| uniform)?;
+        Some(((at.group, at.binding), var))
+    };
+    module.global_variables.iter().filter_map(of).collect()
+}
+
 #[test]
-fn immediates_are_the_header_and_the_parameters() {
+fn uniforms_are_the_parameters_by_name_and_then_the_strides() {
     let shaders = shaders();
     for case in cases::tests() {
-        let row = case.kernel.row();
-        let (module, info) = &shaders[row.shader];
-        let used = info.get_entry_point(entry_point(module, row.name));
-        let mut immediates = module.global_variables.iter().filter(|(handle, var)| {
-            var.space == AddressSpace::Immediate && !used[*handle].is_empty()
-        });
-        let (Some((_, var)), None) = (immediates.next(), immediates.next()) else {
-            panic!("{}: needs one immediate variable", row.name)
-        };
+        let (kernel, name) = (case.kernel.family(), case.kernel.name());
+        let shader = &shaders[kernel.shader().name];
+        let (module, uniforms) = (&shader.0, uniforms(shader, name));
+        let mut places = vec![(0, UNIFORM_BINDING)];
+        places.extend(kernel.entry().reads_step.then_some((1, 0)));
+        assert_eq!(uniforms.keys().copied().collect::<Vec<_>>(), places, "{name}");
+
+        let var = uniforms[&(0, UNIFORM_BINDING)];
         let TypeInner::Struct { members, span } = &module.types[var.ty].inner else {
-            panic!("{}", row.name)
+            panic!("{name}: the words are no struct")
         };
-        let words = HEADER_WORDS + case.params.words().len();
-        // A constraint has as many words as it has segments; the shader declares them all.
-        let fits = if let Params::Constraint { .. } = case.params {
-            words * 4 <= *span as usize
-        } else {
-            words * 4 == *span as usize
-        };
-        assert!(fits && *span <= IMMEDIATE_BYTES, "{}: {span} bytes for {words} words", row.name);
-        assert_eq!(members[0].name.as_deref(), Some("step"), "{}", row.name);
-        // Scalars in sequence: the same layout in every language.
+        assert!(*span as usize <= UNIFORM_BYTES, "{name}: {span} bytes");
+        let words = kernel.uniforms().0;
+        // Kernels of one file share the struct: some have fewer bindings than strides.
+        assert!(members.len() >= words.len() + case.kernel.bindings().len(), "{name}");
         for (i, member) in members.iter().enumerate() {
-            assert_eq!(member.offset as usize, 4 * i, "{}", row.name);
-            assert!(matches!(module.types[member.ty].inner, TypeInner::Scalar(_)), "{}", row.name);
+            // Scalars in sequence: the same layout in every language.
+            assert_eq!(member.offset as usize, 4 * i, "{name}");
+            let TypeInner::Scalar(scalar) = module.types[member.ty].inner else {
+                panic!("{name}: word {i} is no scalar")
+            };
+            let field = member.name.as_deref().unwrap_or_default();
+            match words.get(i) {
+                Some((word, value)) => {
+                    assert_eq!(field, word, "{name}, word {i}");
+                    let kind = match value {
+                        Word::U32(_) => ScalarKind::Uint,
+                        Word::F32(_) => ScalarKind::Float,
+                    };
+                    assert_eq!(scalar.kind, kind, "{name}: {field}");
+                }
+                None => assert!(field.contains("stride"), "{name}: {field}"),
+            }
         }
     }
 }
@@ -156,19 +220,19 @@ fn immediates_are_the_header_and_the_parameters() {
 fn every_variant_has_the_declared_workgroup_and_translates_for_every_backend() {
     let shaders = shaders();
     for (case, launch) in variants() {
-        let row = case.kernel.row();
-        let (module, info) = &shaders[row.shader];
+        let name = case.kernel.name();
+        let (module, info) = &shaders[case.kernel.family().shader().name];
         let constants = launch
             .constants
             .iter()
             .map(|&(name, value)| (name.to_string(), value as f64))
             .collect();
-        let entry = Some((ShaderStage::Compute, row.name));
+        let entry = Some((ShaderStage::Compute, name));
         let (module, _) =
             naga::back::pipeline_constants::process_overrides(module, info, entry, &constants)
                 .unwrap_or_else(|e| panic!("{}: {e:?}", case.name));
         let info = validate(&module);
-        let at = entry_point(&module, row.name);
+        let at = entry_point(&module, name);
         assert_eq!(module.entry_points[at].workgroup_size, launch.workgroup_size, "{}", case.name);
         let used = info.get_entry_point(at);
         let bytes: u32 = module
@@ -183,7 +247,7 @@ fn every_variant_has_the_declared_workgroup_and_translates_for_every_backend() {
 
         let spv = naga::back::spv::PipelineOptions {
             shader_stage: ShaderStage::Compute,
-            entry_point: row.name.to_string(),
+            entry_point: name.to_string(),
         };
         naga::back::spv::write_vec(&module, &info, &Default::default(), Some(&spv))
             .unwrap_or_else(|e| panic!("{} SPIR-V: {e:?}", case.name));
@@ -192,11 +256,6 @@ fn every_variant_has_the_declared_workgroup_and_translates_for_every_backend() {
             .unwrap_or_else(|e| panic!("{} MSL: {e:?}", case.name));
         let hlsl = naga::back::hlsl::Options {
             fake_missing_bindings: true,
-            immediates_target: Some(naga::back::hlsl::BindTarget {
-                register: 0,
-                space: 1,
-                ..Default::default()
-            }),
             special_constants_binding: Some(naga::back::hlsl::BindTarget {
                 register: 0,
                 space: 2,

@@ -6,12 +6,11 @@ use std::process::{Command, Output};
 
 use clap::CommandFactory;
 use gradcon::cli::Cli;
-use gradcon::engine::Engine;
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::method::model::MAX_CHANNELS;
-use gradcon::method::trainer::training_program;
+use gradcon::method::programs::training_program;
+use gradcon::program::Options;
 use gradcon::program::Program;
-use gradcon::program::compile::Options;
 use gradcon::{Error, Images, Model, TrainConfig, train};
 
 fn gradcon(folder: &Path, args: &[String]) -> Output {
@@ -52,7 +51,7 @@ fn enormous() -> Program {
 
 #[test]
 fn a_program_that_does_not_fit_is_refused_before_anything_is_allocated() {
-    let mut engine = CpuEngine::<f32>::new();
+    let mut engine = cpu::f32();
     let program = enormous();
     let (scratch, persistent) = program.memory();
     assert!(scratch > 1 << 50, "{scratch}");
@@ -72,7 +71,7 @@ fn a_program_that_does_not_fit_is_refused_before_anything_is_allocated() {
     let mut uncountable = small.clone();
     uncountable.replicas = usize::MAX;
     assert_eq!(uncountable.memory().0, u64::MAX);
-    let error = CpuEngine::<f64>::new().load(&uncountable).unwrap_err().to_string();
+    let error = cpu::f64().load(&uncountable).unwrap_err().to_string();
     assert!(error.contains("more than any machine has"), "{error}");
 }
 
@@ -99,13 +98,8 @@ fn a_model_of_absurd_channels_is_an_error_at_every_door() {
             "{error}"
         );
         let images = Images { data: vec![], n: 0, height: 28, width: 28, channels };
-        let error = train(
-            &mut CpuEngine::<f32>::new(),
-            (&images, &images),
-            &TrainConfig::default(),
-            |_| {},
-        )
-        .unwrap_err();
+        let error = train(cpu::f32().as_mut(), (&images, &images), &TrainConfig::default(), |_| {})
+            .unwrap_err();
         assert!(error.to_string().contains("channels"), "{error}");
     }
     // As many as are allowed have sizes that can be counted.

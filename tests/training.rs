@@ -6,12 +6,14 @@ use std::ops::ControlFlow;
 
 use gradcon::Images;
 use gradcon::engine::Engine;
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
+use gradcon::method::config::TrainConfig;
 use gradcon::method::detector::{Detector, load_parameters};
 use gradcon::method::model::{Init, Model};
 use gradcon::method::scorer::Scorer;
-use gradcon::method::trainer::{EpochReport, Outcome, State, TrainConfig, Trainer, TrainingSet};
+use gradcon::method::state::{EpochReport, State};
+use gradcon::method::trainer::{Outcome, Trainer, TrainingSet};
 
 /// Images of a bar whose direction and place depend on `seed`: enough structure to learn something.
 fn bars(count: usize, channels: usize, seed: u64, vertical: bool) -> Images {
@@ -34,8 +36,8 @@ fn config(epochs: usize) -> TrainConfig {
     TrainConfig { epochs, batch_size: 20, init: Init::Kaiming, seed: 3, ..TrainConfig::default() }
 }
 
-fn engine() -> CpuEngine<f32> {
-    CpuEngine::new()
+fn engine() -> Box<dyn Engine> {
+    cpu::f32()
 }
 
 /// Sets of different sizes, also with a different number of steps.
@@ -79,9 +81,9 @@ fn run(
 fn replicas_equal_lone_models_to_the_bit() {
     let data = data();
     let sets = sets(&data);
-    let (together, state) = run(&mut engine(), &sets, 2);
+    let (together, state) = run(engine().as_mut(), &sets, 2);
     for (k, set) in sets.iter().enumerate() {
-        let (alone, lone) = run(&mut engine(), std::slice::from_ref(set), 2);
+        let (alone, lone) = run(engine().as_mut(), std::slice::from_ref(set), 2);
         for epoch in 0..2 {
             assert_eq!(together[epoch][k], alone[epoch][0], "model {k} epoch {epoch}");
         }
@@ -94,26 +96,26 @@ fn replicas_equal_lone_models_to_the_bit() {
 fn two_runs_give_the_same_bits_and_another_seed_gives_others() {
     let data = data();
     let one = &sets(&data)[..1];
-    let (a, state) = run(&mut engine(), one, 2);
-    assert_eq!((a, state.clone()), run(&mut engine(), one, 2));
+    let (a, state) = run(engine().as_mut(), one, 2);
+    assert_eq!((a, state.clone()), run(engine().as_mut(), one, 2));
     let other = [TrainingSet { seed: 77, ..one[0] }];
-    assert!(run(&mut engine(), &other, 2).1 != state);
+    assert!(run(engine().as_mut(), &other, 2).1 != state);
 }
 
 #[test]
 fn a_resumed_run_equals_an_unbroken_one() {
     let data = data();
     let sets = sets(&data);
-    let (reports, unbroken) = run(&mut engine(), &sets, 3);
+    let (reports, unbroken) = run(engine().as_mut(), &sets, 3);
     let big = (bars(400, 1, 5, true), bars(40, 1, 6, true));
     let with_big: Vec<TrainingSet> =
         [TrainingSet { train: &big.0, validation: &big.1, seed: 4, start: None }, sets[1]].to_vec();
-    let (_, unbroken_big) = run(&mut engine(), &with_big, 2);
+    let (_, unbroken_big) = run(engine().as_mut(), &with_big, 2);
 
     // Between epochs.
-    let (_, state) = run(&mut engine(), &sets, 1);
+    let (_, state) = run(engine().as_mut(), &sets, 1);
     let mut engine2 = engine();
-    let mut trainer = Trainer::new(&mut engine2, &Model::new(1), &config(3), &sets).unwrap();
+    let mut trainer = Trainer::new(engine2.as_mut(), &Model::new(1), &config(3), &sets).unwrap();
     trainer.restore(&state).unwrap();
     for want in &reports[1..] {
         assert_eq!(
@@ -129,7 +131,7 @@ fn a_resumed_run_equals_an_unbroken_one() {
     let mut stops = 0;
     loop {
         let mut trainer =
-            Trainer::new(&mut engine3, &Model::new(1), &config(2), &with_big).unwrap();
+            Trainer::new(engine3.as_mut(), &Model::new(1), &config(2), &with_big).unwrap();
         if let Some(state) = &state {
             trainer.restore(state).unwrap();
         }
@@ -174,7 +176,7 @@ fn a_gpu_trains_like_the_cpu_and_repeats_itself() {
     );
     assert!(trainer.state().unwrap() == state, "a resumed run differs");
 
-    let (cpu, _) = run(&mut engine(), &sets, 2);
+    let (cpu, _) = run(engine().as_mut(), &sets, 2);
     for (a, b) in reports.iter().flatten().flatten().zip(cpu.iter().flatten().flatten()) {
         for (a, b) in [(&a.train, &b.train), (&a.validation, &b.validation)] {
             assert!(
@@ -189,9 +191,9 @@ fn a_gpu_trains_like_the_cpu_and_repeats_itself() {
 fn a_state_of_another_training_is_refused() {
     let data = data();
     let sets = sets(&data);
-    let (_, state) = run(&mut engine(), &sets[..1], 1);
+    let (_, state) = run(engine().as_mut(), &sets[..1], 1);
     let mut engine = engine();
-    let mut trainer = Trainer::new(&mut engine, &Model::new(1), &config(3), &sets).unwrap();
+    let mut trainer = Trainer::new(engine.as_mut(), &Model::new(1), &config(3), &sets).unwrap();
     let error = trainer.restore(&state).unwrap_err().to_string();
     assert!(error.contains("1 models") && error.contains("3 models"), "{error}");
 }
@@ -202,7 +204,7 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     let mut engine = engine();
     let config = TrainConfig { epochs: 15, ..config(15) };
     let mut losses = vec![];
-    let detector = gradcon::method::train(&mut engine, (&train, &validation), &config, |r| {
+    let detector = gradcon::method::train(engine.as_mut(), (&train, &validation), &config, |r| {
         losses.push(r.validation.loss)
     })
     .unwrap();
@@ -220,7 +222,7 @@ fn a_trained_detector_tells_directions_apart_and_survives_a_file() {
     );
 
     let (normal, odd) = (bars(70, 3, 5, false), bars(75, 3, 5, true));
-    let mut scorer = Scorer::new(&mut engine, &loaded).unwrap();
+    let mut scorer = Scorer::new(engine.as_mut(), &loaded).unwrap();
     let (a, b) = (scorer.score(&normal).unwrap(), scorer.score(&odd).unwrap());
     assert_eq!((a.len(), b.len()), (70, 75));
     let wrong: usize = a.iter().map(|a| b.iter().filter(|b| b.score <= a.score).count()).sum();
@@ -283,14 +285,18 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
     let mut engine = engine();
     let (train, validation) = (bars(3, 1, 1, false), bars(0, 1, 1, false));
     let set = TrainingSet { train: &train, validation: &validation, seed: 0, start: None };
-    let error =
-        Trainer::new(&mut engine, &Model::new(1), &config(1), &[set]).err().unwrap().to_string();
+    let error = Trainer::new(engine.as_mut(), &Model::new(1), &config(1), &[set])
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("validation") && error.contains("no images"), "{error}");
     let set = TrainingSet { validation: &train, ..set };
-    let error =
-        Trainer::new(&mut engine, &Model::new(3), &config(1), &[set]).err().unwrap().to_string();
+    let error = Trainer::new(engine.as_mut(), &Model::new(3), &config(1), &[set])
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("[28, 28, 1]") && error.contains("[28, 28, 3]"), "{error}");
-    let mut scorer = Scorer::new(&mut engine, &good).unwrap();
+    let mut scorer = Scorer::new(engine.as_mut(), &good).unwrap();
     // As many bytes as three gray images have, but another shape; and fewer images than it says.
     let wide = Images::new(vec![0; 3 * 784], [1, 28, 28, 3]).unwrap();
     let error = scorer.score(&wide).unwrap_err().to_string();
@@ -303,11 +309,11 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
         TrainConfig { alpha: f64::NAN, ..config(1) },
         TrainConfig { epochs: 0, ..config(1) },
     ] {
-        assert!(Trainer::new(&mut engine, &Model::new(1), &bad, &[set]).is_err(), "{bad:?}");
+        assert!(Trainer::new(engine.as_mut(), &Model::new(1), &bad, &[set]).is_err(), "{bad:?}");
     }
     let mut wild = config(3);
     wild.adam.lr = 1e30;
-    let mut trainer = Trainer::new(&mut engine, &Model::new(1), &wild, &[set]).unwrap();
+    let mut trainer = Trainer::new(engine.as_mut(), &Model::new(1), &wild, &[set]).unwrap();
     let error = (0..3)
         .find_map(|_| trainer.epoch(|_| ControlFlow::Continue(())).err())
         .expect("a loss of NaN is an error")

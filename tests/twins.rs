@@ -5,25 +5,30 @@
 //! should have been ignored. `tools/test.sh` runs them wherever there is an adapter, software
 //! adapters included: `cargo test -- --include-ignored`.
 
+mod cases;
 mod common;
 
 use std::collections::HashSet;
 
+use cases::{BROKEN_MODEL, Case, SENTINEL, Style};
 use common::{Tolerance, assert_close, assert_same_bits};
 use gradcon::Error;
-use gradcon::cases::{self, BROKEN_MODEL, Case, SENTINEL, Style};
-use gradcon::engine::cpu::CpuEngine;
+use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Timing};
-use gradcon::program::kernel::{Element, KERNELS, Kernel, Params};
+use gradcon::kernels::{Batch, Element, Kernel, MapKernel, Memory, entries};
 use gradcon::program::{Buffer, Call, Program, View};
+use gradcon::tape::ops::Map;
 
 /// Models that run at once; their data differ.
 const IDS: [u32; 3] = [0, 1, 2];
 
 fn open(shader_checks: bool) -> GpuEngine {
-    GpuEngine::open(&Selector::Hardware, OpenOptions { allow_software: true, shader_checks })
-        .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"))
+    GpuEngine::open(
+        &Selector::Hardware,
+        OpenOptions { allow_software: true, shader_checks, ..OpenOptions::default() },
+    )
+    .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"))
 }
 
 /// Results of a case within `tolerance` of the oracle's, guards untouched.
@@ -44,7 +49,7 @@ fn check(case: &Case, got: &[Vec<f64>], want: &[Vec<f64>], replicas: usize, exac
 }
 
 /// A case on an engine against the oracle, with all the claims that an engine makes.
-fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut CpuEngine<f64>) {
+fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut dyn Engine) {
     let want = case.run(oracle, &IDS, Style::Rough).unwrap();
     assert!(want.iter().flatten().any(|&v| v != SENTINEL), "{}: wrote nothing", case.name);
     let got = case.run(engine, &IDS, Style::Rough).unwrap_or_else(|e| panic!("{}: {e}", case.name));
@@ -88,27 +93,23 @@ fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut CpuEngine<f64
 }
 
 fn check_gpu(shaders: &[&str]) {
-    let (mut gpu, mut oracle) = (open(false), CpuEngine::<f64>::new());
+    let (mut gpu, mut oracle) = (open(false), cpu::f64());
     println!("{}", gpu.description());
-    for case in cases::tests().iter().filter(|case| shaders.contains(&case.kernel.row().shader)) {
-        check_engine(case, &mut gpu, &mut oracle);
+    for case in
+        cases::tests().iter().filter(|case| shaders.contains(&case.kernel.family().shader().name))
+    {
+        check_engine(case, &mut gpu, oracle.as_mut());
     }
 }
 
 #[test]
 fn every_kernel_has_cases_with_unique_names() {
     let cases = cases::tests();
-    for row in KERNELS {
-        assert!(
-            cases.iter().filter(|case| case.kernel == row.kernel).count() >= 2,
-            "{} has fewer than two cases",
-            row.name
-        );
-        assert!(
-            cases::benches(64, 1, 8).iter().any(|case| case.kernel == row.kernel),
-            "{} has no benchmark",
-            row.name
-        );
+    let benches = cases::benches(64, 1, 8);
+    for entry in entries() {
+        let of = |cases: &[Case]| cases.iter().filter(|c| c.kernel.name() == entry.name).count();
+        assert!(of(&cases) >= 2, "{} has fewer than two cases", entry.name);
+        assert!(of(&benches) >= 1, "{} has no benchmark", entry.name);
     }
     let mut names = HashSet::new();
     assert!(cases.iter().all(|case| names.insert(&case.name)), "two cases have one name");
@@ -123,9 +124,9 @@ fn cases_are_well_formed_programs() {
 
 #[test]
 fn the_f32_cpu_engine_agrees_with_f64() {
-    let (mut cpu, mut oracle) = (CpuEngine::<f32>::new(), CpuEngine::<f64>::new());
+    let (mut cpu, mut oracle) = (cpu::f32(), cpu::f64());
     for case in cases::tests() {
-        check_engine(&case, &mut cpu, &mut oracle);
+        check_engine(&case, cpu.as_mut(), oracle.as_mut());
     }
 }
 
@@ -151,19 +152,18 @@ fn gpu_weight_gradients_and_scores_agree_with_f64() {
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_elementwise_and_reductions_agree_with_f64() {
-    check_gpu(&["elementwise", "reduce", "loss", "constraint", "adam", "batch"]);
+    check_gpu(&["memory", "map", "reduce", "loss", "constraint", "adam", "batch"]);
 }
 
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_with_shader_checks_agrees_with_f64() {
-    let (mut gpu, mut oracle) = (open(true), CpuEngine::<f64>::new());
+    let (mut gpu, mut oracle) = (open(true), cpu::f64());
     let mut pipelines = HashSet::new();
     for case in cases::tests() {
         // One case a pipeline: the checks are the compiler's, not the sizes'.
-        let launch = gradcon::engine::gpu::launch::launch(case.kernel, &case.params, 1);
-        if pipelines.insert((case.kernel, launch.constants)) {
-            let want = case.run(&mut oracle, &IDS[2..], Style::Rough).unwrap();
+        if pipelines.insert((case.kernel.name(), case.kernel.family().launch().constants)) {
+            let want = case.run(oracle.as_mut(), &IDS[2..], Style::Rough).unwrap();
             let got = case.run(&mut gpu, &IDS[2..], Style::Rough).unwrap();
             check(&case, &got, &want, 1, false);
         }
@@ -180,11 +180,9 @@ fn counting_program(steps: usize) -> Program {
         persistent: true,
     };
     let view = |buffer, len| View { buffer, offset: 0, len };
-    let call = |kernel, args, params| Call { kernel, args, params, label: "count".to_string() };
-    let (one, two) = (
-        Params::Map { len: 1, scale: 1.0, shift: 1.0 },
-        Params::Map { len: 1, scale: 1.0, shift: 0.0 },
-    );
+    let call = |kernel, args| Call { kernel, args, label: "count".to_string() };
+    let affine = |shift| Kernel::Map(MapKernel { map: Map::Affine { scale: 1.0, shift }, len: 1 });
+    let record = Kernel::Batch(Batch::Record { len: 1, offset: 0, width: 1 });
     Program {
         name: "count".to_string(),
         replicas: 2,
@@ -194,13 +192,9 @@ fn counting_program(steps: usize) -> Program {
             buffer("log", 2 * steps, false),
         ],
         calls: vec![
-            call(Kernel::Affine, vec![view(0, 1), view(1, 1)], one),
-            call(Kernel::Affine, vec![view(1, 1), view(0, 1)], two),
-            call(
-                Kernel::Record,
-                vec![view(0, 1), view(2, 2 * steps)],
-                Params::Record { len: 1, offset: 0, width: 1 },
-            ),
+            call(affine(1.0), vec![view(0, 1), view(0, 1), view(1, 1)]),
+            call(affine(0.0), vec![view(1, 1), view(1, 1), view(0, 1)]),
+            call(record, vec![view(0, 1), view(2, 2 * steps)]),
         ],
     }
 }
@@ -239,7 +233,27 @@ fn check_steps(engine: &mut dyn Engine) {
 
 #[test]
 fn the_cpu_engine_counts_steps() {
-    check_steps(&mut CpuEngine::<f32>::new());
+    check_steps(cpu::f32().as_mut());
+}
+
+/// Step numbers far from 0, and runs that go from one stretch of them to the next and back.
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn the_gpu_engine_knows_every_step_by_its_number() {
+    let (mut gpu, steps) = (open(false), 5000);
+    let loaded = gpu.load(&counting_program(steps)).unwrap();
+    let runs = [1020..1030, 4990..5000, 0..3, 2047..2050];
+    for run in runs.clone() {
+        gpu.run(loaded, run).unwrap();
+    }
+    let log = gpu.read("log").unwrap();
+    let mut count = 0.0;
+    let mut want = vec![0.0; 2 * steps];
+    for step in runs.into_iter().flatten() {
+        count += 1.0;
+        want[2 * step as usize..][..2].fill(count);
+    }
+    assert_eq!(log, want);
 }
 
 #[test]
@@ -288,18 +302,9 @@ fn gpu_buffers_longer_than_one_row_of_workgroups_are_written_to_the_end() {
         persistent: true,
     }];
     let view = View { buffer: 0, offset: 0, len };
-    let params = Params::Map { len, scale: 0.0, shift: 2.5 };
-    let program = Program {
-        name: "long".to_string(),
-        replicas: 1,
-        buffers,
-        calls: vec![Call {
-            kernel: Kernel::Fill,
-            args: vec![view],
-            params,
-            label: "long".to_string(),
-        }],
-    };
+    let kernel = Kernel::Memory(Memory::Fill { len, value: 2.5 });
+    let call = Call { kernel, args: vec![view], label: "long".to_string() };
+    let program = Program { name: "long".to_string(), replicas: 1, buffers, calls: vec![call] };
     let mut gpu = open(false);
     let loaded = gpu.load(&program).unwrap();
     gpu.run(loaded, 0..1).unwrap();

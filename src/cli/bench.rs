@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use super::sizes::{SizeArgs, up_to};
 use super::{DeviceArgs, Ui};
-use crate::engine::{Data, Engine, Loaded, memory};
+use crate::engine::{Engine, Loaded, memory};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::method::batches::{Batches, Reading};
 use crate::method::detector::Detector;
+use crate::method::feed::{Feed, log};
 use crate::method::model::{IMAGE_SIZE, Init, Model};
+use crate::method::programs::training_program;
 use crate::method::scorer::Scorer;
-use crate::method::trainer::training_program;
 use crate::output::outln;
 
 /// Measure throughput: images a second in training and in scoring, end to end, on one device.
@@ -86,7 +86,7 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
         .map_err(explain)?;
     let pixels = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
     let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, sizes.channels])?;
-    let train = bench_training(engine.as_mut(), loaded, &model, &args, &data.data)?;
+    let train = bench_training(engine.as_mut(), loaded, &model, &args)?;
     let flops = program.cost().flops as f64 / (sizes.batch * sizes.replicas) as f64;
     let params = model.init(Init::Kaiming, 0);
     let reference = vec![1e-3; model.reference_len()];
@@ -131,21 +131,13 @@ fn bench_training(
     loaded: Loaded,
     model: &Model,
     args: &BenchArgs,
-    data: &[u8],
 ) -> Result<Rates> {
     let (batch, replicas) = (args.sizes.batch, args.sizes.replicas);
     let images = batch * args.steps;
-    let readings: Vec<Reading> = (0..replicas)
-        .map(|_| Reading { order: (0..images as u32).collect(), iterations: 0 })
-        .collect();
-    let batches = Batches::new(&readings, batch, |count| 1.0 / count as f64, (0.9, 0.999));
-    engine.write("train.data", Data::U8(data))?;
-    engine.write("train.indices", Data::U32(&batches.indices))?;
-    engine.write("train.schedule", Data::F64(&batches.schedule))?;
-    engine.write("params", Data::F32(&model.init(Init::Kaiming, 0).repeat(replicas)))?;
+    Feed::of("train", engine).pattern(model, batch, args.steps, replicas)?;
     measure(args.rounds, images * replicas, || {
         engine.run(loaded, 0..args.steps as u32)?;
-        let log = engine.read("train.log")?;
+        let log = engine.read(&log("train"))?;
         if log.iter().all(|v| v.is_finite()) {
             Ok(())
         } else {

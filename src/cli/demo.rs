@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::{DeviceArgs, Ui, interrupt};
 use crate::data::embedded::{FASHION_CLASSES, fashion_subset};
 use crate::error::{Error, Result};
+use crate::method::config::TrainConfig;
 use crate::method::model::{IMAGE_SIZE, Init, Model};
 use crate::method::scorer::{Score, Scorer};
-use crate::method::trainer::{Outcome, TrainConfig, Trainer, TrainingSet};
+use crate::method::trainer::{Outcome, Trainer, TrainingSet};
 use crate::output::{make_folder, outln};
 use crate::report::{metrics, picture, scores};
 

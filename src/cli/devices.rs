@@ -1,7 +1,6 @@
 //! `gradcon devices`
 
-use crate::engine::Engine;
-use crate::engine::cpu::CpuEngine;
+use crate::engine::cpu;
 use crate::engine::device::{Choice, Device};
 use crate::engine::gpu::Machine;
 use crate::error::Result;
@@ -22,7 +21,7 @@ pub struct DevicesArgs {
 pub fn run(args: DevicesArgs) -> Result<()> {
     let machine = Machine::look();
     let adapters = &machine.adapters;
-    let cpu = CpuEngine::<f32>::new().description();
+    let cpu = cpu::f32().description();
     // What the others open, and why.
     let auto = Device::Auto.choose(&machine, false);
     let is_auto = |choice| auto.as_ref().is_ok_and(|(auto, _)| *auto == choice);

@@ -2,12 +2,10 @@
 
 use super::sizes::{SizeArgs, up_to};
 use super::{DeviceArgs, Ui};
-use crate::engine::{Data, Timing, memory};
+use crate::engine::{Timing, memory};
 use crate::error::Result;
-use crate::method::batches::{Batches, Reading};
-use crate::method::model::Init;
-use crate::method::scorer::score_program;
-use crate::method::trainer::{training_program, validation_program};
+use crate::method::feed::Feed;
+use crate::method::programs::{score_program, training_program, validation_program};
 use crate::output::{outln, print};
 
 /// Show what a step runs: every kernel call with shapes, operations and bytes.
@@ -62,15 +60,7 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
     let loaded = engine.load(&program).map_err(explain)?;
     memory::check("images and lists of a batch", sizes.host_bytes(&program, &model, 1))
         .map_err(explain)?;
-    let readings: Vec<Reading> = (0..sizes.replicas)
-        .map(|_| Reading { order: (0..sizes.batch as u32).collect(), iterations: 0 })
-        .collect();
-    let batches = Batches::new(&readings, sizes.batch, |count| 1.0 / count as f64, (0.9, 0.999));
-    let images: Vec<u8> = (0..sizes.batch * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
-    engine.write(&format!("{name}.data"), Data::U8(&images))?;
-    engine.write(&format!("{name}.indices"), Data::U32(&batches.indices))?;
-    engine.write(&format!("{name}.schedule"), Data::F64(&batches.schedule))?;
-    engine.write("params", Data::F32(&model.init(Init::Kaiming, 0).repeat(sizes.replicas)))?;
+    Feed::of(name, engine.as_mut()).pattern(&model, sizes.batch, 1, sizes.replicas)?;
     engine.run(loaded, 0..1)?;
     let (seconds, timing) = engine.time_calls(loaded, 0, 10)?;
     print(&program.table(Some(&seconds)))?;

@@ -4,10 +4,10 @@
 use clap::builder::RangedU64ValueParser;
 
 use crate::error::{Error, Result};
+use crate::method::config::TrainConfig;
 use crate::method::model::{MAX_CHANNELS, Model};
-use crate::method::trainer::TrainConfig;
+use crate::program::Options;
 use crate::program::Program;
-use crate::program::compile::Options;
 
 /// Most images in a batch.
 const MAX_BATCH: usize = 4096;

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant, make_folder, sweep};
 use crate::folders;
-use crate::method::trainer::EpochReport;
+use crate::method::state::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, Partial, RunConfig};

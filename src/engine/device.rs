@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Engine;
-use super::cpu::CpuEngine;
+use super::cpu;
 use super::gpu::{GpuEngine, Machine, OpenOptions, Selector};
 use crate::error::{Error, Result};
 
@@ -130,14 +130,14 @@ impl Device {
         mut note: impl FnMut(&str),
     ) -> Result<Box<dyn Engine>> {
         if *self == Device::Cpu {
-            return Ok(Box::new(CpuEngine::<f32>::new()));
+            return Ok(cpu::f32());
         }
         let machine = Machine::look();
         let (choice, notes) = self.choose(&machine, allow_software)?;
         notes.iter().for_each(|text| note(text));
         let options = OpenOptions { allow_software, ..OpenOptions::default() };
         Ok(match choice {
-            Choice::Cpu => Box::new(CpuEngine::<f32>::new()),
+            Choice::Cpu => cpu::f32(),
             Choice::Gpu(index) => Box::new(GpuEngine::open_adapter(&machine, index, options)?),
         })
     }

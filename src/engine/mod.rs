@@ -4,9 +4,10 @@ pub mod cpu;
 pub mod device;
 pub mod gpu;
 pub mod memory;
+mod store;
 
-use crate::error::{Error, Result};
-use crate::program::{Buffer, Program};
+use crate::error::Result;
+use crate::program::Program;
 
 /// Host data to be written into a persistent buffer. Floats are converted to the engine's own
 /// float.
@@ -71,6 +72,9 @@ pub trait Engine {
     /// earlier runs surface here.
     fn read(&mut self, name: &str) -> Result<Vec<f64>>;
 
+    /// [`Engine::read`], rounded to f32.
+    fn read_f32(&mut self, name: &str) -> Result<Vec<f32>>;
+
     /// Runs the program once for each step, in order. Work may still be under way when this
     /// returns.
     fn run(&mut self, program: Loaded, steps: std::ops::Range<u32>) -> Result<()>;
@@ -91,27 +95,6 @@ pub trait Engine {
     /// The device, for people.
     fn description(&self) -> String;
 
-    /// What [`crate::program::compile::Options::workgroups`] should be for this device.
+    /// What [`crate::program::Options::workgroups`] should be for this device.
     fn workgroups(&self) -> usize;
-}
-
-/// Errors unless a program's persistent buffer is the one that an engine already holds under its
-/// name (`total` elements over all replicas).
-pub(crate) fn same_buffer(
-    held: &Buffer,
-    wanted: &Buffer,
-    total: usize,
-    replicas: usize,
-) -> Result<()> {
-    let wanted_total = wanted.total(replicas);
-    if held == wanted && Some(total) == wanted_total {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "buffer '{}' is {:?} x {total} in an earlier program and {:?} x {} in this one",
-        wanted.name,
-        held.element,
-        wanted.element,
-        wanted_total.map_or("too many".into(), |total| total.to_string())
-    )))
 }

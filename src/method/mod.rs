@@ -1,11 +1,14 @@
 //! GradCon: the model, its objective, training and scoring. Speaks only of tapes, programs and
 //! [`crate::engine::Engine`].
 
-pub mod batches;
+pub mod config;
 pub mod detector;
+pub mod feed;
 pub mod model;
 pub mod objective;
+pub mod programs;
 pub mod scorer;
+pub mod state;
 pub mod trainer;
 
 use std::collections::BTreeMap;
@@ -14,9 +17,11 @@ use std::ops::ControlFlow;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::images::Images;
+use config::TrainConfig;
 use detector::{DEFAULT_BETA, Detector};
 use model::Model;
-use trainer::{EpochReport, Outcome, TrainConfig, Trainer, TrainingSet};
+use state::{EpochReport, Snapshot};
+use trainer::{Outcome, Trainer, TrainingSet};
 
 /// Trains one model on images in memory and returns its best epoch, ready to score.
 ///
@@ -45,7 +50,7 @@ pub fn train(
     Ok(best.into_detector(&model, config))
 }
 
-impl trainer::Snapshot {
+impl Snapshot {
     /// A detector with the constants of its training in the description.
     pub fn into_detector(self, model: &Model, config: &TrainConfig) -> Detector {
         let description = BTreeMap::from([

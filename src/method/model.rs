@@ -10,11 +10,14 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
 use crate::images::Images;
-use crate::program::kernel::Segment;
-use crate::tape::{Shape, Tape, Tensor, layout, size};
+use crate::layout::{Segment, Shape, pack, size};
+use crate::tape::{Tape, Tensor};
 
 /// Height and width of every image.
 pub const IMAGE_SIZE: usize = 28;
+
+/// The buffer of all parameters, flat, of each replica.
+pub const PARAMS: &str = "params";
 
 /// Most channels of an image: more than any camera has, and few enough that no size of a program
 /// leaves 64 bits.
@@ -183,7 +186,7 @@ impl Model {
         order.extend(layers.iter().map(|l| (l, false)));
         let sizes =
             order.iter().map(|(l, weight)| if *weight { l.geometry.w_len() } else { l.bias_len() });
-        let (offsets, len) = layout(sizes);
+        let (offsets, len) = pack(sizes);
         let mut params: Vec<Param> = order
             .iter()
             .zip(&offsets)
@@ -286,7 +289,7 @@ impl Model {
     /// Records the forward pass of a batch `[28, 28, channels, n]`.
     pub fn forward(&self, tape: &mut Tape, x: Tensor) -> Forward {
         let n = tape.shape(x)[3];
-        let leaf = tape.leaf("params", [1, 1, 1, self.len]);
+        let leaf = tape.leaf(PARAMS, [1, 1, 1, self.len]);
         let params: Vec<Tensor> =
             self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
         let mut forward = Forward {

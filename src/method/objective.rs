@@ -9,8 +9,11 @@
 //!
 //! dL/dtheta needs the derivative of g_i: the tape differentiates its own first sweep.
 
+use super::feed::{REFERENCE, adam_buffers, log};
 use super::model::{Forward, Model};
-use crate::tape::{AdamConfig, Tape, Tensor};
+use crate::layout::{Stat, Stats};
+use crate::tape::ops::AdamConfig;
+use crate::tape::{Tape, Tensor};
 
 /// The nodes of the training objective.
 #[derive(Clone, Debug)]
@@ -21,7 +24,7 @@ pub struct Objective {
     pub mse: Tensor,
     /// L_grad, a scalar.
     pub constraint: Tensor,
-    /// The constraint's sums and cosines (kernel `constraint_sum`).
+    /// The constraint's sums and cosines ([`Stats`]).
     pub stats: Tensor,
     /// All g_i in the flat layout of the reference gradients.
     pub gradients: Tensor,
@@ -46,7 +49,7 @@ pub fn objective(
     let parts: Vec<(Tensor, usize)> =
         g.iter().zip(&segments).map(|(&g, s)| (g, s.offset)).collect();
     let gradients = tape.concat(&parts, model.reference_len());
-    let reference = tape.leaf("reference", [1, 1, 1, model.reference_len()]);
+    let reference = tape.leaf(REFERENCE, [1, 1, 1, model.reference_len()]);
     let stats = tape.constraint_stats(gradients, reference, &segments);
     let constraint = tape.constraint(gradients, reference, &segments);
     let scaled = tape.affine(constraint, alpha, 0.0);
@@ -71,13 +74,15 @@ pub struct StepLog;
 impl StepLog {
     /// Elements of a row for `layers` decoder layers: the mse, padding, and the constraint's stats.
     pub fn width(layers: usize) -> usize {
-        1 + 4 + 4 * layers
+        1 + Stats::len(layers)
     }
 
     /// (mse, constraint, cosines) of a row.
     pub fn parse(row: &[f64]) -> (f64, f64, Vec<f64>) {
-        let cosines = row[5..].chunks_exact(4).map(|segment| segment[3]).collect();
-        (row[0], row[1], cosines)
+        let stats = &row[1..];
+        let layers = (stats.len() - Stats::HEAD) / Stats::ROW;
+        let cosines = (0..layers).map(|layer| stats[Stats::at(layer, Stat::Cos)]).collect();
+        (row[0], stats[Stats::CONSTRAINT], cosines)
     }
 }
 
@@ -99,10 +104,10 @@ pub fn training_step(
     steps: usize,
 ) -> Objective {
     let objective = objective(tape, model, x, weight, alpha);
-    record_losses(tape, model, &objective, &format!("{name}.log"), steps);
+    record_losses(tape, model, &objective, &log(name), steps);
     let gradient = parameter_gradient(tape, model, &objective);
     tape.label("update");
-    tape.adam(gradient, model.reference_len(), &format!("{name}.schedule"), steps, adam);
+    tape.adam(gradient, adam_buffers(name, model, steps), adam);
     objective
 }
 
@@ -116,7 +121,7 @@ pub fn validation_step(
     steps: usize,
 ) {
     let objective = objective(tape, model, x, weight, alpha);
-    record_losses(tape, model, &objective, &format!("{name}.log"), steps);
+    record_losses(tape, model, &objective, &log(name), steps);
 }
 
 /// Rows of a score's log: L_rec of each image, then for each decoder layer the cosine of each
@@ -138,18 +143,14 @@ pub fn score_step(
     let image_mse = tape.image_mse(forward.reconstruction, x, weight);
     tape.label("score");
     let segments = model.segments();
-    let reference = tape.leaf("reference", [1, 1, 1, model.reference_len()]);
+    let reference = tape.leaf(REFERENCE, [1, 1, 1, model.reference_len()]);
     let stats = tape.constraint_stats(reference, reference, &segments);
-    let (log, width) = (format!("{name}.log"), (1 + segments.len()) * n);
+    let (log, width) = (log(name), (1 + segments.len()) * n);
     tape.record(image_mse, &log, 0, width, steps);
     for (i, geometry) in model.decoder_geometries(n).into_iter().enumerate() {
-        let r = tape.slice(
-            reference,
-            segments[i].offset,
-            [geometry.kh, geometry.kw, geometry.cy, geometry.cx],
-        );
-        let partial = tape.image_grad(geometry, sums[i], forward.decoder_inputs[i], r);
-        let cos = tape.image_cos(partial, stats, i);
+        let r = tape.slice(reference, segments[i].offset, geometry.w_shape());
+        let (x, y) = (sums[i], forward.decoder_inputs[i]);
+        let cos = tape.image_cos(geometry, (x, y), r, (stats, i));
         tape.record(cos, &log, (1 + i) * n, width, steps);
     }
     forward.reconstruction

@@ -1,16 +1,14 @@
 //! Scoring: each image by its own gradient, a whole batch at a time, any number of images in
 //! bounded memory.
 
-use super::batches::{Batches, Reading, padded};
 use super::detector::Detector;
-use super::model::{IMAGE_SIZE, Model};
-use super::objective::score_step;
-use crate::engine::{Data, Engine, Loaded};
+use super::feed::{Batches, Feed, Reading, log};
+use super::model::Model;
+use super::programs::{reconstruction_program, score_program};
+use crate::engine::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::program::Program;
-use crate::program::compile::{Options, compile};
-use crate::tape::{Batch, Tape};
+use crate::program::Options;
 
 /// One image's score and what it is made of.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,28 +44,6 @@ pub struct Scorer<'e> {
     reconstruct: Loaded,
 }
 
-/// The program that scores a batch of `batch` resident images: for engines, and for people to look
-/// at.
-pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options) -> Program {
-    let mut tape = Tape::new();
-    tape.label("batch");
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(batch)];
-    let batch = tape.batch(Batch { name: "score".into(), images: batch * steps, steps }, shape);
-    score_step(&mut tape, model, batch, "score", steps);
-    compile("score", &tape, options)
-}
-
-fn reconstruction_program(model: &Model, options: Options) -> Program {
-    let mut tape = Tape::new();
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), BATCH];
-    let (x, _) =
-        tape.batch(Batch { name: "score".into(), images: BATCH * STEPS, steps: STEPS }, shape);
-    let reconstruction = model.forward(&mut tape, x).reconstruction;
-    tape.label("log");
-    tape.record(reconstruction, "reconstruction.log", 0, shape.iter().product(), STEPS);
-    compile("reconstruct", &tape, options)
-}
-
 impl<'e> Scorer<'e> {
     /// Loads the detector onto the engine. Errors: a device that can't hold the program; a
     /// description with a senseless beta.
@@ -76,17 +52,18 @@ impl<'e> Scorer<'e> {
         let beta = detector.beta()?;
         let options = Options { replicas: 1, workgroups: engine.workgroups() };
         let score = engine.load(&score_program(&detector.model, BATCH, STEPS, options))?;
-        let reconstruct = engine.load(&reconstruction_program(&detector.model, options))?;
-        engine.write("params", Data::F32(&detector.params))?;
-        engine.write("reference", Data::F32(&detector.reference))?;
+        let reconstruct =
+            engine.load(&reconstruction_program(&detector.model, BATCH, STEPS, options))?;
         let batches = Batches::new(
             &[Reading { order: (0..(BATCH * STEPS) as u32).collect(), iterations: 0 }],
             BATCH,
             |_| 1.0,
             (0.9, 0.999),
         );
-        engine.write("score.indices", Data::U32(&batches.indices))?;
-        engine.write("score.schedule", Data::F64(&batches.schedule))?;
+        Feed::of("score", engine)
+            .params(&detector.params)?
+            .reference(&detector.reference)?
+            .batches(&batches)?;
         Ok(Scorer { engine, model: detector.model.clone(), beta, score, reconstruct })
     }
 
@@ -109,7 +86,7 @@ impl<'e> Scorer<'e> {
         let layers = self.model.segments().len();
         let mut scores = Vec::with_capacity(images.n);
         for chunk in self.chunks(images) {
-            let (count, log) = self.run(self.score, chunk, "score.log")?;
+            let (count, log) = self.run(self.score, chunk, "score")?;
             for i in 0..count {
                 let row = &log[i / BATCH * (1 + layers) * BATCH + i % BATCH..];
                 let cosines: Vec<f64> = (1..=layers).map(|layer| row[layer * BATCH]).collect();
@@ -127,7 +104,7 @@ impl<'e> Scorer<'e> {
         let pixels = self.model.pixels();
         let mut all = Vec::with_capacity(images.data.len());
         for chunk in self.chunks(images) {
-            let (count, log) = self.run(self.reconstruct, chunk, "reconstruction.log")?;
+            let (count, log) = self.run(self.reconstruct, chunk, "reconstruct")?;
             for i in 0..count {
                 let row = &log[i / BATCH * pixels * BATCH..];
                 all.extend((0..pixels).map(|p| row[p * BATCH + i % BATCH] as f32));
@@ -142,14 +119,14 @@ impl<'e> Scorer<'e> {
     }
 
     /// Runs a program on a chunk: how many images it has, and the log.
-    fn run(&mut self, program: Loaded, chunk: &[u8], log: &str) -> Result<(usize, Vec<f64>)> {
+    fn run(&mut self, program: Loaded, chunk: &[u8], name: &str) -> Result<(usize, Vec<f64>)> {
         let pixels = self.model.pixels();
         let count = chunk.len() / pixels;
         // The last chunk is filled up with black images; their scores are dropped.
         let mut data = chunk.to_vec();
         data.resize(BATCH * STEPS * pixels, 0);
-        self.engine.write("score.data", Data::U8(&data))?;
+        Feed::of("score", self.engine).images(&data)?;
         self.engine.run(program, 0..count.div_ceil(BATCH) as u32)?;
-        Ok((count, self.engine.read(log)?))
+        Ok((count, self.engine.read(&log(name))?))
     }
 }

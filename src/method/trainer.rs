@@ -5,54 +5,19 @@
 //! images, seed and parameters, and its numbers are those of training it alone. The host writes an
 //! index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
-use super::batches::{Batches, Reading, epoch_order, padded};
-use super::model::{IMAGE_SIZE, Init, Model};
-use super::objective::{StepLog, training_step, validation_step};
+use super::config::TrainConfig;
+use super::feed::{self, Batches, Feed, M, REFERENCE, Reading, V, epoch_order, padded};
+use super::model::{Model, PARAMS};
+use super::objective::StepLog;
+use super::programs::{preview_program, training_program, validation_program};
+use super::state::{Divergence, EpochReport, Losses, ReplicaState, Snapshot, State};
 use crate::engine::{Data, Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::program::Program;
-use crate::program::compile::{Options, compile};
-use crate::tape::{AdamConfig, Batch, Tape};
-
-/// What a training needs to know. The defaults are the paper's, but for the number of epochs.
-#[derive(Clone, PartialEq, Debug)]
-pub struct TrainConfig {
-    /// Epochs to reach.
-    pub epochs: usize,
-    /// Images in a batch; the last batch of an epoch may be smaller.
-    pub batch_size: usize,
-    /// Weight of the gradient constraint in the loss.
-    pub alpha: f64,
-    /// The optimiser's constants.
-    pub adam: AdamConfig,
-    /// How parameters start.
-    pub init: Init,
-    /// Seed of the initial parameters and of the order of images.
-    pub seed: u64,
-    /// A new order of images in every epoch.
-    pub shuffle: bool,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        TrainConfig {
-            epochs: 25,
-            batch_size: 64,
-            alpha: 0.03,
-            adam: AdamConfig::default(),
-            init: Init::Torch,
-            seed: 0,
-            shuffle: true,
-        }
-    }
-}
+use crate::program::Options;
 
 /// Images [n, 28, 28, channels] and start of one replica.
 #[derive(Clone, Copy, Debug)]
@@ -65,94 +30,6 @@ pub struct TrainingSet<'a> {
     pub seed: u64,
     /// Flat parameters to start from instead of fresh ones.
     pub start: Option<&'a [f32]>,
-}
-
-/// Means over an epoch, weighted by images.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Losses {
-    /// L.
-    pub loss: f64,
-    /// L_rec.
-    pub mse: f64,
-    /// L_grad.
-    pub constraint: f64,
-    /// Cosine of each decoder layer.
-    pub cosines: Vec<f64>,
-}
-
-/// One replica's epoch.
-#[derive(Clone, PartialEq, Debug)]
-pub struct EpochReport {
-    /// Epochs completed, this one included.
-    pub epoch: usize,
-    /// During training.
-    pub train: Losses,
-    /// After it, on the validation images.
-    pub validation: Losses,
-    /// This epoch has the least validation loss so far.
-    pub best: bool,
-}
-
-/// A model at some moment: flat parameters and references.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Snapshot {
-    /// Epochs completed.
-    pub epoch: usize,
-    /// Validation loss then.
-    pub validation_loss: f64,
-    /// Flat parameters.
-    pub params: Vec<f32>,
-    /// Flat references.
-    pub reference: Vec<f32>,
-}
-
-/// When and where a replica's numbers stopped being finite.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Divergence {
-    /// The epoch under way, from 1.
-    pub epoch: usize,
-    /// The first step of it, from 1, whose losses show it; else the last one before it was seen.
-    pub step: usize,
-    /// What is no finite number, and what it is instead: `up.2.weight is NaN`.
-    pub what: String,
-}
-
-impl fmt::Display for Divergence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "diverged in epoch {}, step {}: {}", self.epoch, self.step, self.what)
-    }
-}
-
-/// Everything that a training's future depends on, for one replica. All numbers are finite.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ReplicaState {
-    /// Flat parameters.
-    pub params: Vec<f32>,
-    /// Adam's first moment.
-    pub m: Vec<f32>,
-    /// Adam's second moment.
-    pub v: Vec<f32>,
-    /// References.
-    pub reference: Vec<f32>,
-    /// The best epoch, once there is one.
-    pub best: Option<Snapshot>,
-    /// The replica takes no more part: its tensors are the last ones that were seen to be finite,
-    /// perhaps older than the others'.
-    pub diverged: Option<Divergence>,
-}
-
-/// Where a training stands.
-#[derive(Clone, PartialEq, Debug)]
-pub struct State {
-    /// Epochs completed.
-    pub epoch: usize,
-    /// Steps done of the epoch under way.
-    pub step: usize,
-    /// Rows of the log of those steps, `[step, replicas, width]`; zeros for replicas that diverged.
-    pub log: Vec<f64>,
-    /// Each replica's tensors.
-    pub replicas: Vec<ReplicaState>,
 }
 
 /// How far an epoch is.
@@ -211,54 +88,6 @@ pub struct Trainer<'e> {
     steps_per_run: Option<usize>,
 }
 
-/// The program of a training step on a resident dataset: for engines, and for people to look at.
-pub fn training_program(
-    model: &Model,
-    config: &TrainConfig,
-    images: usize,
-    steps: usize,
-    options: Options,
-) -> Program {
-    let mut tape = Tape::new();
-    tape.label("batch");
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
-    let batch = tape.batch(Batch { name: "train".into(), images, steps }, shape);
-    training_step(&mut tape, model, batch, config.alpha, config.adam, "train", steps);
-    compile("train", &tape, options)
-}
-
-/// The program of a validation step: losses without an update.
-pub fn validation_program(
-    model: &Model,
-    config: &TrainConfig,
-    images: usize,
-    steps: usize,
-    options: Options,
-) -> Program {
-    let mut tape = Tape::new();
-    tape.label("batch");
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
-    let batch = tape.batch(Batch { name: "validation".into(), images, steps }, shape);
-    validation_step(&mut tape, model, batch, config.alpha, "validation", steps);
-    compile("validation", &tape, options)
-}
-
-/// Reconstructions of each model's first validation batch.
-fn preview_program(
-    model: &Model,
-    config: &TrainConfig,
-    images: usize,
-    steps: usize,
-    options: Options,
-) -> Program {
-    let mut tape = Tape::new();
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
-    let (x, _) = tape.batch(Batch { name: "validation".into(), images, steps }, shape);
-    let reconstruction = model.forward(&mut tape, x).reconstruction;
-    tape.record(reconstruction, "preview.log", 0, shape.iter().product(), 1);
-    compile("preview", &tape, options)
-}
-
 impl<'e> Trainer<'e> {
     /// Prepares a training of one model for each set.
     ///
@@ -270,7 +99,7 @@ impl<'e> Trainer<'e> {
         config: &TrainConfig,
         sets: &[TrainingSet],
     ) -> Result<Trainer<'e>> {
-        check_config(config)?;
+        config.check()?;
         if sets.is_empty() {
             return Err(Error::invalid("training: no training set was given"));
         }
@@ -327,10 +156,7 @@ impl<'e> Trainer<'e> {
             validation.steps,
             options,
         ))?;
-        engine.write("train.data", Data::U8(&data))?;
-        engine.write("validation.data", Data::U8(&validation_data))?;
-        engine.write("validation.indices", Data::U32(&validation.indices))?;
-        engine.write("validation.schedule", Data::F64(&validation.schedule))?;
+        Feed::of("validation", engine).images(&validation_data)?.batches(&validation)?;
         let mut params: Vec<f32> = Vec::with_capacity(replicas * model.len());
         for set in sets {
             match set.start {
@@ -345,7 +171,7 @@ impl<'e> Trainer<'e> {
                 None => params.extend(model.init(config.init, set.seed)),
             }
         }
-        engine.write("params", Data::F32(&params))?;
+        Feed::of("train", engine).images(&data)?.params(&params)?;
         let fresh = |r: usize| ReplicaState {
             params: part(&params, r, replicas),
             m: vec![0.0; model.len()],
@@ -387,8 +213,7 @@ impl<'e> Trainer<'e> {
     pub fn epoch(&mut self, mut watch: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Outcome> {
         let replicas = self.sets.len();
         let batches = self.batches();
-        self.engine.write("train.indices", Data::U32(&batches.indices))?;
-        self.engine.write("train.schedule", Data::F64(&batches.schedule))?;
+        Feed::of("train", self.engine).batches(&batches)?;
         let resumed = self.step;
         while self.step < batches.steps {
             let end = self.run_steps(batches.steps)?;
@@ -405,7 +230,7 @@ impl<'e> Trainer<'e> {
         let log = std::mem::take(&mut self.log);
         let train = self.losses(&log, &batches.counts, |row| row + 1)?;
         self.engine.run(self.validate, 0..self.validation.steps as u32)?;
-        let log = self.engine.read("validation.log")?;
+        let log = self.engine.read(&feed::log("validation"))?;
         let validation = self.losses(&log, &self.validation.counts.clone(), |_| batches.steps)?;
         self.take_tensors()?;
         self.epoch += 1;
@@ -477,7 +302,7 @@ impl<'e> Trainer<'e> {
     /// Takes over the log of the steps since `from`.
     fn keep_log(&mut self, from: usize) -> Result<()> {
         let row = self.sets.len() * self.log_width();
-        let log = self.engine.read("train.log")?;
+        let log = self.engine.read(&feed::log("train"))?;
         self.log.truncate(from * row);
         self.log.extend_from_slice(&log[from * row..self.step * row]);
         Ok(())
@@ -564,12 +389,9 @@ impl<'e> Trainer<'e> {
     /// one that is not finite, nothing. Errors if none is left.
     fn take_tensors(&mut self) -> Result<()> {
         let count = self.sets.len();
-        let [params, m, v, reference] = [
-            self.read("params")?,
-            self.read("adam.m")?,
-            self.read("adam.v")?,
-            self.read("reference")?,
-        ];
+        let [params, m, v, reference] =
+            [PARAMS, M, V, REFERENCE].map(|name| self.engine.read_f32(name));
+        let (params, m, v, reference) = (params?, m?, v?, reference?);
         for r in 0..count {
             let old = &self.replicas[r];
             if old.diverged.is_some() {
@@ -591,20 +413,16 @@ impl<'e> Trainer<'e> {
         self.check_any_left()
     }
 
-    fn read(&mut self, name: &str) -> Result<Vec<f32>> {
-        Ok(self.engine.read(name)?.into_iter().map(|v| v as f32).collect())
-    }
-
     /// Reconstructions of the first `count` validation images of each replica (at most a batch),
     /// `[count, 28, 28, channels]`, by the current parameters.
     pub fn preview(&mut self, count: usize) -> Result<Vec<Vec<f32>>> {
         self.engine.run(self.preview, 0..1)?;
-        let log = self.engine.read("preview.log")?;
+        let log = self.engine.read_f32(&feed::log("preview"))?;
         let (n, pixels) = (padded(self.config.batch_size), self.model.pixels());
         let of = |r: usize| {
             let count = count.min(self.sets[r].validation).min(self.config.batch_size);
             let row = &log[r * pixels * n..];
-            (0..count).flat_map(|i| (0..pixels).map(move |p| row[p * n + i] as f32)).collect()
+            (0..count).flat_map(|i| (0..pixels).map(move |p| row[p * n + i])).collect()
         };
         Ok((0..self.sets.len()).map(of).collect())
     }
@@ -658,69 +476,17 @@ impl<'e> Trainer<'e> {
         let join = |of: fn(&ReplicaState) -> &Vec<f32>| {
             state.replicas.iter().flat_map(of).copied().collect::<Vec<f32>>()
         };
-        self.engine.write("params", Data::F32(&join(|r| &r.params)))?;
-        self.engine.write("adam.m", Data::F32(&join(|r| &r.m)))?;
-        self.engine.write("adam.v", Data::F32(&join(|r| &r.v)))?;
-        self.engine.write("reference", Data::F32(&join(|r| &r.reference)))?;
+        self.engine.write(PARAMS, Data::F32(&join(|r| &r.params)))?;
+        self.engine.write(M, Data::F32(&join(|r| &r.m)))?;
+        self.engine.write(V, Data::F32(&join(|r| &r.v)))?;
+        self.engine.write(REFERENCE, Data::F32(&join(|r| &r.reference)))?;
         (self.epoch, self.step, self.log) = (state.epoch, state.step, state.log.clone());
         self.replicas = state.replicas.clone();
         Ok(())
     }
 }
 
-impl ReplicaState {
-    /// The first element that is no finite number, by the tensor that it is in.
-    fn not_finite(&self, model: &Model) -> Option<String> {
-        [
-            ("", &self.params),
-            ("exp_avg.", &self.m),
-            ("exp_avg_sq.", &self.v),
-            ("ref_grad.", &self.reference),
-        ]
-        .into_iter()
-        .find_map(|(prefix, flat)| {
-            let i = flat.iter().position(|v| !v.is_finite())?;
-            // The references lie as the head of the parameters does.
-            let param = model.params().iter().find(|p| (p.offset..p.offset + p.len()).contains(&i));
-            Some(format!("{prefix}{} is {}", param.map_or("padding", |p| &p.name), flat[i]))
-        })
-    }
-}
-
 fn part(all: &[f32], replica: usize, replicas: usize) -> Vec<f32> {
     let len = all.len() / replicas;
     all[replica * len..][..len].to_vec()
-}
-
-/// Errors unless the numbers of a configuration make sense.
-pub fn check_config(config: &TrainConfig) -> Result<()> {
-    let positive = |what: &str, v: f64| {
-        if v.is_finite() && v > 0.0 {
-            Ok(())
-        } else {
-            Err(Error::Usage(format!("{what} is {v}, expected a positive number")))
-        }
-    };
-    positive("learning rate", config.adam.lr)?;
-    positive("Adam's eps", config.adam.eps)?;
-    if config.batch_size == 0 || config.batch_size > 4096 {
-        return Err(Error::Usage(format!(
-            "batch size is {}, expected 1 to 4096",
-            config.batch_size
-        )));
-    }
-    if config.epochs == 0 {
-        return Err(Error::Usage("0 epochs: at least one is needed to have a model".into()));
-    }
-    if !config.alpha.is_finite() || config.alpha < 0.0 {
-        return Err(Error::Usage(format!("alpha is {}, expected 0 or more", config.alpha)));
-    }
-    for (what, beta) in [("beta1", config.adam.beta1), ("beta2", config.adam.beta2)] {
-        if !(0.0..1.0).contains(&beta) {
-            return Err(Error::Usage(format!(
-                "{what} is {beta}, expected 0 or more and less than 1"
-            )));
-        }
-    }
-    Ok(())
 }

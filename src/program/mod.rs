@@ -1,19 +1,25 @@
 //! Programs: what an engine runs. Plain data without a GPU type, so it can be printed, counted and
 //! tested anywhere.
 //!
-//! A [`Program`] is a list of kernel [`Call`]s over [`Buffer`]s. [`compile`](compile::compile)
-//! makes one from a tape. Every engine runs the same list: the GPU engine as dispatches of one
-//! compute pass, the CPU engine as calls of the twins.
+//! A [`Program`] is a list of kernel [`Call`]s over [`Buffer`]s. [`compile`] makes one from a tape:
+//! [`fuse`] decides which nodes disappear into a convolution, `lower` makes calls of the others,
+//! `schedule` puts independent calls next to each other, and `memory` gives scratch buffers that
+//! don't live at the same time the same place. The CPU engine runs the calls; for a GPU,
+//! [`dispatch`] turns them into dispatches.
 
-pub mod compile;
-pub mod cost;
-pub mod kernel;
+pub mod dispatch;
+mod fuse;
+mod lower;
+mod memory;
 mod print;
+mod schedule;
 
-use kernel::{Access, Element, Kernel, Params};
+use crate::kernels::{Access, Element, Kernel};
+use crate::layout::ALIGNMENT;
+use crate::tape::Tape;
 
 /// A buffer of a program.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Buffer {
     /// Unique in the program. Persistent buffers of one name are one buffer in all programs of an
     /// engine.
@@ -33,7 +39,7 @@ pub struct Buffer {
 pub struct View {
     /// Index into [`Program::buffers`].
     pub buffer: usize,
-    /// First element; a multiple of [`kernel::ALIGNMENT`].
+    /// First element; a multiple of [`ALIGNMENT`].
     pub offset: usize,
     /// Elements.
     pub len: usize,
@@ -42,12 +48,10 @@ pub struct View {
 /// One kernel call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Call {
-    /// The kernel.
+    /// The kernel and its parameters.
     pub kernel: Kernel,
-    /// One view a binding, in the kernel table's order.
+    /// One view a binding, in the kernel's order.
     pub args: Vec<View>,
-    /// Sizes and constants.
-    pub params: Params,
     /// What it computes for the model, for people: `up.4.weight grad`.
     pub label: String,
 }
@@ -65,6 +69,63 @@ pub struct Program {
     pub calls: Vec<Call>,
 }
 
+/// Choices of a compilation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Independent models in one program.
+    pub replicas: usize,
+    /// Workgroups that one model's kernel should reach, as far as splitting the sums of weight
+    /// gradients can: 1 for a CPU, hundreds for a GPU. Not a function of `replicas`, so that a
+    /// model's numbers don't depend on its neighbours.
+    pub workgroups: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { replicas: 1, workgroups: 1 }
+    }
+}
+
+/// Compiles everything that the tape's sinks need.
+///
+/// ```
+/// use gradcon::program::{Options, compile};
+/// use gradcon::tape::Tape;
+///
+/// let mut tape = Tape::new();
+/// let a = tape.leaf("a", [1, 1, 1, 5]);
+/// let square = tape.mul(a, a);
+/// tape.store(square, "square");
+/// tape.sigmoid(a); // nobody needs it
+/// assert_eq!(compile("squares", &tape, Options::default()).calls.len(), 2);
+/// ```
+pub fn compile(name: &str, tape: &Tape, options: Options) -> Program {
+    let fusion = fuse::Fusion::new(tape);
+    let (buffers, steps) = lower::lower(tape, &fusion, options);
+    let (buffers, calls) = memory::assign(buffers, schedule::schedule(steps));
+    let program = Program { name: name.into(), replicas: options.replicas, buffers, calls };
+    program.check();
+    program
+}
+
+/// Least work of a call or program, for all replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes read and written at least once.
+    pub bytes: u64,
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(iter: I) -> Cost {
+        iter.fold(Cost::default(), |a, b| Cost {
+            flops: a.flops + b.flops,
+            bytes: a.bytes + b.bytes,
+        })
+    }
+}
+
 impl Program {
     /// Panics if a call breaks the contract that engines rely on: one view a binding, inside its
     /// buffer, of the binding's element type, and no buffer that is written and bound a second time
@@ -72,37 +133,71 @@ impl Program {
     #[track_caller]
     pub fn check(&self) {
         for call in &self.calls {
-            let row = call.kernel.row();
-            let at = format!("program {}, call '{}' ({})", self.name, call.label, row.name);
-            assert_eq!(call.args.len(), row.bindings.len(), "{at}: arguments");
-            for (i, (arg, binding)) in call.args.iter().zip(row.bindings).enumerate() {
-                let buffer = &self.buffers[arg.buffer];
+            let bindings = call.kernel.bindings();
+            let at =
+                format!("program {}, call '{}' ({})", self.name, call.label, call.kernel.name());
+            assert_eq!(call.args.len(), bindings.len(), "{at}: arguments");
+            for (i, (arg, binding)) in call.args.iter().zip(bindings).enumerate() {
+                let (buffer, end) = (&self.buffers[arg.buffer], arg.offset + arg.len);
+                let at = format!("{at}: {}", binding.name);
+                assert!(end <= buffer.len, "{at} reaches {end} of {} elements", buffer.len);
                 assert!(
-                    arg.offset + arg.len <= buffer.len,
-                    "{at}: {} reaches {} of {} elements",
-                    binding.name,
-                    arg.offset + arg.len,
-                    buffer.len
+                    arg.offset.is_multiple_of(ALIGNMENT),
+                    "{at} starts at {}, no multiple of {ALIGNMENT}",
+                    arg.offset
                 );
-                assert!(
-                    arg.offset % kernel::ALIGNMENT == 0,
-                    "{at}: {} starts at {}, no multiple of {}",
-                    binding.name,
-                    arg.offset,
-                    kernel::ALIGNMENT
-                );
-                assert_eq!(buffer.element, binding.element, "{at}: {}", binding.name);
-                let shared = call
-                    .args
-                    .iter()
-                    .enumerate()
-                    .any(|(j, other)| i != j && other.buffer == arg.buffer);
+                assert_eq!(buffer.element, binding.element, "{at}");
+                let others = call.args.iter().enumerate().filter(|(j, _)| i != *j);
+                let shared = others.into_iter().any(|(_, other)| other.buffer == arg.buffer);
                 assert!(
                     binding.access == Access::Read || !shared,
-                    "{at}: {} is written and bound twice",
-                    binding.name
+                    "{at} is written and bound twice"
                 );
             }
         }
+    }
+
+    /// Sum over all calls.
+    pub fn cost(&self) -> Cost {
+        self.calls.iter().map(|c| c.cost(self)).sum()
+    }
+
+    /// Bytes of scratch memory, and of persistent memory, in float32; as many as can be counted, if
+    /// there are more.
+    pub fn memory(&self) -> (u64, u64) {
+        let bytes = |persistent: bool| {
+            let of = self.buffers.iter().filter(|b| b.persistent == persistent);
+            of.map(|b| b.bytes(self.replicas, 4).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+        };
+        (bytes(false), bytes(true))
+    }
+}
+
+impl Call {
+    /// Least work of this call in `program`: what its kernel counts, and all results and each
+    /// distinct operand once, in float32.
+    pub fn cost(&self, program: &Program) -> Cost {
+        let mut bytes = 0;
+        for (i, (arg, binding)) in self.args.iter().zip(self.kernel.bindings()).enumerate() {
+            let repeated = self.args[..i].contains(arg);
+            let times = if binding.access == Access::Update { 2 } else { 1 };
+            let len = self.kernel.family().moved(i).unwrap_or(arg.len);
+            let element = program.buffers[arg.buffer].element.bytes(4);
+            bytes += if repeated { 0 } else { (len * element * times) as u64 };
+        }
+        let replicas = program.replicas as u64;
+        Cost { flops: self.kernel.family().flops() * replicas, bytes: bytes * replicas }
+    }
+}
+
+impl Buffer {
+    /// Elements over all replicas; `None` if they can't be counted.
+    pub fn total(&self, replicas: usize) -> Option<usize> {
+        self.len.checked_mul(if self.replicated { replicas } else { 1 })
+    }
+
+    /// Bytes over all replicas where a float has `float` bytes; `None` if they can't be counted.
+    pub fn bytes(&self, replicas: usize, float: usize) -> Option<u64> {
+        (self.total(replicas)? as u64).checked_mul(self.element.bytes(float) as u64)
     }
 }

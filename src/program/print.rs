@@ -2,69 +2,7 @@
 
 use std::fmt::Write;
 
-use super::kernel::{Activation, Kernel, Params};
-use super::{Call, Program};
-
-/// One line of words for a call's sizes and fused parts.
-fn details(call: &Call) -> String {
-    match &call.params {
-        Params::Conv { geometry, epilogue } => {
-            let mut text = geometry.to_string();
-            if epilogue.bias {
-                text += " +bias";
-            }
-            if epilogue.add {
-                text += " +add";
-            }
-            text += match epilogue.activation {
-                Activation::None => "",
-                Activation::Relu => " relu",
-                Activation::Sigmoid => " sigmoid",
-                Activation::Gate => " gate",
-            };
-            text
-        }
-        Params::ConvW { geometry, add, splits } => {
-            format!(
-                "{geometry}{}{}",
-                if *add { " +add" } else { "" },
-                if *splits > 1 { format!(" splits {splits}") } else { String::new() }
-            )
-        }
-        Params::SplitSum { len, splits, add } => {
-            format!("{splits} x {len}{}", if *add { " +add" } else { "" })
-        }
-        Params::Map { len, scale, shift } => match call.kernel {
-            Kernel::Affine => format!("{len} * {scale} + {shift}"),
-            Kernel::Fill => format!("{len} = {shift}"),
-            _ => format!("{len}"),
-        },
-        Params::Reshape { small, large } => {
-            let shape = |s: &[usize; 4]| s.map(|v| v.to_string()).join("x");
-            if call.kernel == Kernel::SumTo {
-                format!("{} -> {}", shape(large), shape(small))
-            } else {
-                format!("{} -> {}", shape(small), shape(large))
-            }
-        }
-        Params::Mse { rows, n } => format!("rows {rows} n{n}"),
-        Params::Constraint { segments, scale } => {
-            let lens: Vec<String> = segments.iter().map(|s| s.len.to_string()).collect();
-            format!(
-                "layers {}{}",
-                lens.join("+"),
-                if *scale == 1.0 { String::new() } else { format!(" * {scale}") }
-            )
-        }
-        Params::ImageGrad { geometry } => geometry.to_string(),
-        Params::ImageCos { blocks, n, segment } => format!("layer {segment} blocks {blocks} n{n}"),
-        Params::Adam { len, reference_len, lr, .. } => {
-            format!("{len} (reference {reference_len}) lr {lr}")
-        }
-        Params::Gather { pixels, n } => format!("pixels {pixels} n{n}"),
-        Params::Record { len, offset, width } => format!("{len} at {offset} of {width}"),
-    }
-}
+use super::Program;
 
 impl Program {
     /// The table; with seconds per call (from an engine's `time_calls`) also what was achieved.
@@ -77,7 +15,8 @@ impl Program {
             self.buffers.len()
         );
         let label_width = self.calls.iter().map(|c| c.label.len()).max().unwrap_or(0).max(3);
-        let detail: Vec<String> = self.calls.iter().map(details).collect();
+        let detail: Vec<String> =
+            self.calls.iter().map(|call| call.kernel.family().details()).collect();
         let detail_width = detail.iter().map(String::len).max().unwrap_or(0);
         let _ = write!(
             text,
@@ -91,7 +30,7 @@ impl Program {
             let _ = write!(
                 text,
                 "{i:>3}  {:15} {:label_width$} {:detail_width$} {mflop:>9.3} {kb:>9.1}",
-                call.kernel.row().name,
+                call.kernel.name(),
                 call.label,
                 detail[i]
             );

@@ -30,7 +30,7 @@ use crate::limits::{self, shown};
 use crate::method::detector::{Detector, TensorFile, load_parameters, tensor_bytes};
 use crate::method::model::{Model, Param};
 use crate::method::objective::StepLog;
-use crate::method::trainer::{Divergence, ReplicaState, Snapshot, State};
+use crate::method::state::{Divergence, ReplicaState, Snapshot, State};
 
 const MARK: &str = "checkpoint.json";
 const STATE: &str = "state.json";

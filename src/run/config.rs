@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::files::parent;
 use crate::folders;
 use crate::limits::{self, shown};
+use crate::method::config::TrainConfig;
 use crate::method::model::Init;
-use crate::method::trainer::{TrainConfig, check_config};
-use crate::tape::AdamConfig;
+use crate::tape::ops::AdamConfig;
 
 /// Everything that determines a training; the content of `config.toml`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -161,7 +161,7 @@ impl RunConfig {
 
     /// Errors unless the settings make sense by themselves.
     pub fn check(&self) -> Result<()> {
-        check_config(&self.train_config())?;
+        self.train_config().check()?;
         if !(0.0..=1.0).contains(&self.threshold_quantile) {
             return Err(Error::Usage(format!(
                 "threshold quantile is {}, expected 0 to 1",

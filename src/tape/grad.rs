@@ -1,6 +1,7 @@
 //! The reverse sweep.
 
-use super::{SCALAR, Tape, Tensor, ops};
+use super::{Tape, Tensor};
+use crate::layout::SCALAR;
 
 impl Tape {
     /// Gradients of the scalar `of` with respect to each of `wrt`, appended to the tape: gradients
@@ -54,7 +55,7 @@ impl Tape {
                 format!("{}'", node.label)
             };
             let want = |t: Tensor| wanted[t.0];
-            for (input, part) in ops::rule(self, Tensor(i), &node.op, sum, &want) {
+            for (input, part) in node.op.family().rule(self, Tensor(i), sum, &want) {
                 debug_assert!(want(input));
                 assert_eq!(
                     self.shape(input),
@@ -74,12 +75,5 @@ impl Tape {
                 sums.get(t.0).copied().flatten().unwrap_or_else(|| self.fill(self.shape(t), 0.0))
             })
             .collect()
-    }
-
-    /// Inner product of two tensors of one shape, as a scalar, in primitive operations.
-    #[track_caller]
-    pub fn dot(&mut self, a: Tensor, b: Tensor) -> Tensor {
-        let product = self.mul(a, b);
-        self.sum_to(product, SCALAR)
     }
 }

@@ -2,7 +2,29 @@
 
 #![allow(dead_code)] // each test file uses its own part
 
-pub use gradcon::cases::Tolerance;
+/// How far two results may be apart: `absolute + relative * |want|`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Tolerance {
+    /// In the unit of the values.
+    pub absolute: f64,
+    /// Per unit of the wanted value.
+    pub relative: f64,
+}
+
+impl Tolerance {
+    /// Nothing may differ.
+    pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
+
+    /// The same difference for all values.
+    pub const fn absolute(absolute: f64) -> Self {
+        Tolerance { absolute, relative: 0.0 }
+    }
+
+    /// A difference in proportion to each value.
+    pub const fn relative(relative: f64) -> Self {
+        Tolerance { absolute: 0.0, relative }
+    }
+}
 
 /// Compares two results: the worst ratio of difference to tolerance, or what is wrong.
 ///

@@ -5,24 +5,59 @@
 //! the tests. It uses all cores (through rayon) and the widest vectors the CPU has. Every result is
 //! the same bits for any number of threads.
 
+mod adam;
+mod batch;
+mod constraint;
 mod conv;
-mod elementwise;
+mod conv_w;
+mod loss;
+mod map;
+mod memory;
 mod reduce;
-pub mod simd;
-mod update;
+mod score;
+mod simd;
+mod tile;
 
 use std::cell::UnsafeCell;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Data, Engine, Loaded, Timing, memory};
-use crate::error::{Error, Result};
-use crate::program::kernel::{Element, Kernel, Params};
+use super::store::{Store, Stored};
+use super::{Data, Engine, Loaded, Timing};
+use crate::error::Result;
+use crate::kernels::adam::SCHEDULE;
+use crate::kernels::{Batch, Element, Kernel};
 use crate::program::{Buffer, Call, Program, View};
-use simd::{Isa, Real};
+pub use simd::Isa;
+use simd::Real;
+
+/// The CPU engine in f32, with the widest vectors that this CPU has.
+pub fn f32() -> Box<dyn Engine> {
+    f32_with(Isa::detect())
+}
+
+/// The CPU engine in f64: the oracle of the tests.
+pub fn f64() -> Box<dyn Engine> {
+    f64_with(Isa::detect())
+}
+
+/// The CPU engine in f32 with one of [`Isa::available`]'s instruction sets: tests compare them.
+///
+/// # Panics
+/// This CPU does not have it.
+pub fn f32_with(isa: Isa) -> Box<dyn Engine> {
+    Box::new(CpuEngine::<f32>::new(isa))
+}
+
+/// The same in f64.
+///
+/// # Panics
+/// This CPU does not have the instruction set.
+pub fn f64_with(isa: Isa) -> Box<dyn Engine> {
+    Box::new(CpuEngine::<f64>::new(isa))
+}
 
 /// Runs `unit(0) .. unit(units - 1)` on all threads.
 fn parallel(units: usize, unit: impl Fn(usize) + Sync + Send) {
@@ -65,20 +100,13 @@ enum Memory<T> {
     U8(Vec<u8>),
 }
 
-struct Stored<T> {
-    buffer: Buffer,
-    /// Elements over all replicas.
-    total: usize,
-    memory: Memory<T>,
-}
-
 /// `len` elements, or an error where the allocator has no room: a limit of the process that nobody
 /// told us of.
 fn filled<V>(buffer: &Buffer, len: usize, value: impl FnMut() -> V) -> Result<Vec<V>> {
     let mut memory = Vec::new();
     if memory.try_reserve_exact(len).is_err() {
         let bytes = (len as u64).checked_mul(size_of::<V>() as u64);
-        return Err(memory::lack(
+        return Err(super::memory::lack(
             &format!("buffer '{}'", buffer.name),
             bytes,
             "the system refuses it",
@@ -88,18 +116,28 @@ fn filled<V>(buffer: &Buffer, len: usize, value: impl FnMut() -> V) -> Result<Ve
     Ok(memory)
 }
 
-impl<T: Real> Stored<T> {
+impl<T: Real> Memory<T> {
     fn new(buffer: &Buffer, total: usize) -> Result<Self> {
-        let memory = match buffer.element {
-            Element::Float => Memory::Float(filled(buffer, total.div_ceil(16), || {
-                Line(UnsafeCell::new([T::ZERO; 16]))
-            })?),
+        Ok(match buffer.element {
+            Element::Float => {
+                let lines = total.div_ceil(16);
+                Memory::Float(filled(buffer, lines, || Line(UnsafeCell::new([T::ZERO; 16])))?)
+            }
             Element::U32 => Memory::U32(filled(buffer, total, || 0)?),
             Element::U8 => Memory::U8(filled(buffer, total, || 0)?),
-        };
-        Ok(Stored { buffer: buffer.clone(), total, memory })
+        })
     }
 
+    /// The memory as an output; `None` if it holds no floats.
+    fn out(&self) -> Option<Out<T>> {
+        match self {
+            Memory::Float(lines) => Some(Out(lines.as_ptr().cast_mut().cast())),
+            Memory::U32(_) | Memory::U8(_) => None,
+        }
+    }
+}
+
+impl<T: Real> Stored<Memory<T>> {
     fn floats(&self) -> Option<&[T]> {
         match &self.memory {
             Memory::Float(lines) => {
@@ -107,20 +145,16 @@ impl<T: Real> Stored<T> {
                 // was allocated.
                 Some(unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.total) })
             }
-            _ => None,
+            Memory::U32(_) | Memory::U8(_) => None,
         }
     }
 
-    fn floats_mut(&mut self) -> Option<&mut [T]> {
-        // SAFETY: as in `floats`, and `self` is borrowed mutably.
-        self.out().map(|out| unsafe { out.slice(0, self.total) })
-    }
-
-    /// The memory as an output.
-    fn out(&self) -> Option<Out<T>> {
-        match &self.memory {
-            Memory::Float(lines) => Some(Out(lines.as_ptr().cast_mut().cast())),
-            _ => None,
+    /// The floats to be overwritten; none if it holds no floats.
+    fn floats_mut(&mut self) -> &mut [T] {
+        match self.memory.out() {
+            // SAFETY: as in `floats`, and `self` is borrowed mutably.
+            Some(out) => unsafe { out.slice(0, self.total) },
+            None => &mut [],
         }
     }
 }
@@ -133,228 +167,41 @@ struct LoadedProgram {
     buffers: Vec<usize>,
 }
 
-/// Runs programs on the CPU in floats of type T.
-pub struct CpuEngine<T> {
+/// Runs programs on the CPU in floats of type T. Never named outside of this crate, so that its
+/// loops are compiled here, once.
+struct CpuEngine<T> {
     isa: Isa,
-    memory: Vec<Stored<T>>,
-    persistent: HashMap<String, usize>,
+    store: Store<Memory<T>>,
     programs: Vec<LoadedProgram>,
 }
 
-impl<T: Real> Default for CpuEngine<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl<T: Real> CpuEngine<T> {
-    /// An engine with the widest vectors that this CPU has.
-    pub fn new() -> Self {
-        Self::with_isa(Isa::detect())
-    }
-
-    /// An engine with one of [`Isa::available`]'s instruction sets: tests compare them.
-    ///
-    /// # Panics
-    /// This CPU does not have it.
-    pub fn with_isa(isa: Isa) -> Self {
+    fn new(isa: Isa) -> Self {
         assert!(Isa::available().contains(&isa), "this CPU has no {}", isa.name());
-        CpuEngine { isa, memory: Vec::new(), persistent: HashMap::new(), programs: Vec::new() }
-    }
-
-    fn find(&self, name: &str) -> Result<usize> {
-        self.persistent
-            .get(name)
-            .copied()
-            .ok_or_else(|| Error::invalid(format!("the loaded programs have no buffer '{name}'")))
-    }
-
-    /// The engine's index of each of the program's buffers; those that aren't there yet are made.
-    fn allocate(&mut self, program: &Program) -> Result<Vec<usize>> {
-        let known = |buffer: &Buffer| {
-            buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten()
-        };
-        let new = program.buffers.iter().filter(|buffer| known(buffer).is_none());
-        let bytes = new.map(|buffer| buffer.bytes(program.replicas, size_of::<T>() as u64));
-        let bytes = bytes.into_iter().try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
-        memory::check(&format!("{}, program '{}'", self.description(), program.name), bytes)?;
-        let mut buffers = Vec::with_capacity(program.buffers.len());
-        for buffer in &program.buffers {
-            let known = buffer.persistent.then(|| self.persistent.get(&buffer.name)).flatten();
-            if let Some(&at) = known {
-                super::same_buffer(
-                    &self.memory[at].buffer,
-                    buffer,
-                    self.memory[at].total,
-                    program.replicas,
-                )?;
-                buffers.push(at);
-                continue;
-            }
-            let total = buffer.total(program.replicas).unwrap_or(usize::MAX);
-            self.memory.push(Stored::new(buffer, total)?);
-            if buffer.persistent {
-                self.persistent.insert(buffer.name.clone(), self.memory.len() - 1);
-            }
-            buffers.push(self.memory.len() - 1);
-        }
-        Ok(buffers)
+        CpuEngine { isa, store: Store::default(), programs: vec![] }
     }
 
     fn has_batch(&self, program: &LoadedProgram, replica: usize, step: u32) -> bool {
         let Some(view) = program.schedule else { return true };
-        let schedule = self.memory[program.buffers[view.buffer]].floats();
-        schedule
-            .is_none_or(|s| s[(step as usize * program.program.replicas + replica) * 4] != T::ZERO)
+        let schedule = self.store.at(program.buffers[view.buffer]).floats();
+        let row = step as usize * program.program.replicas + replica;
+        schedule.is_none_or(|s| s[row * SCHEDULE] != T::ZERO)
     }
 
     fn call(&self, program: &LoadedProgram, call: &Call, replica: usize, step: u32) {
-        let args = Args { engine: self, program, call, replica };
-        let replicas = program.program.replicas;
-        let row = (step as usize * replicas + replica) * 4;
-        let isa = self.isa;
-        use Kernel::*;
-        match (call.kernel, &call.params) {
-            (ConvY, Params::Conv { geometry, epilogue }) => {
-                conv::conv_y(
-                    isa,
-                    geometry,
-                    *epilogue,
-                    args.read(0),
-                    args.read(1),
-                    args.read(2),
-                    args.read(3),
-                    args.read(4),
-                    args.write(5),
-                );
-            }
-            (ConvX, Params::Conv { geometry, epilogue }) => {
-                conv::conv_x(
-                    isa,
-                    geometry,
-                    *epilogue,
-                    args.read(0),
-                    args.read(1),
-                    args.read(2),
-                    args.read(3),
-                    args.read(4),
-                    args.write(5),
-                );
-            }
-            (ConvW, &Params::ConvW { ref geometry, add, splits }) => {
-                conv::conv_w(
-                    isa,
-                    geometry,
-                    splits,
-                    add,
-                    args.read(0),
-                    args.read(1),
-                    args.read(2),
-                    args.write(3),
-                );
-            }
-            (SplitSum, &Params::SplitSum { splits, add, .. }) => {
-                conv::split_sum(splits, add, args.read(0), args.read(1), args.write(2))
-            }
-            (Add, Params::Map { .. }) => {
-                elementwise::add(args.read(0), args.read(1), args.write(2))
-            }
-            (Mul, Params::Map { .. }) => {
-                elementwise::mul(args.read(0), args.read(1), args.write(2))
-            }
-            (Affine, &Params::Map { scale, shift, .. }) => {
-                elementwise::affine(scale, shift, args.read(0), args.write(1))
-            }
-            (Relu, Params::Map { .. }) => elementwise::relu(args.read(0), args.write(1)),
-            (ReluGrad, Params::Map { .. }) => {
-                elementwise::relu_grad(args.read(0), args.read(1), args.write(2))
-            }
-            (Sigmoid, Params::Map { .. }) => elementwise::sigmoid(args.read(0), args.write(1)),
-            (SigmoidGrad, Params::Map { .. }) => {
-                elementwise::sigmoid_grad(args.read(0), args.read(1), args.write(2))
-            }
-            (InvNorm, &Params::Map { scale, .. }) => {
-                elementwise::inv_norm(scale, args.read(0), args.write(1))
-            }
-            (Copy, Params::Map { .. }) => elementwise::copy(args.read(0), args.write(1)),
-            (Fill, &Params::Map { shift, .. }) => elementwise::fill(shift, args.write(0)),
-            (Broadcast, &Params::Reshape { small, large }) => {
-                reduce::broadcast(small, large, args.read(0), args.write(1))
-            }
-            (SumTo, &Params::Reshape { small, large }) => {
-                reduce::sum_to(small, large, args.read(0), args.write(1))
-            }
-            (Mse, &Params::Mse { rows, n }) => reduce::mse(
-                rows,
-                n,
-                args.read(0),
-                args.read(1),
-                args.read(2),
-                args.write(3),
-                args.write(4),
-            ),
-            (MseSum, &Params::Mse { rows, n }) => {
-                reduce::mse_sum(rows, n, args.read(0), args.read(1), args.write(2), args.write(3))
-            }
-            (Constraint, Params::Constraint { segments, .. }) => {
-                reduce::constraint(segments, args.read(0), args.read(1), args.write(2))
-            }
-            (ConstraintSum, Params::Constraint { segments, .. }) => {
-                reduce::constraint_sum(segments, args.read(0), args.write(1))
-            }
-            (ConstraintGrad, Params::Constraint { segments, scale }) => {
-                reduce::constraint_grad(
-                    segments,
-                    *scale,
-                    args.read(0),
-                    args.read(1),
-                    args.read(2),
-                    args.write(3),
-                );
-            }
-            (ImageGrad, Params::ImageGrad { geometry }) => {
-                conv::image_grad(
-                    isa,
-                    geometry,
-                    args.read(0),
-                    args.read(1),
-                    args.read(2),
-                    args.write(3),
-                );
-            }
-            (ImageCos, &Params::ImageCos { blocks, n, segment }) => {
-                reduce::image_cos(blocks, n, segment, args.read(0), args.read(1), args.write(2));
-            }
-            (Adam, &Params::Adam { lr, beta1, beta2, eps, .. }) => {
-                let constants = update::Adam { lr, beta1, beta2, eps };
-                let schedule = &args.read(5)[row..row + 4];
-                update::adam(
-                    constants,
-                    args.write(0),
-                    args.write(1),
-                    args.write(2),
-                    args.write(3),
-                    args.read(4),
-                    schedule,
-                );
-            }
-            (Gather, &Params::Gather { pixels, n }) => {
-                let first = (step as usize * replicas + replica) * n;
-                let image_weight = args.read(2)[row];
-                update::gather(
-                    pixels,
-                    args.bytes(0),
-                    &args.indices(1)[first..first + n],
-                    image_weight,
-                    args.write(3),
-                    args.write(4),
-                );
-            }
-            (Record, &Params::Record { len, offset, width }) => {
-                let at = (step as usize * replicas + replica) * width + offset;
-                args.write(1)[at..at + len].copy_from_slice(&args.read(0)[..len]);
-            }
-            (kernel, params) => panic!("{kernel:?} can't take {params:?}"),
+        let row = step as usize * program.program.replicas + replica;
+        let args = Args { engine: self, program, call, replica, row };
+        match &call.kernel {
+            Kernel::Memory(kernel) => memory::run(kernel, &args),
+            Kernel::Conv(kernel) => conv::run(kernel, &args),
+            Kernel::ConvW(kernel) => conv_w::run(kernel, &args),
+            Kernel::Map(kernel) => map::run(kernel, &args),
+            Kernel::Reduce(kernel) => reduce::run(kernel, &args),
+            Kernel::Loss(kernel) => loss::run(kernel, &args),
+            Kernel::Constraint(kernel) => constraint::run(kernel, &args),
+            Kernel::Score(kernel) => score::run(kernel, &args),
+            Kernel::Adam(kernel) => adam::run(kernel, &args),
+            Kernel::Batch(kernel) => batch::run(kernel, &args),
         }
     }
 }
@@ -365,12 +212,18 @@ struct Args<'a, T> {
     program: &'a LoadedProgram,
     call: &'a Call,
     replica: usize,
+    /// The replica's row of a shared `[step, replica, ...]` buffer.
+    row: usize,
 }
 
 impl<'a, T: Real> Args<'a, T> {
-    fn locate(&self, i: usize) -> (&'a Stored<T>, Range<usize>) {
+    fn isa(&self) -> Isa {
+        self.engine.isa
+    }
+
+    fn locate(&self, i: usize) -> (&'a Stored<Memory<T>>, Range<usize>) {
         let view = self.call.args[i];
-        let stored = &self.engine.memory[self.program.buffers[view.buffer]];
+        let stored = self.engine.store.at(self.program.buffers[view.buffer]);
         let start = view.offset
             + if stored.buffer.replicated { self.replica * stored.buffer.len } else { 0 };
         (stored, start..start + view.len)
@@ -400,7 +253,7 @@ impl<'a, T: Real> Args<'a, T> {
     /// The memory of an output.
     fn write(&self, i: usize) -> &'a mut [T] {
         let (stored, range) = self.locate(i);
-        let out = stored.out().unwrap_or_else(|| {
+        let out = stored.memory.out().unwrap_or_else(|| {
             panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name)
         });
         // SAFETY: `load` checked that the view lies in its buffer and that no other argument of the
@@ -413,76 +266,55 @@ impl<'a, T: Real> Args<'a, T> {
 impl<T: Real> Engine for CpuEngine<T> {
     fn load(&mut self, program: &Program) -> Result<Loaded> {
         program.check();
-        let held = self.memory.len();
-        let buffers = self.allocate(program);
+        self.store.check_memory(&self.description(), program, size_of::<T>())?;
+        let held = self.store.len();
+        let make = |buffer: &Buffer, total: Option<usize>| {
+            let total = total.unwrap_or(usize::MAX);
+            Ok((Memory::new(buffer, total)?, total))
+        };
+        let buffers = self.store.take_in(program, make);
         if buffers.is_err() {
             // As if it had never been asked for: a smaller program may follow.
-            self.memory.truncate(held);
-            self.persistent.retain(|_, at| *at < held);
+            self.store.truncate(held);
         }
-        let buffers = buffers?;
-        // Two names of one memory would be two outputs in one place.
-        let mut places = buffers.clone();
-        places.sort_unstable();
-        assert!(
-            places.windows(2).all(|pair| pair[0] != pair[1]),
-            "program {}: two buffers of one name",
-            program.name
-        );
-        let schedule = program.calls.iter().find(|c| c.kernel == Kernel::Gather).map(|c| c.args[2]);
-        self.programs.push(LoadedProgram { program: program.clone(), schedule, buffers });
+        let gather = |c: &&Call| matches!(c.kernel, Kernel::Batch(Batch::Gather { .. }));
+        let schedule = program.calls.iter().find(gather).map(|c| c.args[2]);
+        let program = program.clone();
+        self.programs.push(LoadedProgram { program, schedule, buffers: buffers? });
         Ok(Loaded(self.programs.len() - 1))
     }
 
     fn clear(&mut self) {
-        self.memory.clear();
-        self.persistent.clear();
+        self.store.truncate(0);
         self.programs.clear();
     }
 
     fn write(&mut self, name: &str, data: Data) -> Result<()> {
-        let at = self.find(name)?;
-        let stored = &mut self.memory[at];
-        let want = stored.total;
-        let mismatch = |got: usize| {
-            Error::invalid(format!("buffer '{name}' holds {want} elements, got {got}"))
-        };
+        let stored = self.store.find_for(name, data.len())?;
         match (&mut stored.memory, data) {
-            (Memory::U32(v), Data::U32(d)) if d.len() == want => v.copy_from_slice(d),
-            (Memory::U8(v), Data::U8(d)) if d.len() == want => v.copy_from_slice(d),
-            (Memory::Float(_), Data::F32(d)) if d.len() == want => {
-                stored
-                    .floats_mut()
-                    .into_iter()
-                    .flatten()
-                    .zip(d)
-                    .for_each(|(to, &v)| *to = T::from_f64(v as f64));
+            (Memory::U32(v), Data::U32(d)) => v.copy_from_slice(d),
+            (Memory::U8(v), Data::U8(d)) => v.copy_from_slice(d),
+            (Memory::Float(_), Data::F32(d)) => {
+                let to = stored.floats_mut().iter_mut();
+                to.zip(d).for_each(|(to, &v)| *to = T::from_f64(v as f64));
             }
-            (Memory::Float(_), Data::F64(d)) if d.len() == want => {
-                stored
-                    .floats_mut()
-                    .into_iter()
-                    .flatten()
-                    .zip(d)
-                    .for_each(|(to, &v)| *to = T::from_f64(v));
+            (Memory::Float(_), Data::F64(d)) => {
+                let to = stored.floats_mut().iter_mut();
+                to.zip(d).for_each(|(to, &v)| *to = T::from_f64(v));
             }
-            (_, data) if data.len() != want => return Err(mismatch(data.len())),
-            _ => {
-                return Err(Error::invalid(format!(
-                    "buffer '{name}' holds {:?}, not what was written",
-                    stored.buffer.element
-                )));
-            }
+            _ => return Err(stored.wrong_type()),
         }
         Ok(())
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
-        let stored = &self.memory[self.find(name)?];
-        let floats = stored
-            .floats()
-            .ok_or_else(|| Error::invalid(format!("buffer '{name}' holds no floats")))?;
+        let floats = self.store.find_floats(name)?.floats_mut();
         Ok(floats.iter().map(|v| v.to_f64()).collect())
+    }
+
+    fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
+        let floats = self.store.find_floats(name)?.floats_mut();
+        Ok(floats.iter().map(|v| v.to_f64() as f32).collect())
     }
 
     fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {

@@ -8,8 +8,7 @@ use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 /// Float of an engine: f32 or f64.
 pub trait Real:
-    super::conv::Hot
-    + Copy
+    Copy
     + Send
     + Sync
     + PartialOrd

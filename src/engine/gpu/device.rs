@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use wgpu::{Backends, DeviceType, Features};
 
-use super::launch::IMMEDIATE_BYTES;
 use crate::engine::memory::REMEDY;
 use crate::error::{Error, Result};
-use crate::program::kernel::KERNELS;
+use crate::kernels;
 
 /// What to say where there is no adapter at all.
 const INSTALL: &str = "On Debian or Ubuntu the package mesa-vulkan-drivers brings Vulkan for AMD, \
@@ -48,6 +47,8 @@ pub struct OpenOptions {
     /// kernels guard every access themselves, the tests run them both ways, and the guards cost a
     /// good part of a tight loop.
     pub shader_checks: bool,
+    /// Open the device with exactly WebGPU's default limits and no features, as a browser would.
+    pub web_limits: bool,
 }
 
 /// What is known of an adapter without opening it.
@@ -82,23 +83,11 @@ pub struct AdapterSummary {
 impl AdapterSummary {
     fn new(index: usize, adapter: &wgpu::Adapter) -> Self {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-        let bindings = KERNELS.iter().map(|row| row.bindings.len()).max().unwrap_or(0) as u32;
-        let lacks = if !features.contains(Features::IMMEDIATES)
-            || limits.max_immediate_size < IMMEDIATE_BYTES
-        {
-            Some(format!(
-                "{IMMEDIATE_BYTES} bytes of immediate data (has {})",
-                limits.max_immediate_size
-            ))
-        } else if limits.max_storage_buffers_per_shader_stage < bindings {
-            Some(format!(
-                "{bindings} storage buffers a kernel (has {})",
-                limits.max_storage_buffers_per_shader_stage
-            ))
-        } else {
-            None
-        };
-        AdapterSummary {
+        let bindings = kernels::entries().map(|e| e.bindings.len()).max().unwrap_or(0) as u32;
+        let has = limits.max_storage_buffers_per_shader_stage;
+        let lacks =
+            (has < bindings).then(|| format!("{bindings} storage buffers a kernel (has {has})"));
+        let mut summary = AdapterSummary {
             index,
             name: info.name,
             backend: format!("{:?}", info.backend),
@@ -111,13 +100,22 @@ impl AdapterSummary {
                 DeviceType::Other => "other",
             },
             software: info.device_type == DeviceType::Cpu,
-            max_buffer: limits.max_buffer_size,
-            max_binding: limits.max_storage_buffer_binding_size,
-            workgroup_memory: limits.max_compute_workgroup_storage_size,
-            workgroup_threads: limits.max_compute_invocations_per_workgroup,
+            max_buffer: 0,
+            max_binding: 0,
+            workgroup_memory: 0,
+            workgroup_threads: 0,
             timestamps: features.contains(Features::TIMESTAMP_QUERY),
             lacks,
-        }
+        };
+        summary.take_limits(&limits);
+        summary
+    }
+
+    fn take_limits(&mut self, limits: &wgpu::Limits) {
+        self.max_buffer = limits.max_buffer_size;
+        self.max_binding = limits.max_storage_buffer_binding_size;
+        self.workgroup_memory = limits.max_compute_workgroup_storage_size;
+        self.workgroup_threads = limits.max_compute_invocations_per_workgroup;
     }
 
     /// Smaller is better.
@@ -464,36 +462,111 @@ impl Faults {
 }
 
 /// An opened adapter.
-pub(super) struct Opened {
-    pub summary: AdapterSummary,
+pub(super) struct Gpu {
+    /// With the limits that the device was opened with.
+    pub adapter: AdapterSummary,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub faults: Arc<Faults>,
 }
 
-/// Opens an adapter with all of its limits.
-pub(super) fn open(machine: &Machine, index: usize) -> Result<Opened> {
-    let (adapter, summary) = (&machine.found[index], machine.adapters[index].clone());
-    let timestamps = if summary.timestamps { Features::TIMESTAMP_QUERY } else { Features::empty() };
-    let mut required_limits = adapter.limits();
-    // DX12 allocates descriptors for this many bindings up front, and a training step has some
-    // hundred.
-    required_limits.max_non_sampler_bindings =
-        required_limits.max_non_sampler_bindings.min(100_000);
+/// Opens an adapter, with all of its limits if nothing else is asked for.
+pub(super) fn open(machine: &Machine, index: usize, options: OpenOptions) -> Result<Gpu> {
+    let (found, mut adapter) = (&machine.found[index], machine.adapters[index].clone());
+    let required_limits = match options.web_limits {
+        true => wgpu::Limits::default(),
+        false => {
+            let mut all = found.limits();
+            // DX12 allocates descriptors for this many bindings up front, and a training step has
+            // some hundred.
+            all.max_non_sampler_bindings = all.max_non_sampler_bindings.min(100_000);
+            all
+        }
+    };
+    adapter.timestamps &= !options.web_limits;
+    adapter.take_limits(&required_limits);
+    let timestamps = if adapter.timestamps { Features::TIMESTAMP_QUERY } else { Features::empty() };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("gradcon"),
-        required_features: Features::IMMEDIATES | timestamps,
+        required_features: timestamps,
         required_limits,
         ..Default::default()
     };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-        .map_err(|e| Error::Device(format!("{summary} could not be opened: {e}")))?;
+    let (device, queue) = pollster::block_on(found.request_device(&descriptor))
+        .map_err(|e| Error::Device(format!("{adapter} could not be opened: {e}")))?;
     let faults = Arc::new(Faults::default());
     let (on_error, on_loss) = (faults.clone(), faults.clone());
-    let (at_error, at_loss) = (summary.to_string(), summary.clone());
+    let (at_error, at_loss) = (adapter.to_string(), adapter.clone());
     device.on_uncaptured_error(Arc::new(move |e| on_error.raise(error_of(&at_error, &e))));
     device.set_device_lost_callback(move |_, why| on_loss.raise(lost(&at_loss, &why)));
-    Ok(Opened { summary, device, queue, faults })
+    Ok(Gpu { adapter, device, queue, faults })
+}
+
+impl Gpu {
+    /// Runs `make` and turns whatever wgpu reports meanwhile into an error that starts with `what`.
+    pub fn guarded<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        make: impl FnOnce(&wgpu::Device) -> T,
+    ) -> Result<T> {
+        let scopes = [
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::Internal,
+            wgpu::ErrorFilter::OutOfMemory,
+        ]
+        .map(|f| self.device.push_error_scope(f));
+        let made = make(&self.device);
+        let mut error = None;
+        for scope in scopes.into_iter().rev() {
+            error = error.or(pollster::block_on(scope.pop()));
+        }
+        match error {
+            // After a loss everything fails; the loss is the reason.
+            Some(error) => self
+                .faults
+                .check()
+                .and(Err(error_of(&format!("{}: {}", self.adapter, what()), &error))),
+            None => Ok(made),
+        }
+    }
+
+    /// Waits for a submission, or for all of them.
+    pub fn wait(&self, until: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: until, timeout: None };
+        let waited = self.device.poll(wait);
+        self.faults.check()?;
+        waited
+            .map(|_| ())
+            .map_err(|e| Error::Device(format!("{}: waiting for the device: {e}", self.adapter)))
+    }
+
+    /// Waits and copies the first `bytes` of a buffer to the host.
+    pub fn fetch(&self, from: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+        self.faults.check()?;
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("read back"),
+            size: bytes,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        };
+        let staging = self.guarded(
+            || format!("reading {bytes} bytes back"),
+            |device| device.create_buffer(&descriptor),
+        )?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(from, 0, &staging, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mapped = move |result| drop(sender.send(result));
+        staging.slice(..).map_async(wgpu::MapMode::Read, mapped);
+        self.wait(None)?;
+        let failed = |why: String| {
+            Error::Device(format!("{}: reading {bytes} bytes back: {why}", self.adapter))
+        };
+        receiver.recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let mapped = staging.slice(..).get_mapped_range().map_err(|e| failed(e.to_string()))?;
+        Ok(mapped.to_vec())
+    }
 }
 
 #[cfg(test)]

@@ -1,106 +1,76 @@
-//! The fused losses: weighted mean squared error, and the gradient constraint.
-//!
-//! Each has a kernel for its value and one for its gradient. The gradient's own derivative is
-//! composed of primitive operations: for the squared error that is a product, for the constraint it
-//! is the derivative of the decomposition below.
+//! The weighted mean squared error, with a kernel for its value and one for its gradient; the
+//! gradient's own derivative is a product of primitive operations.
 
-use super::Want;
-use crate::program::kernel::{COSINE_EPS, MAX_SEGMENTS, Segment};
-use crate::tape::{Op, SCALAR, Tape, Tensor, check_flat, flat, size};
+use super::{Family, Gradients, Op, Want};
+use crate::layout::{SCALAR, Shape, flat};
+use crate::tape::{Tape, Tensor};
+
+/// A part of the squared error of x against a target, with a weight for each image.
+#[derive(Clone, PartialEq, Debug, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+#[allow(missing_docs)] // documented at the constructors
+pub enum Loss {
+    Mse(Terms),
+    MseGrad(Terms),
+    ImageMse(Terms),
+}
+
+/// What a squared error is of: x and target `[h, w, c, n]`, weight `[1, 1, 1, n]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Terms {
+    pub x: Tensor,
+    pub target: Tensor,
+    pub weight: Tensor,
+}
+
+impl Loss {
+    /// What it is of.
+    pub fn terms(&self) -> Terms {
+        let (Loss::Mse(terms) | Loss::MseGrad(terms) | Loss::ImageMse(terms)) = self;
+        *terms
+    }
+}
 
 impl Tape {
-    #[track_caller]
-    fn check_mse(&self, op: &str, x: Tensor, target: Tensor, weight: Tensor) -> [usize; 4] {
-        self.same_shape(op, x, target);
-        let shape = self.shape(x);
-        assert_eq!(
-            self.shape(weight),
-            [1, 1, 1, shape[3]],
-            "{op}: one weight an image of {shape:?}"
-        );
-        shape
-    }
-
     /// `sum over n of weight[n] mean over h, w, c of (x - target)^2`, a scalar. With weights
     /// 1/batch it is the batch's mean squared error.
+    ///
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (x, target) = (tape.leaf("x", [28, 28, 1, 8]), tape.leaf("target", [28, 28, 1, 8]));
+    /// let weight = tape.fill([1, 1, 1, 8], 1.0 / 8.0);
+    /// let loss = tape.mse(x, target, weight);
+    /// assert_eq!(tape.shape(loss), [1; 4]);
+    /// ```
     #[track_caller]
     pub fn mse(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
-        self.check_mse("mse", x, target, weight);
-        self.push(Op::Mse { x, target, weight }, SCALAR)
+        let (terms, _) = self.check_mse("mse", x, target, weight);
+        self.push(Op::Loss(Loss::Mse(terms)), SCALAR)
     }
 
     /// Gradient of [`Tape::mse`] with respect to x.
     #[track_caller]
     pub fn mse_grad(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
-        let shape = self.check_mse("mse_grad", x, target, weight);
-        self.push(Op::MseGrad { x, target, weight }, shape)
+        let (terms, shape) = self.check_mse("mse_grad", x, target, weight);
+        self.push(Op::Loss(Loss::MseGrad(terms)), shape)
     }
 
     /// Mean squared error of each image, `[1, 1, 1, n]`; the weights are not applied.
     #[track_caller]
     pub fn image_mse(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
-        let shape = self.check_mse("image_mse", x, target, weight);
-        self.push(Op::ImageMse { x, target, weight }, [1, 1, 1, shape[3]])
+        let (terms, shape) = self.check_mse("image_mse", x, target, weight);
+        self.push(Op::Loss(Loss::ImageMse(terms)), flat(shape[3]))
     }
 
-    /// Sums and cosines of every segment of g and r, as the kernel `constraint_sum` lays them out.
-    /// No derivative.
     #[track_caller]
-    pub fn constraint_stats(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
-        assert!(
-            (1..=MAX_SEGMENTS).contains(&segments.len()),
-            "constraint: {} segments, 1 to {MAX_SEGMENTS} are possible",
-            segments.len()
-        );
-        for s in segments {
-            check_flat(self, "constraint g", g, s.offset + s.len);
-            check_flat(self, "constraint r", r, s.offset + s.len);
-        }
-        self.push(
-            Op::ConstraintStats { g, r, segments: segments.to_vec() },
-            flat(4 + 4 * segments.len()),
-        )
-    }
-
-    /// GradCon's constraint: `-mean over segments of cos(g, r)`, a scalar.
-    #[track_caller]
-    pub fn constraint(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
-        let stats = self.constraint_stats(g, r, segments);
-        self.push(Op::Constraint { stats, g, r, segments: segments.to_vec() }, SCALAR)
-    }
-
-    /// Gradient of [`Tape::constraint`] with respect to g, flat like g, zero outside the segments.
-    #[track_caller]
-    pub fn constraint_grad(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
-        let stats = self.constraint_stats(g, r, segments);
-        self.push(
-            Op::ConstraintGrad { stats, g, r, segments: segments.to_vec(), scale: 1.0 },
-            self.shape(g),
-        )
-    }
-
-    /// Cosine of each image's own gradient with its reference, `[1, 1, 1, n]`, from
-    /// [`Tape::image_grad`]'s sums and the reference's norm in `stats`. No derivative.
-    #[track_caller]
-    pub fn image_cos(&mut self, partial: Tensor, stats: Tensor, segment: usize) -> Tensor {
-        check_flat(self, "image_cos", stats, 4 + 4 * (segment + 1));
-        let n = self.shape(partial)[3];
-        self.push(Op::ImageCos { partial, stats, segment }, [1, 1, 1, n])
-    }
-
-    /// [`Tape::constraint`] in primitive operations.
-    fn constraint_by_primitives(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
-        let mut total = self.fill(SCALAR, 0.0);
-        for s in segments {
-            let (g, r) =
-                (self.slice(g, s.offset, flat(s.len)), self.slice(r, s.offset, flat(s.len)));
-            let (gr, gg, rr) = (self.dot(g, r), self.dot(g, g), self.dot(r, r));
-            let (inv_g, inv_r) = (self.inv_norm(gg, COSINE_EPS), self.inv_norm(rr, COSINE_EPS));
-            let inv = self.mul(inv_g, inv_r);
-            let cos = self.mul(gr, inv);
-            total = self.add(total, cos);
-        }
-        self.affine(total, -1.0 / segments.len() as f64, 0.0)
+    fn check_mse(&self, op: &str, x: Tensor, target: Tensor, weight: Tensor) -> (Terms, Shape) {
+        self.same_shape(op, x, target);
+        let shape = self.shape(x);
+        assert_eq!(self.shape(weight), flat(shape[3]), "{op}: one weight an image of {shape:?}");
+        (Terms { x, target, weight }, shape)
     }
 
     /// `2 / pixels * (x - target)`: the slope of each image's own mean squared error.
@@ -112,82 +82,69 @@ impl Tape {
     }
 }
 
-pub(super) fn rule(tape: &mut Tape, op: &Op, v: Tensor, want: Want) -> Vec<(Tensor, Tensor)> {
-    let mut out = vec![];
-    match op {
-        &Op::Mse { x, target, weight } => {
-            if want(x) || want(target) {
-                let slope = tape.mse_grad(x, target, weight);
-                let v = tape.broadcast(v, tape.shape(x));
-                push_difference(tape, &mut out, (x, target), want, |tape| tape.mul(v, slope));
+impl Family for Loss {
+    fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let Terms { x, target, weight } = self.terms();
+        vec![x, target, weight]
+    }
+
+    fn rule(&self, tape: &mut Tape, _node: Tensor, v: Tensor, want: Want) -> Gradients {
+        let mut out = vec![];
+        match *self {
+            Loss::Mse(Terms { x, target, weight }) => {
+                if want(x) || want(target) {
+                    let slope = tape.mse_grad(x, target, weight);
+                    let v = tape.broadcast(v, tape.shape(x));
+                    let part = tape.mul(v, slope);
+                    push_difference(tape, &mut out, (x, target), want, part);
+                }
+                if want(weight) {
+                    let image = tape.image_mse(x, target, weight);
+                    let v = tape.broadcast(v, tape.shape(weight));
+                    out.push((weight, tape.mul(v, image)));
+                }
             }
-            if want(weight) {
-                let image = tape.image_mse(x, target, weight);
-                let v = tape.broadcast(v, tape.shape(weight));
-                out.push((weight, tape.mul(v, image)));
+            Loss::MseGrad(Terms { x, target, weight }) => {
+                let [h, w, c, _] = tape.shape(x);
+                if want(x) || want(target) {
+                    let weight = tape.broadcast(weight, tape.shape(x));
+                    let weighted = tape.mul(v, weight);
+                    let part = tape.affine(weighted, 2.0 / (h * w * c) as f64, 0.0);
+                    push_difference(tape, &mut out, (x, target), want, part);
+                }
+                if want(weight) {
+                    let slope = tape.image_mse_slope(x, target);
+                    let product = tape.mul(v, slope);
+                    out.push((weight, tape.sum_to(product, tape.shape(weight))));
+                }
             }
-        }
-        &Op::MseGrad { x, target, weight } => {
-            let [h, w, c, _] = tape.shape(x);
-            if want(x) || want(target) {
-                let weight = tape.broadcast(weight, tape.shape(x));
-                let weighted = tape.mul(v, weight);
-                push_difference(tape, &mut out, (x, target), want, |tape| {
-                    tape.affine(weighted, 2.0 / (h * w * c) as f64, 0.0)
-                });
-            }
-            if want(weight) {
-                let slope = tape.image_mse_slope(x, target);
-                let product = tape.mul(v, slope);
-                out.push((weight, tape.sum_to(product, tape.shape(weight))));
-            }
-        }
-        &Op::ImageMse { x, target, .. } => {
-            if want(x) || want(target) {
-                let slope = tape.image_mse_slope(x, target);
-                let v = tape.broadcast(v, tape.shape(x));
-                push_difference(tape, &mut out, (x, target), want, |tape| tape.mul(v, slope));
-            }
-        }
-        Op::Constraint { g, r, segments, .. } => {
-            if want(*g) {
-                let slope = tape.constraint_grad(*g, *r, segments);
-                let v = tape.broadcast(v, tape.shape(*g));
-                out.push((*g, tape.mul(v, slope)));
-            }
-            if want(*r) {
-                let con = tape.constraint_by_primitives(*g, *r, segments);
-                out.push((*r, tape.vjp_holding(con, v, &[*r], &[*g])[0]));
-            }
-        }
-        Op::ConstraintGrad { g, r, segments, scale, .. } => {
-            let con = tape.constraint_by_primitives(*g, *r, segments);
-            let scale = tape.fill(SCALAR, *scale);
-            let slope = tape.vjp_holding(con, scale, &[*g], &[*r])[0];
-            let one = tape.fill(SCALAR, 1.0);
-            let product = tape.dot(v, slope);
-            for (t, other) in [(*g, *r), (*r, *g)] {
-                if want(t) {
-                    out.push((t, tape.vjp_holding(product, one, &[t], &[v, other])[0]));
+            // The weight has no part in it.
+            Loss::ImageMse(Terms { x, target, .. }) => {
+                if want(x) || want(target) {
+                    let slope = tape.image_mse_slope(x, target);
+                    let v = tape.broadcast(v, tape.shape(x));
+                    let part = tape.mul(v, slope);
+                    push_difference(tape, &mut out, (x, target), want, part);
                 }
             }
         }
-        _ => unreachable!("not a loss: {op:?}"),
+        out
     }
-    debug_assert!(out.iter().all(|&(t, part)| size(tape.shape(t)) == size(tape.shape(part))));
-    out
 }
 
-/// Gradients of something that depends on `x - target` only: `make` for x, its negative for the
+/// Gradients of something that depends on `x - target` only: `part` for x, its negative for the
 /// target.
 fn push_difference(
     tape: &mut Tape,
-    out: &mut Vec<(Tensor, Tensor)>,
+    out: &mut Gradients,
     (x, target): (Tensor, Tensor),
     want: Want,
-    make: impl Fn(&mut Tape) -> Tensor,
+    part: Tensor,
 ) {
-    let part = make(tape);
     if want(x) {
         out.push((x, part));
     }

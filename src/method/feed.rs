@@ -1,10 +1,106 @@
-//! Which images make which batch: index lists and schedules, as the device wants them.
+//! What the host writes before a step runs: images, which of them make which batch, and
+//! parameters. The names of all these buffers are said here.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::program::kernel::PADDING_IMAGE;
+use super::model::{Init, Model, PARAMS};
+use crate::engine::{Data, Engine};
+use crate::error::Result;
+use crate::kernels::batch::PADDING_IMAGE;
+use crate::tape::ops::Source;
+use crate::tape::ops::adam::AdamBuffers;
+
+/// Adam's first moments, like the parameters.
+pub const M: &str = "adam.m";
+
+/// Adam's second moments, like the parameters.
+pub const V: &str = "adam.v";
+
+/// The reference gradients, like the parameters' head.
+pub const REFERENCE: &str = "reference";
+
+/// Where the batches of the program `name` come from: `images` resident images, read in `steps`
+/// steps.
+pub fn source(name: &str, images: usize, steps: usize) -> Source {
+    Source {
+        data: format!("{name}.data"),
+        indices: format!("{name}.indices"),
+        schedule: format!("{name}.schedule"),
+        images,
+        steps,
+    }
+}
+
+/// What the optimiser of the program `name` changes.
+pub fn adam_buffers(name: &str, model: &Model, steps: usize) -> AdamBuffers {
+    AdamBuffers {
+        params: PARAMS.into(),
+        m: M.into(),
+        v: V.into(),
+        reference: REFERENCE.into(),
+        reference_len: model.reference_len(),
+        schedule: format!("{name}.schedule"),
+        steps,
+    }
+}
+
+/// The log of the program `name`.
+pub fn log(name: &str) -> String {
+    format!("{name}.log")
+}
+
+/// Writes what a loaded program reads, each part by a call; what isn't written stays as it was.
+pub struct Feed<'e> {
+    engine: &'e mut dyn Engine,
+    name: &'e str,
+}
+
+impl<'e> Feed<'e> {
+    /// The feed of the program `name`.
+    pub fn of(name: &'e str, engine: &'e mut dyn Engine) -> Feed<'e> {
+        Feed { engine, name }
+    }
+
+    fn write(self, buffer: &str, data: Data) -> Result<Self> {
+        self.engine.write(buffer, data)?;
+        Ok(self)
+    }
+
+    /// All images of the dataset, `[images, h, w, c]`.
+    pub fn images(self, data: &[u8]) -> Result<Self> {
+        let buffer = source(self.name, 0, 0).data;
+        self.write(&buffer, Data::U8(data))
+    }
+
+    /// Which images make which batch, and when.
+    pub fn batches(self, batches: &Batches) -> Result<Self> {
+        let Source { indices, schedule, .. } = source(self.name, 0, 0);
+        self.write(&indices, Data::U32(&batches.indices))?
+            .write(&schedule, Data::F64(&batches.schedule))
+    }
+
+    /// Flat parameters of all replicas.
+    pub fn params(self, params: &[f32]) -> Result<Self> {
+        self.write(PARAMS, Data::F32(params))
+    }
+
+    /// Flat references of all replicas.
+    pub fn reference(self, reference: &[f32]) -> Result<Self> {
+        self.write(REFERENCE, Data::F32(reference))
+    }
+
+    /// Images of a fixed pattern in their order, and fresh parameters, the same for all replicas:
+    /// something to measure with.
+    pub fn pattern(self, model: &Model, batch: usize, steps: usize, replicas: usize) -> Result<()> {
+        let images = batch * steps;
+        let data: Vec<u8> = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
+        let params = model.init(Init::Kaiming, 0).repeat(replicas);
+        let batches = Batches::in_order(images, batch, replicas);
+        self.images(&data)?.batches(&batches)?.params(&params).map(drop)
+    }
+}
 
 /// Images that a batch occupies on the device: a multiple of this, so that vectors and workgroups
 /// are full. The rest are padding images.
@@ -67,6 +163,15 @@ impl Batches {
             }
         }
         batches
+    }
+}
+
+impl Batches {
+    /// Every replica reads `images` images in their order, once, with the default optimiser.
+    pub fn in_order(images: usize, batch_size: usize, replicas: usize) -> Batches {
+        let reading = || Reading { order: (0..images as u32).collect(), iterations: 0 };
+        let readings: Vec<Reading> = (0..replicas).map(|_| reading()).collect();
+        Batches::new(&readings, batch_size, |count| 1.0 / count as f64, (0.9, 0.999))
     }
 }
 

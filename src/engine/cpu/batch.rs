@@ -1,0 +1,50 @@
+//! Twins of `batch.wgsl`. Definitions: [`crate::kernels::batch`].
+
+use super::Args;
+use super::simd::Real;
+use crate::kernels::Batch;
+use crate::kernels::adam::SCHEDULE;
+use crate::kernels::batch::PADDING_IMAGE;
+
+pub(super) fn run<T: Real>(kernel: &Batch, args: &Args<T>) {
+    match *kernel {
+        Batch::Gather { pixels, n } => {
+            let indices = &args.indices(1)[args.row * n..][..n];
+            let image_weight = args.read(2)[args.row * SCHEDULE];
+            gather(pixels, args.bytes(0), indices, image_weight, args.write(3), args.write(4));
+        }
+        Batch::Record { len, offset, width } => {
+            let log = &mut args.write(1)[args.row * width + offset..][..len];
+            record(args.read(0), log);
+        }
+    }
+}
+
+/// Batch of images by index, as `[pixel, n]`, and their weights.
+fn gather<T: Real>(
+    pixels: usize,
+    data: &[u8],
+    indices: &[u32],
+    image_weight: T,
+    x: &mut [T],
+    weight: &mut [T],
+) {
+    let n = indices.len();
+    let scale = T::from_f64(255.0);
+    for (i, &index) in indices.iter().enumerate() {
+        let padding = index == PADDING_IMAGE;
+        weight[i] = if padding { T::ZERO } else { image_weight };
+        for p in 0..pixels {
+            x[p * n + i] = if padding {
+                T::ZERO
+            } else {
+                T::from_f64(data[index as usize * pixels + p] as f64) / scale
+            };
+        }
+    }
+}
+
+/// The step's part of its row of the log.
+fn record<T: Real>(a: &[T], log: &mut [T]) {
+    log.copy_from_slice(&a[..log.len()]);
+}

@@ -1,0 +1,17 @@
+//! Twins of `memory.wgsl`. Definitions: [`crate::kernels::memory`].
+
+use super::Args;
+use super::map::chunks;
+use super::simd::Real;
+use crate::kernels::Memory;
+
+pub(super) fn run<T: Real>(kernel: &Memory, args: &Args<T>) {
+    match *kernel {
+        Memory::Copy { .. } => copy(args.read(0), args.write(1)),
+        Memory::Fill { value, .. } => args.write(0).fill(T::from_f64(value)),
+    }
+}
+
+fn copy<T: Real>(a: &[T], out: &mut [T]) {
+    chunks(out, |start, out| out.copy_from_slice(&a[start..start + out.len()]));
+}

@@ -1,0 +1,79 @@
+//! Kernel `adam`: the optimiser's step over all parameters at once.
+
+use super::{Entry, Family, Launch, Shader, Uniforms, read, stepped, update};
+use crate::tape::ops::AdamConfig;
+
+/// Adam and the running-mean reference gradient. `schedule[step, replica]` = `(image weight,
+/// 1/(1 - beta1^t), 1/(1 - beta2^t), 1/t)`; an image weight of 0 means that this replica has no
+/// batch in this step: nothing changes. `reference[i] += (grad[i] - reference[i]) / t` for
+/// i < reference_len, then `m += (1 - beta1)(grad - m)`, `v += (1 - beta2)(grad^2 - v)`,
+/// `params -= lr c1 m / (sqrt(v c2) + eps)`.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs)] // the names are those of the formulas
+pub struct Adam {
+    pub len: usize,
+    pub reference_len: usize,
+    pub config: AdamConfig,
+}
+
+/// Columns of a schedule.
+pub const SCHEDULE: usize = 4;
+
+pub(super) static SHADER: Shader = Shader {
+    name: "adam",
+    source: include_str!("../../shaders/adam.wgsl"),
+    entries: &[stepped(
+        "adam",
+        &[
+            update("params"),
+            update("m"),
+            update("v"),
+            update("reference"),
+            read("grad"),
+            read("schedule"),
+        ],
+    )],
+    constants: &[],
+};
+
+impl Family for Adam {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn entry(&self) -> &'static Entry {
+        &SHADER.entries[0]
+    }
+
+    /// The betas travel as 1 - beta: taking 0.999 from 1 in f32 loses five digits.
+    fn uniforms(&self) -> Uniforms {
+        let AdamConfig { lr, beta1, beta2, eps } = self.config;
+        Uniforms::new()
+            .int("len", self.len)
+            .int("reference_len", self.reference_len)
+            .float("lr", lr)
+            .float("one_minus_beta1", 1.0 - beta1)
+            .float("one_minus_beta2", 1.0 - beta2)
+            .float("eps", eps)
+    }
+
+    fn launch(&self) -> Launch {
+        Launch::flat(self.len, 256)
+    }
+
+    fn flops(&self) -> u64 {
+        (14 * self.len + 3 * self.reference_len) as u64
+    }
+
+    fn moved(&self, i: usize) -> Option<usize> {
+        (i == 5).then_some(SCHEDULE)
+    }
+
+    fn is_last(&self) -> bool {
+        true
+    }
+
+    fn details(&self) -> String {
+        format!("{} (reference {}) lr {}", self.len, self.reference_len, self.config.lr)
+    }
+}

@@ -1,0 +1,121 @@
+//! How a kernel becomes a dispatch: tile sizes, grids and uniform words. Pure arithmetic.
+//!
+//! Nothing here depends on the number of replicas: a model's numbers don't change with its
+//! neighbours.
+
+use crate::geometry::Geometry;
+
+/// Workgroups per dimension that every device allows.
+pub const MAX_GROUPS: u32 = 65535;
+
+/// Values of a shader's `override` constants, by name.
+pub type Constants = Vec<(&'static str, u32)>;
+
+/// How a GPU runs a kernel for one replica.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Launch {
+    /// What specialises the shader.
+    pub constants: Constants,
+    /// Threads of a workgroup.
+    pub workgroup_size: [u32; 3],
+    /// Workgroup memory in bytes.
+    pub workgroup_bytes: u32,
+    /// Workgroups in x and y; z is the replica.
+    pub grid: [u32; 2],
+}
+
+impl Launch {
+    /// A grid of workgroups without constants and workgroup memory.
+    pub(super) fn fixed(workgroup_size: [u32; 3], grid: [u32; 2]) -> Launch {
+        Launch { constants: vec![], workgroup_size, workgroup_bytes: 0, grid }
+    }
+
+    /// A thread for each of `len` elements; workgroups fill x, then y.
+    pub(super) fn flat(len: usize, threads: u32) -> Launch {
+        Launch::fixed([threads, 1, 1], fold(int(len).div_ceil(threads)))
+    }
+
+    /// The same with workgroup memory.
+    pub(super) fn with_memory(self, bytes: u32) -> Launch {
+        Launch { workgroup_bytes: bytes, ..self }
+    }
+}
+
+/// `count` workgroups that fill x, then y.
+pub(super) fn fold(count: u32) -> [u32; 2] {
+    let x = count.clamp(1, MAX_GROUPS);
+    [x, count.div_ceil(x)]
+}
+
+/// A size as shaders count.
+pub(super) fn int(v: usize) -> u32 {
+    u32::try_from(v)
+        .unwrap_or_else(|_| panic!("a size of {v} doesn't fit the 32 bits that shaders count with"))
+}
+
+/// A parameter as a shader reads it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[allow(missing_docs)]
+pub enum Word {
+    U32(u32),
+    F32(f32),
+}
+
+impl Word {
+    /// Its bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Word::U32(v) => v,
+            Word::F32(v) => v.to_bits(),
+        }
+    }
+}
+
+/// The parameters of a kernel, in the order and by the names of its shader's uniform struct.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Uniforms(pub Vec<(String, Word)>);
+
+impl Uniforms {
+    pub(super) fn new() -> Uniforms {
+        Uniforms::default()
+    }
+
+    pub(super) fn int(mut self, name: impl Into<String>, v: usize) -> Uniforms {
+        self.0.push((name.into(), Word::U32(int(v))));
+        self
+    }
+
+    pub(super) fn float(mut self, name: &str, v: f64) -> Uniforms {
+        self.0.push((name.into(), Word::F32(v as f32)));
+        self
+    }
+
+    pub(super) fn geometry(self, g: &Geometry) -> Uniforms {
+        let sizes = [
+            ("n", g.n),
+            ("cx", g.cx),
+            ("cy", g.cy),
+            ("hx", g.hx),
+            ("wx", g.wx),
+            ("hy", g.hy),
+            ("wy", g.wy),
+            ("kh", g.kh),
+            ("kw", g.kw),
+            ("stride", g.stride),
+            ("padding", g.padding),
+        ];
+        sizes.into_iter().fold(self, |words, (name, v)| words.int(name, v))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_buffers_fold_into_y() {
+        assert_eq!(Launch::flat(1, 256).grid, [1, 1]);
+        assert_eq!(Launch::flat(65535 * 256, 256).grid, [65535, 1]);
+        assert_eq!(Launch::flat(65535 * 256 + 1, 256).grid, [65535, 2]);
+    }
+}

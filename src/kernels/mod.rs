@@ -1,0 +1,248 @@
+//! The kernels: what programs are made of and engines run.
+//!
+//! A family F is an enum in a file of its own: `kernels/F.rs` says of each member what it computes
+//! (once, in words), its parameters, bindings, operations, and how a GPU runs it; `shaders/F.wgsl`
+//! and `engine/cpu/F.rs` implement that text under the same names.
+//!
+//! Letters: R replicas, n images, h w height and width, c channels, T steps in an epoch.
+//! Activations are `[h, w, c, n]`, weights `[kh, kw, cy, cx]` (see [`crate::geometry`]), each with
+//! a leading R unless a buffer is shared. The replica comes from the dispatch's z. The step is the
+//! only thing the host changes between runs of a program.
+
+pub mod adam;
+pub mod batch;
+pub mod constraint;
+pub mod conv;
+pub mod conv_w;
+mod launch;
+pub mod loss;
+pub mod map;
+pub mod memory;
+pub mod reduce;
+pub mod score;
+
+pub use adam::Adam;
+pub use batch::Batch;
+pub use constraint::Constraint;
+pub use conv::Conv;
+pub use conv_w::ConvW;
+pub use launch::{Launch, MAX_GROUPS, Uniforms, Word};
+pub use loss::Loss;
+pub use map::MapKernel;
+pub use memory::Memory;
+pub use reduce::Reduce;
+pub use score::Score;
+
+/// Element type of a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// The engine's float: f32 on a GPU, f32 or f64 on the CPU.
+    Float,
+    /// 32-bit index.
+    U32,
+    /// Byte; on a GPU four to a word, little-endian.
+    U8,
+}
+
+impl Element {
+    /// Bytes, where a float has `float`.
+    pub fn bytes(self, float: usize) -> usize {
+        match self {
+            Element::Float => float,
+            Element::U32 => 4,
+            Element::U8 => 1,
+        }
+    }
+}
+
+/// How a kernel uses a binding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Every element that belongs to the result is overwritten; nothing is read.
+    Write,
+    /// Read and updated in place.
+    Update,
+}
+
+/// One binding of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    /// The name in the kernel's definition. Shaders use it too, except where one variable serves
+    /// several kernels.
+    pub name: &'static str,
+    /// Read, written or updated.
+    pub access: Access,
+    /// Element type.
+    pub element: Element,
+}
+
+/// What a kernel is called, and what it is bound to.
+#[derive(Debug)]
+pub struct Entry {
+    /// Name of the kernel, its entry point in the shader and its CPU twin.
+    pub name: &'static str,
+    /// Bindings 0, 1, 2 ... of group 0, and the twin's arguments.
+    pub bindings: &'static [Binding],
+    /// Whether it reads the step's number (group 1).
+    pub reads_step: bool,
+}
+
+/// A shader file: plain WGSL, one a family.
+#[derive(Debug)]
+pub struct Shader {
+    /// The family's name; the file is `shaders/NAME.wgsl`.
+    pub name: &'static str,
+    /// Its text.
+    pub source: &'static str,
+    /// Its entry points.
+    pub entries: &'static [Entry],
+    /// Constants of the text that have to agree with the definition's.
+    pub constants: &'static [(&'static str, f64)],
+}
+
+/// What the program and the engines ask a kernel, whatever its family.
+pub trait Family {
+    /// The shader file.
+    fn shader(&self) -> &'static Shader;
+
+    /// The entry point and its bindings.
+    fn entry(&self) -> &'static Entry;
+
+    /// Parameters as a shader reads them.
+    fn uniforms(&self) -> Uniforms;
+
+    /// How a GPU runs it, for one replica.
+    fn launch(&self) -> Launch;
+
+    /// Floating-point operations, for one replica: a multiply-add counts two, taps in the padding
+    /// aren't counted.
+    fn flops(&self) -> u64;
+
+    /// Elements of binding `i` that move in one step, if not the whole view: of a log, an index
+    /// list or a dataset.
+    fn moved(&self, _i: usize) -> Option<usize> {
+        None
+    }
+
+    /// Whether it must follow everything else of a step, because it changes what others read.
+    fn is_last(&self) -> bool {
+        false
+    }
+
+    /// Sizes and fused parts, for people.
+    fn details(&self) -> String;
+}
+
+/// One kernel with its parameters. Floats are f64 so that the f64 engine is exact.
+#[derive(Clone, PartialEq, Debug, strum::EnumCount)]
+#[allow(missing_docs)] // said in the families
+pub enum Kernel {
+    Memory(Memory),
+    Conv(Conv),
+    ConvW(ConvW),
+    Map(MapKernel),
+    Reduce(Reduce),
+    Loss(Loss),
+    Constraint(Constraint),
+    Score(Score),
+    Adam(Adam),
+    Batch(Batch),
+}
+
+/// Every family's shader.
+pub static SHADERS: [&Shader; <Kernel as strum::EnumCount>::COUNT] = [
+    &memory::SHADER,
+    &conv::SHADER,
+    &conv_w::SHADER,
+    &map::SHADER,
+    &reduce::SHADER,
+    &loss::SHADER,
+    &constraint::SHADER,
+    &score::SHADER,
+    &adam::SHADER,
+    &batch::SHADER,
+];
+
+/// Every kernel's entry point.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    SHADERS.iter().flat_map(|shader| shader.entries)
+}
+
+impl Kernel {
+    /// The door to what the families say of their members.
+    pub fn family(&self) -> &dyn Family {
+        match self {
+            Kernel::Memory(kernel) => kernel,
+            Kernel::Conv(kernel) => kernel,
+            Kernel::ConvW(kernel) => kernel,
+            Kernel::Map(kernel) => kernel,
+            Kernel::Reduce(kernel) => kernel,
+            Kernel::Loss(kernel) => kernel,
+            Kernel::Constraint(kernel) => kernel,
+            Kernel::Score(kernel) => kernel,
+            Kernel::Adam(kernel) => kernel,
+            Kernel::Batch(kernel) => kernel,
+        }
+    }
+
+    /// Name of the kernel.
+    pub fn name(&self) -> &'static str {
+        self.family().entry().name
+    }
+
+    /// Its bindings, in order.
+    pub fn bindings(&self) -> &'static [Binding] {
+        self.family().entry().bindings
+    }
+}
+
+const fn read(name: &'static str) -> Binding {
+    Binding { name, access: Access::Read, element: Element::Float }
+}
+
+const fn indices(name: &'static str) -> Binding {
+    Binding { name, access: Access::Read, element: Element::U32 }
+}
+
+const fn bytes(name: &'static str) -> Binding {
+    Binding { name, access: Access::Read, element: Element::U8 }
+}
+
+const fn write(name: &'static str) -> Binding {
+    Binding { name, access: Access::Write, element: Element::Float }
+}
+
+const fn update(name: &'static str) -> Binding {
+    Binding { name, access: Access::Update, element: Element::Float }
+}
+
+/// A kernel that runs the same in every step.
+const fn entry(name: &'static str, bindings: &'static [Binding]) -> Entry {
+    Entry { name, bindings, reads_step: false }
+}
+
+/// A kernel that needs to know the step.
+const fn stepped(name: &'static str, bindings: &'static [Binding]) -> Entry {
+    Entry { name, bindings, reads_step: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_has_a_result_and_fits_the_limits() {
+        for entry in entries() {
+            let results = entry.bindings.iter().filter(|b| b.access != Access::Read).count();
+            assert!(results > 0, "{} has no result", entry.name);
+            assert!(
+                entry.bindings.len() <= 7,
+                "{}: Metal may hide one of the eight storage bindings",
+                entry.name
+            );
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What a training needs to know.
+
+use super::model::Init;
+use crate::error::{Error, Result};
+use crate::tape::ops::AdamConfig;
+
+/// What a training needs to know. The defaults are the paper's, but for the number of epochs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TrainConfig {
+    /// Epochs to reach.
+    pub epochs: usize,
+    /// Images in a batch; the last batch of an epoch may be smaller.
+    pub batch_size: usize,
+    /// Weight of the gradient constraint in the loss.
+    pub alpha: f64,
+    /// The optimiser's constants.
+    pub adam: AdamConfig,
+    /// How parameters start.
+    pub init: Init,
+    /// Seed of the initial parameters and of the order of images.
+    pub seed: u64,
+    /// A new order of images in every epoch.
+    pub shuffle: bool,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            epochs: 25,
+            batch_size: 64,
+            alpha: 0.03,
+            adam: AdamConfig::default(),
+            init: Init::Torch,
+            seed: 0,
+            shuffle: true,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Errors unless the numbers of a configuration make sense.
+    pub fn check(&self) -> Result<()> {
+        let positive = |what: &str, v: f64| {
+            if v.is_finite() && v > 0.0 {
+                Ok(())
+            } else {
+                Err(Error::Usage(format!("{what} is {v}, expected a positive number")))
+            }
+        };
+        positive("learning rate", self.adam.lr)?;
+        positive("Adam's eps", self.adam.eps)?;
+        if self.batch_size == 0 || self.batch_size > 4096 {
+            return Err(Error::Usage(format!(
+                "batch size is {}, expected 1 to 4096",
+                self.batch_size
+            )));
+        }
+        if self.epochs == 0 {
+            return Err(Error::Usage("0 epochs: at least one is needed to have a model".into()));
+        }
+        if !self.alpha.is_finite() || self.alpha < 0.0 {
+            return Err(Error::Usage(format!("alpha is {}, expected 0 or more", self.alpha)));
+        }
+        for (what, beta) in [("beta1", self.adam.beta1), ("beta2", self.adam.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::Usage(format!(
+                    "{what} is {beta}, expected 0 or more and less than 1"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

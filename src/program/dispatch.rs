@@ -1,0 +1,112 @@
+//! What a GPU does for a program: a list of dispatches, plain data in core WebGPU.
+//!
+//! The GPU engine runs a [`Plan`]; an exporter can write it down (serde). A kernel's storage buffers
+//! are bindings 0, 1, 2 ... of group 0, its uniform words binding [`UNIFORM_BINDING`]; a kernel that
+//! reads the step's number finds it as binding 0 of group 1. The replica is the workgroup's z.
+//!
+//! Uniform words: the kernel's parameters (see [`crate::kernels::Family::uniforms`]), then for each
+//! binding the distance between replicas in elements, 0 for a buffer that all replicas share.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Buffer, Program};
+use crate::kernels::{Access, Launch};
+
+/// The binding of the uniform words in group 0: behind every kernel's storage buffers.
+pub const UNIFORM_BINDING: u32 = 7;
+
+/// Bytes that each dispatch's words have in a program's uniform buffer: where a uniform binding may
+/// start on any device.
+pub const UNIFORM_BYTES: usize = 256;
+
+/// A program as a GPU runs it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// The program's name.
+    pub name: String,
+    /// Models that run at once.
+    pub replicas: usize,
+    /// Buffers the dispatches refer to; all memory starts as zeros.
+    pub buffers: Vec<Buffer>,
+    /// In order; one that reads what another writes comes after it.
+    pub dispatches: Vec<Dispatch>,
+}
+
+/// One dispatch.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// What it computes for the model, for people.
+    pub label: String,
+    /// The file: `shaders/SHADER.wgsl`.
+    pub shader: Cow<'static, str>,
+    /// Its entry point.
+    pub entry_point: Cow<'static, str>,
+    /// Values of its `override` constants.
+    pub constants: BTreeMap<Cow<'static, str>, u32>,
+    /// Threads of a workgroup, which the constants make.
+    pub workgroup_size: [u32; 3],
+    /// Workgroup memory in bytes.
+    pub workgroup_bytes: u32,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Words of its uniform binding.
+    pub uniforms: Vec<u32>,
+    /// Whether it has group 1.
+    pub reads_step: bool,
+    /// Storage bindings 0, 1, 2 ...
+    pub bindings: Vec<Bound>,
+}
+
+/// A storage binding: from `offset` to the end of the buffer, since later replicas lie behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bound {
+    /// Index into [`Plan::buffers`].
+    pub buffer: usize,
+    /// First byte; a multiple of 256.
+    pub offset: u64,
+    /// `read` and not `read_write`.
+    pub read_only: bool,
+}
+
+impl Program {
+    /// The program as a GPU runs it.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            name: self.name.clone(),
+            replicas: self.replicas,
+            buffers: self.buffers.clone(),
+            dispatches: self.calls.iter().map(|call| self.dispatch(call)).collect(),
+        }
+    }
+
+    fn dispatch(&self, call: &super::Call) -> Dispatch {
+        let kernel = call.kernel.family();
+        let entry = kernel.entry();
+        let Launch { constants, workgroup_size, workgroup_bytes, grid: [x, y] } = kernel.launch();
+        let strides = call.args.iter().map(|view| {
+            let buffer = &self.buffers[view.buffer];
+            if buffer.replicated { buffer.len as u32 } else { 0 }
+        });
+        let words = kernel.uniforms().0.into_iter().map(|(_, word)| word.bits());
+        let bound = |(view, binding): (&super::View, &crate::kernels::Binding)| Bound {
+            buffer: view.buffer,
+            offset: (view.offset * binding.element.bytes(4)) as u64,
+            read_only: binding.access == Access::Read,
+        };
+        Dispatch {
+            label: call.label.clone(),
+            shader: kernel.shader().name.into(),
+            entry_point: entry.name.into(),
+            constants: constants.into_iter().map(|(name, v)| (name.into(), v)).collect(),
+            workgroup_size,
+            workgroup_bytes,
+            grid: [x, y, self.replicas as u32],
+            uniforms: words.chain(strides).collect(),
+            reads_step: entry.reads_step,
+            bindings: call.args.iter().zip(entry.bindings).map(bound).collect(),
+        }
+    }
+}

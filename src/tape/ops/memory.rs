@@ -1,0 +1,107 @@
+//! What lies in memory: leaves, constants, places in flat buffers, and copies that the host reads.
+//! A slice or a concatenation is a place, not work.
+
+use super::{Family, Gradients, Op, Want};
+use crate::layout::{ALIGNMENT, Shape, flat, size};
+use crate::tape::{Tape, Tensor};
+
+/// Places and constants.
+#[derive(Clone, PartialEq, Debug, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+#[allow(missing_docs)] // documented at the constructors
+pub enum Memory {
+    Leaf { name: String },
+    Fill { value: f64 },
+    Slice { of: Tensor, offset: usize },
+    Concat { parts: Vec<(Tensor, usize)> },
+    Store { a: Tensor, name: String },
+}
+
+impl Tape {
+    /// A persistent buffer of the engine, by name, one for each replica.
+    #[track_caller]
+    pub fn leaf(&mut self, name: &str, shape: Shape) -> Tensor {
+        let clash = self.nodes.iter().find(|n| {
+            matches!(&n.op, Op::Memory(Memory::Leaf { name: known }) if known == name)
+                && n.shape != shape
+        });
+        assert!(clash.is_none(), "leaf '{name}': recorded with another shape than {shape:?}");
+        self.push(Op::Memory(Memory::Leaf { name: name.into() }), shape)
+    }
+
+    /// A constant.
+    pub fn fill(&mut self, shape: Shape, value: f64) -> Tensor {
+        self.push(Op::Memory(Memory::Fill { value }), shape)
+    }
+
+    pub(super) fn constant(&self, t: Tensor) -> Option<f64> {
+        match self.op(t) {
+            Op::Memory(Memory::Fill { value }) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// A tensor of `shape` that lies at `offset` (a multiple of [`ALIGNMENT`]) of a flat one.
+    #[track_caller]
+    pub fn slice(&mut self, of: Tensor, offset: usize, shape: Shape) -> Tensor {
+        self.check_flat("slice", of, offset + size(shape));
+        assert!(
+            offset.is_multiple_of(ALIGNMENT),
+            "slice: offset {offset} is no multiple of {ALIGNMENT}"
+        );
+        self.push(Op::Memory(Memory::Slice { of, offset }), shape)
+    }
+
+    /// A flat tensor of `len` elements with `parts` at their offsets (multiples of [`ALIGNMENT`],
+    /// in order) and zeros between.
+    #[track_caller]
+    pub fn concat(&mut self, parts: &[(Tensor, usize)], len: usize) -> Tensor {
+        let mut end = 0;
+        for &(t, offset) in parts {
+            assert!(
+                offset.is_multiple_of(ALIGNMENT) && offset >= end,
+                "concat: offset {offset} is taken or no multiple of {ALIGNMENT}"
+            );
+            end = offset + size(self.shape(t));
+        }
+        assert!(end <= len, "concat: parts end at {end}, beyond {len}");
+        self.push(Op::Memory(Memory::Concat { parts: parts.to_vec() }), flat(len))
+    }
+
+    /// Copies `a` into the persistent buffer `name`, for the host to read.
+    pub fn store(&mut self, a: Tensor, name: &str) {
+        self.push(Op::Memory(Memory::Store { a, name: name.into() }), self.shape(a));
+    }
+}
+
+impl Family for Memory {
+    fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        match self {
+            Memory::Leaf { .. } | Memory::Fill { .. } => vec![],
+            Memory::Slice { of: a, .. } | Memory::Store { a, .. } => vec![*a],
+            Memory::Concat { parts } => parts.iter().map(|p| p.0).collect(),
+        }
+    }
+
+    fn is_sink(&self) -> bool {
+        matches!(self, Memory::Store { .. })
+    }
+
+    fn rule(&self, tape: &mut Tape, _node: Tensor, v: Tensor, want: Want) -> Gradients {
+        match self {
+            Memory::Leaf { .. } | Memory::Fill { .. } => vec![],
+            Memory::Slice { of, offset } => {
+                vec![(*of, tape.concat(&[(v, *offset)], size(tape.shape(*of))))]
+            }
+            Memory::Concat { parts } => {
+                let wanted = parts.iter().filter(|(t, _)| want(*t));
+                wanted.map(|&(t, offset)| (t, tape.slice(v, offset, tape.shape(t)))).collect()
+            }
+            Memory::Store { .. } => super::no_derivative(self.name()),
+        }
+    }
+}
