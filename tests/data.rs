@@ -18,8 +18,8 @@ use gradcon::data::manifest::Source;
 use gradcon::data::prepared::{self, Written};
 use gradcon::data::split::{self, Parts};
 use gradcon::data::{
-    Dataset, Images, Labelled, Manifest, Prepared, cifar, cure_tsr, embedded, idx, npy, prepare,
-    resize, sheet, source,
+    Dataset, Images, Labelled, Manifest, Prepared, cifar, cure_tsr, datasets, embedded, idx, npy,
+    prepare, resize, sheet, source,
 };
 use tempfile::TempDir;
 
@@ -521,7 +521,7 @@ fn small(dataset: Dataset, seed: u64, ratios: &[u32]) -> Prepared {
 
 #[test]
 fn preparing_keeps_each_image_with_its_label() {
-    for (dataset, counts) in [(Dataset::Mnist, [19, 2, 12]), (Dataset::Fmnist, [19, 7, 7])] {
+    for (dataset, counts) in [(Dataset::MNIST, [19, 2, 12]), (Dataset::FMNIST, [19, 7, 7])] {
         let prepared = small(dataset, 5, &[50, 20]);
         let first = |images: &Images, i: usize| images.image(i)[0];
         for k in 0..10 {
@@ -551,7 +551,7 @@ fn preparing_keeps_each_image_with_its_label() {
 
 #[test]
 fn test_sets_do_not_depend_on_the_ratios_asked_for() {
-    let (one, two) = (small(Dataset::Mnist, 5, &[50]), small(Dataset::Mnist, 5, &[20, 50]));
+    let (one, two) = (small(Dataset::MNIST, 5, &[50]), small(Dataset::MNIST, 5, &[20, 50]));
     assert_eq!(one.test_set(4, 50).unwrap().indices, two.test_set(4, 50).unwrap().indices);
 }
 
@@ -559,7 +559,7 @@ fn test_sets_do_not_depend_on_the_ratios_asked_for() {
 fn ten_classes_need_enough_images_and_distinct_ratios() {
     let prepare = |train: Vec<u8>, ratios: &[u32]| {
         prepare::ten_classes(
-            Dataset::Mnist,
+            Dataset::MNIST,
             marked(train, 1),
             marked(ten_labels(|_| 9), 1),
             no_source(),
@@ -582,7 +582,7 @@ fn cifar_is_resized_when_prepared() {
     let labels: Vec<u8> = (0..100).map(|i| i % 10).collect();
     let part = Labelled { labels, ..repeat(&train) };
     let prepared =
-        prepare::ten_classes(Dataset::Cifar10, part.clone(), part, no_source(), 0, &[50])
+        prepare::ten_classes(Dataset::CIFAR_10, part.clone(), part, no_source(), 0, &[50])
             .expect("CIFAR-10");
     assert_eq!(prepared.channels(), 3);
     assert_eq!(prepared.train_of(4).unwrap().image(0), expected.image(4));
@@ -612,7 +612,7 @@ fn bytes_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 fn a_prepared_folder_comes_back_whole_and_the_same_seed_gives_the_same_bytes() {
     let dir = temp();
     let (a, b, c) = (dir.path().join("a"), dir.path().join("deep/er/b"), dir.path().join("c"));
-    let prepared = small(Dataset::Fmnist, 5, &[50, 10]);
+    let prepared = small(Dataset::FMNIST, 5, &[50, 10]);
     assert_eq!(prepared.write(&a, false).expect("written"), Written::New);
     let opened = Prepared::open(&a).expect("a prepared folder");
     assert!(prepared.manifest().files.is_empty() && opened.manifest().files.len() == 6 + 2 * 20);
@@ -625,11 +625,11 @@ fn a_prepared_folder_comes_back_whole_and_the_same_seed_gives_the_same_bytes() {
 
     fs::create_dir_all(&b).unwrap();
     assert_eq!(
-        small(Dataset::Fmnist, 5, &[50, 10]).write(&b, false).expect("written"),
+        small(Dataset::FMNIST, 5, &[50, 10]).write(&b, false).expect("written"),
         Written::New
     );
     assert_eq!(bytes_of(&a), bytes_of(&b));
-    small(Dataset::Fmnist, 6, &[50, 10]).write(&c, false).expect("written");
+    small(Dataset::FMNIST, 6, &[50, 10]).write(&c, false).expect("written");
     assert_ne!(bytes_of(&a), bytes_of(&c));
     let left: Vec<_> =
         fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -640,7 +640,7 @@ fn a_prepared_folder_comes_back_whole_and_the_same_seed_gives_the_same_bytes() {
 fn only_a_prepared_folder_is_replaced_and_only_by_force() {
     let dir = temp();
     let out = dir.path().join("out");
-    let (one, two) = (small(Dataset::Mnist, 1, &[50]), small(Dataset::Mnist, 2, &[50]));
+    let (one, two) = (small(Dataset::MNIST, 1, &[50]), small(Dataset::MNIST, 2, &[50]));
     one.write(&out, false).expect("written");
     let before = bytes_of(&out);
     assert_eq!(one.write(&out, false).expect("the same"), Written::Unchanged);
@@ -671,7 +671,7 @@ fn only_a_prepared_folder_is_replaced_and_only_by_force() {
 fn verify_names_every_file_that_differs() {
     let dir = temp();
     let out = dir.path().join("out");
-    small(Dataset::Mnist, 1, &[50]).write(&out, false).expect("written");
+    small(Dataset::MNIST, 1, &[50]).write(&out, false).expect("written");
     assert_eq!(prepared::verify(&out).expect("untouched").files.len(), 26);
     let flip = |name: &str| {
         let path = out.join(name);
@@ -698,7 +698,7 @@ fn verify_names_every_file_that_differs() {
 fn opening_refuses_what_does_not_fit_together() {
     let dir = temp();
     let good = dir.path().join("good");
-    small(Dataset::Mnist, 1, &[50]).write(&good, false).expect("written");
+    small(Dataset::MNIST, 1, &[50]).write(&good, false).expect("written");
     let files = bytes_of(&good);
     let bad = dir.path().join("bad");
     // Opens a copy of the folder with one file replaced.
@@ -781,10 +781,10 @@ fn opening_refuses_what_does_not_fit_together() {
 fn a_real_dataset_goes_all_the_way() {
     // The files that ship with the project, read as a user's Fashion-MNIST folder.
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/data/fashion");
-    let raw = source::read(Dataset::Fmnist, &files).expect("Fashion-MNIST");
+    let raw = source::read(Dataset::FMNIST, &files).expect("Fashion-MNIST");
     assert_eq!((raw.train.images.n, raw.test.images.n), (4700, 1100));
     assert_eq!((raw.source.what.as_str(), raw.source.sha256.len()), ("local files", 4));
-    let prepared = prepare::ten_classes(Dataset::Fmnist, raw.train, raw.test, raw.source, 0, &[50])
+    let prepared = prepare::ten_classes(Dataset::FMNIST, raw.train, raw.test, raw.source, 0, &[50])
         .expect("prepared");
     let sneakers = prepared.manifest().counts.clone();
     assert_eq!([sneakers.train[7], sneakers.val[7], sneakers.test[7]], [1320, 440, 440]);
@@ -1455,12 +1455,11 @@ fn two_downloads_of_one_file_do_not_mix() {
 #[test]
 fn published_checksums_are_sums_of_md5_and_addresses_are_whole() {
     let mut files = 0;
-    for dataset in [Dataset::Mnist, Dataset::Fmnist, Dataset::Cifar10] {
-        let origin = dataset.origin().expect("an origin");
-        for file in origin.files {
+    for dataset in datasets::ALL.iter().filter_map(|dataset| dataset.ten_classes()) {
+        for file in dataset.files {
             let (name, md5) = (file.name, file.md5);
             assert!(md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit()), "{name}: {md5}");
-            for url in Remote::new(file, origin.mirrors).urls {
+            for url in Remote::new(file, dataset.mirrors).urls {
                 assert!(
                     url.starts_with("http")
                         && url.ends_with(&format!("/{name}"))
@@ -1472,14 +1471,44 @@ fn published_checksums_are_sums_of_md5_and_addresses_are_whole() {
         }
     }
     assert_eq!(files, 9);
-    assert!(Dataset::Folder.origin().is_none() && Dataset::CureTsr.origin().is_none());
+}
+
+#[test]
+fn the_table_has_every_dataset_once() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/data/datasets");
+    let mut files: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_string())
+        .filter(|stem| stem != "mod")
+        .collect();
+    files.sort();
+    let mut rows: Vec<String> =
+        datasets::ALL.iter().map(|dataset| dataset.name().replace('-', "_")).collect();
+    rows.sort();
+    assert_eq!(rows, files, "a row for each file");
+    let names =
+        || datasets::ALL.iter().flat_map(|dataset| [&[dataset.name()], dataset.aliases].concat());
+    for (i, name) in names().enumerate() {
+        assert!(!names().skip(i + 1).any(|other| other == name), "{name} means two datasets");
+    }
+}
+
+#[test]
+fn manifests_record_each_dataset_by_name_and_own_images_as_folder() {
+    for dataset in datasets::ALL {
+        let text = serde_json::to_string(&dataset).unwrap();
+        let expected = if dataset.is_own() { "folder" } else { dataset.name() };
+        assert_eq!(text, format!("\"{expected}\""));
+        assert_eq!(serde_json::from_str::<Dataset>(&text).unwrap(), dataset.recorded());
+    }
+    assert!(serde_json::from_str::<Dataset>("\"mvtec\"").is_err());
 }
 
 #[test]
 fn a_manifest_reads_back_as_written() {
     let dir = temp();
     let out = dir.path().join("out");
-    small(Dataset::Mnist, u64::MAX, &[50]).write(&out, false).expect("written");
+    small(Dataset::MNIST, u64::MAX, &[50]).write(&out, false).expect("written");
     let manifest = Manifest::read(&out).expect("a manifest");
     assert_eq!(manifest.seed, u64::MAX);
     assert_eq!(manifest.to_json().as_bytes(), fs::read(out.join("manifest.json")).unwrap());

@@ -36,7 +36,7 @@ fn dataset(seed: u64) -> Prepared {
         Labelled { images: Images::new(data, [n, 28, 28, 1]).unwrap(), labels }
     };
     let source = Source { what: "bars".into(), sha256: BTreeMap::new() };
-    prepare::ten_classes(Dataset::Mnist, images(120), images(40), source, seed, &[50]).unwrap()
+    prepare::ten_classes(Dataset::MNIST, images(120), images(40), source, seed, &[50]).unwrap()
 }
 
 fn config(prepared: &Prepared, inliers: &[&str], epochs: usize) -> RunConfig {

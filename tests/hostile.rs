@@ -496,7 +496,7 @@ fn a_download_page_an_empty_file_and_swapped_files_are_no_idx_files() {
     let read = |first: &[u8]| {
         parts.iter().for_each(|(name, bytes)| drop(files.file(name, bytes)));
         files.file("train-images-idx3-ubyte", first);
-        source::read(gradcon::data::Dataset::Mnist, files.0.path())
+        source::read(gradcon::data::Dataset::MNIST, files.0.path())
     };
     assert!(read(&images).is_ok());
     for wrong in [&b"<!DOCTYPE html><html>404</html>"[..], b"", &images[..3000], &labels] {

@@ -3,45 +3,75 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValue;
 use indicatif::ProgressBar;
 
 use super::{Ui, interrupt};
+use crate::data::datasets::{ALL as DATASETS, Kind, Pictures, TenClasses};
 use crate::data::download::{self, Event, Patience, Remote};
-use crate::data::folder::{Decode, Folders, Listing, Progress, Tally};
-use crate::data::manifest;
+use crate::data::folder::{Decode, Folders, Progress, Tally};
 use crate::data::prepared::{self, Written};
-use crate::data::source::{self, DEBIAN_FASHION, Origin};
-use crate::data::{Dataset, Prepared, cifar, cure_tsr, folder, idx, picture, prepare};
+use crate::data::{Dataset, Prepared, folder, manifest, picture, prepare, source};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::output::print;
 
-const LONG_ABOUT: &str = "\
-Prepare a dataset: read or download it, resize the images to 28 x 28, split them into training, \
-validation and test \
-images, and write the result as one folder of NumPy files with a manifest.
+/// What the command does, with what the table of datasets says of each.
+fn long_about() -> String {
+    let packages = DATASETS.iter().filter_map(|dataset| {
+        let package = dataset.ten_classes()?.package.as_ref()?;
+        Some(format!("else ({}) in the folder of {}, ", dataset.title, package.name))
+    });
+    let pictures = names_of(|dataset| dataset.pictures().is_some());
+    format!(
+        "Prepare a dataset: read or download it, resize the images to 28 x 28, split them into \
+         training, validation and test images, and write the result as one folder of NumPy files \
+         with a manifest.\n\n\
+         Everything random comes from --seed: the same input and seed give the same bytes. The \
+         folder appears in one step, whole or not at all, and an existing folder is never changed \
+         unless --force says so. Ctrl-C leaves nothing behind (exit code 130).\n\n\
+         The ten-class datasets are looked for in --from, {}else downloaded and checked against \
+         their published MD5 sums. {pictures} always need to be told where the images are.\n\n\
+         Pictures (png, jpg, bmp, webp, tif) are turned as they say themselves (EXIF), 16 bits \
+         are scaled to 8, and transparency is dropped: the stored colours count, as in Pillow, or \
+         pictures are composed onto --background. Files that are hidden or the system's own \
+         (._x.png, .ipynb_checkpoints, Thumbs.db) are passed over. Whatever else is left out is \
+         named on stderr: other files as a note, and, even with --quiet, pictures of other kinds, \
+         links to nothing, pipes, and what can't be listed; none of this is an error. A picture \
+         that can't be decoded is: nothing is written then (exit code 1).",
+        packages.collect::<String>()
+    )
+}
 
-Everything random comes from --seed: the same input and seed give the same bytes. The folder \
-appears in one step, whole \
-or not at all, and an existing folder is never changed unless --force says so. Ctrl-C leaves \
-nothing behind (exit code 130).
+/// The names of the datasets that are so: `a, b and c`.
+fn names_of(so: impl Fn(&Dataset) -> bool) -> String {
+    let names: Vec<&str> =
+        DATASETS.iter().filter(|dataset| so(dataset)).map(|dataset| dataset.name()).collect();
+    match &names[..] {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        names => names.concat(),
+    }
+}
 
-The ten-class datasets are looked for in --from, else (Fashion-MNIST) in the folder of Debian's \
-package \
-dataset-fashion-mnist, else downloaded and checked against their published MD5 sums. cure-tsr, \
-mvtec and folder always \
-need to be told where the images are.
+/// What `--from` may lead to, for each dataset; those with the same words together.
+fn from_help() -> String {
+    let mut kinds: Vec<(Vec<&str>, &str)> = vec![];
+    for dataset in &DATASETS {
+        match kinds.iter_mut().find(|(_, from)| *from == dataset.from) {
+            Some((names, _)) => names.push(dataset.name()),
+            None => kinds.push((vec![dataset.name()], dataset.from)),
+        }
+    }
+    let kinds: Vec<String> =
+        kinds.iter().map(|(names, from)| format!("{}: {from}.", names.join(", "))).collect();
+    format!("Where the dataset's files are\n\n{}", kinds.join(" "))
+}
 
-Pictures (png, jpg, bmp, webp, tif) are turned as they say themselves (EXIF), 16 bits are scaled \
-to 8, and transparency is \
-dropped: the stored colours count, as in Pillow, or pictures are composed onto --background. \
-Files that are hidden or \
-the system's own (._x.png, .ipynb_checkpoints, Thumbs.db) are passed over. Whatever else is left \
-out is named on \
-stderr: other files as a note, and, even with --quiet, pictures of other kinds, links to nothing, \
-pipes, and what can't \
-be listed; none of this is an error. A picture that can't be decoded is: nothing is written then \
-(exit code 1).";
+fn subset_help() -> String {
+    let subsets = DATASETS.iter().filter_map(|dataset| dataset.ten_classes()?.subset.as_ref());
+    let subsets: Vec<&str> = subsets.map(|subset| subset.what).collect();
+    format!("Use {} that is inside this program", subsets.join(" or "))
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,23 +89,20 @@ Examples:
 
 /// Prepare a dataset: read or download it, split it, write it as NumPy files
 #[derive(clap::Args, Clone, Debug)]
-#[command(long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
+#[command(long_about = long_about(), after_long_help = EXAMPLES)]
 pub struct PrepArgs {
     /// The dataset
     #[arg(value_enum)]
-    dataset: DatasetName,
+    dataset: Dataset,
 
     /// The folder to write [default: data/NAME]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Where the dataset's files are
-    ///
-    /// mnist, fmnist: a folder of the four IDX files, plain or .gz. cifar-10: the binary or Python
-    /// archive (.tar.gz or .tar), the folder of the unpacked batches, or a folder that holds one of
-    /// these. cure-tsr: the folder of Real_Train and Real_Test. mvtec, folder: a tree with
-    /// train/good, test/good and test/DEFECT (or normal or ok instead of good).
-    #[arg(long, value_name = "PATH")]
+    #[arg(
+        long, value_name = "PATH",
+        help = "Where the dataset's files are", long_help = from_help()
+    )]
     from: Option<PathBuf>,
 
     /// What to call the dataset in results and pages [default: DATASET; for own images the name of
@@ -83,8 +110,7 @@ pub struct PrepArgs {
     #[arg(long)]
     name: Option<String>,
 
-    /// Use the small part of Fashion-MNIST (5,800 images) that is inside this program
-    #[arg(long, conflicts_with_all = ["from", "mirror"])]
+    #[arg(long, help = subset_help(), conflicts_with_all = ["from", "mirror"])]
     subset: bool,
 
     /// Download from this server instead of the official ones
@@ -157,35 +183,13 @@ pub struct PrepArgs {
     force: bool,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum DatasetName {
-    /// Handwritten digits, 28 x 28 gray, 60,000 + 10,000
-    Mnist,
-    /// Fashion-MNIST: clothes, 28 x 28 gray, 60,000 + 10,000 pooled into five folds
-    #[value(aliases = ["fashion-mnist", "fashion_mnist", "fashionmnist", "fashion"])]
-    Fmnist,
-    /// CIFAR-10: ten kinds of things and animals, 32 x 32 RGB, 50,000 + 10,000
-    #[value(name = "cifar-10", aliases = ["cifar10", "cifar_10", "cifar"])]
-    Cifar10,
-    /// CURE-TSR: traffic signs with and without challenging conditions, RGB
-    #[value(aliases = ["cure_tsr", "curetsr"])]
-    CureTsr,
-    /// One category of MVTec AD, or of another dataset with folders like it
-    #[value(aliases = ["mvtec-ad", "mvtec_ad", "mvtecad"])]
-    Mvtec,
-    /// Your own images: png, jpg, bmp, webp or tif
-    Folder,
-}
+impl clap::ValueEnum for Dataset {
+    fn value_variants<'a>() -> &'a [Dataset] {
+        &DATASETS
+    }
 
-impl From<DatasetName> for Dataset {
-    fn from(name: DatasetName) -> Dataset {
-        match name {
-            DatasetName::Mnist => Dataset::Mnist,
-            DatasetName::Fmnist => Dataset::Fmnist,
-            DatasetName::Cifar10 => Dataset::Cifar10,
-            DatasetName::CureTsr => Dataset::CureTsr,
-            DatasetName::Mvtec | DatasetName::Folder => Dataset::Folder,
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).aliases(self.aliases).help(self.about))
     }
 }
 
@@ -195,46 +199,20 @@ impl From<DatasetName> for Dataset {
 /// Flags that don't go together, input that is missing or broken, a failed download, an occupied
 /// output folder.
 pub fn run(args: PrepArgs, ui: &Ui) -> Result<()> {
-    let dataset = Dataset::from(args.dataset);
-    check_flags(&args, dataset)?;
-    let name = match &args.name {
-        Some(name) => Some(name.clone()),
-        None => own_name(&args),
-    };
-    let out = args
-        .out
-        .clone()
-        .unwrap_or_else(|| Path::new("data").join(name.as_deref().unwrap_or(dataset.name())));
+    check_flags(&args)?;
+    let name = args.name.clone().or_else(|| own_name(&args));
+    let out = args.out.clone().unwrap_or_else(|| {
+        Path::new("data").join(name.as_deref().unwrap_or(args.dataset.recorded().name()))
+    });
     // Before any download.
     prepared::check_target(&out, true)?;
     if args.force {
         prepared::check_not_current(&out)?;
     }
     interrupt::catch();
-    let mut prepared = match dataset {
-        Dataset::Mnist | Dataset::Fmnist | Dataset::Cifar10 => ten_classes(&args, dataset, ui)?,
-        Dataset::CureTsr => {
-            let from = args.from.as_ref().expect("check_flags demands --from");
-            let decode = decode(&args, 3)?;
-            let listing = cure_tsr::list(from).map_err(|e| with_hint(e, &args, from))?;
-            ui.progress(&format!("Reading CURE-TSR from {}", listing.root.display()));
-            if listing.test.len() < 60 {
-                ui.progress(&format!(
-                    "Note: {} challenges and levels are there, of 60",
-                    listing.test.len()
-                ));
-            }
-            tell_left_out(&listing.left_out, ui);
-            with_bar(ui, |progress| prepare::cure_tsr(&listing, decode, args.seed, progress))?
-        }
-        Dataset::Folder => {
-            let decode = decode(&args, args.channels.unwrap_or(3).into())?;
-            let listing = pictures(&args)?;
-            ui.progress(&format!("Reading images from {}", listing.normal.dir.display()));
-            tell_left_out(&listing.left_out, ui);
-            listing.warnings.iter().for_each(|warning| ui.warn(warning));
-            with_bar(ui, |progress| prepare::own_images(&listing, decode, args.seed, progress))?
-        }
+    let mut prepared = match args.dataset.kind {
+        Kind::TenClasses(spec) => ten_classes(&args, spec, ui)?,
+        Kind::Pictures(spec) => pictures(&args, spec, ui)?,
     };
     if let Some(name) = name {
         prepared = prepared.named(&name)?;
@@ -269,10 +247,8 @@ fn tell_left_out(left_out: &Tally, ui: &Ui) {
 /// The name of own images: that of their folder, or of the one above where it only says that they
 /// are normal.
 fn own_name(args: &PrepArgs) -> Option<String> {
-    let normal =
-        args.normal_dir.as_deref().filter(|_| Dataset::from(args.dataset) == Dataset::Folder);
-    let own = Dataset::from(args.dataset) == Dataset::Folder;
-    let dir = normal.or(args.from.as_deref().filter(|_| own))?.canonicalize().ok()?;
+    let place = args.normal_dir.as_deref().or(args.from.as_deref());
+    let dir = place.filter(|_| args.dataset.is_own())?.canonicalize().ok()?;
     let says_nothing = |dir: &&Path| {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         folder::is_normal(&name)
@@ -287,112 +263,106 @@ fn own_name(args: &PrepArgs) -> Option<String> {
         .filter(|name| manifest::check_name(name).is_ok())
 }
 
-fn check_flags(args: &PrepArgs, dataset: Dataset) -> Result<()> {
+fn check_flags(args: &PrepArgs) -> Result<()> {
     let usage = |what: String| Err(Error::Usage(what));
-    let name = dataset.name();
-    if args.subset && dataset != Dataset::Fmnist {
-        return usage(format!("--subset: only fmnist has a part inside the program, not {name}"));
-    }
-    if dataset.origin().is_none() {
-        if args.mirror.is_some() || args.cache.is_some() {
-            return usage(format!(
-                "--mirror, --cache: {name} is not downloaded; name its folder with --from PATH"
-            ));
-        }
-        if args.max_bytes.is_some() {
-            return usage(format!("--max-bytes: {name} has image files, each with its own limit"));
-        }
-        if !args.outlier_ratio.is_empty() {
-            return usage(format!(
-                "--outlier-ratio: the test sets of {name} have all images they are given"
-            ));
-        }
-    }
-    if let Some(name) = &args.name {
-        manifest::check_name(name).map_err(|e| Error::Usage(format!("--name: {e}")))?;
-    }
-    if dataset.origin().is_some() && (args.max_pixels.is_some() || args.background.is_some()) {
+    let name = args.dataset.recorded().name();
+    let has_subset =
+        |dataset: &Dataset| dataset.ten_classes().is_some_and(|spec| spec.subset.is_some());
+    if args.subset && !has_subset(&args.dataset) {
         return usage(format!(
-            "--max-pixels, --background: not for {name}, which has no picture files"
+            "--subset: only {} has a part inside the program, not {name}",
+            names_of(has_subset)
         ));
     }
-    if args.dataset == DatasetName::Mvtec && args.from.is_none() {
-        return usage(
-            "mvtec: it can't be downloaded by a program; get it from its authors' page \
-             (https://www.mvtec.com/company/research/datasets/mvtec-ad) and name the folder of \
-             one category, such as \
-             --from mvtec_anomaly_detection/bottle"
-                .into(),
-        );
-    }
-    if dataset == Dataset::Folder {
-        if args.from.is_none() && args.normal_dir.is_none() {
-            return usage(
-                "folder: give --normal-dir DIR and --abnormal-dir DIR, or --from DIR (MVTec-style)"
-                    .into(),
-            );
+    let Some(pictures) = args.dataset.pictures() else {
+        check_name(args)?;
+        if args.max_pixels.is_some() || args.background.is_some() {
+            return usage(format!(
+                "--max-pixels, --background: not for {name}, which has no picture files"
+            ));
         }
-        if args.channels == Some(2) {
-            return usage("--channels 2: expected 1 (gray) or 3 (RGB)".into());
-        }
-    } else if args.normal_dir.is_some() || args.channels.is_some() {
+        return check_own_flags(args);
+    };
+    if args.mirror.is_some() || args.cache.is_some() {
         return usage(format!(
-            "--normal-dir, --abnormal-dir, --normal-test-dir, --channels: not for {name}"
+            "--mirror, --cache: {name} is not downloaded; name its folder with --from PATH"
         ));
     }
-    if dataset == Dataset::CureTsr && args.from.is_none() {
-        return usage(
-            "cure-tsr: it can't be downloaded by a program; get it by way of its authors' page \
-             (https://github.com/olivesgatech/CURE-TSR) and name its folder with --from PATH"
-                .into(),
-        );
+    if args.max_bytes.is_some() {
+        return usage(format!("--max-bytes: {name} has image files, each with its own limit"));
+    }
+    if !args.outlier_ratio.is_empty() {
+        return usage(format!(
+            "--outlier-ratio: the test sets of {name} have all images they are given"
+        ));
+    }
+    check_name(args)?;
+    check_own_flags(args)?;
+    if args.from.is_none() && !(pictures.by_folders && args.normal_dir.is_some()) {
+        return usage(pictures.needs.into());
+    }
+    if args.channels == Some(2) {
+        return usage("--channels 2: expected 1 (gray) or 3 (RGB)".into());
     }
     Ok(())
 }
 
-fn ten_classes(args: &PrepArgs, dataset: Dataset, ui: &Ui) -> Result<Prepared> {
+fn check_name(args: &PrepArgs) -> Result<()> {
+    let name = args.name.as_deref().map(manifest::check_name).transpose();
+    name.map(drop).map_err(|e| Error::Usage(format!("--name: {e}")))
+}
+
+/// Refuses the flags of own pictures for other datasets.
+fn check_own_flags(args: &PrepArgs) -> Result<()> {
+    if !args.dataset.is_own() && (args.normal_dir.is_some() || args.channels.is_some()) {
+        return Err(Error::Usage(format!(
+            "--normal-dir, --abnormal-dir, --normal-test-dir, --channels: not for {}",
+            args.dataset.name()
+        )));
+    }
+    Ok(())
+}
+
+fn ten_classes(args: &PrepArgs, spec: &TenClasses, ui: &Ui) -> Result<Prepared> {
     let ratios = if args.outlier_ratio.is_empty() {
         &[prepare::DEFAULT_RATIO]
     } else {
         args.outlier_ratio.as_slice()
     };
-    if args.subset {
-        return prepare::fashion_subset(args.seed, ratios);
+    if let Some(subset) = spec.subset.as_ref().filter(|_| args.subset) {
+        return (subset.prepare)(args.seed, ratios);
     }
-    let origin = dataset.origin().expect("ten-class datasets have an origin");
-    let debian = Path::new(DEBIAN_FASHION);
-    let path = if let Some(from) = &args.from {
-        from.clone()
-    } else if dataset == Dataset::Fmnist && args.mirror.is_none() && idx::is_complete(debian) {
-        debian.to_path_buf()
-    } else {
-        download(args, dataset, &origin, ui)?
+    let package = spec.package.as_ref().map(|package| Path::new(package.dir));
+    let path = match (&args.from, package) {
+        (Some(from), _) => from.clone(),
+        (None, Some(dir)) if args.mirror.is_none() && (args.dataset.is_in)(dir) => dir.into(),
+        _ => download(args, spec, ui)?,
     };
-    ui.progress(&format!("Reading {} from {}", dataset.name(), path.display()));
-    let read = source::read_within(dataset, &path, args.max_bytes)
+    ui.progress(&format!("Reading {} from {}", args.dataset.name(), path.display()));
+    let read = source::read_within(args.dataset, &path, args.max_bytes)
         .map_err(|e| with_hint(e, args, &path))?;
-    let source::TenClasses { train, test, source } = read;
+    let source::Raw { train, test, source } = read;
     go_on()?;
     let found = [train.images.n, test.images.n];
-    if found != origin.images {
-        let [train, test] = origin.images;
+    if found != spec.images {
+        let [train, test] = spec.images;
         ui.progress(&format!(
             "Note: {} training and {} test images; the official files have {train} and {test}",
             found[0], found[1]
         ));
     }
-    prepare::ten_classes(dataset, train, test, source, args.seed, ratios)
+    prepare::ten_classes(args.dataset, train, test, source, args.seed, ratios)
 }
 
 /// Downloads what the cache does not have and returns the cache folder.
-fn download(args: &PrepArgs, dataset: Dataset, origin: &Origin, ui: &Ui) -> Result<PathBuf> {
+fn download(args: &PrepArgs, spec: &TenClasses, ui: &Ui) -> Result<PathBuf> {
     let cache = match &args.cache {
         Some(dir) => dir.clone(),
-        None => user_cache()?.join("gradcon").join(dataset.name()),
+        None => user_cache()?.join("gradcon").join(args.dataset.name()),
     };
     let mirrors: Vec<&str> =
-        args.mirror.as_deref().map_or_else(|| origin.mirrors.to_vec(), |url| vec![url]);
-    for file in origin.files {
+        args.mirror.as_deref().map_or_else(|| spec.mirrors.to_vec(), |url| vec![url]);
+    for file in spec.files {
         let bar: RefCell<Option<ProgressBar>> = RefCell::new(None);
         let mut tell = |event| {
             match event {
@@ -436,30 +406,27 @@ fn user_cache() -> Result<PathBuf> {
         })
 }
 
-/// Finds a user's own images.
-fn pictures(args: &PrepArgs) -> Result<Listing> {
-    match (&args.from, &args.normal_dir, &args.abnormal_dir) {
-        (Some(root), ..) => Listing::mvtec(root).map_err(|e| with_hint(e, args, root)),
-        (None, Some(normal), Some(abnormal)) => Folders {
-            normal: normal.clone(),
-            normal_test: args.normal_test_dir.clone(),
-            abnormal: vec![("abnormal".into(), abnormal.clone())],
+fn pictures(args: &PrepArgs, spec: &Pictures, ui: &Ui) -> Result<Prepared> {
+    let decode = decode(args, args.channels.unwrap_or(3).into())?;
+    let found = match (&args.from, &args.normal_dir, &args.abnormal_dir) {
+        (Some(path), ..) => (spec.find)(path).map_err(|e| with_hint(e, args, path))?,
+        (None, Some(normal), Some(abnormal)) => {
+            let abnormal = vec![("abnormal".into(), abnormal.clone())];
+            let normal_test = args.normal_test_dir.clone();
+            Box::new(Folders { normal: normal.clone(), normal_test, abnormal }.list()?)
         }
-        .list(),
         _ => unreachable!("check_flags demands a folder, and clap the other one"),
-    }
+    };
+    ui.progress(&format!("Reading {}", found.what()));
+    found.notes().iter().for_each(|note| ui.progress(&format!("Note: {note}")));
+    tell_left_out(found.left_out(), ui);
+    found.warnings().iter().for_each(|warning| ui.warn(warning));
+    with_bar(ui, |progress| found.prepare(decode, args.seed, progress))
 }
 
 /// The error, and where the dataset is if `--from` names a folder that is too high or too deep.
 fn with_hint(error: Error, args: &PrepArgs, from: &Path) -> Error {
-    let fits = |dir: &Path| match Dataset::from(args.dataset) {
-        dataset @ (Dataset::Mnist | Dataset::Fmnist) => {
-            idx::is_complete(&source::idx_folder(dataset, dir))
-        }
-        Dataset::Cifar10 => dir.is_dir() && cifar::locate(dir).is_ok(),
-        Dataset::CureTsr => cure_tsr::root(dir).is_some(),
-        Dataset::Folder => Folders::mvtec(dir).is_ok(),
-    };
+    let fits = args.dataset.is_in;
     if fits(from) {
         return error;
     }
@@ -531,8 +498,7 @@ mod tests {
     }
 
     fn check(line: &str) -> Result<()> {
-        let args = parse(line).expect("clap takes it");
-        check_flags(&args, args.dataset.into())
+        check_flags(&parse(line).expect("clap takes it"))
     }
 
     #[test]

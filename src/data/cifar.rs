@@ -13,10 +13,6 @@ use super::{Images, Labelled, concat, gzip};
 use crate::error::{Error, Result};
 use crate::limits::{self, Bounded};
 
-/// The ten classes, by label.
-pub const CLASSES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-
 const BATCHES: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
 const SIDE: usize = 32;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
+use super::datasets::Published;
 use super::hash::md5_file;
-use super::source::Published;
 use crate::error::{Error, Result};
 use crate::limits::shown;
 

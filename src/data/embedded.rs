@@ -1,22 +1,9 @@
 //! The small real dataset inside the program: a subset of Fashion-MNIST (see
 //! `fashion/PROVENANCE.md` and its LICENSE).
 
+pub use super::datasets::fmnist::CLASSES as FASHION_CLASSES;
 use super::{Labelled, idx};
 use crate::error::Result;
-
-/// The ten classes of Fashion-MNIST, by label.
-pub const FASHION_CLASSES: [&str; 10] = [
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-];
 
 /// Training and test images [n, 28, 28, 1] with their labels, in the official order: 2,000 + 200 of
 /// class 7 (Sneaker) and 300 + 100 of each other class.

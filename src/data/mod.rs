@@ -1,10 +1,10 @@
 //! Datasets: from official files or a user's own images to the prepared folder that training and
 //! evaluation read.
 //!
-//! Reading ([`idx`], [`cifar`], [`cure_tsr`], [`folder`] by way of [`walk`] and [`picture`]),
-//! getting ([`source`], [`download`]), resizing ([`resize`]), splitting ([`split`], [`prepare`])
-//! and keeping ([`prepared`], [`manifest`], [`npy`]). Everything random comes from one seed; the
-//! same input and seed give the same bytes on every machine.
+//! What there is ([`datasets`]), reading ([`idx`], [`cifar`], [`cure_tsr`], [`folder`] by way of
+//! [`walk`] and [`picture`]), getting ([`source`], [`download`]), resizing ([`resize`]), splitting
+//! ([`split`], [`prepare`]) and keeping ([`prepared`], [`manifest`], [`npy`]). Everything random
+//! comes from one seed; the same input and seed give the same bytes on every machine.
 //!
 //! # The prepared folder
 //!
@@ -25,6 +25,7 @@ pub mod ahead;
 pub mod cifar;
 pub mod classes;
 pub mod cure_tsr;
+pub mod datasets;
 pub mod download;
 pub mod embedded;
 pub mod folder;
@@ -44,62 +45,13 @@ pub mod source;
 pub mod split;
 pub mod walk;
 
-use serde::{Deserialize, Serialize};
-
 pub use crate::images::Images;
+pub use datasets::Dataset;
 pub use manifest::{Inlier, Manifest, TestSetInfo};
 pub use prepared::{Prepared, TestSet};
 
 /// Rows and columns of every prepared image.
 pub const SIDE: usize = 28;
-
-/// The datasets that can be prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Dataset {
-    /// Handwritten digits, gray.
-    #[serde(rename = "mnist")]
-    Mnist,
-    /// Fashion-MNIST: clothes, gray.
-    #[serde(rename = "fmnist")]
-    Fmnist,
-    /// Ten kinds of things and animals, RGB.
-    #[serde(rename = "cifar-10")]
-    Cifar10,
-    /// Traffic signs under challenging conditions, RGB.
-    #[serde(rename = "cure-tsr")]
-    CureTsr,
-    /// A user's own images.
-    #[serde(rename = "folder")]
-    Folder,
-}
-
-impl Dataset {
-    /// The name used on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Dataset::Mnist => "mnist",
-            Dataset::Fmnist => "fmnist",
-            Dataset::Cifar10 => "cifar-10",
-            Dataset::CureTsr => "cure-tsr",
-            Dataset::Folder => "folder",
-        }
-    }
-
-    /// The classes of a ten-class dataset, by label.
-    ///
-    /// # Panics
-    /// For the other datasets.
-    pub fn class_names(self) -> [&'static str; 10] {
-        match self {
-            Dataset::Mnist => ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-            Dataset::Fmnist => embedded::FASHION_CLASSES,
-            Dataset::Cifar10 => cifar::CLASSES,
-            Dataset::CureTsr | Dataset::Folder => {
-                panic!("class_names: {} has no ten classes", self.name())
-            }
-        }
-    }
-}
 
 /// Images with one label each.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::cure_tsr::{self, Listing};
+use super::datasets::Split;
 use super::folder::{self, Decode, Found, Progress};
 use super::manifest::{Counts, Inlier, Manifest, Source, TestSetInfo, VERSION};
 use super::picture;
@@ -16,13 +17,15 @@ use crate::error::{Error, Result};
 pub const DEFAULT_RATIO: u32 = 50;
 
 /// Prepares a ten-class dataset from its official training and test images (any size; 1 or 3
-/// channels): `mnist` and `cifar-10` hold out a tenth of the training images, `fmnist` pools both
-/// parts into five folds. One test set for each class as the inlier and each of `ratios` (percent
-/// of outliers).
+/// channels), divided as its [`Split`] says. One test set for each class as the inlier and each of
+/// `ratios` (percent of outliers).
 ///
 /// # Errors
 /// Too few images of a class for every part to have one, a ratio that can't be met, or a ratio
 /// given twice.
+///
+/// # Panics
+/// For a dataset that hasn't ten classes.
 pub fn ten_classes(
     dataset: Dataset,
     train: Labelled,
@@ -31,6 +34,7 @@ pub fn ten_classes(
     seed: u64,
     ratios: &[u32],
 ) -> Result<Prepared> {
+    let spec = dataset.ten_classes().expect("ten_classes: a dataset of ten classes");
     let resized = |part: Labelled| {
         let fits = (part.images.height, part.images.width) == (SIDE, SIDE);
         if fits {
@@ -40,16 +44,19 @@ pub fn ten_classes(
         }
     };
     let (train, test) = (resized(train), resized(test));
-    let (train, val, test) = if dataset == Dataset::Fmnist {
-        let all = concat(vec![train, test]);
-        let Parts { train, val, test } = split::folds(&all.labels, seed);
-        (all.select(&train), all.select(&val), all.select(&test))
-    } else {
-        let Parts { train: fit, val, .. } = split::hold_out(&train.labels, seed);
-        (train.select(&fit), train.select(&val), test)
+    let (train, val, test) = match spec.split {
+        Split::HoldOut => {
+            let Parts { train: fit, val, .. } = split::hold_out(&train.labels, seed);
+            (train.select(&fit), train.select(&val), test)
+        }
+        Split::Folds => {
+            let all = concat(vec![train, test]);
+            let Parts { train, val, test } = split::folds(&all.labels, seed);
+            (all.select(&train), all.select(&val), all.select(&test))
+        }
     };
 
-    let classes = dataset.class_names().map(String::from);
+    let classes = spec.classes.map(String::from);
     let counts = Counts::new(&train, &val, &test, classes.len());
     for (part, counts) in
         [("training", &counts.train), ("validation", &counts.val), ("test", &counts.test)]
@@ -158,7 +165,7 @@ pub fn cure_tsr(
     let classes: Vec<String> = cure_tsr::SIGNS.map(String::from).to_vec();
     let manifest = Manifest {
         format_version: VERSION,
-        dataset: Dataset::CureTsr,
+        dataset: Dataset::CURE_TSR,
         name: None,
         background: decode.background().map(picture::hex),
         source: image_files(),
@@ -229,7 +236,7 @@ pub fn own_images(
     };
     let manifest = Manifest {
         format_version: VERSION,
-        dataset: Dataset::Folder,
+        dataset: Dataset::FOLDER,
         name: None,
         background: decode.background().map(picture::hex),
         source: image_files(),
@@ -256,7 +263,7 @@ pub fn own_images(
 pub fn fashion_subset(seed: u64, ratios: &[u32]) -> Result<Prepared> {
     let (train, test) = super::embedded::fashion_subset()?;
     let source = Source { what: "the subset built into gradcon".into(), sha256: BTreeMap::new() };
-    ten_classes(Dataset::Fmnist, train, test, source, seed, ratios)
+    ten_classes(Dataset::FMNIST, train, test, source, seed, ratios)
 }
 
 fn image_files() -> Source {
