@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the fixtures of tests/data.rs: what other programs say about resizing, decoding, CIFAR archives and splits.
+"""Make the fixtures of tests/data: what other programs say about resizing, decoding, CIFAR archives and splits.
 
     python3 tools/data_fixtures.py tests/fixtures/data
 
