@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
+/// Height and width of every image that a model sees.
+pub const IMAGE_SIZE: usize = 28;
+
 /// Images of one size, bytes in [n, height, width, channels] order.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Images {

@@ -13,6 +13,7 @@ use crate::data::folder::{Decode, Folders, Progress, Tally};
 use crate::data::prepared::{self, Written};
 use crate::data::{Dataset, Prepared, folder, manifest, picture, prepare, source};
 use crate::error::{Error, Result};
+use crate::images::IMAGE_SIZE;
 use crate::limits;
 use crate::output::print;
 
@@ -24,9 +25,9 @@ fn long_about() -> String {
     });
     let pictures = names_of(|dataset| dataset.pictures().is_some());
     format!(
-        "Prepare a dataset: read or download it, resize the images to 28 x 28, split them into \
-         training, validation and test images, and write the result as one folder of NumPy files \
-         with a manifest.\n\n\
+        "Prepare a dataset: read or download it, resize the images to {IMAGE_SIZE} x {IMAGE_SIZE}, \
+         split them into training, validation and test images, and write the result as one folder \
+         of NumPy files with a manifest.\n\n\
          Everything random comes from --seed: the same input and seed give the same bytes. The \
          folder appears in one step, whole or not at all, and an existing folder is never changed \
          unless --force says so. Ctrl-C leaves nothing behind (exit code 130).\n\n\

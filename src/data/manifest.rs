@@ -7,8 +7,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::hash::sha256;
-use super::{Dataset, SIDE, picture};
+use super::{Dataset, picture};
 use crate::error::{Error, Result};
+use crate::images::IMAGE_SIZE;
 use crate::limits::{self, shown};
 
 /// The manifest's name in the prepared folder.
@@ -179,10 +180,11 @@ impl Manifest {
             let what = if listed.contains(name) { "lists unexpected" } else { "does not list" };
             return Err(Error::invalid(format!("{}: {what} {}", path.display(), shown(name))));
         }
-        if (manifest.height, manifest.width) != (SIDE, SIDE) || ![1, 3].contains(&manifest.channels)
+        if (manifest.height, manifest.width) != (IMAGE_SIZE, IMAGE_SIZE)
+            || ![1, 3].contains(&manifest.channels)
         {
             return Err(Error::invalid(format!(
-                "{}: images of {} x {} x {}, expected {SIDE} x {SIDE} with 1 or 3 channels",
+                "{}: images of {} x {} x {}, expected {IMAGE_SIZE} x {IMAGE_SIZE} with 1 or 3 channels",
                 path.display(),
                 manifest.height,
                 manifest.width,

@@ -50,9 +50,6 @@ pub use datasets::Dataset;
 pub use manifest::{Inlier, Manifest, TestSetInfo};
 pub use prepared::{Prepared, TestSet};
 
-/// Rows and columns of every prepared image.
-pub const SIDE: usize = 28;
-
 /// Images with one label each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled {

@@ -27,10 +27,11 @@ use image::{
 use jpeg_decoder::{CodingProcess, PixelFormat};
 use rayon::prelude::*;
 
+use super::Images;
 use super::resize::Plan;
 use super::walk::EXTENSIONS;
-use super::{Images, SIDE};
 use crate::error::{Error, Result};
+use crate::images::IMAGE_SIZE;
 
 /// Is told how many pictures were found, and how many were read, since it was called last. An error
 /// ends the work.
@@ -107,7 +108,7 @@ impl Decode {
             progress(0, 1).map(|()| image)
         };
         let decoded = paths.par_iter().map(decode).collect::<Result<Vec<_>>>()?;
-        let mut data = Vec::with_capacity(paths.len() * SIDE * SIDE * self.channels);
+        let mut data = Vec::with_capacity(paths.len() * IMAGE_SIZE * IMAGE_SIZE * self.channels);
         let mut unreadable = Vec::new();
         for (path, image) in paths.iter().zip(decoded) {
             match image {
@@ -130,7 +131,7 @@ impl Decode {
                 unreadable.join("\n  ")
             )));
         }
-        Images::new(data, [paths.len(), SIDE, SIDE, self.channels])
+        Images::new(data, [paths.len(), IMAGE_SIZE, IMAGE_SIZE, self.channels])
     }
 
     /// One image [1, 28, 28, channels] from a file, as [`files`](Self::files) makes it. Pipes,
@@ -379,20 +380,20 @@ impl Pixels {
                 | Orientation::Rotate270FlipH
         );
         let seen = if turned { [self.width, self.height] } else { [self.height, self.width] };
-        let height_first = Plan::height_comes_first(seen, [SIDE, SIDE]) != turned;
-        let plan = Plan::new([self.height, self.width], [SIDE, SIDE], height_first);
+        let height_first = Plan::height_comes_first(seen, [IMAGE_SIZE, IMAGE_SIZE]) != turned;
+        let plan = Plan::new([self.height, self.width], [IMAGE_SIZE, IMAGE_SIZE], height_first);
         let data = plan.apply(channels, |y, out| self.row(y, channels, background, out));
-        let side = SIDE as u32;
+        let side = IMAGE_SIZE as u32;
         let mut small = match channels {
             1 => DynamicImage::ImageLuma8(
-                GrayImage::from_raw(side, side, data).expect("28 x 28 bytes"),
+                GrayImage::from_raw(side, side, data).expect("a byte a pixel"),
             ),
             _ => DynamicImage::ImageRgb8(
-                RgbImage::from_raw(side, side, data).expect("28 x 28 x 3 bytes"),
+                RgbImage::from_raw(side, side, data).expect("three bytes a pixel"),
             ),
         };
         small.apply_orientation(self.orientation);
-        Images { data: small.into_bytes(), n: 1, height: SIDE, width: SIDE, channels }
+        Images { data: small.into_bytes(), n: 1, height: IMAGE_SIZE, width: IMAGE_SIZE, channels }
     }
 
     /// Row y [width, channels].

@@ -10,8 +10,9 @@ use super::manifest::{Counts, Inlier, Manifest, Source, TestSetInfo, VERSION};
 use super::picture;
 use super::prepared::{Names, Prepared, TestSet};
 use super::split::{self, Parts};
-use super::{Dataset, Labelled, SIDE, concat, resize};
+use super::{Dataset, Labelled, concat, resize};
 use crate::error::{Error, Result};
+use crate::images::IMAGE_SIZE;
 
 /// The outlier ratio of the protocol, in percent.
 pub const DEFAULT_RATIO: u32 = 50;
@@ -36,11 +37,14 @@ pub fn ten_classes(
 ) -> Result<Prepared> {
     let spec = dataset.ten_classes().expect("ten_classes: a dataset of ten classes");
     let resized = |part: Labelled| {
-        let fits = (part.images.height, part.images.width) == (SIDE, SIDE);
+        let fits = (part.images.height, part.images.width) == (IMAGE_SIZE, IMAGE_SIZE);
         if fits {
             part
         } else {
-            Labelled { images: resize::resize(&part.images, SIDE, SIDE), labels: part.labels }
+            Labelled {
+                images: resize::resize(&part.images, IMAGE_SIZE, IMAGE_SIZE),
+                labels: part.labels,
+            }
         }
     };
     let (train, test) = (resized(train), resized(test));
@@ -90,8 +94,8 @@ pub fn ten_classes(
         source,
         seed,
         outlier_ratios: ratios.to_vec(),
-        height: SIDE,
-        width: SIDE,
+        height: IMAGE_SIZE,
+        width: IMAGE_SIZE,
         channels: train.images.channels,
         inliers: classes.iter().enumerate().map(inlier).collect(),
         classes: classes.to_vec(),
@@ -171,8 +175,8 @@ pub fn cure_tsr(
         source: image_files(),
         seed,
         outlier_ratios: Vec::new(),
-        height: SIDE,
-        width: SIDE,
+        height: IMAGE_SIZE,
+        width: IMAGE_SIZE,
         channels: decode.channels(),
         inliers: vec![Inlier { name: "challenge-free".into(), label: None }],
         counts: Counts::new(&train, &val, &test, classes.len()),
@@ -242,8 +246,8 @@ pub fn own_images(
         source: image_files(),
         seed,
         outlier_ratios: Vec::new(),
-        height: SIDE,
-        width: SIDE,
+        height: IMAGE_SIZE,
+        width: IMAGE_SIZE,
         channels: decode.channels(),
         inliers: vec![Inlier { name: "normal".into(), label: Some(0) }],
         counts: Counts::new(&train, &val, &test, classes.len()),

@@ -9,12 +9,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
+pub use crate::images::IMAGE_SIZE;
 use crate::images::Images;
 use crate::layout::{Segment, Shape, pack, size};
 use crate::tape::{Tape, Tensor};
-
-/// Height and width of every image.
-pub const IMAGE_SIZE: usize = 28;
 
 /// The buffer of all parameters, flat, of each replica.
 pub const PARAMS: &str = "params";
