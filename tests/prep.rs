@@ -1,7 +1,9 @@
 //! `gradcon prep`: what is at the place of a dataset while it is written, replaced, interrupted and
 //! killed, and what the command understands.
 
-use std::collections::BTreeMap;
+#[path = "common/tree.rs"]
+mod tree;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,26 +12,10 @@ use gradcon::data::prepared::{self, Written};
 use gradcon::data::{Prepared, prepare};
 use gradcon::{Error, files};
 use tempfile::TempDir;
+use tree::tree;
 
 fn subset(seed: u64) -> Prepared {
     prepare::fashion_subset(seed, &[50]).unwrap()
-}
-
-/// Everything below a folder: files with their content, folders without.
-fn tree(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![dir.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let content = path.is_file().then(|| fs::read(&path).unwrap());
-            if path.is_dir() {
-                folders.push(path.clone());
-            }
-            found.insert(path.strip_prefix(dir).unwrap().to_path_buf(), content);
-        }
-    }
-    found
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -41,6 +27,10 @@ fn names(dir: &Path) -> Vec<String> {
 
 fn seed(dir: &Path) -> Option<u64> {
     prepared::verify(dir).ok().map(|manifest| manifest.seed)
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
 }
 
 fn gradcon(dir: &Path, args: &[&str]) -> Command {
@@ -201,7 +191,7 @@ fn a_current_folder_is_filled_and_never_taken_away() {
     let dir = TempDir::new().unwrap();
     let here = dir.path().join("here");
     fs::create_dir(&here).unwrap();
-    let subset = ["prep", "fmnist", "--subset", "--out", ".", "-q", "--force", "--seed"];
+    let subset = words("prep fmnist --subset --out . -q --force --seed");
     let with = |seed: &'static str| [&subset[..], &[seed]].concat();
     assert_eq!(run(&here, &with("1")).0, 0);
     assert_eq!(seed(&here), Some(1));
@@ -315,16 +305,7 @@ fn signals_stop_it_at_once() {
             .unwrap();
     }
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let args = [
-            "prep",
-            "folder",
-            "--normal-dir",
-            "good",
-            "--abnormal-dir",
-            "bad",
-            "--out",
-            "data/set",
-        ];
+        let args = words("prep folder --normal-dir good --abnormal-dir bad --out data/set");
         let child = gradcon(dir.path(), &args)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -410,17 +391,7 @@ fn what_is_left_out_is_counted_and_named() {
         std::os::unix::fs::symlink("not fetched", at("good/annexed.png")).unwrap();
         assert!(Command::new("mkfifo").arg(at("good/camera.png")).status().unwrap().success());
     }
-    let args = [
-        "prep",
-        "folder",
-        "--normal-dir",
-        "good",
-        "--abnormal-dir",
-        "bad",
-        "--channels",
-        "1",
-        "--out",
-    ];
+    let args = words("prep folder --normal-dir good --abnormal-dir bad --channels 1 --out");
     let (code, _, stderr) = run(dir.path(), &[&args[..], &["set"]].concat());
     assert_eq!(code, 0, "{stderr}");
     let meant = if cfg!(unix) { 4 } else { 2 };
@@ -459,18 +430,8 @@ fn what_is_left_out_is_counted_and_named() {
 fn an_image_of_two_folders_is_refused_by_name() {
     use std::os::unix::fs::symlink;
     let dir = TempDir::new().unwrap();
-    let args = [
-        "prep",
-        "folder",
-        "--normal-dir",
-        "good",
-        "--abnormal-dir",
-        "bad",
-        "--normal-test-dir",
-        "test",
-        "--out",
-        "set",
-    ];
+    let args =
+        words("prep folder --normal-dir good --abnormal-dir bad --normal-test-dir test --out set");
     pictures(dir.path(), "good/*12 bad/*3 test/*2 elsewhere/1.png");
     for (link, target, part) in [
         ("good/more", "../bad", "bad/0.png"),
@@ -537,8 +498,7 @@ fn normal_images_are_known_by_the_name_of_their_folder() {
     // Below a folder of anomalous images it may be a mistake.
     let dir = TempDir::new().unwrap();
     pictures(dir.path(), "train/*8 test/Good/*4 test/bent/*2");
-    let args =
-        ["prep", "folder", "--normal-dir", "train", "--abnormal-dir", "test", "--out", "set", "-q"];
+    let args = words("prep folder --normal-dir train --abnormal-dir test --out set -q");
     let (code, _, stderr) = run(dir.path(), &args);
     assert!(
         code == 0 && stderr.contains("warning") && stderr.contains("4 images count as anomalous"),
@@ -649,18 +609,7 @@ fn a_folder_that_is_too_high_or_too_deep_is_told_where_the_dataset_is() {
         let (code, _, stderr) = run(&here, &[&["prep"], &args[..]].concat());
         assert!(code == 2 && stderr.contains(part), "{args:?}: {stderr}");
     }
-    let args = [
-        "prep",
-        "mvtec",
-        "--from",
-        "one/deep",
-        "--background",
-        "white",
-        "--max-pixels",
-        "62",
-        "--out",
-        "set",
-    ];
+    let args = words("prep mvtec --from one/deep --background white --max-pixels 62 --out set");
     let (code, _, stderr) = run(&here, &args);
     assert!(
         code == 1 && stderr.contains("9 x 7 pixels") && stderr.contains("the limit is 62"),

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{available_parallelism, spawn};
 use std::time::Duration;
 
-use super::walk::{EXTENSIONS, LeftOut, Walk, Why};
+use super::walk::{LeftOut, Walk, Why, no_image};
 
 /// Images that are decoded, or about to be, before the user asks for them.
 const AHEAD: usize = 2048;
@@ -152,10 +152,7 @@ fn visit(
                     each(entry)?;
                 }
                 if images == 0 {
-                    let endings = EXTENSIONS.join(", ");
-                    each(left_out(Why::Unreadable(format!(
-                        "no image below it (files ending in {endings})"
-                    ))))?;
+                    each(left_out(Why::Unreadable(no_image())))?;
                 }
             }
             Err(e) => each(left_out(Why::Unreadable(e.to_string())))?,

@@ -4,12 +4,12 @@
 //! values, row by row. A Python batch is a pickled dictionary: `data`, bytes [n, 3072] in the same
 //! order, and `labels`, a list.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use super::folder::name_of;
 use super::pickle::Pickle;
-use super::{Images, Labelled, concat, gzip};
+use super::{Images, Labelled, check_ten_labels, concat, gzip, open};
 use crate::error::{Error, Result};
 use crate::limits::{self, Bounded};
 
@@ -39,8 +39,7 @@ pub(super) fn read_within(path: &Path, limit: u64) -> Result<(Labelled, Labelled
     let (train, test) = if found.is_dir() {
         read_folder(&found, limit)?
     } else {
-        let file = File::open(&found).map_err(Error::io(&found))?;
-        archive_from(BufReader::new(file), &found, limit)?
+        archive_from(open(&found)?, &found, limit)?
     };
     Ok((train, test, found))
 }
@@ -180,7 +179,7 @@ fn read_folder(dir: &Path, limit: u64) -> Result<(Labelled, Labelled)> {
     for path in batch_files(dir) {
         let bytes = limits::read(&path, left, WHAT)?;
         left -= bytes.len() as u64;
-        batches.add(&path.file_name().unwrap_or_default().to_string_lossy(), &bytes, dir)?;
+        batches.add(&name_of(&path), &bytes, dir)?;
     }
     batches.finish(dir)
 }
@@ -221,13 +220,7 @@ fn batch<'a>(
     labels: Vec<i64>,
     name: &Path,
 ) -> Result<Labelled> {
-    if let Some(i) = labels.iter().position(|label| !(0..10).contains(label)) {
-        return Err(Error::invalid(format!(
-            "{}: label {} at index {i}, expected 0 to 9",
-            name.display(),
-            labels[i]
-        )));
-    }
+    check_ten_labels(&labels, name)?;
     let data =
         planes.flat_map(|row| (0..3 * PIXELS).map(|i| row[i % 3 * PIXELS + i / 3])).collect();
     let images = Images { data, n: labels.len(), height: SIDE, width: SIDE, channels: 3 };

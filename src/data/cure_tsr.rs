@@ -165,9 +165,7 @@ fn parse_folder(name: &str) -> Option<(u8, u8)> {
 
 fn group(dir: &Path, challenge: u8, level: u8, left_out: &mut Tally) -> Result<Group> {
     let paths = folder::find_images(dir, left_out)?;
-    let label = |path: &PathBuf| match parse_name(
-        &path.file_name().unwrap_or_default().to_string_lossy(),
-    ) {
+    let label = |path: &PathBuf| match parse_name(&folder::name_of(path)) {
         Some(name) if (name.sequence, name.challenge, name.level) == (1, challenge, level) => {
             Ok(name.sign - 1)
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 pub use super::picture::{Decode, Progress};
 pub use super::walk::{EXTENSIONS, LeftOut, Tally, Walk, Why};
-use super::walk::{is_hidden, is_picture};
+use super::walk::{is_hidden, is_picture, no_image};
 use crate::error::{Error, Result};
 use crate::output::path_text;
 
@@ -250,11 +250,7 @@ pub fn find_images(dir: &Path, left_out: &mut Tally) -> Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        let endings = EXTENSIONS.join(", ");
-        return Err(Error::invalid(format!(
-            "{}: no image below it (files ending in {endings})",
-            dir.display()
-        )));
+        return Err(Error::invalid(format!("{}: {}", dir.display(), no_image())));
     }
     Ok(found)
 }

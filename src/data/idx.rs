@@ -2,11 +2,10 @@
 //! dimensions), DD sizes as u32, then the values. Only unsigned bytes (TT = 08) occur in these
 //! datasets.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Images, Labelled, gzip};
+use super::{Images, Labelled, check_ten_labels, gzip, open, read_values};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -34,14 +33,14 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read_images`].
 pub fn images_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<Images> {
-    let Open { shape: [n, height, width], values } = Open::<3>::new(reader, name, limit)?;
+    let Open { shape: [n, height, width], size, values } = Open::<3>::new(reader, name, limit)?;
     if height == 0 || width == 0 {
         return Err(Error::invalid(format!(
             "{}: images of {height} x {width} pixels",
             name.display()
         )));
     }
-    let data = read_values(values, [n, height, width], name)?;
+    let data = read_values(values, &[n, height, width], size, name)?;
     Ok(Images { data, n, height, width, channels: 1 })
 }
 
@@ -50,8 +49,8 @@ pub fn images_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<Imag
 /// # Errors
 /// As [`read_labels`].
 pub fn labels_from(reader: impl BufRead, name: &Path, limit: u64) -> Result<Vec<u8>> {
-    let Open { shape, values } = Open::<1>::new(reader, name, limit)?;
-    read_values(values, shape, name)
+    let Open { shape, size, values } = Open::<1>::new(reader, name, limit)?;
+    read_values(values, &shape, size, name)
 }
 
 /// Images and labels of one split in `dir`; `prefix` is `train` or `t10k` as in the official names.
@@ -118,7 +117,7 @@ fn pair(
     limit: u64,
 ) -> Result<Labelled> {
     let images = images_from(images, images_name, limit)?;
-    let Open { shape: [n], values } = Open::<1>::new(labels, labels_name, u64::MAX)?;
+    let Open { shape: [n], size, values } = Open::<1>::new(labels, labels_name, u64::MAX)?;
     // Before they are read: there may be any number.
     if images.n != n {
         return Err(Error::invalid(format!(
@@ -127,24 +126,16 @@ fn pair(
             images.n
         )));
     }
-    let labels = read_values(values, [n], labels_name)?;
-    if let Some(i) = labels.iter().position(|&label| label > 9) {
-        return Err(Error::invalid(format!(
-            "{}: label {} at index {i}, expected 0 to 9",
-            labels_name.display(),
-            labels[i]
-        )));
-    }
+    let labels = read_values(values, &[n], size, labels_name)?;
+    check_ten_labels(&labels, labels_name)?;
     Ok(Labelled { images, labels })
-}
-
-fn open(path: &Path) -> Result<BufReader<File>> {
-    File::open(path).map(BufReader::new).map_err(Error::io(path))
 }
 
 /// A file whose header was read.
 struct Open<'a, const D: usize> {
     shape: [usize; D],
+    /// How many values there should be.
+    size: u64,
     values: Box<dyn Read + 'a>,
 }
 
@@ -170,7 +161,7 @@ impl<'a, const D: usize> Open<'a, D> {
         for n in &mut shape {
             *n = word()? as usize;
         }
-        let size = size_of(shape);
+        let size = shape.iter().fold(1u64, |size, &n| size.saturating_mul(n as u64));
         if size > limit {
             return Err(limits::too_large(
                 name,
@@ -179,31 +170,6 @@ impl<'a, const D: usize> Open<'a, D> {
                 &format!("an IDX file (shape {shape:?}; --max-bytes sets another limit)"),
             ));
         }
-        Ok(Open { shape, values })
+        Ok(Open { shape, size, values })
     }
-}
-
-fn size_of<const D: usize>(shape: [usize; D]) -> u64 {
-    shape.iter().fold(1, |size, &n| size.saturating_mul(n as u64))
-}
-
-/// All values: as many as the shape says. The header is not trusted with an allocation: the buffer
-/// grows with what is really there.
-fn read_values<const D: usize>(
-    reader: impl Read,
-    shape: [usize; D],
-    name: &Path,
-) -> Result<Vec<u8>> {
-    let size = size_of(shape);
-    let mut data = Vec::new();
-    reader.take(size.saturating_add(1)).read_to_end(&mut data).map_err(Error::io(name))?;
-    if data.len() as u64 != size {
-        let found =
-            if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
-        return Err(Error::invalid(format!(
-            "{}: {found} bytes of values, expected {size} for shape {shape:?}",
-            name.display()
-        )));
-    }
-    Ok(data)
 }

@@ -45,6 +45,11 @@ pub mod source;
 pub mod split;
 pub mod walk;
 
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use crate::error::{Error, Result};
 pub use crate::images::Images;
 pub use datasets::Dataset;
 pub use manifest::{Inlier, Manifest, TestSetInfo};
@@ -77,6 +82,34 @@ impl Labelled {
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
         }
     }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>> {
+    File::open(path).map(BufReader::new).map_err(Error::io(path))
+}
+
+/// The values of an array whose header promises `shape`, `size` bytes in all. It is not trusted
+/// with an allocation: the buffer grows with what is really there.
+fn read_values(reader: impl Read, shape: &[usize], size: u64, name: &Path) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    reader.take(size.saturating_add(1)).read_to_end(&mut data).map_err(Error::io(name))?;
+    let found = data.len() as u64;
+    if found != size {
+        let found = if found > size { "more".to_string() } else { found.to_string() };
+        return Err(Error::invalid(format!(
+            "{}: {found} bytes of values, expected {size} for shape {shape:?}",
+            name.display()
+        )));
+    }
+    Ok(data)
+}
+
+/// Errors unless all are labels of ten classes.
+fn check_ten_labels<T: Copy + Into<i64>>(labels: &[T], name: &Path) -> Result<()> {
+    let wrong = |&label: &T| !(0..10).contains(&label.into());
+    let Some(i) = labels.iter().position(wrong) else { return Ok(()) };
+    let (name, label) = (name.display(), labels[i].into());
+    Err(Error::invalid(format!("{name}: label {label} at index {i}, expected 0 to 9")))
 }
 
 /// All parts one after the other. They have images of one shape, and there is at least one.

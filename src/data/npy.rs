@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
+use super::{open, read_values};
 use crate::error::{Error, Result};
 use crate::limits::{self, shown};
 
@@ -88,10 +89,6 @@ pub fn u8_from<const D: usize>(reader: impl Read, name: &Path) -> Result<([usize
 /// As [`read_u8`].
 pub fn i64_from(reader: impl Read, name: &Path) -> Result<Vec<i64>> {
     Array::<1, _>::new(reader, name, "<i8", 8)?.numbers()
-}
-
-fn open(path: &Path) -> Result<BufReader<File>> {
-    File::open(path).map(BufReader::new).map_err(Error::io(path))
 }
 
 fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
@@ -176,21 +173,9 @@ impl<'a, const D: usize, R: Read> Array<'a, D, R> {
         Ok(Array { name, shape, size, reader })
     }
 
-    /// Reads the values: as many bytes as the header says. The buffer grows with what is really
-    /// there.
+    /// Reads the values: as many bytes as the header says.
     pub fn values(self) -> Result<Vec<u8>> {
-        let Array { name, shape, size, reader } = self;
-        let mut data = Vec::new();
-        reader.take(size + 1).read_to_end(&mut data).map_err(Error::io(name))?;
-        if data.len() as u64 != size {
-            let found =
-                if data.len() as u64 > size { "more".to_string() } else { data.len().to_string() };
-            let name = name.display();
-            return Err(Error::invalid(format!(
-                "{name}: {found} bytes of values, expected {size} for shape {shape:?}"
-            )));
-        }
-        Ok(data)
+        read_values(self.reader, &self.shape, self.size, self.name)
     }
 
     /// Reads the values of an array of signed 64-bit numbers.

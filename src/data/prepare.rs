@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::cure_tsr::{self, Listing};
+use super::cure_tsr::{self, Group, Listing};
 use super::datasets::Split;
 use super::folder::{self, Decode, Found, Progress};
 use super::manifest::{Counts, Inlier, Manifest, Source, TestSetInfo, VERSION};
 use super::picture;
 use super::prepared::{Names, Prepared, TestSet};
 use super::split::{self, Parts};
-use super::{Dataset, Labelled, concat, resize};
+use super::{Dataset, Images, Labelled, concat, resize};
 use crate::error::{Error, Result};
 use crate::images::IMAGE_SIZE;
 
@@ -36,19 +36,41 @@ pub fn ten_classes(
     ratios: &[u32],
 ) -> Result<Prepared> {
     let spec = dataset.ten_classes().expect("ten_classes: a dataset of ten classes");
-    let resized = |part: Labelled| {
-        let fits = (part.images.height, part.images.width) == (IMAGE_SIZE, IMAGE_SIZE);
-        if fits {
-            part
-        } else {
-            Labelled {
-                images: resize::resize(&part.images, IMAGE_SIZE, IMAGE_SIZE),
-                labels: part.labels,
-            }
-        }
+    let (train, val, test) = divide(spec.split, resized(train), resized(test), seed);
+    let classes = spec.classes.map(String::from).to_vec();
+    check_filled(&Counts::new(&train, &val, &test, classes.len()), &classes)?;
+    let test_sets = sets_by_ratio(&test.labels, classes.len(), ratios, seed)?;
+    let inlier =
+        |(label, name): (usize, &String)| Inlier { name: name.clone(), label: Some(label as u8) };
+    let made = Made {
+        dataset,
+        background: None,
+        source,
+        seed,
+        ratios: ratios.to_vec(),
+        inliers: classes.iter().enumerate().map(inlier).collect(),
+        classes,
+        names: None,
     };
-    let (train, test) = (resized(train), resized(test));
-    let (train, val, test) = match spec.split {
+    Ok(made.prepared((train, val, test), test_sets))
+}
+
+/// The images at the size of prepared ones.
+fn resized(part: Labelled) -> Labelled {
+    if (part.images.height, part.images.width) == (IMAGE_SIZE, IMAGE_SIZE) {
+        return part;
+    }
+    Labelled { images: resize::resize(&part.images, IMAGE_SIZE, IMAGE_SIZE), labels: part.labels }
+}
+
+/// Training, validation and test images from the official two parts.
+fn divide(
+    split: Split,
+    train: Labelled,
+    test: Labelled,
+    seed: u64,
+) -> (Labelled, Labelled, Labelled) {
+    match split {
         Split::HoldOut => {
             let Parts { train: fit, val, .. } = split::hold_out(&train.labels, seed);
             (train.select(&fit), train.select(&val), test)
@@ -58,10 +80,11 @@ pub fn ten_classes(
             let Parts { train, val, test } = split::folds(&all.labels, seed);
             (all.select(&train), all.select(&val), all.select(&test))
         }
-    };
+    }
+}
 
-    let classes = spec.classes.map(String::from);
-    let counts = Counts::new(&train, &val, &test, classes.len());
+/// Errors if a part has no image of some class.
+fn check_filled(counts: &Counts, classes: &[String]) -> Result<()> {
     for (part, counts) in
         [("training", &counts.train), ("validation", &counts.val), ("test", &counts.test)]
     {
@@ -72,39 +95,24 @@ pub fn ten_classes(
             )));
         }
     }
+    Ok(())
+}
+
+/// One test set for each class as the inlier and each ratio.
+fn sets_by_ratio(labels: &[u8], classes: usize, ratios: &[u32], seed: u64) -> Result<Vec<TestSet>> {
     let mut test_sets = Vec::new();
-    for inlier in 0..classes.len() {
+    for inlier in 0..classes {
         for (i, &ratio) in ratios.iter().enumerate() {
             if ratios[..i].contains(&ratio) {
                 return Err(Error::Usage(format!("outlier ratio {ratio} is given twice")));
             }
-            let (indices, labels) = split::test_set(&test.labels, inlier as u8, ratio, seed)?;
+            let (indices, labels) = split::test_set(labels, inlier as u8, ratio, seed)?;
             let name = format!("class{inlier}_ratio{ratio}");
             let info = TestSetInfo { ratio: Some(ratio), ..test_set_info(name, inlier, &labels) };
             test_sets.push(TestSet { info, indices, labels });
         }
     }
-    let inlier =
-        |(label, name): (usize, &String)| Inlier { name: name.clone(), label: Some(label as u8) };
-    let manifest = Manifest {
-        format_version: VERSION,
-        dataset,
-        name: None,
-        background: None,
-        source,
-        seed,
-        outlier_ratios: ratios.to_vec(),
-        height: IMAGE_SIZE,
-        width: IMAGE_SIZE,
-        channels: train.images.channels,
-        inliers: classes.iter().enumerate().map(inlier).collect(),
-        classes: classes.to_vec(),
-        counts,
-        test_sets: test_sets.iter().map(|set| set.info.clone()).collect(),
-        named_images: false,
-        files: BTreeMap::new(),
-    };
-    Ok(Prepared { manifest, train, val, test, names: None, test_sets })
+    Ok(test_sets)
 }
 
 /// Prepares CURE-TSR from its folders: one inlier class, the challenge-free images; of the training
@@ -130,15 +138,33 @@ pub fn cure_tsr(
         )));
     }
 
+    let (test, test_sets) = sets_by_challenge(listing, load)?;
+    let made = Made {
+        dataset: Dataset::CURE_TSR,
+        background: decode.background(),
+        source: image_files(),
+        seed,
+        ratios: Vec::new(),
+        inliers: vec![Inlier { name: "challenge-free".into(), label: None }],
+        classes: cure_tsr::SIGNS.map(String::from).to_vec(),
+        names: Some(names_in(listing, &parts)),
+    };
+    Ok(made.prepared((all.select(&parts.train), all.select(&parts.val), test), test_sets))
+}
+
+/// All test images, challenge-free ones first, and a test set for each challenge and level.
+fn sets_by_challenge(
+    listing: &Listing,
+    load: impl Fn(&[PathBuf]) -> Result<Images>,
+) -> Result<(Labelled, Vec<TestSet>)> {
+    let part =
+        |group: &Group| Ok(Labelled { images: load(&group.paths)?, labels: group.labels.clone() });
     let free = listing.test_free.paths.len();
-    let mut tests = vec![Labelled {
-        images: load(&listing.test_free.paths)?,
-        labels: listing.test_free.labels.clone(),
-    }];
+    let mut tests = vec![part(&listing.test_free)?];
     let mut test_sets = Vec::new();
     let mut n = free;
     for group in &listing.test {
-        tests.push(Labelled { images: load(&group.paths)?, labels: group.labels.clone() });
+        tests.push(part(group)?);
         let indices: Vec<usize> = (0..free).chain(n..n + group.paths.len()).collect();
         n += group.paths.len();
         let labels: Vec<u8> = (0..indices.len()).map(|i| u8::from(i >= free)).collect();
@@ -150,42 +176,23 @@ pub fn cure_tsr(
         };
         test_sets.push(TestSet { info, indices, labels });
     }
+    Ok((concat(tests), test_sets))
+}
+
+/// Where CURE-TSR's images lie below its root.
+fn names_in(listing: &Listing, parts: &Parts) -> Names {
     let name = |path: &PathBuf| {
         let name = folder::name_below(&listing.root, path, "");
         name.trim_start_matches('/').to_string()
     };
-    let names = Names {
-        train: parts.train.iter().map(|&i| name(&listing.train.paths[i])).collect(),
-        val: parts.val.iter().map(|&i| name(&listing.train.paths[i])).collect(),
-        test: listing
-            .test_free
-            .paths
-            .iter()
-            .chain(listing.test.iter().flat_map(|g| &g.paths))
-            .map(name)
-            .collect(),
-    };
-    let (train, val, test) = (all.select(&parts.train), all.select(&parts.val), concat(tests));
-    let classes: Vec<String> = cure_tsr::SIGNS.map(String::from).to_vec();
-    let manifest = Manifest {
-        format_version: VERSION,
-        dataset: Dataset::CURE_TSR,
-        name: None,
-        background: decode.background().map(picture::hex),
-        source: image_files(),
-        seed,
-        outlier_ratios: Vec::new(),
-        height: IMAGE_SIZE,
-        width: IMAGE_SIZE,
-        channels: decode.channels(),
-        inliers: vec![Inlier { name: "challenge-free".into(), label: None }],
-        counts: Counts::new(&train, &val, &test, classes.len()),
-        classes,
-        test_sets: test_sets.iter().map(|set| set.info.clone()).collect(),
-        named_images: true,
-        files: BTreeMap::new(),
-    };
-    Ok(Prepared { manifest, train, val, test, names: Some(names), test_sets })
+    let train =
+        |indices: &[usize]| indices.iter().map(|&i| name(&listing.train.paths[i])).collect();
+    let tests = std::iter::once(&listing.test_free).chain(&listing.test);
+    Names {
+        train: train(&parts.train),
+        val: train(&parts.val),
+        test: tests.flat_map(|group| &group.paths).map(name).collect(),
+    }
 }
 
 /// Prepares a user's own images: one inlier class, `normal`, and one test set with all anomalous
@@ -229,35 +236,26 @@ pub fn own_images(
         test_names.extend(names);
         classes.push(kind.clone());
     }
-    let (train, val, test) =
-        (normal.select(&parts.train), normal.select(&parts.val), concat(tests));
+    let test = concat(tests);
     let labels: Vec<u8> = test.labels.iter().map(|&label| label.min(1)).collect();
     let info = test_set_info("normal".into(), 0, &labels);
+    let test_sets = vec![TestSet { info, indices: (0..labels.len()).collect(), labels }];
     let names = Names {
         train: pick(&normal_names, &parts.train),
         val: pick(&normal_names, &parts.val),
         test: test_names,
     };
-    let manifest = Manifest {
-        format_version: VERSION,
+    let made = Made {
         dataset: Dataset::FOLDER,
-        name: None,
-        background: decode.background().map(picture::hex),
+        background: decode.background(),
         source: image_files(),
         seed,
-        outlier_ratios: Vec::new(),
-        height: IMAGE_SIZE,
-        width: IMAGE_SIZE,
-        channels: decode.channels(),
+        ratios: Vec::new(),
         inliers: vec![Inlier { name: "normal".into(), label: Some(0) }],
-        counts: Counts::new(&train, &val, &test, classes.len()),
         classes,
-        test_sets: vec![info.clone()],
-        named_images: true,
-        files: BTreeMap::new(),
+        names: Some(names),
     };
-    let test_sets = vec![TestSet { info, indices: (0..labels.len()).collect(), labels }];
-    Ok(Prepared { manifest, train, val, test, names: Some(names), test_sets })
+    Ok(made.prepared((normal.select(&parts.train), normal.select(&parts.val), test), test_sets))
 }
 
 /// Prepares the small part of Fashion-MNIST that is inside the program, as `fmnist`.
@@ -268,6 +266,47 @@ pub fn fashion_subset(seed: u64, ratios: &[u32]) -> Result<Prepared> {
     let (train, test) = super::embedded::fashion_subset()?;
     let source = Source { what: "the subset built into gradcon".into(), sha256: BTreeMap::new() };
     ten_classes(Dataset::FMNIST, train, test, source, seed, ratios)
+}
+
+/// What a protocol says of the images that it divided; the rest of the manifest follows from them.
+struct Made {
+    dataset: Dataset,
+    background: Option<[u8; 3]>,
+    source: Source,
+    seed: u64,
+    ratios: Vec<u32>,
+    classes: Vec<String>,
+    inliers: Vec<Inlier>,
+    names: Option<Names>,
+}
+
+impl Made {
+    /// The dataset of training, validation and test images and test sets.
+    fn prepared(
+        self,
+        (train, val, test): (Labelled, Labelled, Labelled),
+        test_sets: Vec<TestSet>,
+    ) -> Prepared {
+        let manifest = Manifest {
+            format_version: VERSION,
+            dataset: self.dataset,
+            name: None,
+            background: self.background.map(picture::hex),
+            source: self.source,
+            seed: self.seed,
+            outlier_ratios: self.ratios,
+            height: IMAGE_SIZE,
+            width: IMAGE_SIZE,
+            channels: train.images.channels,
+            inliers: self.inliers,
+            counts: Counts::new(&train, &val, &test, self.classes.len()),
+            classes: self.classes,
+            test_sets: test_sets.iter().map(|set| set.info.clone()).collect(),
+            named_images: self.names.is_some(),
+            files: BTreeMap::new(),
+        };
+        Prepared { manifest, train, val, test, names: self.names, test_sets }
+    }
 }
 
 fn image_files() -> Source {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::datasets::{self, Read};
+use super::folder::name_of;
 use super::hash::{md5_file, sha256_file};
 use super::manifest::Source;
 use super::{Dataset, Labelled, cifar, idx};
@@ -80,13 +81,12 @@ pub(super) fn read_cifar(path: &Path, limit: Option<u64>) -> Result<Read> {
 }
 
 fn describe(files: &[PathBuf], path: &Path, spec: &datasets::TenClasses) -> Result<Source> {
-    let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut published = true;
     let mut source = Source { what: "local files".into(), sha256: Default::default() };
     for file in files {
         let md5 = md5_file(file)?;
-        published &= spec.files.iter().any(|known| known.name == name(file) && known.md5 == md5);
-        source.sha256.insert(name(file), sha256_file(file)?);
+        published &= spec.files.iter().any(|known| known.name == name_of(file) && known.md5 == md5);
+        source.sha256.insert(name_of(file), sha256_file(file)?);
     }
     let mut packages =
         datasets::ALL.iter().filter_map(|dataset| dataset.ten_classes()?.package.as_ref());

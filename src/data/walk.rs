@@ -263,6 +263,11 @@ pub(super) fn is_picture(path: &Path) -> bool {
     EXTENSIONS.contains(&ending(path).as_str())
 }
 
+/// What is wrong with a folder that has no picture.
+pub(super) fn no_image() -> String {
+    format!("no image below it (files ending in {})", EXTENSIONS.join(", "))
+}
+
 /// The part behind the last dot, in lower case; empty if there is none.
 fn ending(path: &Path) -> String {
     path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()

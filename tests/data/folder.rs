@@ -1,6 +1,7 @@
 //! A user's own pictures.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 
 use gradcon::data::folder::{Decode, Folders, Listing};
@@ -11,6 +12,11 @@ use super::{error_with, rgb, temp, write_image};
 /// Finds and reads a user's own images.
 fn own(folders: &Folders) -> gradcon::Result<Prepared> {
     prepare::own_images(&folders.list()?, rgb(), 0, &|_, _| Ok(()))
+}
+
+fn good_and_bad(dir: &Path) -> Folders {
+    let abnormal = vec![("abnormal".into(), dir.join("bad"))];
+    Folders { normal: dir.join("good"), normal_test: None, abnormal }
 }
 
 #[test]
@@ -29,11 +35,7 @@ fn own_images_are_split_named_and_labelled() {
     for i in 0..3 {
         write_image(&at(&format!("bad/{i}.png")), 240 + i);
     }
-    let folders = Folders {
-        normal: at("good"),
-        normal_test: None,
-        abnormal: vec![("abnormal".into(), at("bad"))],
-    };
+    let folders = good_and_bad(dir.path());
     let counted = Mutex::new((0, 0));
     let progress = |found, read| {
         let mut counted = counted.lock().unwrap();
@@ -114,11 +116,7 @@ fn every_unreadable_image_is_named() {
     let whole = fs::read(at("good/1.png")).unwrap();
     fs::write(at("good/1.png"), &whole[..whole.len() / 2]).unwrap();
     fs::write(at("good/3.png"), b"").unwrap();
-    let folders = Folders {
-        normal: at("good"),
-        normal_test: None,
-        abnormal: vec![("abnormal".into(), at("bad"))],
-    };
+    let folders = good_and_bad(dir.path());
     let error = error_with(own(&folders), &["2 of 4 images", "1.png: ", "3.png: "]);
     assert!(!error.to_string().contains("2.png"));
     fs::remove_file(at("good/1.png")).unwrap();

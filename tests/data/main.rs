@@ -17,6 +17,8 @@ mod resize;
 mod sheet;
 mod source;
 mod split;
+#[path = "../common/tree.rs"]
+mod tree;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,32 +1,12 @@
 //! Prepared folders: written, replaced, verified, opened.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use gradcon::data::prepared::{self, Written};
 use gradcon::data::{Dataset, Prepared, npy};
 
+use super::tree::tree;
 use super::{error_with, small, temp};
-
-fn bytes_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files = Vec::new();
-    let mut folders = vec![dir.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.push((
-                    path.strip_prefix(dir).unwrap().to_path_buf(),
-                    fs::read(&path).unwrap(),
-                ));
-            }
-        }
-    }
-    files.sort();
-    files
-}
 
 #[test]
 fn a_prepared_folder_comes_back_whole_and_the_same_seed_gives_the_same_bytes() {
@@ -48,9 +28,9 @@ fn a_prepared_folder_comes_back_whole_and_the_same_seed_gives_the_same_bytes() {
         small(Dataset::FMNIST, 5, &[50, 10]).write(&b, false).expect("written"),
         Written::New
     );
-    assert_eq!(bytes_of(&a), bytes_of(&b));
+    assert_eq!(tree(&a), tree(&b));
     small(Dataset::FMNIST, 6, &[50, 10]).write(&c, false).expect("written");
-    assert_ne!(bytes_of(&a), bytes_of(&c));
+    assert_ne!(tree(&a), tree(&c));
     let left: Vec<_> =
         fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 3, "nothing but the folders is left: {left:?}");
@@ -62,11 +42,11 @@ fn only_a_prepared_folder_is_replaced_and_only_by_force() {
     let out = dir.path().join("out");
     let (one, two) = (small(Dataset::MNIST, 1, &[50]), small(Dataset::MNIST, 2, &[50]));
     one.write(&out, false).expect("written");
-    let before = bytes_of(&out);
+    let before = tree(&out);
     assert_eq!(one.write(&out, false).expect("the same"), Written::Unchanged);
     let error = error_with(two.write(&out, false), &["out", "--force"]);
     assert_eq!(error.exit_code(), 2);
-    assert_eq!(bytes_of(&out), before);
+    assert_eq!(tree(&out), before);
     assert_eq!(two.write(&out, true).expect("forced"), Written::New);
     assert_eq!(Prepared::open(&out).unwrap().manifest().seed, 2);
     // A damaged folder is not "the same", even though its manifest is.
@@ -119,7 +99,9 @@ fn opening_refuses_what_does_not_fit_together() {
     let dir = temp();
     let good = dir.path().join("good");
     small(Dataset::MNIST, 1, &[50]).write(&good, false).expect("written");
-    let files = bytes_of(&good);
+    let files = tree(&good);
+    let files: Vec<_> =
+        files.iter().filter_map(|(path, file)| Some((path, file.as_ref()?))).collect();
     let bad = dir.path().join("bad");
     // Opens a copy of the folder with one file replaced.
     let with = |name: &str, content: Option<Vec<u8>>| {
@@ -135,7 +117,7 @@ fn opening_refuses_what_does_not_fit_together() {
         Prepared::open(&bad)
     };
     assert!(with("extra.txt", Some(b"ignored".to_vec())).is_ok());
-    for (file, bytes) in &files {
+    for &(file, bytes) in &files {
         let name = file.to_str().unwrap();
         let short = file.file_name().unwrap().to_str().unwrap();
         if name != "manifest.json" {
