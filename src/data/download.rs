@@ -99,32 +99,25 @@ pub fn fetch(
         return Ok(path);
     }
     let part = dir.join(format!("{}.part", remote.name));
-    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&part);
-    let mut file = open.map_err(Error::io(&part))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(Error::invalid(format!(
-                "{}: another process is downloading to this file",
-                part.display()
-            )));
-        }
-        Err(TryLockError::Error(e)) => return Err(Error::io(&part)(e)),
-    }
+    let mut transfer = Transfer { file: open_part(&part)?, part: &part, remote, patience, tell };
     let mut failures = Vec::new();
     for url in &remote.urls {
         for attempt in 1..=patience.attempts {
-            let outcome = attempt_one(url, &mut file, &part, remote, patience, tell);
-            if outcome.is_err() && file.metadata().is_ok_and(|kept| kept.len() == 0) {
-                // The first error is the one to tell.
-                let _ = fs::remove_file(&part);
-            }
-            let outcome = outcome?;
-            let Err(Failure { what, again }) = outcome else {
-                fs::rename(&part, &path).map_err(Error::io(&part))?;
-                return Ok(path);
+            let (what, again) = match transfer.attempt(url) {
+                Ok(()) => {
+                    fs::rename(&part, &path).map_err(Error::io(&part))?;
+                    return Ok(path);
+                }
+                Err(Failure::Theirs { what, again }) => (what, again),
+                Err(Failure::Ours(e)) => {
+                    if transfer.kept().is_ok_and(|kept| kept == 0) {
+                        // The first error is the one to tell.
+                        let _ = fs::remove_file(&part);
+                    }
+                    return Err(e);
+                }
             };
-            tell(Event::Failed(format!("{url}: {what}")))?;
+            (transfer.tell)(Event::Failed(format!("{url}: {what}")))?;
             if !again || attempt == patience.attempts {
                 failures.push(match attempt {
                     1 => format!("{url}: {what}"),
@@ -135,7 +128,7 @@ pub fn fetch(
             std::thread::sleep(patience.pause);
         }
     }
-    let kept = file.metadata().map_err(Error::io(&part))?.len();
+    let kept = transfer.kept()?;
     let advice = if kept > 0 {
         format!("run the command again to resume ({kept} bytes are kept in {})", part.display())
     } else {
@@ -144,126 +137,178 @@ pub fn fetch(
     };
     Err(Error::invalid(format!(
         "{} could not be downloaded\n  {}\n{advice}, name another server with --mirror URL, or \
-         fetch the file yourself \
-         and name its folder with --from PATH",
+         fetch the file yourself and name its folder with --from PATH",
         remote.name,
         failures.join("\n  ")
     )))
 }
 
-/// Why an attempt failed, and whether the same server may do better next time.
-struct Failure {
-    what: String,
-    again: bool,
+/// What has arrived of a file, for this process alone.
+fn open_part(part: &Path) -> Result<File> {
+    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(part);
+    let file = open.map_err(Error::io(part))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::invalid(format!(
+            "{}: another process is downloading to this file",
+            part.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(Error::io(part)(e)),
+    }
 }
 
-/// One request. The outer error is this machine's (a full disk), which no server can help.
-fn attempt_one(
-    url: &str,
-    file: &mut File,
-    part: &Path,
-    remote: &Remote,
-    patience: &Patience,
-    tell: &mut dyn FnMut(Event) -> Result<()>,
-) -> Result<std::result::Result<(), Failure>> {
-    let fail = |what: String, again: bool| Ok(Err(Failure { what, again }));
-    let Remote { bytes, ref md5, .. } = *remote;
-    let from = file.metadata().map_err(Error::io(part))?.len();
-    tell(Event::Request { url: url.into(), from })?;
-    let mut request = agent(url, patience).get(url);
-    if from > 0 {
-        request = request.header("Range", format!("bytes={from}-"));
+/// Why an attempt failed.
+enum Failure {
+    /// The server is to blame, or what is between; `again` if the same one may do better next time.
+    Theirs { what: String, again: bool },
+    /// This machine is to blame (a full disk), which no server can help, or somebody asked to stop.
+    Ours(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Ours(error)
     }
-    let response = match request.call() {
-        Ok(response) => response,
-        Err(e) => {
+}
+
+fn fail<T>(what: String, again: bool) -> std::result::Result<T, Failure> {
+    Err(Failure::Theirs { what, again })
+}
+
+/// A file on its way.
+struct Transfer<'a> {
+    /// What has arrived so far.
+    file: File,
+    /// Its path.
+    part: &'a Path,
+    remote: &'a Remote,
+    patience: &'a Patience,
+    tell: &'a mut dyn FnMut(Event) -> Result<()>,
+}
+
+impl Transfer<'_> {
+    /// How many bytes have arrived.
+    fn kept(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(Error::io(self.part))?.len())
+    }
+
+    /// Throws away what doesn't belong to the file, and fails.
+    fn start_over<T>(&self, what: String, again: bool) -> std::result::Result<T, Failure> {
+        self.file.set_len(0).map_err(Error::io(self.part))?;
+        fail(what, again)
+    }
+
+    /// One request, and what comes of it: the whole file with the right checksum.
+    fn attempt(&mut self, url: &str) -> std::result::Result<(), Failure> {
+        let from = self.kept()?;
+        (self.tell)(Event::Request { url: url.into(), from })?;
+        let response = self.ask(url, from)?;
+        let header =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let status = response.status().as_u16();
+        let start = match status {
+            200 => 0,
+            206 if header("content-range").and_then(range_start) == Some(from) => from,
+            206 => {
+                let what = "the server sent another part of the file than the one asked for";
+                return self.start_over(what.into(), true);
+            }
+            // Nothing is left to send: the file is complete already, or another one than the
+            // server's.
+            416 if md5_file(self.part)? == self.remote.md5 => return Ok(()),
+            416 => {
+                let what = "the server's file is shorter than what was kept of it; starting over";
+                return self.start_over(what.into(), true);
+            }
+            _ => return fail(format!("HTTP status {status}"), status >= 500 || status == 429),
+        };
+        let length = header("content-length").and_then(|length| length.parse::<u64>().ok());
+        let total = length.map(|length| start.saturating_add(length));
+        // Not worth its bytes: the checksum can't be right.
+        let expected = self.remote.bytes;
+        if let Some(total) = total.filter(|&total| total != expected) {
+            let what = format!("another file: it has {total} bytes, expected {expected}");
+            return self.start_over(what, start > 0);
+        }
+        self.receive(response.into_body().into_reader(), start, total)?;
+        self.file.sync_all().map_err(Error::io(self.part))?;
+        let (found, expected) = (md5_file(self.part)?, &self.remote.md5);
+        if found != *expected {
+            // Never resumed: the wrong byte may be anywhere. What was kept from before may be to
+            // blame, then ask again.
+            let what = format!("wrong content: MD5 {found}, expected {expected}");
+            return self.start_over(what, start > 0);
+        }
+        Ok(())
+    }
+
+    /// Asks a server for the file from byte `from` on.
+    fn ask(
+        &self,
+        url: &str,
+        from: u64,
+    ) -> std::result::Result<ureq::http::Response<ureq::Body>, Failure> {
+        let mut request = agent(url, self.patience).get(url);
+        if from > 0 {
+            request = request.header("Range", format!("bytes={from}-"));
+        }
+        request.call().or_else(|e| {
             let again = !matches!(
                 e,
                 ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects | ureq::Error::HostNotFound
             );
-            return fail(reason(&e, patience), again);
-        }
-    };
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let status = response.status().as_u16();
-    let mut done = match status {
-        200 => 0,
-        206 if header("content-range").and_then(range_start) == Some(from) => from,
-        206 => {
-            file.set_len(0).map_err(Error::io(part))?;
-            return fail(
-                "the server sent another part of the file than the one asked for".into(),
-                true,
-            );
-        }
-        // Nothing is left to send: the file is complete already, or another one than the server's.
-        416 if md5_file(part)? == *md5 => return Ok(Ok(())),
-        416 => {
-            file.set_len(0).map_err(Error::io(part))?;
-            return fail(
-                "the server's file is shorter than what was kept of it; starting over".into(),
-                true,
-            );
-        }
-        _ => return fail(format!("HTTP status {status}"), status >= 500 || status == 429),
-    };
-    let resumed = done > 0;
-    let total = header("content-length")
-        .and_then(|length| length.parse::<u64>().ok())
-        .map(|length| done + length);
-    // Not worth its bytes: the checksum can't be right.
-    if let Some(total) = total.filter(|&total| total != bytes) {
-        file.set_len(0).map_err(Error::io(part))?;
-        return fail(format!("another file: it has {total} bytes, expected {bytes}"), resumed);
+            fail(reason(&e, self.patience), again)
+        })
     }
-    file.set_len(done).map_err(Error::io(part))?;
-    file.seek(SeekFrom::End(0)).map_err(Error::io(part))?;
-    tell(Event::Progress(done, total))?;
 
-    let mut body = response.into_body().into_reader();
-    let mut buffer = vec![0; 1 << 16];
-    let mut pace = Pace::new(done);
-    let broken = loop {
-        match body.read(&mut buffer) {
-            Ok(0) => break None,
-            Ok(n) => {
-                done += n as u64;
-                if done > bytes {
-                    file.set_len(0).map_err(Error::io(part))?;
-                    return fail(
-                        format!("another file: it has more than the expected {bytes} bytes"),
-                        resumed,
-                    );
+    /// Puts what a server sends behind the first `start` bytes, until it ends; `total` bytes in all
+    /// if the server said.
+    fn receive(
+        &mut self,
+        mut body: impl Read,
+        start: u64,
+        total: Option<u64>,
+    ) -> std::result::Result<(), Failure> {
+        let Remote { bytes, .. } = *self.remote;
+        self.file.set_len(start).map_err(Error::io(self.part))?;
+        self.file.seek(SeekFrom::End(0)).map_err(Error::io(self.part))?;
+        (self.tell)(Event::Progress(start, total))?;
+        let mut done = start;
+        let mut buffer = vec![0; 1 << 16];
+        let mut pace = Pace::new(done);
+        let broken = loop {
+            match body.read(&mut buffer) {
+                Ok(0) => break None,
+                Ok(n) => {
+                    done += n as u64;
+                    if done > bytes {
+                        let what =
+                            format!("another file: it has more than the expected {bytes} bytes");
+                        return self.start_over(what, start > 0);
+                    }
+                    self.file.write_all(&buffer[..n]).map_err(Error::io(self.part))?;
+                    (self.tell)(Event::Progress(done, total))?;
+                    if let Some(arrived) = pace.too_slow(done, self.patience) {
+                        let seconds = self.patience.stall.as_secs_f32();
+                        let least = self.patience.least_rate;
+                        break Some(format!(
+                            "too slow: {arrived} bytes in {seconds} s, expected at least {least} \
+                             a second"
+                        ));
+                    }
                 }
-                file.write_all(&buffer[..n]).map_err(Error::io(part))?;
-                tell(Event::Progress(done, total))?;
-                if let Some(arrived) = pace.too_slow(done, patience) {
-                    let (seconds, least) = (patience.stall.as_secs_f32(), patience.least_rate);
-                    break Some(format!(
-                        "too slow: {arrived} bytes in {seconds} s, expected at least {least} a \
-                         second"
-                    ));
-                }
+                Err(e) => break Some(reason(&ureq::Error::from(e), self.patience)),
             }
-            Err(e) => break Some(reason(&ureq::Error::from(e), patience)),
+        };
+        let short = broken.or_else(|| {
+            (total.is_some_and(|total| done < total)).then(|| "the connection was closed".into())
+        });
+        if let Some(what) = short {
+            let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
+            return fail(format!("{what} after {done}{of} bytes"), true);
         }
-    };
-    let short = broken.or_else(|| {
-        (total.is_some_and(|total| done < total)).then(|| "the connection was closed".into())
-    });
-    if let Some(what) = short {
-        let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
-        return fail(format!("{what} after {done}{of} bytes"), true);
+        Ok(())
     }
-    file.sync_all().map_err(Error::io(part))?;
-    let found = md5_file(part)?;
-    if found != *md5 {
-        // Never resumed: the wrong byte may be anywhere. What was kept from before may be to blame,
-        // then ask again.
-        file.set_len(0).map_err(Error::io(part))?;
-        return fail(format!("wrong content: MD5 {found}, expected {md5}"), resumed);
-    }
-    Ok(Ok(()))
 }
 
 /// How fast a file arrives, looked at once every [`Patience::stall`].

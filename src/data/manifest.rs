@@ -174,73 +174,74 @@ impl Manifest {
             )));
         }
         let manifest: Manifest = serde_json::from_slice(text).map_err(invalid)?;
+        manifest.check_layout(path)?;
+        manifest.check_names(path)?;
+        manifest.check_counts(path)?;
+        manifest.check_test_sets(path)?;
+        Ok(manifest)
+    }
+
+    /// The files are those of the layout, none too large, and the images have the one size.
+    fn check_layout(&self, path: &Path) -> Result<()> {
         let (expected, listed) =
-            (manifest.layout(), manifest.files.keys().cloned().collect::<BTreeSet<_>>());
+            (self.layout(), self.files.keys().cloned().collect::<BTreeSet<_>>());
         if let Some(name) = expected.symmetric_difference(&listed).next() {
             let what = if listed.contains(name) { "lists unexpected" } else { "does not list" };
             return Err(Error::invalid(format!("{}: {what} {}", path.display(), shown(name))));
         }
-        if (manifest.height, manifest.width) != (IMAGE_SIZE, IMAGE_SIZE)
-            || ![1, 3].contains(&manifest.channels)
+        if (self.height, self.width) != (IMAGE_SIZE, IMAGE_SIZE) || ![1, 3].contains(&self.channels)
         {
             return Err(Error::invalid(format!(
-                "{}: images of {} x {} x {}, expected {IMAGE_SIZE} x {IMAGE_SIZE} with 1 or 3 channels",
+                "{}: images of {} x {} x {}, expected {IMAGE_SIZE} x {IMAGE_SIZE} with 1 or 3 \
+                 channels",
                 path.display(),
-                manifest.height,
-                manifest.width,
-                manifest.channels
+                self.height,
+                self.width,
+                self.channels
             )));
         }
-        manifest.check_names(path)?;
-        for counts in [&manifest.counts.train, &manifest.counts.val, &manifest.counts.test] {
-            if counts.len() != manifest.classes.len() {
+        let too_large = |(_, file): &(&String, &FileInfo)| file.bytes > MOST_FILE;
+        if let Some((name, file)) = self.files.iter().find(too_large) {
+            let path = path.with_file_name(name);
+            return Err(limits::too_large(&path, Some(file.bytes), MOST_FILE, "a dataset's file"));
+        }
+        Ok(())
+    }
+
+    /// Counts become sizes of arrays, which are in memory at once: the sums below and elsewhere
+    /// don't overflow.
+    fn check_counts(&self, path: &Path) -> Result<()> {
+        let path = path.display();
+        for counts in [&self.counts.train, &self.counts.val, &self.counts.test] {
+            let (found, expected) = (counts.len(), self.classes.len());
+            if found != expected {
                 return Err(Error::invalid(format!(
-                    "{}: counts of {} classes, expected {}",
-                    path.display(),
-                    counts.len(),
-                    manifest.classes.len()
+                    "{path}: counts of {found} classes, expected {expected}"
                 )));
             }
-            // In memory at once, so no array is larger: the sums below and elsewhere don't
-            // overflow.
             if let Some(count) = counts.iter().find(|&&count| count as u64 > limits::ARRAY) {
+                return Err(Error::invalid(format!("{path}: {count} images of a class")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_test_sets(&self, path: &Path) -> Result<()> {
+        let path = path.display();
+        for &TestSetInfo { normal, anomalous, inlier, .. } in &self.test_sets {
+            if normal.max(anomalous) as u64 > limits::ARRAY {
                 return Err(Error::invalid(format!(
-                    "{}: {count} images of a class",
-                    path.display()
+                    "{path}: a test set of {normal} normal and {anomalous} anomalous images"
+                )));
+            }
+            let inliers = self.inliers.len();
+            if inlier >= inliers {
+                return Err(Error::invalid(format!(
+                    "{path}: a test set of inlier class {inlier}, expected one below {inliers}"
                 )));
             }
         }
-        if let Some(set) = manifest
-            .test_sets
-            .iter()
-            .find(|set| set.normal.max(set.anomalous) as u64 > limits::ARRAY)
-        {
-            let (normal, anomalous) = (set.normal, set.anomalous);
-            let path = path.display();
-            return Err(Error::invalid(format!(
-                "{path}: a test set of {normal} normal and {anomalous} anomalous images"
-            )));
-        }
-        if let Some((name, FileInfo { bytes, .. })) =
-            manifest.files.iter().find(|(_, file)| file.bytes > MOST_FILE)
-        {
-            return Err(limits::too_large(
-                &path.with_file_name(name),
-                Some(*bytes),
-                MOST_FILE,
-                "a dataset's file",
-            ));
-        }
-        if let Some(inlier) =
-            manifest.test_sets.iter().map(|set| set.inlier).find(|&i| i >= manifest.inliers.len())
-        {
-            return Err(Error::invalid(format!(
-                "{}: a test set of inlier class {inlier}, expected one below {}",
-                path.display(),
-                manifest.inliers.len()
-            )));
-        }
-        Ok(manifest)
+        Ok(())
     }
 
     /// Names become names of files and columns of tables.

@@ -148,119 +148,126 @@ impl<'a> Machine<'a> {
     fn run(&mut self) -> Step<Pickle<'a>> {
         for _ in 0..INSTRUCTIONS {
             match self.take(1)?[0] {
-                0x80 => {
-                    let protocol = self.take(1)?[0];
-                    if protocol > 5 {
-                        return Err(format!("protocol {protocol}, expected at most 5"));
-                    }
-                }
-                0x95 => drop(self.take(8)?), // frame: a hint about lengths
-                b'(' => self.push(Value::Mark),
-                b'N' => self.push(Value::None),
-                0x88 => self.push(Value::Bool(true)),
-                0x89 => self.push(Value::Bool(false)),
-                b'K' => {
-                    let n = self.int(1)?;
-                    self.push(Value::Int(n));
-                }
-                b'M' => {
-                    let n = self.int(2)?;
-                    self.push(Value::Int(n));
-                }
-                b'J' => {
-                    let n = self.int(4)? as i32;
-                    self.push(Value::Int(n.into()));
-                }
-                b'I' => {
-                    let value = match self.line()? {
-                        "00" => Value::Bool(false),
-                        "01" => Value::Bool(true),
-                        digits => Value::Int(
-                            digits.parse().map_err(|_| format!("number \"{}\"", shown(digits)))?,
-                        ),
-                    };
-                    self.push(value);
-                }
-                b'U' | b'C' => self.bytes(1)?,
-                b'T' | b'B' => self.bytes(4)?,
-                0x8e | 0x96 => self.bytes(8)?,
-                0x8c => self.text(1)?,
-                b'X' => self.text(4)?,
-                0x8d => self.text(8)?,
-                b']' => self.push(Value::List(Vec::new())),
-                b'}' => self.push(Value::Dict(Vec::new())),
-                b')' => self.push(Value::Tuple(Vec::new())),
-                b't' => {
-                    let items = self.pop_to_mark()?;
-                    self.push(Value::Tuple(items));
-                }
-                n @ 0x85..=0x87 => {
-                    let length = usize::from(n - 0x84);
-                    let from =
-                        self.stack.len().checked_sub(length).ok_or("a tuple of too few values")?;
-                    let items = self.stack.split_off(from);
-                    self.push(Value::Tuple(items));
-                }
-                b'a' => {
-                    let item = self.pop()?;
-                    self.extend_list(&[item])?;
-                }
-                b'e' => {
-                    let items = self.pop_to_mark()?;
-                    self.extend_list(&items)?;
-                }
-                b's' => {
-                    let value = self.pop()?;
-                    let key = self.pop()?;
-                    self.extend_dict(&[key, value])?;
-                }
-                b'u' => {
-                    let items = self.pop_to_mark()?;
-                    self.extend_dict(&items)?;
-                }
-                b'q' => {
-                    let slot = self.int(1)? as usize;
-                    self.remember(slot)?;
-                }
-                b'r' => {
-                    let slot = self.int(4)? as usize;
-                    self.remember(slot)?;
-                }
-                0x94 => self.remember(self.memo.len())?,
-                b'h' => {
-                    let slot = self.int(1)? as usize;
-                    self.recall(slot)?;
-                }
-                b'j' => {
-                    let slot = self.int(4)? as usize;
-                    self.recall(slot)?;
-                }
-                b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    self.global(module, name)?;
-                }
-                0x93 => {
-                    let (name, module) = (self.pop()?, self.pop()?);
-                    let (Value::Text(module), Value::Text(name)) =
-                        (&self.values[module], &self.values[name])
-                    else {
-                        return Err("a name that is no text".into());
-                    };
-                    self.global(module, name)?;
-                }
-                b'R' => self.reduce()?,
-                b'b' => self.build()?,
-                b'.' => {
-                    let root = self.pop()?;
-                    if !matches!(self.values[root], Value::Dict(_)) {
-                        return Err("the outermost value is not a dictionary".into());
-                    }
-                    return Ok(Pickle { values: std::mem::take(&mut self.values), root });
-                }
-                code => return Err(format!("instruction {code:#04x}")),
+                b'.' => return self.end(),
+                code => self.step(code)?,
             }
         }
         Err(format!("more than {INSTRUCTIONS} instructions"))
+    }
+
+    /// Carries out one instruction.
+    fn step(&mut self, code: u8) -> Step<()> {
+        match code {
+            0x80 => self.protocol()?,
+            0x95 => drop(self.take(8)?), // frame: a hint about lengths
+            b'(' => self.push(Value::Mark),
+            b'N' => self.push(Value::None),
+            0x88 => self.push(Value::Bool(true)),
+            0x89 => self.push(Value::Bool(false)),
+            b'K' | b'M' => {
+                let n = self.int(if code == b'K' { 1 } else { 2 })?;
+                self.push(Value::Int(n));
+            }
+            b'J' => {
+                let n = self.int(4)? as i32;
+                self.push(Value::Int(n.into()));
+            }
+            b'I' => self.decimal()?,
+            b'U' | b'C' => self.bytes(1)?,
+            b'T' | b'B' => self.bytes(4)?,
+            0x8e | 0x96 => self.bytes(8)?,
+            0x8c => self.text(1)?,
+            b'X' => self.text(4)?,
+            0x8d => self.text(8)?,
+            b']' => self.push(Value::List(Vec::new())),
+            b'}' => self.push(Value::Dict(Vec::new())),
+            b')' => self.push(Value::Tuple(Vec::new())),
+            b't' => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::Tuple(items));
+            }
+            0x85..=0x87 => self.tuple(usize::from(code - 0x84))?,
+            b'a' => {
+                let item = self.pop()?;
+                self.extend_list(&[item])?;
+            }
+            b'e' => {
+                let items = self.pop_to_mark()?;
+                self.extend_list(&items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.extend_dict(&[key, value])?;
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                self.extend_dict(&items)?;
+            }
+            b'q' | b'r' => {
+                let slot = self.int(if code == b'q' { 1 } else { 4 })?;
+                self.remember(slot as usize)?;
+            }
+            0x94 => self.remember(self.memo.len())?,
+            b'h' | b'j' => {
+                let slot = self.int(if code == b'h' { 1 } else { 4 })?;
+                self.recall(slot as usize)?;
+            }
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.global(module, name)?;
+            }
+            0x93 => self.stacked_global()?,
+            b'R' => self.reduce()?,
+            b'b' => self.build()?,
+            _ => return Err(format!("instruction {code:#04x}")),
+        }
+        Ok(())
+    }
+
+    fn protocol(&mut self) -> Step<()> {
+        match self.take(1)?[0] {
+            0..=5 => Ok(()),
+            protocol => Err(format!("protocol {protocol}, expected at most 5")),
+        }
+    }
+
+    fn end(&mut self) -> Step<Pickle<'a>> {
+        let root = self.pop()?;
+        if !matches!(self.values[root], Value::Dict(_)) {
+            return Err("the outermost value is not a dictionary".into());
+        }
+        Ok(Pickle { values: std::mem::take(&mut self.values), root })
+    }
+
+    /// A number, or a truth value, as text.
+    fn decimal(&mut self) -> Step<()> {
+        let value = match self.line()? {
+            "00" => Value::Bool(false),
+            "01" => Value::Bool(true),
+            digits => {
+                Value::Int(digits.parse().map_err(|_| format!("number \"{}\"", shown(digits)))?)
+            }
+        };
+        self.push(value);
+        Ok(())
+    }
+
+    /// A tuple of the last `length` values.
+    fn tuple(&mut self, length: usize) -> Step<()> {
+        let from = self.stack.len().checked_sub(length).ok_or("a tuple of too few values")?;
+        let items = self.stack.split_off(from);
+        self.push(Value::Tuple(items));
+        Ok(())
+    }
+
+    /// A name whose parts were put on the stack.
+    fn stacked_global(&mut self) -> Step<()> {
+        let (name, module) = (self.pop()?, self.pop()?);
+        let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name])
+        else {
+            return Err("a name that is no text".into());
+        };
+        self.global(module, name)
     }
 
     fn take(&mut self, n: usize) -> Step<&'a [u8]> {
