@@ -57,7 +57,7 @@ fn names_of(so: impl Fn(&Dataset) -> bool) -> String {
 /// What `--from` may lead to, for each dataset; those with the same words together.
 fn from_help() -> String {
     let mut kinds: Vec<(Vec<&str>, &str)> = vec![];
-    for dataset in &DATASETS {
+    for dataset in DATASETS {
         match kinds.iter_mut().find(|(_, from)| *from == dataset.from) {
             Some((names, _)) => names.push(dataset.name()),
             None => kinds.push((vec![dataset.name()], dataset.from)),
@@ -186,7 +186,7 @@ pub struct PrepArgs {
 
 impl clap::ValueEnum for Dataset {
     fn value_variants<'a>() -> &'a [Dataset] {
-        &DATASETS
+        DATASETS
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -266,60 +266,50 @@ fn own_name(args: &PrepArgs) -> Option<String> {
 
 fn check_flags(args: &PrepArgs) -> Result<()> {
     let usage = |what: String| Err(Error::Usage(what));
-    let name = args.dataset.recorded().name();
+    let (dataset, name) = (args.dataset, args.dataset.recorded().name());
+    let is_ten = dataset.ten_classes().is_some();
     let has_subset =
         |dataset: &Dataset| dataset.ten_classes().is_some_and(|spec| spec.subset.is_some());
-    if args.subset && !has_subset(&args.dataset) {
+    if args.subset && !has_subset(&dataset) {
         return usage(format!(
             "--subset: only {} has a part inside the program, not {name}",
             names_of(has_subset)
         ));
     }
-    let Some(pictures) = args.dataset.pictures() else {
-        check_name(args)?;
-        if args.max_pixels.is_some() || args.background.is_some() {
-            return usage(format!(
-                "--max-pixels, --background: not for {name}, which has no picture files"
-            ));
-        }
-        return check_own_flags(args);
-    };
-    if args.mirror.is_some() || args.cache.is_some() {
+    if !is_ten && (args.mirror.is_some() || args.cache.is_some()) {
         return usage(format!(
             "--mirror, --cache: {name} is not downloaded; name its folder with --from PATH"
         ));
     }
-    if args.max_bytes.is_some() {
+    if !is_ten && args.max_bytes.is_some() {
         return usage(format!("--max-bytes: {name} has image files, each with its own limit"));
     }
-    if !args.outlier_ratio.is_empty() {
+    if !is_ten && !args.outlier_ratio.is_empty() {
         return usage(format!(
             "--outlier-ratio: the test sets of {name} have all images they are given"
         ));
     }
-    check_name(args)?;
-    check_own_flags(args)?;
-    if args.from.is_none() && !(pictures.by_folders && args.normal_dir.is_some()) {
-        return usage(pictures.needs.into());
+    if let Some(name) = &args.name {
+        manifest::check_name(name).map_err(|e| Error::Usage(format!("--name: {e}")))?;
+    }
+    if is_ten && (args.max_pixels.is_some() || args.background.is_some()) {
+        return usage(format!(
+            "--max-pixels, --background: not for {name}, which has no picture files"
+        ));
+    }
+    if !dataset.is_own() && (args.normal_dir.is_some() || args.channels.is_some()) {
+        return usage(format!(
+            "--normal-dir, --abnormal-dir, --normal-test-dir, --channels: not for {name}"
+        ));
+    }
+    if let Some(spec) = dataset.pictures()
+        && args.from.is_none()
+        && !(spec.by_folders && args.normal_dir.is_some())
+    {
+        return usage(spec.needs.into());
     }
     if args.channels == Some(2) {
         return usage("--channels 2: expected 1 (gray) or 3 (RGB)".into());
-    }
-    Ok(())
-}
-
-fn check_name(args: &PrepArgs) -> Result<()> {
-    let name = args.name.as_deref().map(manifest::check_name).transpose();
-    name.map(drop).map_err(|e| Error::Usage(format!("--name: {e}")))
-}
-
-/// Refuses the flags of own pictures for other datasets.
-fn check_own_flags(args: &PrepArgs) -> Result<()> {
-    if !args.dataset.is_own() && (args.normal_dir.is_some() || args.channels.is_some()) {
-        return Err(Error::Usage(format!(
-            "--normal-dir, --abnormal-dir, --normal-test-dir, --channels: not for {}",
-            args.dataset.name()
-        )));
     }
     Ok(())
 }
@@ -524,6 +514,19 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn help_tells_of_every_dataset() {
+        let command = PrepArgs::augment_args(Command::new("prep"));
+        let help = command.term_width(0).render_long_help().to_string();
+        for dataset in DATASETS {
+            for part in [dataset.about, dataset.from] {
+                assert!(help.contains(part), "{}: {part}: {help}", dataset.name());
+            }
+        }
+        assert!(help.contains("cure-tsr, mvtec and folder always need to be told"), "{help}");
+        assert!(help.contains("else (Fashion-MNIST) in the folder of Debian's package"), "{help}");
     }
 
     #[test]

@@ -106,8 +106,8 @@ impl Folders {
             for (b, real_b) in &real[i + 1..] {
                 if real_a.starts_with(real_b) || real_b.starts_with(real_a) {
                     return Err(Error::Usage(format!(
-                        "{} and {}: one is inside the other, so images would be both in one class and \
-                         in the other",
+                        "{} and {}: one is inside the other, so images would be both in one class \
+                         and in the other",
                         a.display(),
                         b.display()
                     )));
@@ -196,8 +196,8 @@ impl Listing {
             match seen.get(&real) {
                 Some((other, first)) if *other != part => {
                     return Err(Error::invalid(format!(
-                        "{} and {} are the same file by way of a link, so the image would be both in \
-                         one class and in the other",
+                        "{} and {} are the same file by way of a link, so the image would be both \
+                         in one class and in the other",
                         first.display(),
                         path.display()
                     )));

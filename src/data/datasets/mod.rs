@@ -4,13 +4,13 @@
 //!
 //! # To add one
 //!
-//! 1. Its file `NAME.rs` here (and its `mod` below): `static SPEC: Spec`, and `Dataset::NAME` that
-//!    leads to it. The nearest example is [`mnist`] for files of arrays, and [`cure_tsr`] for
-//!    pictures with a protocol of their own.
-//! 2. Its row in [`ALL`].
+//! 1. A file `NAME.rs` here, and its `mod` below: a `static SPEC: Spec`, and `Dataset::NAME` that
+//!    leads to it. The nearest example is [`mnist`] for files of arrays, [`cure_tsr`] for pictures.
+//! 2. A row in [`ALL`]. A test fails while a file has none.
 //!
 //! A format that no other dataset has gets a reader beside [`idx`](super::idx) and
-//! [`cifar`](super::cifar).
+//! [`cifar`](super::cifar); pictures that are neither normal nor abnormal by their folders get a
+//! protocol in [`prepare`](super::prepare).
 
 pub mod cifar_10;
 pub mod cure_tsr;
@@ -31,7 +31,7 @@ use super::{Labelled, Prepared};
 use crate::error::Result;
 
 /// All datasets, in the order in which they are listed.
-pub static ALL: [Dataset; 6] = [
+pub static ALL: &[Dataset] = &[
     Dataset::MNIST,
     Dataset::FMNIST,
     Dataset::CIFAR_10,
