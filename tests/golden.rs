@@ -166,7 +166,7 @@ fn check(
         }
         if step < 2 {
             let g = engine.read("g").unwrap();
-            for (i, p) in model.decoder_weights().enumerate() {
+            for (i, p) in model.constrained_weights().enumerate() {
                 golden.check(
                     &format!("step{step}.recon_grad.{i}"),
                     &p.from_flat(&g),
@@ -198,7 +198,7 @@ fn check(
         );
     }
     let reference = engine.read("reference").unwrap();
-    for (i, p) in model.decoder_weights().enumerate() {
+    for (i, p) in model.constrained_weights().enumerate() {
         golden.check(&format!("final.ref_grad.{i}"), &p.from_flat(&reference), tolerances.gradient);
     }
 
@@ -222,7 +222,7 @@ fn check(
         );
     }
     let mut reference = vec![0.0; model.reference_len()];
-    for (i, p) in model.decoder_weights().enumerate() {
+    for (i, p) in model.constrained_weights().enumerate() {
         p.to_flat(&golden.get(&format!("final.ref_grad.{i}")).0, &mut reference);
     }
     engine.write("params", Data::F64(&flat)).unwrap();

@@ -68,7 +68,7 @@ impl Detector {
                 le_bytes(&p.from_flat(&self.params)),
             ));
         }
-        for p in self.model.decoder_weights() {
+        for p in self.model.constrained_weights() {
             tensors.push((
                 format!("ref_grad.{}", p.name),
                 p.torch_shape.clone(),
@@ -98,7 +98,7 @@ impl Detector {
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Detector> {
         let Opened { params, model, mut rest, description } = read_parameters(bytes, path)?;
         let mut reference = vec![0.0; model.reference_len()];
-        for p in model.decoder_weights() {
+        for p in model.constrained_weights() {
             let name = format!("ref_grad.{}", p.name);
             let values = rest.take(&name, &p.torch_shape)?;
             p.to_flat(&values, &mut reference);
@@ -132,22 +132,27 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
             shown(kind)
         )));
     }
-    let first = "down.0.weight";
-    let channels = match file.tensors.get(first) {
-        Some((shape, _)) => match shape[..] {
-            [32, channels, 4, 4] if channels > 0 => channels,
-            _ => {
-                return Err(Error::invalid(format!(
-                    "{}: {first} has shape {}, expected [32, channels, 4, 4]",
-                    path.display(),
-                    shown(format_args!("{shape:?}"))
-                )));
-            }
-        },
-        None => {
+    // Only the channels of images differ between models.
+    let least = Model::new(1);
+    let first = &least.params()[0];
+    let (name, expected) = (&first.name, &first.torch_shape);
+    let Some((shape, _)) = file.tensors.get(name) else {
+        return Err(Error::invalid(format!(
+            "{}: no tensor '{name}': not a model of this kind",
+            path.display()
+        )));
+    };
+    let of = |channels| [&expected[..1], &[channels], &expected[2..]].concat();
+    let channels = match shape.get(1) {
+        Some(&channels) if channels > 0 && *shape == of(channels) => channels,
+        _ => {
             return Err(Error::invalid(format!(
-                "{}: no tensor '{first}': not a model of this kind",
-                path.display()
+                "{}: {name} has shape {}, expected [{}, channels, {}, {}]",
+                path.display(),
+                shown(format_args!("{shape:?}")),
+                expected[0],
+                expected[2],
+                expected[3]
             )));
         }
     };

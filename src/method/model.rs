@@ -12,6 +12,7 @@ use crate::geometry::Geometry;
 pub use crate::images::IMAGE_SIZE;
 use crate::images::Images;
 use crate::layout::{Segment, Shape, pack, size};
+use crate::tape::ops::Map;
 use crate::tape::{Tape, Tensor};
 
 /// The buffer of all parameters, flat, of each replica.
@@ -25,15 +26,48 @@ pub const MAX_CHANNELS: usize = 1 << 16;
 const KERNEL: usize = 4;
 const STRIDE: usize = 2;
 
-/// One convolution of the autoencoder.
-#[derive(Clone, PartialEq, Debug)]
-struct Layer {
+/// One convolution of an autoencoder, as a row of its description.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Row {
     /// Name in a state dict: `down.0`.
     name: &'static str,
+    /// conv_transpose2d and not conv2d.
     transposed: bool,
+    /// Channels of its output; of the image, if not said.
+    out: Option<usize>,
+    padding: usize,
+    activation: Map,
+    /// Whether the weight's gradient is constrained, and a part of the score.
+    constrained: bool,
+}
+
+const fn down(name: &'static str, out: usize) -> Row {
+    let (transposed, padding) = (false, 2);
+    let activation = Map::Relu;
+    Row { name, transposed, out: Some(out), padding, activation, constrained: false }
+}
+
+const fn up(name: &'static str, out: Option<usize>, padding: usize, activation: Map) -> Row {
+    Row { name, transposed: true, out, padding, activation, constrained: true }
+}
+
+/// The paper's autoencoder.
+const CAE: [Row; 8] = [
+    down("down.0", 32),
+    down("down.2", 32),
+    down("down.4", 64),
+    down("down.6", 64),
+    up("up.0", Some(64), 2, Map::Relu),
+    up("up.2", Some(32), 1, Map::Relu),
+    up("up.4", Some(32), 2, Map::Relu),
+    up("up.6", None, 1, Map::Sigmoid),
+];
+
+/// A row with its sizes, for one image.
+#[derive(Clone, PartialEq, Debug)]
+struct Layer {
+    row: Row,
     geometry: Geometry,
-    /// Sigmoid after the last layer, ReLU after the others.
-    last: bool,
 }
 
 /// A parameter tensor.
@@ -118,12 +152,19 @@ pub struct Forward {
     pub reconstruction: Tensor,
     /// All parameters, in the order of [`Model::params`].
     pub params: Vec<Tensor>,
-    /// Weights of the decoder's layers, first to last.
-    pub decoder: Vec<Tensor>,
-    /// Input of each decoder layer.
-    pub decoder_inputs: Vec<Tensor>,
-    /// Output of each decoder layer before bias and activation.
-    pub decoder_sums: Vec<Tensor>,
+    /// The constrained layers, first to last.
+    pub constrained: Vec<Constrained>,
+}
+
+/// A layer whose weight gradient is constrained, in a recorded forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Constrained {
+    /// Its weight.
+    pub weight: Tensor,
+    /// What goes in.
+    pub input: Tensor,
+    /// What comes out, before bias and activation.
+    pub sum: Tensor,
 }
 
 impl Model {
@@ -146,42 +187,29 @@ impl Model {
                 "a model of {channels} channels: expected 1 to {MAX_CHANNELS}"
             )));
         }
-        let mut layers = vec![];
-        let mut size = IMAGE_SIZE;
-        let down =
-            [("down.0", channels, 32), ("down.2", 32, 32), ("down.4", 32, 64), ("down.6", 64, 64)];
-        for (name, cx, cy) in down {
-            let geometry = Geometry::conv2d(1, (cx, size, size), cy, (KERNEL, KERNEL), STRIDE, 2);
-            size = geometry.hy;
-            layers.push(Layer { name, transposed: false, geometry, last: false });
+        let mut layers: Vec<Layer> = vec![];
+        let (mut inputs, mut size) = (channels, IMAGE_SIZE);
+        for row in CAE {
+            let (input, out) = ((inputs, size, size), row.out.unwrap_or(channels));
+            let kernel = (KERNEL, KERNEL);
+            let geometry = match row.transposed {
+                false => Geometry::conv2d(1, input, out, kernel, STRIDE, row.padding),
+                true => Geometry::conv_transpose2d(1, input, out, kernel, STRIDE, row.padding),
+            };
+            let layer = Layer { row, geometry };
+            (inputs, size) = (out, layer.size());
+            layers.push(layer);
         }
-        let up = [
-            ("up.0", 64, 64, 2),
-            ("up.2", 64, 32, 1),
-            ("up.4", 32, 32, 2),
-            ("up.6", 32, channels, 1),
-        ];
-        for (name, cy, cx, padding) in up {
-            let geometry = Geometry::conv_transpose2d(
-                1,
-                (cy, size, size),
-                cx,
-                (KERNEL, KERNEL),
-                STRIDE,
-                padding,
-            );
-            size = geometry.hx;
-            layers.push(Layer { name, transposed: true, geometry, last: name == "up.6" });
-        }
-        assert_eq!(size, IMAGE_SIZE);
+        assert_eq!((inputs, size), (channels, IMAGE_SIZE));
 
-        // Decoder weights come first, so that the reference gradients are the same flat layout, cut
-        // short.
-        let decoder_first = |l: &&Layer| !l.transposed;
-        let mut order: Vec<(&Layer, bool)> =
-            layers.iter().filter(|l| l.transposed).map(|l| (l, true)).collect();
-        order.extend(layers.iter().filter(decoder_first).map(|l| (l, true)));
-        order.extend(layers.iter().map(|l| (l, false)));
+        // Constrained weights come first, so that the reference gradients are the same flat layout,
+        // cut short.
+        let weights = |constrained| {
+            layers.iter().filter(move |l| l.row.constrained == constrained).map(|l| (l, true))
+        };
+        let biases = layers.iter().map(|l| (l, false));
+        let order: Vec<(&Layer, bool)> =
+            weights(true).chain(weights(false)).chain(biases).collect();
         let sizes =
             order.iter().map(|(l, weight)| if *weight { l.geometry.w_len() } else { l.bias_len() });
         let (offsets, len) = pack(sizes);
@@ -190,12 +218,11 @@ impl Model {
             .zip(&offsets)
             .map(|((l, weight), &offset)| l.param(*weight, offset))
             .collect();
-        let reference_len = params[3].offset + params[3].len();
+        let last = params[..weights(true).count()].last();
+        let reference_len = last.map_or(0, |p| p.offset + p.len());
         let rank = |p: &Param| {
-            layers
-                .iter()
-                .position(|l| p.name.starts_with(l.name))
-                .map(|i| (i, p.name.ends_with("bias")))
+            let at = layers.iter().position(|l| p.name.starts_with(l.row.name));
+            at.map(|i| (i, p.name.ends_with("bias")))
         };
         params.sort_by_key(rank);
         Ok(Model { channels, layers, params, len, reference_len })
@@ -248,24 +275,34 @@ impl Model {
     }
 
     /// Length of the flat reference gradients: the parameter buffer's head, up to the end of the
-    /// decoder's weights.
+    /// constrained weights.
     pub fn reference_len(&self) -> usize {
         self.reference_len
     }
 
-    /// The decoder's weights, first layer to last: what is constrained.
-    pub fn decoder_weights(&self) -> impl Iterator<Item = &Param> {
-        self.params.iter().filter(|p| p.name.starts_with("up.") && p.name.ends_with(".weight"))
+    fn constrained(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|l| l.row.constrained)
     }
 
-    /// Where the decoder's weights lie in the flat buffers.
+    /// Names of the layers whose weight gradients are constrained, first to last: `up.0`, ...
+    pub fn constrained_layers(&self) -> Vec<&'static str> {
+        self.constrained().map(|l| l.row.name).collect()
+    }
+
+    /// Their weights.
+    pub fn constrained_weights(&self) -> impl Iterator<Item = &Param> {
+        let weight = |l: &Layer| format!("{}.weight", l.row.name);
+        self.constrained().filter_map(move |l| self.params.iter().find(|p| p.name == weight(l)))
+    }
+
+    /// Where they lie in the flat buffers.
     pub fn segments(&self) -> Vec<Segment> {
-        self.decoder_weights().map(|p| Segment { offset: p.offset, len: p.len() }).collect()
+        self.constrained_weights().map(|p| Segment { offset: p.offset, len: p.len() }).collect()
     }
 
-    /// Geometries of the decoder's layers for batches of n.
-    pub fn decoder_geometries(&self, n: usize) -> Vec<Geometry> {
-        self.layers.iter().filter(|l| l.transposed).map(|l| Geometry { n, ..l.geometry }).collect()
+    /// Their geometries for batches of n.
+    pub fn constrained_geometries(&self, n: usize) -> Vec<Geometry> {
+        self.constrained().map(|l| Geometry { n, ..l.geometry }).collect()
     }
 
     /// Fresh parameters as a flat buffer. The same seed gives the same bits on every machine.
@@ -290,31 +327,22 @@ impl Model {
         let leaf = tape.leaf(PARAMS, [1, 1, 1, self.len]);
         let params: Vec<Tensor> =
             self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
-        let mut forward = Forward {
-            reconstruction: x,
-            params,
-            decoder: vec![],
-            decoder_inputs: vec![],
-            decoder_sums: vec![],
-        };
+        let mut forward = Forward { reconstruction: x, params, constrained: vec![] };
         let mut h = x;
         for (i, layer) in self.layers.iter().enumerate() {
-            tape.label(layer.name);
+            tape.label(layer.row.name);
             let (weight, bias) = (forward.params[2 * i], forward.params[2 * i + 1]);
             let geometry = Geometry { n, ..layer.geometry };
-            let sum = if layer.transposed {
-                tape.conv_x(geometry, h, weight)
-            } else {
-                tape.conv_y(geometry, h, weight)
+            let sum = match layer.row.transposed {
+                false => tape.conv_y(geometry, h, weight),
+                true => tape.conv_x(geometry, h, weight),
             };
-            if layer.transposed {
-                forward.decoder.push(weight);
-                forward.decoder_inputs.push(h);
-                forward.decoder_sums.push(sum);
+            if layer.row.constrained {
+                forward.constrained.push(Constrained { weight, input: h, sum });
             }
             let bias = tape.broadcast(bias, tape.shape(sum));
             let biased = tape.add(sum, bias);
-            h = if layer.last { tape.sigmoid(biased) } else { tape.relu(biased) };
+            h = tape.map(layer.row.activation, &[biased]);
         }
         forward.reconstruction = h;
         forward
@@ -322,8 +350,13 @@ impl Model {
 }
 
 impl Layer {
+    /// Height and width of its output.
+    fn size(&self) -> usize {
+        if self.row.transposed { self.geometry.hx } else { self.geometry.hy }
+    }
+
     fn bias_len(&self) -> usize {
-        if self.transposed { self.geometry.cx } else { self.geometry.cy }
+        if self.row.transposed { self.geometry.cx } else { self.geometry.cy }
     }
 
     fn param(&self, weight: bool, offset: usize) -> Param {
@@ -333,13 +366,14 @@ impl Layer {
         let bound = 1.0 / ((cx * kh * kw) as f64).sqrt();
         // Taps that reach one output: all of them for a conv; of a stride-2 transposed conv a
         // quarter.
-        let taps = if self.transposed { cy * kh * kw / (STRIDE * STRIDE) } else { cx * kh * kw };
+        let taps =
+            if self.row.transposed { cy * kh * kw / (STRIDE * STRIDE) } else { cx * kh * kw };
         let (name, shape, torch_shape, std) = if weight {
             ("weight", [kh, kw, cy, cx], vec![cy, cx, kh, kw], (2.0 / taps as f64).sqrt())
         } else {
             ("bias", [1, 1, self.bias_len(), 1], vec![self.bias_len()], 0.0)
         };
-        Param { name: format!("{}.{name}", self.name), offset, shape, torch_shape, bound, std }
+        Param { name: format!("{}.{name}", self.row.name), offset, shape, torch_shape, bound, std }
     }
 }
 
@@ -360,11 +394,7 @@ mod tests {
         let model = Model::new(1);
         assert_eq!(model.parameter_count(), 230_721);
         assert_eq!(Model::new(3).parameter_count(), 232_771);
-        let heights: Vec<usize> = model
-            .layers
-            .iter()
-            .map(|l| if l.transposed { l.geometry.hx } else { l.geometry.hy })
-            .collect();
+        let heights: Vec<usize> = model.layers.iter().map(Layer::size).collect();
         assert_eq!(heights, [15, 8, 5, 3, 4, 8, 14, 28]);
         let names: Vec<&str> = model.params.iter().map(|p| p.name.as_str()).take(3).collect();
         assert_eq!(names, ["down.0.weight", "down.0.bias", "down.2.weight"]);

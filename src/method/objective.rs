@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! L_rec  = mean squared error of the batch
-//! g_i    = dL_rec / dW_i                          the decoder's four weights
+//! g_i    = dL_rec / dW_i                          the constrained (decoder's) weights
 //! L_grad = -mean over i of cos(g_i, r_i)          r_i: running mean of dL/dW_i over all iterations
 //! L      = L_rec + alpha L_grad
 //! ```
@@ -43,7 +43,8 @@ pub fn objective(
     let forward = model.forward(tape, x);
     tape.label("loss");
     let mse = tape.mse(forward.reconstruction, x, weight);
-    let g = tape.grad(mse, &forward.decoder);
+    let weights: Vec<Tensor> = forward.constrained.iter().map(|l| l.weight).collect();
+    let g = tape.grad(mse, &weights);
     tape.label("constraint");
     let segments = model.segments();
     let parts: Vec<(Tensor, usize)> =
@@ -67,12 +68,12 @@ pub fn parameter_gradient(tape: &mut Tape, model: &Model, objective: &Objective)
     tape.concat(&parts, model.len())
 }
 
-/// Values of a step's row in the log: L_rec, L_grad, and each decoder layer's cosine.
+/// Values of a step's row in the log: L_rec, L_grad, and each constrained layer's cosine.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct StepLog;
 
 impl StepLog {
-    /// Elements of a row for `layers` decoder layers: the mse, padding, and the constraint's stats.
+    /// Elements of a row for `layers` constrained layers: the mse, padding, and the constraint's stats.
     pub fn width(layers: usize) -> usize {
         1 + Stats::len(layers)
     }
@@ -124,7 +125,7 @@ pub fn validation_step(
     record_losses(tape, model, &objective, &log(name), steps);
 }
 
-/// Rows of a score's log: L_rec of each image, then for each decoder layer the cosine of each
+/// Rows of a score's log: L_rec of each image, then for each constrained layer the cosine of each
 /// image, all `[n]`. Each image counts with its own gradient; none of these gradients is ever in
 /// memory.
 pub fn score_step(
@@ -138,8 +139,9 @@ pub fn score_step(
     let forward = model.forward(tape, x);
     tape.label("loss");
     let mse = tape.mse(forward.reconstruction, x, weight);
-    // The gradient of each decoder layer's sums: the weight gradient's other factor.
-    let sums = tape.grad(mse, &forward.decoder_sums);
+    // The gradient of each constrained layer's sums: the weight gradient's other factor.
+    let sums: Vec<Tensor> = forward.constrained.iter().map(|l| l.sum).collect();
+    let sums = tape.grad(mse, &sums);
     let image_mse = tape.image_mse(forward.reconstruction, x, weight);
     tape.label("score");
     let segments = model.segments();
@@ -147,9 +149,9 @@ pub fn score_step(
     let stats = tape.constraint_stats(reference, reference, &segments);
     let (log, width) = (log(name), (1 + segments.len()) * n);
     tape.record(image_mse, &log, 0, width, steps);
-    for (i, geometry) in model.decoder_geometries(n).into_iter().enumerate() {
+    for (i, geometry) in model.constrained_geometries(n).into_iter().enumerate() {
         let r = tape.slice(reference, segments[i].offset, geometry.w_shape());
-        let (x, y) = (sums[i], forward.decoder_inputs[i]);
+        let (x, y) = (sums[i], forward.constrained[i].input);
         let cos = tape.image_cos(geometry, (x, y), r, (stats, i));
         tape.record(cos, &log, (1 + i) * n, width, steps);
     }

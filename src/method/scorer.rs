@@ -20,7 +20,7 @@ pub struct Score {
     pub mse: f64,
     /// Mean of the cosines.
     pub cos: f64,
-    /// Cosine between the image's own gradient and the reference, for each decoder layer.
+    /// Cosine between the image's own gradient and the reference, for each constrained layer.
     pub cosines: Vec<f64>,
 }
 

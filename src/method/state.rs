@@ -15,7 +15,7 @@ pub struct Losses {
     pub mse: f64,
     /// L_grad.
     pub constraint: f64,
-    /// Cosine of each decoder layer.
+    /// Cosine of each constrained layer.
     pub cosines: Vec<f64>,
 }
 

@@ -293,7 +293,7 @@ impl Told {
             let Some(report) = report else { continue };
             let dead = |(_, cos): &(_, &f64)| **cos == 0.0;
             let layers: Vec<&str> = model
-                .decoder_weights()
+                .constrained_weights()
                 .map(|p| p.name.as_str())
                 .zip(&report.validation.cosines)
                 .filter(dead)
