@@ -11,6 +11,7 @@ use gradcon::method::config::TrainConfig;
 use gradcon::method::model::Model;
 use gradcon::method::programs::{score_program, training_program, validation_program};
 use gradcon::program::Program;
+use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use gradcon::program::{Options, compile};
 use gradcon::tape::Tape;
 
@@ -236,6 +237,28 @@ fn split_sums_equal_whole_ones() {
     let (whole, split) = (run(1), run(200));
     assert_eq!((whole.0, split.0), (0, 1));
     assert_eq!(whole.1, split.1);
+}
+
+/// What an exporter writes is what the GPU engine runs, and fits any WebGPU device.
+#[test]
+fn a_plan_is_plain_data_within_the_limits_of_the_web() {
+    for program in programs() {
+        let plan = program.plan();
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+        assert_eq!(plan.dispatches.len(), program.calls.len());
+        for dispatch in &plan.dispatches {
+            let at = &dispatch.label;
+            assert!(4 * dispatch.uniforms.len() <= UNIFORM_BYTES, "{at}: uniform words");
+            assert!(dispatch.grid.iter().all(|&g| (1..=65535).contains(&g)), "{at}: grid");
+            assert!(dispatch.workgroup_size.iter().product::<u32>() <= 256, "{at}: threads");
+            assert!(dispatch.workgroup_bytes <= 16384, "{at}: workgroup memory");
+            assert!(dispatch.bindings.len() <= UNIFORM_BINDING as usize, "{at}: bindings");
+            assert!(dispatch.bindings.iter().all(|b| b.offset % 256 == 0), "{at}: offsets");
+        }
+        let steps = plan.dispatches.iter().filter(|d| d.reads_step);
+        assert!(steps.into_iter().all(|d| ["gather", "record", "adam"].contains(&&*d.entry_point)));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::sizes::{SizeArgs, up_to};
 use super::{DeviceArgs, Ui};
 use crate::engine::{Timing, memory};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::method::feed::Feed;
 use crate::method::programs::{score_program, training_program, validation_program};
 use crate::output::{outln, print};
@@ -15,6 +15,10 @@ use crate::output::{outln, print};
 /// measured on the device:
 ///
 ///   gradcon program --step score --time --device cpu
+///
+/// With --json it is the plan that a GPU runs, for other programs: buffers, and for each
+/// dispatch shader, entry point, constants, grid, uniform words and bindings (core WebGPU; the
+/// shaders are in the folder of that name).
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ProgramArgs {
@@ -32,6 +36,10 @@ pub struct ProgramArgs {
     /// Measure every call on the device.
     #[arg(long)]
     time: bool,
+
+    /// One JSON object instead of a table: the plan of dispatches.
+    #[arg(long, conflicts_with = "time")]
+    json: bool,
 
     /// Workgroups that a weight gradient is split for: 1 as on the CPU, hundreds as on a GPU.
     /// [default: what the device wants, 1 without --time]
@@ -52,6 +60,11 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
         "validate" => ("validation", validation_program(&model, &config, sizes.batch, 1, options)),
         _ => ("score", score_program(&model, sizes.batch, 1, options)),
     };
+    if args.json {
+        let plan = serde_json::to_string(&program.plan())
+            .map_err(|e| Error::invalid(format!("the plan of program '{name}': {e}")))?;
+        return outln!("{plan}");
+    }
     let Some(engine) = &mut engine else {
         print(&program.table(None))?;
         return Ok(());
