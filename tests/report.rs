@@ -663,6 +663,7 @@ mod runs {
     use gradcon::report::results::*;
     use gradcon::report::run::*;
     use gradcon::report::scores::{ScoreRow, write_scores};
+    use gradcon::report::tables;
     use std::path::Path;
 
     const CLASSES: [&str; 2] = ["T-shirt/top", "Bag & <Co>"];
@@ -798,6 +799,7 @@ mod runs {
         let folder = tempfile::tempdir().unwrap();
         let written = results(0.1);
         written.write(folder.path()).unwrap();
+        tables::write(&written, folder.path()).unwrap();
         let read = Results::read(&folder.path().join("results.json")).unwrap();
         assert_eq!(read, written);
         assert_eq!(read.headline_percent(), Some(50.0));
@@ -967,6 +969,7 @@ mod runs {
         let (folder, seeds) = (tempfile::tempdir().unwrap(), seeds());
         let over = over(&seeds);
         over.write(folder.path()).unwrap();
+        tables::write(&over, folder.path()).unwrap();
         assert_eq!(Results::read(&folder.path().join("results.json")).unwrap(), over);
         let full = &over.headline().next().unwrap().1.full;
         let mean = over.headline_mean().unwrap().full;
@@ -1574,8 +1577,9 @@ mod runs {
             evaluation: at(shift),
         };
         let challenges = vec![entry("Rain", 5, 0.3), entry("Rain", 1, 0.1), entry("Haze", 5, 0.2)];
-        Results::new(about(), vec![], challenges).unwrap().write(folder.path()).unwrap();
-        let markdown = std::fs::read_to_string(folder.path().join("results.md")).unwrap();
+        let results = Results::new(about(), vec![], challenges).unwrap();
+        results.write(folder.path()).unwrap();
+        let markdown = tables::markdown(&results);
         let three = |shift: f64| format!("{:.3}", at(shift).full.auroc);
         assert!(markdown.contains("| challenge | level 1 | level 5 |"), "{markdown}");
         assert!(

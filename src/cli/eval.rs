@@ -10,6 +10,7 @@ use crate::files::Lock;
 use crate::folders::EvalPlace;
 use crate::output::print;
 use crate::report::results::Results;
+use crate::report::tables;
 use crate::run::config::RunConfig;
 use crate::run::evaluate::{Evaluate, evaluate};
 
@@ -104,12 +105,13 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     }
     let Some((_, first)) = all.first() else { return Ok(()) };
     if all.len() == 1 {
-        print(&first.markdown())?;
+        print(&tables::markdown(first))?;
         return Ok(());
     }
     let pairs: Vec<(u64, &Results)> = all.iter().map(|(seed, results)| (*seed, results)).collect();
     let results = Results::over_seeds(&pairs)?;
     results.write(&place.results)?;
-    print(&results.markdown())?;
+    tables::write(&results, &place.results)?;
+    print(&tables::markdown(&results))?;
     Ok(())
 }

@@ -15,6 +15,7 @@ pub mod picture;
 pub mod results;
 pub mod run;
 pub mod scores;
+pub mod tables;
 pub mod tensorboard;
 
 mod colour;
@@ -24,4 +25,3 @@ mod plot;
 mod seeds;
 mod svg;
 mod table;
-mod tables;

@@ -1,6 +1,5 @@
 //! `results.json`: what an evaluation found, of one training or of several that differ in their
-//! seed (seeds.rs). The same content as `results.csv` (long form) and `results.md` (the paper's
-//! table) is in tables.rs.
+//! seed (seeds.rs).
 
 use std::path::Path;
 
@@ -365,12 +364,7 @@ impl Results {
         }
     }
 
-    /// The content of `results.md`.
-    pub fn markdown(&self) -> String {
-        super::tables::markdown(self)
-    }
-
-    /// Writes `results.json`, `results.csv` and `results.md` into `folder`, each atomically.
+    /// Writes `results.json` into `folder`, atomically.
     ///
     /// # Errors
     /// Numbers that are not finite or contradict each other; the file system's.
@@ -378,9 +372,7 @@ impl Results {
         self.check()?;
         let json = serde_json::to_string_pretty(self)
             .map_err(|e| Error::invalid(format!("results.json: {e}")))?;
-        write_atomic(&folders::results(folder), (json + "\n").as_bytes())?;
-        write_atomic(&folders::results(folder).with_extension("csv"), &super::tables::csv(self)?)?;
-        write_atomic(&folders::results(folder).with_extension("md"), self.markdown().as_bytes())
+        write_atomic(&folders::results(folder), (json + "\n").as_bytes())
     }
 
     /// Reads a `results.json`.

@@ -2,11 +2,24 @@
 //! (the paper's table).
 
 use std::fmt::Write;
+use std::path::Path;
 
+use super::file::write_atomic;
 use super::metrics::Deviations;
 use super::results::{Evaluation, MeanEvaluation, MeanMetrics, OverSeeds, Results};
 use super::table::to_csv;
 use crate::error::Result;
+use crate::folders;
+
+/// Writes `results.csv` and `results.md` into `folder`, each atomically: beside the `results.json`
+/// that [`Results::write`] writes.
+///
+/// # Errors
+/// The file system's.
+pub fn write(results: &Results, folder: &Path) -> Result<()> {
+    write_atomic(&folders::results(folder).with_extension("csv"), &csv(results)?)?;
+    write_atomic(&folders::results(folder).with_extension("md"), markdown(results).as_bytes())
+}
 
 /// Header of `results.csv`. `score` is `full`, `reconstruction` or `gradient`; the class `mean` has
 /// the means over classes, for which sizes, intervals and thresholds do not exist. `seed` is the

@@ -19,6 +19,7 @@ use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::results::{About, ChallengeResult, ClassResult, Evaluation, Results};
 use crate::report::scores::{ScoreRow, write_scores};
+use crate::report::tables;
 
 /// Most normal and most anomalous images that a report shows of each class.
 const EXTREMES: usize = 10;
@@ -172,6 +173,7 @@ pub fn evaluate(
     };
     let results = Results::new(about, classes, challenges)?;
     results.write(&place.results)?;
+    tables::write(&results, &place.results)?;
     Ok((results, place))
 }
 
