@@ -62,6 +62,7 @@ pub mod output;
 pub mod program;
 pub mod report;
 pub mod run;
+pub mod sheet;
 pub mod tape;
 
 pub use crate::method::config::TrainConfig;

@@ -278,20 +278,67 @@ fn scoring_streams_files_and_names_what_it_skips() {
 }
 
 #[test]
-fn the_demo_writes_what_it_promises() {
+fn the_demo_goes_the_whole_way_and_can_go_on() {
     let place = Place::new();
-    let out = place.ok("demo --epochs 2 --device cpu");
-    let auroc: f64 = out
+    std::fs::create_dir(place.path("gradcon-demo")).unwrap();
+    std::fs::write(place.path("gradcon-demo/mine.txt"), "precious").unwrap();
+    let out = place.command("demo --epochs 2 --device cpu").output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let (said, told) = (text(&out.stdout), text(&out.stderr));
+    let auroc: f64 = said
         .strip_prefix("AUROC ")
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|v| v.parse().ok())
-        .unwrap_or_else(|| panic!("{out}"));
-    assert!(auroc > 0.85, "{out}");
-    for file in
-        ["model.safetensors", "scores.csv", "reconstructions.png", "extremes.png", "histogram.png"]
-    {
-        assert!(read(&place.path("gradcon-demo").join(file)).len() > 1000, "{file}");
+        .unwrap_or_else(|| panic!("{said}"));
+    assert!(auroc > 0.85, "{said}");
+    assert!(said.contains("The page: gradcon-demo/run/report.html\n"), "{said}");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&read(&place.path("gradcon-demo/data/manifest.json"))).unwrap();
+    assert_eq!(manifest["counts"]["train"][0], 1800);
+    assert_eq!(manifest["counts"]["val"][0], 200);
+    assert_eq!(
+        (&manifest["test_sets"][0]["normal"], &manifest["test_sets"][0]["anomalous"]),
+        (&200.into(), &900.into())
+    );
+    let page = text(&read(&place.path("gradcon-demo/run/report.html")));
+    assert!(page.contains("sneakers") && page.matches("data:image/png").count() == 60);
+
+    // The ten highest scores, rising to the first, each a picture that is there.
+    let best: Vec<(f64, &str)> = said
+        .lines()
+        .skip_while(|line| !line.starts_with("The most anomalous"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.trim().split_once(' ').unwrap())
+        .map(|(score, rest)| (score.parse().unwrap(), rest.trim()))
+        .collect();
+    assert_eq!(best.len(), 10, "{said}");
+    assert!(best.windows(2).all(|pair| pair[0].0 >= pair[1].0), "{said}");
+    for (_, rest) in best {
+        let (name, class) = rest.split_once(' ').unwrap();
+        assert!(name.starts_with(class.trim()), "{rest}");
+        assert!(place.path("gradcon-demo/images/test").join(name).exists(), "{rest}");
     }
+
+    // What it says can be done next can be done.
+    let next = told.lines().find_map(|line| line.trim().strip_prefix("gradcon score ")).unwrap();
+    let scores = place.ok(&format!("score {next} --device cpu"));
+    assert_eq!(scores.lines().count(), 1 + 100, "{next}");
+
+    // The same again finds everything done; more epochs go on; other settings are refused.
+    let model = read(&place.path("gradcon-demo/run/last/model.safetensors"));
+    assert_eq!(place.ok("demo --epochs 2 --device cpu"), said);
+    assert!(read(&place.path("gradcon-demo/run/last/model.safetensors")) == model);
+    place.ok("demo --epochs 3 --device cpu");
+    assert_eq!(metrics(&place.path("gradcon-demo/run/metrics.csv")).len(), 3);
+    let error = place.fails("demo --epochs 2 --device cpu", 2);
+    assert!(error.contains("can't be shortened"), "{error}");
+    let error = place.fails("demo --seed 5 --device cpu", 2);
+    assert!(error.contains("gradcon-demo/run: ") && error.contains("--out"), "{error}");
+    std::fs::remove_file(place.path("gradcon-demo/images/test/Bag/0007.png")).unwrap();
+    let error = place.fails("demo --device cpu", 2);
+    assert!(error.contains("gradcon-demo/data: ") && error.contains("--out"), "{error}");
+    assert_eq!(read(&place.path("gradcon-demo/mine.txt")), b"precious");
 }
 
 #[test]

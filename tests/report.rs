@@ -340,66 +340,26 @@ mod tables {
     }
 }
 
-mod pictures {
-    use gradcon::report::picture::*;
-    use image::{Rgb, RgbImage};
-    use std::path::Path;
-
-    const NORMAL: Rgb<u8> = Rgb([31, 111, 191]);
-    const ANOMALOUS: Rgb<u8> = Rgb([224, 93, 10]);
-
-    fn open(path: &Path) -> RgbImage {
-        image::open(path).unwrap().to_rgb8()
-    }
+mod tiles {
+    use gradcon::Images;
+    use gradcon::report::tiles::Tiles;
 
     #[test]
-    fn a_grid_puts_every_pixel_where_it_belongs() {
-        // Three images of 2 x 3 pixels, gray value = 10 * image + index.
-        let gray: Vec<u8> = (0..3).flat_map(|i| (0..6).map(move |p| 10 * i + p)).collect();
-        let picture = grid(&gray, [3, 2, 3, 1], 2, 4, 5).unwrap();
-        assert_eq!(picture.dimensions(), (2 * (3 * 4 + 5) + 5, 2 * (2 * 4 + 5) + 5));
-        for (i, y, x) in
-            (0..3u32).flat_map(|i| (0..2).flat_map(move |y| (0..3).map(move |x| (i, y, x))))
-        {
-            let (left, top) = (5 + i % 2 * 17 + x * 4, 5 + i / 2 * 13 + y * 4);
-            let value = (10 * i + 3 * y + x) as u8;
-            for (dx, dy) in [(0, 0), (3, 3)] {
-                assert_eq!(
-                    *picture.get_pixel(left + dx, top + dy),
-                    Rgb([value; 3]),
-                    "image {i}, row {y}, column {x}"
-                );
-            }
-        }
-        assert_eq!(*picture.get_pixel(2, 2), Rgb([255; 3]));
-
-        let rgb = grid(&[1, 2, 3, 4, 5, 6], [2, 1, 1, 3], 9, 1, 0).unwrap();
-        assert_eq!(rgb.dimensions(), (2, 1));
-        assert_eq!((rgb.get_pixel(0, 0), rgb.get_pixel(1, 0)), (&Rgb([1, 2, 3]), &Rgb([4, 5, 6])));
-    }
-
-    #[test]
-    fn pictures_of_nonsense_are_refused() {
-        assert!(grid(&[0; 5], [1, 2, 3, 1], 1, 1, 0).is_err(), "length");
-        assert!(grid(&[0; 12], [1, 2, 3, 2], 1, 1, 0).is_err(), "channels");
-        assert!(grid(&[], [0, 2, 3, 1], 1, 1, 0).is_err(), "no image");
-        assert!(grid(&[0; 6], [1, 2, 3, 1], 0, 1, 0).is_err(), "no columns");
-        assert!(grid(&[0; 6], [1, 2, 3, 1], 1, 0, 0).is_err(), "no factor");
-        assert!(TileSet::new(&[0.0; 6], &[f32::NAN; 6], [1, 2, 3, 1], &[0]).is_err(), "NaN");
-        assert!(TileSet::new(&[0.0; 6], &[0.0; 6], [1, 2, 3, 1], &[1]).is_err(), "index");
-        let message =
-            TileSet::new(&[0.0; 6], &[0.0; 5], [1, 2, 3, 1], &[0]).err().unwrap().to_string();
-        assert_eq!(message, "reconstructions: 5 values for shape [1, 2, 3, 1] = 6");
-        let path = Path::new("never/written.png");
-        assert!(histogram(path, &[], &[1.0], "", None).is_err(), "no normal score");
-        assert!(histogram(path, &[1.0], &[f64::NAN], "", None).is_err(), "NaN score");
-        assert!(histogram(path, &[1.0], &[2.0], "", Some(f64::NAN)).is_err(), "NaN threshold");
-        let one = |scores: &[f64], labels: &[bool]| {
-            extremes(path, &[0.0; 8], &[0.0; 8], [2, 2, 2, 1], scores, labels, 1)
+    fn tiles_of_nonsense_are_refused() {
+        let shape = [1, 2, 3, 1];
+        let message = |inputs: &[f32], recons: &[f32], shape, which: &[usize]| {
+            Tiles::new(inputs, recons, shape, which).err().unwrap().to_string()
         };
-        assert!(one(&[1.0, f64::NAN], &[false, true]).is_err(), "NaN score");
-        assert!(one(&[1.0], &[false, true]).is_err(), "length");
-        assert!(!path.exists());
+        let (good, nan) = ([0.0; 6], [f32::NAN; 6]);
+        assert!(Tiles::new(&good, &good, shape, &[0]).is_ok(), "good input must pass");
+        assert!(message(&good, &nan, shape, &[0]).contains("a pixel is NaN"));
+        assert_eq!(message(&good, &good, shape, &[1]), "image 1 of 1");
+        assert_eq!(
+            message(&good, &[0.0; 5], shape, &[0]),
+            "reconstructions: 5 values for shape [1, 2, 3, 1] = 6"
+        );
+        assert!(message(&[0.0; 12], &[0.0; 12], [1, 2, 3, 2], &[0]).contains("2 channels"));
+        assert!(message(&[], &[], [0, 2, 3, 1], &[]).contains("no pixel"));
     }
 
     #[test]
@@ -409,101 +369,20 @@ mod pictures {
         let shape = [2, 1, 2, 3];
         let inputs = [0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.2];
         let recons = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 1.0, 0.2];
-        let set = TileSet::new(&inputs, &recons, shape, &[1, 0]).unwrap();
-        assert_eq!(set.error_scale, 0.5);
-        let pixels = |i: usize| [0, 1].map(|x| set.tiles[i].error.get_pixel(x, 0).0);
+        let tiles = Tiles::new(&inputs, &recons, shape, &[1, 0]).unwrap();
+        assert_eq!(tiles.error_scale, 0.5);
+        let pixel = |images: &Images, i: usize, x: usize| images.image(i)[3 * x..][..3].to_vec();
+        let pixels = |i: usize| [0, 1].map(|x| pixel(&tiles.errors, i, x));
         assert_eq!(pixels(1), [[252, 255, 164], [0, 0, 4]], "image 0: brightest, then no error");
         assert_eq!(pixels(0), [[0, 0, 4], [188, 55, 84]], "image 1: no error, then half the scale");
-        assert_eq!(set.tiles[0].input.get_pixel(1, 0).0, [255, 255, 51]);
-        assert_eq!(set.tiles[0].reconstruction.get_pixel(1, 0).0, [64, 255, 51]);
-        let same = TileSet::new(&inputs, &inputs, shape, &[0]).unwrap();
-        assert_eq!(same.tiles[0].error.get_pixel(0, 0).0, [0, 0, 4], "no error at all is black");
+        assert_eq!(pixel(&tiles.inputs, 0, 1), [255, 255, 51]);
+        assert_eq!(pixel(&tiles.reconstructions, 0, 1), [64, 255, 51]);
+        let same = Tiles::new(&inputs, &inputs, shape, &[0]).unwrap();
+        assert_eq!(pixel(&same.errors, 0, 0), [0, 0, 4], "no error at all is black");
     }
+}
 
-    #[test]
-    fn extremes_are_the_ends_of_the_order() {
-        let scores = [0.3, -1.0, 2.0, 0.3, 5.0, -2.0];
-        assert_eq!(extreme_indices(&scores, 2), (vec![5, 1], vec![4, 2]));
-        assert_eq!(
-            extreme_indices(&scores, 9),
-            (vec![5, 1, 0], vec![4, 2, 3]),
-            "no image on both sides"
-        );
-        assert_eq!(extreme_indices(&[1.0], 4), (vec![], vec![]));
-    }
-
-    #[test]
-    fn sheets_show_images_truth_and_only_what_was_asked_for() {
-        let folder = tempfile::tempdir().unwrap();
-        // Four images, each of one gray of its own, none of which occurs otherwise.
-        let grays = [40u8, 80, 120, 160];
-        let inputs: Vec<f32> =
-            grays.iter().flat_map(|&g| [f32::from(g) / 255.0; 28 * 28]).collect();
-        let shape = [4, 28, 28, 1];
-        let count = |picture: &RgbImage, colour: Rgb<u8>| {
-            picture.pixels().filter(|p| **p == colour).count()
-        };
-        let tile = 84 * 84;
-
-        let path = folder.path().join("new/recon.png");
-        reconstructions(&path, &inputs, &inputs, shape).unwrap();
-        let sheet = open(&path);
-        for gray in grays {
-            assert_eq!(
-                count(&sheet, Rgb([gray; 3])) / tile,
-                2,
-                "input and reconstruction of gray {gray}"
-            );
-        }
-
-        let path = folder.path().join("extremes.png");
-        let scores = [0.2, 0.1, 0.9, 0.5];
-        extremes(&path, &inputs, &inputs, shape, &scores, &[false, false, false, true], 1).unwrap();
-        let sheet = open(&path);
-        assert_eq!(count(&sheet, Rgb([80; 3])) / tile, 2, "the lowest score");
-        assert_eq!(count(&sheet, Rgb([120; 3])) / tile, 2, "the highest score");
-        assert_eq!(
-            (count(&sheet, Rgb([40; 3])) + count(&sheet, Rgb([160; 3]))) / tile,
-            0,
-            "the others"
-        );
-        // Both shown images are normal: two frames and the legend in blue, the legend alone in
-        // orange.
-        assert!(count(&sheet, NORMAL) > 1000);
-        assert_eq!(count(&sheet, ANOMALOUS), 14 * 14);
-        let left: Vec<_> =
-            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left.len(), 2, "temporary files left: {left:?}");
-    }
-
-    #[test]
-    fn a_histogram_rises_where_the_scores_are() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("h.png");
-        let normal: Vec<f64> = (0..50).map(|i| f64::from(i % 10) / 100.0).collect();
-        let anomalous: Vec<f64> = (0..50).map(|i| 0.9 + f64::from(i % 10) / 100.0).collect();
-        histogram(&path, &normal, &anomalous, "title", None).unwrap();
-        let plain = open(&path);
-        assert_eq!(plain.dimensions(), (960, 540));
-        // Below the legend, above the axis.
-        let columns = |colour: Rgb<u8>| {
-            let inside = plain
-                .enumerate_pixels()
-                .filter(|(_, y, p)| (110..460).contains(y) && **p == colour);
-            let xs: Vec<u32> = inside.map(|(x, _, _)| x).collect();
-            (xs.iter().copied().min().unwrap(), xs.into_iter().max().unwrap())
-        };
-        assert!(columns(NORMAL).1 < 200, "{:?}", columns(NORMAL));
-        assert!(columns(ANOMALOUS).0 > 800, "{:?}", columns(ANOMALOUS));
-
-        histogram(&path, &normal, &anomalous, "title", Some(0.5)).unwrap();
-        let dark = |p: &RgbImage| {
-            (120..450).filter(|&y| (490..515).any(|x| p.get_pixel(x, y).0 == [33, 37, 41])).count()
-        };
-        assert_eq!(dark(&plain), 0);
-        assert!(dark(&open(&path)) > 150, "the dashed threshold line");
-    }
-
+mod file {
     #[cfg(unix)]
     #[test]
     fn written_files_are_readable_by_others_as_the_umask_lets() {
@@ -512,12 +391,14 @@ mod pictures {
         let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
         gradcon::report::file::write_atomic(&ours, b"x").unwrap();
         std::fs::write(&plain, b"x").unwrap();
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mode =
+            |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&ours), mode(&plain));
     }
 }
 
 mod tensorboard {
+    use gradcon::Images;
     use gradcon::report::tensorboard::*;
     use std::path::Path;
 
@@ -591,7 +472,7 @@ mod tensorboard {
     fn pictures_carry_size_and_png() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(folder.path()).unwrap();
-        let picture = image::RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let picture = Images::new((0..18).collect(), [1, 2, 3, 3]).unwrap();
         writer.image(5, "t", &picture).unwrap();
         let event = &events(writer.path())[1];
         let start = event.windows(8).position(|w| w == b"\x89PNG\r\n\x1a\n").unwrap();
@@ -621,7 +502,7 @@ mod tensorboard {
             n,
         ];
         assert_eq!(&event[..start], head);
-        assert_eq!(image::load_from_memory(png).unwrap().to_rgb8(), picture);
+        assert_eq!(image::load_from_memory(png).unwrap().to_rgb8().into_raw(), picture.data);
     }
 
     #[test]
@@ -658,7 +539,7 @@ mod runs {
     use gradcon::folders::{self, EvalPlace};
     use gradcon::report::card::{Card, write_card};
     use gradcon::report::epochs::{EpochRow, Losses, write_epochs};
-    use gradcon::report::extremes::{read_extremes, write_extremes};
+    use gradcon::report::extremes::{extreme_indices, read_extremes, write_extremes};
     use gradcon::report::page::{page, page_of};
     use gradcon::report::results::*;
     use gradcon::report::run::*;
@@ -1094,6 +975,18 @@ mod runs {
         let message = Results::read(&path).unwrap_err().to_string();
         assert!(message.contains("results.json: schema version 1 with several seeds"), "{message}");
         assert!(message.contains("gradcon eval"), "{message}");
+    }
+
+    #[test]
+    fn extremes_are_the_ends_of_the_order() {
+        let scores = [0.3, -1.0, 2.0, 0.3, 5.0, -2.0];
+        assert_eq!(extreme_indices(&scores, 2), (vec![5, 1], vec![4, 2]));
+        assert_eq!(
+            extreme_indices(&scores, 9),
+            (vec![5, 1, 0], vec![4, 2, 3]),
+            "no image on both sides"
+        );
+        assert_eq!(extreme_indices(&[1.0], 4), (vec![], vec![]));
     }
 
     #[test]

@@ -3,11 +3,10 @@
 
     pip install -r tools/requirements.txt
     gradcon demo --out gradcon-demo
-    python3 tools/check_pytorch_roundtrip.py gradcon-demo/model.safetensors
+    python3 tools/check_pytorch_roundtrip.py gradcon-demo/run/best/model.safetensors
     python3 tools/check_pytorch_roundtrip.py runs/mine/best/model.safetensors images/*.png
 
-Without images: the demo's held-out images and the scores.csv beside the model (or --scores). With images, PNG files of
-28x28 pixels: the scores that `gradcon score` gives them. Then
+Images are PNG files of 28x28 pixels; without any, the test images of Fashion-MNIST's subset in this repository.
 
 1. gradcon -> PyTorch: the file's parameters pass load_state_dict(strict=True), and PyTorch's scores equal gradcon's;
 2. PyTorch -> gradcon: a model that PyTorch trains for a moment on the same images is saved as safetensors, with a
@@ -145,16 +144,9 @@ def compare(title, args, names, gradcon, model, references, x, beta):
 def check_gradcon_to_pytorch(args, images, paths):
     """Direction 1."""
     model, references, description = peer.load_model(args.model)
-    if args.images:
-        names = [str(path) for path in paths]
-        # Without a meaning here, but a model without a threshold of its own needs one.
-        _, gradcon = gradcon_scores(args, args.model, paths, "--threshold", "0")
-    else:
-        scores = args.scores or args.model.with_name("scores.csv")
-        if not scores.is_file():
-            raise MismatchError(f"{scores}: no such file; make it with 'gradcon demo', or name images to score")
-        rows, gradcon = parse_scores(scores.read_text(), scores)
-        names = [row["image"] for row in rows]
+    names = [str(path) for path in paths]
+    # Without a meaning here, but a model without a threshold of its own needs one.
+    _, gradcon = gradcon_scores(args, args.model, paths, "--threshold", "0")
     beta = float(description.get("beta", peer.BETA))
     return compare("gradcon -> PyTorch", args, names, gradcon, model, references, peer.to_input(images), beta)[1]
 
@@ -191,10 +183,7 @@ def main():
         type=pathlib.Path,
         nargs="*",
         metavar="IMAGE",
-        help="PNG files of 28x28 pixels [the demo's held-out images]",
-    )
-    parser.add_argument(
-        "--scores", type=pathlib.Path, metavar="FILE", help="the demo's scores [scores.csv beside MODEL]"
+        help="PNG files of 28x28 pixels [the test images of this repository's subset of Fashion-MNIST]",
     )
     parser.add_argument(
         "--gradcon", type=pathlib.Path, default=peer.PROGRAM, metavar="PATH", help="[target/release/gradcon]"

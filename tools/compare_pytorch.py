@@ -11,8 +11,8 @@ speed: images a second in training (batch 64, one channel, gather of the batch i
 number of threads. The two programs take turns, --repeats rounds each; medians count, the least and the greatest round
 are in brackets. gradcon's numbers come from `gradcon bench --json`.
 
-auroc: the job of `gradcon demo`, with the same split, initialisation, batches, epochs and choice of the best epoch on
-both sides, each with its own random numbers; the area under the ROC curve on the held-out images for every seed.
+auroc: the job of `gradcon demo`, with the same images, initialisation, batches, epochs and choice of the best epoch on
+both sides, each with its own random numbers (also of the tenth that validates); the area under the ROC curve on the held-out images for every seed.
 
 Prints Markdown; --json writes every number. The machine must have nothing else to do: PyTorch's threads wait for each
 other many times in a step, so other work slows it down several times more than gradcon.

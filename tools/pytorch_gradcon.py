@@ -252,7 +252,7 @@ def fashion_subset(folder=SUBSET):
 
 
 def demo_split(images, labels):
-    """The normal class of `gradcon demo`: images to train on, and its first tenth for validation."""
+    """The normal class of `gradcon demo`: images to train on, and a tenth for validation (here the first)."""
     normal = images[labels == DEMO_CLASS]
     tenth = len(normal) // 10
     return normal[tenth:], normal[:tenth]

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use crate::data::{Prepared, prepared, sheet};
+use crate::data::{Prepared, prepared};
 use crate::error::Result;
-use crate::output::{make_folder, print};
+use crate::output::{self, make_folder, print};
+use crate::sheet;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,13 +112,32 @@ fn show(args: &ShowArgs, ui: &Ui) -> Result<()> {
             continue;
         }
         let path = sheet_path(&out, part, label, class);
-        sheet::write_png(&path, &sheet::contact_sheet(&images, args.most.into(), 10, 2))?;
+        let shown = images.select(&spread(images.n, args.most.into()));
+        output::write(&path, &sheet::png(&sheet::grid(&shown, 10, 2), 0)?)?;
         written.push_str(&format!("{}\n", path.display()));
     }
     print(&written)
 }
 
+/// At most `most` of `n` indices, evenly spread over all of them.
+fn spread(n: usize, most: usize) -> Vec<usize> {
+    let shown = n.min(most);
+    (0..shown).map(|k| k * n / shown).collect()
+}
+
 fn sheet_path(dir: &Path, part: &str, label: usize, class: &str) -> PathBuf {
     let plain = class.replace(|c: char| !c.is_alphanumeric() && c != '-', "_");
     dir.join(format!("{part}_{label}_{plain}.png"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn images_of_a_sheet_are_evenly_spread() {
+        assert_eq!(spread(10, 5), [0, 2, 4, 6, 8]);
+        assert_eq!(spread(3, 5), [0, 1, 2]);
+        assert!(spread(0, 5).is_empty());
+    }
 }

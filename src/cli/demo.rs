@@ -1,36 +1,46 @@
-//! `gradcon demo`
+//! `gradcon demo`: from picture files to a page, by the way that a user's own images go.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{DeviceArgs, Ui, interrupt};
+use super::train::{tell_if_unlocked, train_one};
+use super::{DeviceArgs, Ui, interrupt, report};
 use crate::data::embedded::{FASHION_CLASSES, fashion_subset};
+use crate::data::folder::{Decode, Listing};
+use crate::data::{Labelled, Prepared, prepare};
 use crate::error::{Error, Result};
-use crate::method::config::TrainConfig;
-use crate::method::model::{IMAGE_SIZE, Init, Model};
-use crate::method::scorer::{Score, Scorer};
-use crate::method::trainer::{Outcome, Trainer, TrainingSet};
-use crate::output::{make_folder, outln};
-use crate::report::{metrics, picture, scores};
+use crate::files::{self, Lock, UNFINISHED, is_vacant, make_folder, sweep};
+use crate::folders::{self, folder_name};
+use crate::output::{self, outln};
+use crate::report::scores::{ScoreRow, read_scores};
+use crate::run::config::{InitName, Partial, RunConfig};
+use crate::run::evaluate::{Evaluate, evaluate};
+use crate::run::train::End;
+use crate::sheet;
 
-/// The class that the built-in subset has most images of.
+/// The class that the built-in subset has most images of: Sneaker.
 const NORMAL_CLASS: u8 = 7;
+/// Most anomalous images to name.
+const NAMED: usize = 10;
 
-/// Train on one class of a small real dataset inside the program, and judge held-out images.
+/// See all of gradcon at work, on real images that are inside the program.
 ///
-/// The normal class is Sneaker of Fashion-MNIST: 1,800 images to learn from, 200 to choose
-/// the best epoch. Held out are 200 sneakers and 900 images of the nine other classes. Prints
-/// the area under the ROC curve and writes into --out:
+/// Sneakers are normal here, and nine other kinds of clothes are not (Fashion-MNIST).
+/// The demo goes the way that your own images would go, in one folder:
 ///
-///   model.safetensors     the trained model (PyTorch names and layouts) with its reference
-///   gradients scores.csv            every held-out image: score and its parts reconstructions.png
-///   inputs, reconstructions and errors extremes.png          the most normal and the most
-///   anomalous images histogram.png         scores of normal and anomalous images
+///   images/   2,000 pictures of sneakers to learn from; to test with, 200 others
+///             and 900 of other kinds
+///   data/     the same, ready to train on, as `gradcon prep` makes it
+///   run/      the trained model, the score of every test image and a page with
+///             plots (report.html), as `gradcon train`, `eval` and `report` do
+///
+/// Prints the area under the ROC curve, the most anomalous images and what to try
+/// next. Ctrl-C saves and exits with 130; the same command goes on from there.
+/// What else is in the folder stays as it is.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct DemoArgs {
-    /// Folder for the results; made if it isn't there.
+    /// Folder for all of it; made if it isn't there.
     #[arg(long, default_value = "gradcon-demo", value_name = "DIR")]
     out: PathBuf,
 
@@ -48,148 +58,163 @@ pub struct DemoArgs {
 
 pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
-    make_folder(&args.out)?;
+    output::make_folder(&args.out)?;
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
-    let (train, test) = fashion_subset()?;
-    let class = FASHION_CLASSES[NORMAL_CLASS as usize];
-    let normal = train.of(NORMAL_CLASS);
-    let (validation, train) = normal.split_at(normal.n / 10);
-    let (train_count, validation_count) = (train.n, validation.n);
-    ui.progress(&format!(
-        "normal class: {class} (Fashion-MNIST), {train_count} images to train on, \
-         {validation_count} to validate, {} held out",
-        test.images.n
-    ));
+    let lock = hold(&args.out, ui)?;
+    let [images, data, run] = ["images", "data", "run"].map(|name| args.out.join(name));
+    write_images(&args.out, &images, ui)?;
+    let prepared = prepared(&images, &data, ui)?;
 
-    let config = TrainConfig {
-        epochs: args.epochs,
-        init: Init::Kaiming,
-        seed: args.seed,
-        ..TrainConfig::default()
-    };
-    let model = Model::new(normal.channels);
-    let set = TrainingSet { train: &train, validation: &validation, seed: args.seed, start: None };
-    let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set])?;
-    let bar = ui.bar(args.epochs.saturating_mul(train_count) as u64);
-    bar.set_message("images");
-    let training = Instant::now();
-    while trainer.epochs_done() < args.epochs {
-        let outcome = trainer.epoch(|progress| {
-            bar.inc(progress.images as u64);
-            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        match outcome {
-            Outcome::Epoch(reports) => {
-                let Some(r) = &reports[0] else { break };
-                let rate = (r.epoch * train_count) as f64 / training.elapsed().as_secs_f64();
-                let mark = if r.best { " *" } else { "" };
-                bar.suspend(|| {
-                    ui.progress(&format!(
-                        "epoch {:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint \
-                         {:+.4})  {rate:.0} images/s{mark}",
-                        r.epoch,
-                        args.epochs,
-                        r.train.loss,
-                        r.validation.loss,
-                        r.validation.mse,
-                        r.validation.constraint
-                    ));
-                });
-            }
-            Outcome::Stopped => break,
-        }
-    }
-    bar.finish_and_clear();
-    let Some(best) = trainer.best().flatten().next().cloned() else {
-        return Err(Error::Interrupted);
-    };
-    let mut detector = best.into_detector(&model, &config);
-    detector.description.insert("dataset".into(), "Fashion-MNIST subset".into());
-    detector.description.insert("inlier".into(), class.into());
-    detector.save(&args.out.join("model.safetensors"))?;
-    if interrupt::asked() {
-        ui.progress(&format!(
-            "the best epoch so far is in {}",
-            args.out.join("model.safetensors").display()
-        ));
+    let (config, run_lock) = configured(&args, &run, &data, &prepared, ui)?;
+    if train_one(&run, &run_lock, &config, &prepared, engine.as_mut(), false, ui)? == End::Stopped {
+        ui.progress("saved; the same command goes on from there");
         return Err(Error::Interrupted);
     }
+    let what =
+        Evaluate { run: &run, config: &config, prepared: &prepared, data: &data, bootstrap: true };
+    let (results, place) =
+        evaluate(&what, engine.as_mut(), |line| ui.detail(line), |line| ui.warn(line))?;
+    let page = folders::page(&run);
+    report::write_page(&[&run], &page)?;
+    lock.check()?;
 
-    let mut scorer = Scorer::new(engine.as_mut(), &detector)?;
-    let scoring = Instant::now();
-    let scored = scorer.score(&test.images)?;
-    let rate = scored.len() as f64 / scoring.elapsed().as_secs_f64();
+    for (_, e) in results.headline() {
+        let images = e.normal + e.anomalous;
+        outln!("AUROC {:.4}  (sneakers against nine other kinds, {images} images)", e.full.auroc)?;
+        outln!("      {:.4}  reconstruction alone", e.reconstruction.auroc)?;
+        outln!("      {:.4}  gradient alone\n", e.gradient.auroc)?;
+    }
+    for class in &config.inliers {
+        most_anomalous(&read_scores(&place.class(class).join(folders::SCORES))?)?;
+    }
+    outln!("\nThe page: {}", page.display())?;
+    let [images, run] = [images.join("test/Bag"), run].map(|path| path.display().to_string());
     ui.progress(&format!(
-        "scored {} held-out images with their own gradients, {rate:.0} images/s",
-        scored.len()
+        "\n{:.1} seconds. Next:\n  \
+         gradcon score --model {run} {images}\n  \
+         gradcon train --resume {run} --epochs {}\n  \
+         gradcon prep folder --normal-dir GOOD --abnormal-dir BAD --out data/mine\n  \
+         gradcon train --data data/mine --init kaiming --out runs/mine",
+        start.elapsed().as_secs_f64(),
+        config.epochs.saturating_mul(2),
     ));
-    let anomalous: Vec<bool> = test.labels.iter().map(|&l| l != NORMAL_CLASS).collect();
-    let reconstructions = scorer.reconstruct(&test.images)?;
-    write_results(&args.out, &test, &scored, &anomalous, &reconstructions, class)?;
-
-    let auroc = |of: fn(&Score) -> f64| {
-        metrics::auroc(&scored.iter().map(of).collect::<Vec<_>>(), &anomalous)
-    };
-    outln!(
-        "AUROC {:.4}  ({class} against the nine other classes, {} images)",
-        auroc(|s| s.score)?,
-        scored.len()
-    )?;
-    outln!("      {:.4}  reconstruction alone", auroc(|s| s.mse)?)?;
-    outln!("      {:.4}  gradient alone", auroc(|s| -s.cos)?)?;
-    outln!("results in {}", args.out.display())?;
-    ui.progress(&format!("{:.1} seconds", start.elapsed().as_secs_f64()));
     Ok(())
 }
 
-/// `scores.csv` and the pictures.
-fn write_results(
-    out: &Path,
-    test: &crate::data::Labelled,
-    scored: &[Score],
-    anomalous: &[bool],
-    recons: &[f32],
-    class: &str,
-) -> Result<()> {
-    let rows: Vec<scores::ScoreRow> = scored
-        .iter()
-        .enumerate()
-        .map(|(i, s)| scores::ScoreRow {
-            image: format!("test/{i}"),
-            label: Some(anomalous[i] as u8),
-            class: Some(FASHION_CLASSES[test.labels[i] as usize].into()),
-            score: s.score,
-            mse: s.mse,
-            cos: s.cos,
-            layers: s.cosines.clone(),
-        })
-        .collect();
-    scores::write_scores(&out.join("scores.csv"), &rows)?;
+/// The images with the highest scores, by name, with what they are.
+fn most_anomalous(rows: &[ScoreRow]) -> Result<()> {
+    let mut rows: Vec<&ScoreRow> = rows.iter().collect();
+    rows.sort_by(|a, b| b.score.total_cmp(&a.score));
+    outln!("The most anomalous images:")?;
+    for row in rows.iter().take(NAMED) {
+        let class = row.class.as_deref().unwrap_or_default();
+        outln!("  {:.4}  {:<24} {class}", row.score, row.image)?;
+    }
+    Ok(())
+}
 
-    let inputs: Vec<f32> = test.images.data.iter().map(|&b| b as f32 / 255.0).collect();
-    let shape = [test.images.n, IMAGE_SIZE, IMAGE_SIZE, test.images.channels];
-    // Six normal images and one of each other class.
-    let mut shown = test.indices_of(NORMAL_CLASS)[..6].to_vec();
-    shown.extend(
-        (0..10).filter(|&l| l != NORMAL_CLASS).filter_map(|l| test.indices_of(l).first().copied()),
-    );
-    let pick = |of: &[f32]| -> Vec<f32> {
-        let len = test.images.image_len();
-        shown.iter().flat_map(|&i| of[i * len..(i + 1) * len].iter().copied()).collect()
-    };
-    let some = [shown.len(), shape[1], shape[2], shape[3]];
-    picture::reconstructions(
-        &out.join("reconstructions.png"),
-        &pick(&inputs),
-        &pick(recons),
-        some,
-    )?;
-    let values: Vec<f64> = scored.iter().map(|s| s.score).collect();
-    picture::extremes(&out.join("extremes.png"), &inputs, recons, shape, &values, anomalous, 12)?;
-    let side = |odd: bool| -> Vec<f64> {
-        values.iter().zip(anomalous).filter(|(_, a)| **a == odd).map(|(v, _)| *v).collect()
-    };
-    let title = format!("{class} against nine other classes: anomaly scores");
-    picture::histogram(&out.join("histogram.png"), &side(false), &side(true), &title, None)
+fn hold(folder: &Path, ui: &Ui) -> Result<Lock> {
+    let lock = Lock::hold(folder, "gradcon demo")?;
+    sweep(folder)?;
+    tell_if_unlocked(folder, &lock, ui);
+    Ok(lock)
+}
+
+/// Writes the pictures as a user has them: `train/good`, `test/good` and a folder in `test` for
+/// each other kind. All of them appear at once, so what is there already is whole.
+fn write_images(out: &Path, images: &Path, ui: &Ui) -> Result<()> {
+    if images.is_dir() {
+        ui.progress(&format!("{}: there already", images.display()));
+        return Ok(());
+    }
+    let unfinished = out.join(format!("{UNFINISHED}images"));
+    let (train, test) = fashion_subset()?;
+    write_kind(&train, NORMAL_CLASS, &unfinished.join("train/good"))?;
+    write_kind(&test, NORMAL_CLASS, &unfinished.join("test/good"))?;
+    for (label, name) in (0..).zip(FASHION_CLASSES).filter(|(label, _)| *label != NORMAL_CLASS) {
+        write_kind(&test, label, &unfinished.join("test").join(folder_name(name)))?;
+    }
+    files::rename(&unfinished, images)?;
+    let others = test.images.n - test.indices_of(NORMAL_CLASS).len();
+    ui.progress(&format!(
+        "{}: {} pictures of sneakers, which are normal, and {others} of other kinds",
+        images.display(),
+        train.indices_of(NORMAL_CLASS).len() + test.indices_of(NORMAL_CLASS).len(),
+    ));
+    Ok(())
+}
+
+/// Writes the images that carry `label` as 0000.png and so on.
+fn write_kind(images: &Labelled, label: u8, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    for (k, i) in images.indices_of(label).into_iter().enumerate() {
+        interrupt::go_on()?;
+        let path = folder.join(format!("{k:04}.png"));
+        std::fs::write(&path, sheet::png(&images.images, i)?).map_err(Error::io(&path))?;
+    }
+    Ok(())
+}
+
+/// Prepares the pictures as `gradcon prep mvtec --from images --channels 1 --name sneakers` does.
+fn prepared(images: &Path, data: &Path, ui: &Ui) -> Result<Prepared> {
+    let decode = Decode::new(1, Decode::MAX_PIXELS)?;
+    let progress = |_, _| interrupt::go_on();
+    let made = prepare::own_images(&Listing::mvtec(images)?, decode, 0, &progress)?;
+    made.named("sneakers")?.write_unless(data, false, &interrupt::go_on).map_err(|e| match e {
+        Error::Usage(_) => Error::Usage(format!(
+            "{}: not what the demo makes of {}; choose another folder with --out",
+            data.display(),
+            images.display()
+        )),
+        other => other,
+    })?;
+    let prepared = Prepared::open(data)?;
+    let counts = &prepared.manifest().counts;
+    ui.progress(&format!(
+        "{}: {} images to train on, {} to validate, {} to test",
+        data.display(),
+        counts.train.iter().sum::<usize>(),
+        counts.val.iter().sum::<usize>(),
+        counts.test.iter().sum::<usize>(),
+    ));
+    Ok(prepared)
+}
+
+/// The run's folder, new or as an earlier demo left it, with its configuration and its lock.
+fn configured(
+    args: &DemoArgs,
+    run: &Path,
+    data: &Path,
+    prepared: &Prepared,
+    ui: &Ui,
+) -> Result<(RunConfig, Lock)> {
+    let mut config = Partial {
+        data: Some(data.into()),
+        epochs: Some(args.epochs),
+        seed: Some(args.seed),
+        init: Some(InitName::Kaiming),
+        ..Partial::default()
+    }
+    .resolve(Partial::default())?;
+    config.bind(prepared)?;
+    make_folder(run)?;
+    let lock = hold(run, ui)?;
+    if !folders::config(run).exists() {
+        if !is_vacant(run)? {
+            let what = "not empty, and no training of the demo's; choose another folder with --out";
+            return Err(Error::Usage(format!("{}: {what}", run.display())));
+        }
+        config.write(run)?;
+        return Ok((config, lock));
+    }
+    let there = RunConfig::read(run)?;
+    if config != (RunConfig { epochs: config.epochs, data: config.data.clone(), ..there }) {
+        return Err(Error::Usage(format!(
+            "{}: a training with other settings is there already; choose another folder with --out",
+            run.display()
+        )));
+    }
+    ui.progress(&format!("{}: a training is there already, and goes on", run.display()));
+    Ok((config, lock))
 }

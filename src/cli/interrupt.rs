@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level;
 
+use crate::error::{Error, Result};
 use crate::output::note;
 
 /// Signals of which the second one ends the process, and those that only ever ask.
@@ -55,6 +56,11 @@ pub fn asked() -> bool {
         note("\ninterrupted: finishing and saving what is under way (Ctrl-C again ends at once)");
     }
     asked
+}
+
+/// An error once somebody asked to stop.
+pub fn go_on() -> Result<()> {
+    if asked() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 fn on_signal(ends: bool) {

@@ -25,7 +25,7 @@ pub use ui::Ui;
 ///
 /// An autoencoder learns the normal class; an image is anomalous when the gradient that it would
 /// send back into the decoder points in an unfamiliar direction. `gradcon demo` shows all of it in
-/// about a minute, without a network or a dataset.
+/// half a minute, without a network or a dataset.
 #[derive(Parser)]
 #[command(name = "gradcon", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {

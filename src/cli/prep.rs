@@ -218,16 +218,11 @@ pub fn run(args: PrepArgs, ui: &Ui) -> Result<()> {
     if let Some(name) = name {
         prepared = prepared.named(&name)?;
     }
-    let done = match prepared.write_unless(&out, args.force, &go_on)? {
+    let done = match prepared.write_unless(&out, args.force, &interrupt::go_on)? {
         Written::New => "Wrote",
         Written::Unchanged => "Already there, the same in every byte:",
     };
     print(&format!("{}\n{done} {}\n", prepared.manifest().summary(), out.display()))
-}
-
-/// An error once somebody asked to stop.
-fn go_on() -> Result<()> {
-    if interrupt::asked() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 fn decode(args: &PrepArgs, channels: usize) -> Result<Decode> {
@@ -333,7 +328,7 @@ fn ten_classes(args: &PrepArgs, spec: &TenClasses, ui: &Ui) -> Result<Prepared> 
     let read = source::read_within(args.dataset, &path, args.max_bytes)
         .map_err(|e| with_hint(e, args, &path))?;
     let source::Raw { train, test, source } = read;
-    go_on()?;
+    interrupt::go_on()?;
     let found = [train.images.n, test.images.n];
     if found != spec.images {
         let [train, test] = spec.images;
@@ -371,7 +366,7 @@ fn download(args: &PrepArgs, spec: &TenClasses, ui: &Ui) -> Result<PathBuf> {
                 }
                 Event::Failed(why) => ui.progress(&format!("Failed: {why}")),
             }
-            go_on()
+            interrupt::go_on()
         };
         let outcome =
             download::fetch(&Remote::new(file, &mirrors), &cache, &Patience::default(), &mut tell);
@@ -471,7 +466,7 @@ fn with_bar<T>(ui: &Ui, work: impl FnOnce(Progress) -> Result<T>) -> Result<T> {
     let outcome = work(&|found, read| {
         bar.inc_length(found);
         bar.inc(read);
-        go_on()
+        interrupt::go_on()
     });
     bar.finish_and_clear();
     outcome

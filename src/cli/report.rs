@@ -1,6 +1,6 @@
 //! `gradcon report`: the HTML page of evaluated runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::Ui;
 use crate::error::{Error, Result};
@@ -40,10 +40,15 @@ pub fn run(args: ReportArgs, ui: &Ui) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
     let out = args.out.unwrap_or_else(|| folders::page(&args.runs[0]));
-    // A place that can't be written to is better known before the work.
-    let mut file = Output::create(&out)?;
-    file.write(page_of(&args.runs)?.as_bytes())?;
-    file.commit()?;
+    write_page(&args.runs, &out)?;
     ui.progress(&format!("wrote {}", out.display()));
     Ok(())
+}
+
+/// Writes the page of `runs` to `out`.
+pub(super) fn write_page(runs: &[impl AsRef<Path>], out: &Path) -> Result<()> {
+    // A place that can't be written to is better known before the work.
+    let mut file = Output::create(out)?;
+    file.write(page_of(runs)?.as_bytes())?;
+    file.commit()
 }

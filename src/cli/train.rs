@@ -136,29 +136,14 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
         }
         None => started(args, ui)?,
     };
-    if !lock.works {
-        ui.warn(&format!(
-            "{}: this file system has no locks: nothing keeps a second process out",
-            root.display()
-        ));
-    }
+    tell_if_unlocked(&root, &lock, ui);
     let mut printed = Ok(());
     for (folder, config) in config.runs(&root) {
         let inner = if folder == root { None } else { Some(seed_folder(&folder, &config)?) };
         let lock = inner.as_ref().unwrap_or(&lock);
-        ui.progress(&format!(
-            "{}: {} from {}, {} model(s), seed {}, to epoch {}",
-            folder.display(),
-            prepared.manifest().name(),
-            config.data.display(),
-            config.inliers.len(),
-            config.seed,
-            config.epochs
-        ));
-        let mut progress = Progress::new(*ui, &config, &prepared)?;
-        let end = train(&folder, lock, &config, &prepared, engine.as_mut(), recover, &mut progress);
-        progress.bar.finish_and_clear();
-        if end? == End::Stopped {
+        if train_one(&folder, lock, &config, &prepared, engine.as_mut(), recover, ui)?
+            == End::Stopped
+        {
             ui.progress(&format!(
                 "saved; continue with: gradcon train --resume {}",
                 root.display()
@@ -169,6 +154,41 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
         printed = printed.and(outln!("{}", folder.display()));
     }
     printed
+}
+
+/// Trains in one folder, and shows how it goes.
+pub(super) fn train_one(
+    folder: &Path,
+    lock: &Lock,
+    config: &RunConfig,
+    prepared: &Prepared,
+    engine: &mut dyn Engine,
+    recover: bool,
+    ui: &Ui,
+) -> Result<End> {
+    ui.progress(&format!(
+        "{}: {} from {}, {} model(s), seed {}, to epoch {}",
+        folder.display(),
+        prepared.manifest().name(),
+        config.data.display(),
+        config.inliers.len(),
+        config.seed,
+        config.epochs
+    ));
+    let mut progress = Progress::new(*ui, config, prepared)?;
+    let end = train(folder, lock, config, prepared, engine, recover, &mut progress);
+    progress.bar.finish_and_clear();
+    end
+}
+
+/// Warns where the file system has no locks.
+pub(super) fn tell_if_unlocked(folder: &Path, lock: &Lock, ui: &Ui) {
+    if !lock.works {
+        ui.warn(&format!(
+            "{}: this file system has no locks: nothing keeps a second process out",
+            folder.display()
+        ));
+    }
 }
 
 /// What a run needs to go: its folder, settings, data, lock and device.

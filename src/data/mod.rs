@@ -40,7 +40,6 @@ mod place;
 pub mod prepare;
 pub mod prepared;
 pub mod resize;
-pub mod sheet;
 pub mod source;
 pub mod split;
 pub mod walk;

@@ -1,21 +1,7 @@
-//! The colours of pictures and pages.
+//! The colours of error maps.
 
 /// Red, green, blue.
 pub type Rgb = [u8; 3];
-
-/// Background of pictures.
-pub const PAPER: Rgb = [255, 255, 255];
-/// Text and axes.
-pub const INK: Rgb = [33, 37, 41];
-/// Secondary text.
-pub const MUTED: Rgb = [108, 117, 125];
-/// Grid lines.
-pub const FAINT: Rgb = [233, 236, 239];
-/// Normal images: a blue that stays apart from [`ANOMALOUS`] for colour-blind readers and in gray
-/// print.
-pub const NORMAL: Rgb = [31, 111, 191];
-/// Anomalous images.
-pub const ANOMALOUS: Rgb = [224, 93, 10];
 
 /// Nine evenly spaced colours of the perceptually uniform map "inferno" (Smith and van der Walt,
 /// CC0).
@@ -40,7 +26,7 @@ pub fn heat(value: f32) -> Rgb {
 }
 
 /// `share` of `over`, the rest of `under`.
-pub fn mix(under: Rgb, over: Rgb, share: f32) -> Rgb {
+fn mix(under: Rgb, over: Rgb, share: f32) -> Rgb {
     std::array::from_fn(|i| {
         (under[i] as f32 + (over[i] as f32 - under[i] as f32) * share).round() as u8
     })

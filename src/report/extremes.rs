@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::canvas::write_png;
 use super::file::write_atomic;
-use super::picture::{TileSet, extreme_indices};
 use super::scores::ScoreRow;
+use super::tiles::Tiles;
 use crate::error::{Error, Result};
 use crate::folders;
+use crate::images::Images;
 use crate::limits::{self, shown};
+use crate::sheet::png;
 
 /// Most images of a side: a page embeds them all.
 const MOST: usize = 1000;
@@ -56,7 +57,7 @@ pub struct Extreme {
 /// known to be.
 ///
 /// # Errors
-/// As [`TileSet::new`]; another number of rows than images; scores that are not finite; the file
+/// As [`Tiles::new`]; another number of rows than images; scores that are not finite; the file
 /// system's.
 pub fn write_extremes(
     folder: &Path,
@@ -81,34 +82,28 @@ pub fn write_extremes(
     let scores: Vec<f64> = rows.iter().map(|row| row.score).collect();
     let (low, high) = extreme_indices(&scores, count);
     let which: Vec<usize> = low.iter().chain(&high).copied().collect();
-    let set = TileSet::new(inputs, recons, shape, &which)?;
+    let tiles = Tiles::new(inputs, recons, shape, &which)?;
     let entry = |place: usize| -> Result<Extreme> {
         let row = &rows[which[place]];
         let (side, rank) =
             if place < low.len() { ("normal", place) } else { ("anomalous", place - low.len()) };
-        let tiles = &set.tiles[place];
-        let mut names = Vec::new();
-        for (part, tile) in
-            [("input", &tiles.input), ("output", &tiles.reconstruction), ("error", &tiles.error)]
-        {
+        let tile = |part: &str, images: &Images| -> Result<PathBuf> {
             let name = format!("{side}-{rank:02}-{part}.png");
-            write_png(&folder.join(&name), tile)?;
-            names.push(PathBuf::from(name));
-        }
-        let [input, reconstruction, error] = [0, 1, 2].map(|i| names[i].clone());
-        let (image, class) = (row.image.clone(), row.class.clone());
+            write_atomic(&folder.join(&name), &png(images, place)?)?;
+            Ok(name.into())
+        };
         Ok(Extreme {
-            image,
+            image: row.image.clone(),
             label: row.label,
-            class,
+            class: row.class.clone(),
             score: row.score,
-            input,
-            reconstruction,
-            error,
+            input: tile("input", &tiles.inputs)?,
+            reconstruction: tile("output", &tiles.reconstructions)?,
+            error: tile("error", &tiles.errors)?,
         })
     };
     let index = Extremes {
-        error_scale: set.error_scale,
+        error_scale: tiles.error_scale,
         most_normal: (0..low.len()).map(entry).collect::<Result<_>>()?,
         most_anomalous: (low.len()..which.len()).map(entry).collect::<Result<_>>()?,
     };
@@ -116,6 +111,17 @@ pub fn write_extremes(
         .map_err(|e| Error::invalid(format!("extremes.json: {e}")))?;
     // The index last: it never names a file that is not there yet.
     write_atomic(&folder.join(folders::EXTREMES), (json + "\n").as_bytes())
+}
+
+/// Indices of the `count` lowest scores (lowest first) and of the `count` highest (highest first);
+/// equal scores keep their order. Each side takes at most half of the images, so none is on both.
+pub fn extreme_indices(scores: &[f64], count: usize) -> (Vec<usize>, Vec<usize>) {
+    let count = count.min(scores.len() / 2);
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    let low = order[..count].to_vec();
+    let high = order[order.len() - count..].iter().rev().copied().collect();
+    (low, high)
 }
 
 /// Reads an `extremes.json`.

@@ -4,22 +4,20 @@
 //! This room knows files, plain slices and nothing of tapes, engines or models. Anomaly scores
 //! follow one convention: label 1 = anomalous, higher score = more anomalous.
 
-pub mod canvas;
 pub mod card;
 pub mod epochs;
 pub mod extremes;
 pub mod file;
 pub mod metrics;
 pub mod page;
-pub mod picture;
 pub mod results;
 pub mod run;
 pub mod scores;
 pub mod tables;
 pub mod tensorboard;
+pub mod tiles;
 
 mod colour;
-mod font;
 mod html;
 mod plot;
 mod seeds;

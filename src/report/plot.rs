@@ -1,4 +1,4 @@
-//! What drawn and inline plots share: bins, axis ticks and number labels.
+//! What plots need of numbers: bins, axis ticks and labels.
 
 use super::metrics::quantile_of_sorted;
 use crate::error::{Error, Result};

@@ -15,10 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use image::RgbImage;
-
-use super::canvas::png_bytes;
 use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::sheet::png;
 
 /// Writers opened by this process, the last part of a file's name.
 static WRITERS: AtomicU64 = AtomicU64::new(0);
@@ -88,16 +87,16 @@ impl EventWriter {
         self.event(step, |event| bytes_field(event, 5, &summary))
     }
 
-    /// Writes a picture of one step.
+    /// Writes a picture [1, h, w, c] of one step.
     ///
     /// # Errors
-    /// The encoder's and the file system's.
-    pub fn image(&mut self, step: u64, tag: &str, picture: &RgbImage) -> Result<()> {
+    /// As [`png`]; the file system's.
+    pub fn image(&mut self, step: u64, tag: &str, picture: &Images) -> Result<()> {
         let mut image = Vec::new();
-        varint_field(&mut image, 1, picture.height().into());
-        varint_field(&mut image, 2, picture.width().into());
-        varint_field(&mut image, 3, 3); // colorspace RGB
-        bytes_field(&mut image, 4, &png_bytes(picture)?);
+        varint_field(&mut image, 1, picture.height as u64);
+        varint_field(&mut image, 2, picture.width as u64);
+        varint_field(&mut image, 3, picture.channels as u64); // colorspace: 1 gray, 3 RGB
+        bytes_field(&mut image, 4, &png(picture, 0)?);
         let (mut entry, mut summary) = (Vec::new(), Vec::new());
         bytes_field(&mut entry, 1, tag.as_bytes());
         bytes_field(&mut entry, 4, &image);

@@ -21,9 +21,9 @@ use crate::method::trainer::{Outcome, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, read_epochs, write_epochs};
 use crate::report::metrics::quantile_of_sorted;
-use crate::report::picture;
 use crate::report::results::Evaluation;
 use crate::report::tensorboard::EventWriter;
+use crate::sheet;
 
 /// What happens while a run trains, for whoever shows it.
 pub trait Watch {
@@ -472,8 +472,8 @@ impl ClassFiles {
         let count = reconstructions.len() / (IMAGE_SIZE * IMAGE_SIZE * channels);
         let mut images = validation[..reconstructions.len()].to_vec();
         images.extend(reconstructions.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8));
-        let grid =
-            picture::grid(&images, [2 * count, IMAGE_SIZE, IMAGE_SIZE, channels], count, 2, 2)?;
+        let images = Images::new(images, [2 * count, IMAGE_SIZE, IMAGE_SIZE, channels])?;
+        let grid = sheet::grid(&images, count, 2);
         self.events.image(self.step(epoch), "val/input_and_reconstruction", &grid)
     }
 }

@@ -14,7 +14,6 @@ mod picture;
 mod prepare;
 mod prepared;
 mod resize;
-mod sheet;
 mod source;
 mod split;
 #[path = "../common/tree.rs"]
