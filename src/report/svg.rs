@@ -3,12 +3,14 @@
 
 use std::fmt::Write;
 
+use maud::{Markup, html};
+
 use super::epochs::{EpochRow, Losses};
-use super::html::escape;
 use super::metrics::{Metrics, RocPoint, quantile_of_sorted};
 use super::plot::{Histogram, drawable, padded, tick_label, ticks};
 use super::results::{ClassResult, Evaluation};
 use super::scores::{LAYERS, ScoreRow};
+use super::tables::SCORES;
 
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 290.0;
@@ -27,49 +29,44 @@ enum Scale {
 /// The x axis: the range shown, its name and about how many numbers it gets.
 struct Across<'a>((f64, f64), &'a str, usize);
 
-/// A plot area with axes, drawing into `out`.
-struct Plot {
-    out: String,
+/// A plot area with axes, and what is drawn so far.
+struct Plot<'a> {
+    title: &'a str,
+    drawn: Vec<Markup>,
     x: (f64, f64),
     y: (f64, f64),
     scale: Scale,
 }
 
-impl Plot {
+impl<'a> Plot<'a> {
     /// Draws grid, ticks and axis names. `y` is the range shown; without a name, the y axis has no
     /// numbers.
     fn new(
-        title: &str,
+        title: &'a str,
         across: Across<'_>,
         y: (f64, f64),
         scale: Scale,
         y_name: Option<&str>,
-    ) -> Plot {
+    ) -> Plot<'a> {
         let Across(x, x_name, x_ticks) = across;
-        let mut out = String::new();
-        let _ = write!(
-            out,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{}</title>",
-            escape(title)
-        );
         let range = |(low, high): (f64, f64)| padded(drawable(low), drawable(high));
         // A logarithmic axis starts above zero: its range keeps its ratio, not its difference.
         let y = if scale == Scale::Log { (drawable(y.0), drawable(y.1)) } else { range(y) };
-        let mut plot = Plot { out, x: range(x), y, scale };
+        let mut plot = Plot { title, drawn: vec![], x: range(x), y, scale };
         let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
         let y_ticks = if y_name.is_some() { plot.y_ticks() } else { Vec::new() };
         for (value, label) in y_ticks {
             let y = plot.py(value);
-            let _ = write!(plot.out, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>");
+            plot.path("grid", format!("M{LEFT} {y:.1}H{right}"));
             plot.text(LEFT - 6.0, y + 4.0, "tick end", &label);
         }
         let (values, step) = ticks(plot.x.0, plot.x.1, x_ticks);
         for value in values {
             let x = plot.px(value);
-            let _ = write!(plot.out, "<path class=\"axis\" d=\"M{x:.1} {bottom}v4\"/>");
+            plot.path("axis", format!("M{x:.1} {bottom}v4"));
             plot.text(x, bottom + 17.0, "tick mid", &tick_label(value, step));
         }
-        let _ = write!(plot.out, "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/>");
+        plot.path("axis", format!("M{LEFT} {bottom}H{right}"));
         plot.text((LEFT + right) / 2.0, HEIGHT - 8.0, "name mid", x_name);
         plot.text(LEFT, 14.0, "name", y_name.unwrap_or_default());
         plot
@@ -107,12 +104,12 @@ impl Plot {
         HEIGHT - BOTTOM - at * (HEIGHT - TOP - BOTTOM)
     }
 
+    fn path(&mut self, class: &str, d: String) {
+        self.drawn.push(path(class, &d));
+    }
+
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
-        let _ = write!(
-            self.out,
-            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
-            escape(text)
-        );
+        self.drawn.push(html! { text class=(class) x=(tenth(x)) y=(tenth(y)) { (text) } });
     }
 
     fn line(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>) {
@@ -126,23 +123,40 @@ impl Plot {
                 self.py(y)
             );
         }
-        let _ = write!(self.out, "<path class=\"line {class}\" d=\"{d}\"/>");
+        self.path(&format!("line {class}"), d);
     }
 
     /// A legend in the right part of the top strip, rightmost entry last.
     fn legend(&mut self, entries: &[(&str, String)]) {
         let mut x = WIDTH - RIGHT - entries.iter().map(|(_, name)| legend_width(name)).sum::<f64>();
         for (class, name) in entries {
-            let _ = write!(self.out, "<path class=\"line {class}\" d=\"M{x:.1} 10h14\"/>");
+            self.path(&format!("line {class}"), format!("M{x:.1} 10h14"));
             self.text(x + 18.0, 14.0, "key", name);
             x += legend_width(name);
         }
     }
 
-    fn end(mut self) -> String {
-        self.out.push_str("</svg>");
-        self.out
+    fn end(self) -> Markup {
+        svg(WIDTH, HEIGHT, self.title, &self.drawn)
     }
+}
+
+fn svg(width: f64, height: f64, title: &str, drawn: &[Markup]) -> Markup {
+    html! {
+        svg viewBox={ "0 0 " (width) " " (height) } role="img" {
+            title { (title) }
+            @for part in drawn { (part) }
+        }
+    }
+}
+
+fn path(class: &str, d: &str) -> Markup {
+    html! { path class=(class) d=(d) {} }
+}
+
+/// A coordinate.
+fn tenth(value: f64) -> String {
+    format!("{value:.1}")
 }
 
 /// Room for a key, its name and a gap; letters of the plots' font are about 6 wide.
@@ -152,7 +166,7 @@ fn legend_width(name: &str) -> f64 {
 
 /// ROC curves of the full score and its two parts; each entry is (class of line, name, AUROC,
 /// curve).
-pub fn roc(title: &str, curves: &[(&str, &str, f64, Vec<RocPoint>)]) -> String {
+pub fn roc(title: &str, curves: &[(&str, &str, f64, Vec<RocPoint>)]) -> Markup {
     let mut plot = Plot::new(
         title,
         Across((0.0, 1.0), "false positive rate", 5),
@@ -166,14 +180,14 @@ pub fn roc(title: &str, curves: &[(&str, &str, f64, Vec<RocPoint>)]) -> String {
     }
     for (i, (class, name, auroc, _)) in curves.iter().enumerate() {
         let (x, y) = (plot.px(0.36), plot.py(0.26) + 18.0 * i as f64);
-        let _ = write!(plot.out, "<path class=\"line {class}\" d=\"M{x:.1} {:.1}h18\"/>", y - 4.0);
+        plot.path(&format!("line {class}"), format!("M{x:.1} {:.1}h18", y - 4.0));
         plot.text(x + 24.0, y, "key", &format!("{name} {auroc:.3}"));
     }
     plot.end()
 }
 
 /// ROC curves of one score under several seeds, in the colours of [`seed_class`].
-pub fn roc_by_seed(title: &str, curves: &[Vec<RocPoint>]) -> String {
+pub fn roc_by_seed(title: &str, curves: &[Vec<RocPoint>]) -> Markup {
     let across = Across((0.0, 1.0), "false positive rate", 5);
     let mut plot = Plot::new(title, across, (0.0, 1.0), Scale::Linear, Some("true positive rate"));
     plot.line("chance", [(0.0, 0.0), (1.0, 1.0)].into_iter());
@@ -192,7 +206,7 @@ pub fn seed_class(i: usize) -> String {
 const SEED_COLOURS: usize = 8;
 
 /// Normal and anomalous scores over common bins, with the threshold of the best F1.
-pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
+pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> Markup {
     let x = (bins.low.min(threshold), bins.high().max(threshold));
     let top = bins.top() * 106.0;
     let mut plot = Plot::new(
@@ -212,7 +226,8 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
                 plot.px(bins.low + bins.step * (i + 1) as f64)
             );
         }
-        let _ = write!(plot.out, "<path class=\"area {class}\" d=\"{d}V{:.1}Z\"/>", plot.py(0.0));
+        let _ = write!(d, "V{:.1}Z", plot.py(0.0));
+        plot.path(&format!("area {class}"), d);
     }
     plot.line("threshold", [(threshold, 0.0), (threshold, top)].into_iter());
     plot.legend(&[("normal", "normal".to_owned()), ("anomalous", "anomalous".to_owned())]);
@@ -221,7 +236,7 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> String {
 
 /// Cosines of each decoder layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %, line
 /// at the median.
-pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
+pub fn cosines(title: &str, rows: &[ScoreRow]) -> Markup {
     let side = |layer: usize, label: u8| -> Vec<f64> {
         let mut values: Vec<f64> =
             rows.iter().filter(|r| r.label == Some(label)).map(|r| r.layers[layer]).collect();
@@ -251,16 +266,13 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> String {
         let shift = if label == 0 { 0.2 } else { -0.2 };
         let y = plot.py(LAYERS.len() as f64 - 0.5 - layer as f64 + shift);
         let [p5, p25, p50, p75, p95] = [p5, p25, p50, p75, p95].map(|v| plot.px(v));
-        let _ = write!(
-            plot.out,
-            "<path class=\"line {class}\" d=\"M{p5:.1} {y:.1}H{p95:.1}\"/><rect class=\"area \
-             {class} box\" x=\"{p25:.1}\" \
-             y=\"{:.1}\" width=\"{:.1}\" height=\"14\"/><path class=\"line {class} median\" \
-             d=\"M{p50:.1} {:.1}v14\"/>",
-            y - 7.0,
-            (p75 - p25).max(0.5),
-            y - 7.0,
-        );
+        plot.path(&format!("line {class}"), format!("M{p5:.1} {y:.1}H{p95:.1}"));
+        let (top, width) = (y - 7.0, (p75 - p25).max(0.5));
+        plot.drawn.push(html! {
+            rect class={ "area " (class) " box" }
+                x=(tenth(p25)) y=(tenth(top)) width=(tenth(width)) height="14" {}
+        });
+        plot.path(&format!("line {class} median"), format!("M{p50:.1} {top:.1}v14"));
     }
     plot.legend(&[("normal", "normal".to_owned()), ("anomalous", "anomalous".to_owned())]);
     plot.end()
@@ -273,7 +285,7 @@ pub fn training(
     epochs: &[EpochRow],
     value: fn(&Losses) -> f64,
     log: bool,
-) -> String {
+) -> Markup {
     let train: Vec<_> = epochs.iter().map(|row| (row.epoch as f64, value(&row.train))).collect();
     let val: Vec<_> = epochs
         .iter()
@@ -304,7 +316,7 @@ pub fn training_by_seed(
     seeds: &[(usize, &[EpochRow])],
     value: fn(&Losses) -> f64,
     log: bool,
-) -> String {
+) -> Markup {
     let points = |epochs: &[EpochRow]| -> Vec<(f64, f64)> {
         epochs
             .iter()
@@ -316,7 +328,12 @@ pub fn training_by_seed(
 }
 
 /// A plot with curves (class, points) over epochs.
-fn epoch_curves(title: &str, name: &str, curves: &[(String, Vec<(f64, f64)>)], log: bool) -> Plot {
+fn epoch_curves<'a>(
+    title: &'a str,
+    name: &str,
+    curves: &[(String, Vec<(f64, f64)>)],
+    log: bool,
+) -> Plot<'a> {
     let all = || curves.iter().flat_map(|(_, points)| points).map(|&(x, y)| (x, drawable(y)));
     let least = |of: fn((f64, f64)) -> f64| all().map(of).reduce(f64::min).unwrap_or(0.0);
     let most = |of: fn((f64, f64)) -> f64| all().map(of).reduce(f64::max).unwrap_or(1.0);
@@ -341,10 +358,9 @@ fn epoch_curves(title: &str, name: &str, curves: &[(String, Vec<(f64, f64)>)], l
     for (class, points) in curves.iter().filter(|(_, points)| points.len() <= 12) {
         for &(x, y) in points {
             let (x, y) = (plot.px(x), plot.py(drawable(y)));
-            let _ = write!(
-                plot.out,
-                "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"/>"
-            );
+            plot.drawn.push(html! {
+                circle class={ "dot " (class) } cx=(tenth(x)) cy=(tenth(y)) r="2.6" {}
+            });
         }
     }
     plot
@@ -355,7 +371,7 @@ fn epoch_curves(title: &str, name: &str, curves: &[(String, Vec<(f64, f64)>)], l
 pub fn aurocs<'a>(
     title: &str,
     rows: impl Iterator<Item = (&'a ClassResult, &'a Evaluation)>,
-) -> String {
+) -> Markup {
     const ROW: f64 = 26.0;
     const NAME: f64 = 150.0;
     const WIDE: f64 = 860.0;
@@ -369,64 +385,45 @@ pub fn aurocs<'a>(
     let low = (least.fold(0.5, f64::min) * 20.0).floor() / 20.0;
     let px = |v: f64| NAME + (v - low) / (1.0 - low) * (WIDE - NAME - 20.0);
     let bottom = 34.0 + ROW * rows.len() as f64;
-    let mut out = format!(
-        "<svg viewBox=\"0 0 {WIDE} {}\" role=\"img\"><title>{}</title>",
-        bottom + 44.0,
-        escape(title)
-    );
+    let text = |class: &str, x: f64, y: f64, text: &str| {
+        html! { text class=(class) x=(x) y=(tenth(y)) { (text) } }
+    };
+    let mut drawn = Vec::new();
     let (values, step) = ticks(low, 1.0, 10);
     for value in values {
         let x = px(value);
-        let label = tick_label(value, step);
-        let _ = write!(
-            out,
-            "<path class=\"grid\" d=\"M{x:.1} 26V{bottom}\"/><text class=\"tick mid\" \
-             x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
-            bottom + 16.0
-        );
+        drawn.push(path("grid", &format!("M{x:.1} 26V{bottom}")));
+        drawn.push(html! {
+            text class="tick mid" x=(tenth(x)) y=(tenth(bottom + 16.0)) { (tick_label(value, step)) }
+        });
     }
     for (i, (class, e)) in rows.iter().enumerate() {
         let y = 26.0 + ROW * (i as f64 + 0.5);
-        let name = escape(&class.class);
-        let _ = write!(
-            out,
-            "<text class=\"row end\" x=\"{}\" y=\"{:.1}\">{name}</text>",
-            NAME - 10.0,
-            y + 4.0
-        );
+        drawn.push(text("row end", NAME - 10.0, y + 4.0, &class.class));
         if let Some((low, high)) = interval(&e.full) {
             let (a, b) = (px(low), px(high));
-            let _ = write!(out, "<path class=\"line full interval\" d=\"M{a:.1} {y}H{b:.1}\"/>");
+            drawn.push(path("line full interval", &format!("M{a:.1} {y}H{b:.1}")));
         }
         for (part, metrics) in e.parts().into_iter().rev() {
-            out.push_str(&marker(part, px(metrics.auroc), y));
+            drawn.push(marker(part, px(metrics.auroc), y));
         }
     }
     let mut x = NAME;
-    for (part, name) in ["full", "reconstruction", "gradient"].iter().zip(super::tables::SCORES) {
-        let _ = write!(
-            out,
-            "{}<text class=\"key\" x=\"{:.1}\" y=\"14\">{name}</text>",
-            marker(part, x + 5.0, 10.0),
-            x + 16.0
-        );
+    for (part, name) in ["full", "reconstruction", "gradient"].iter().zip(SCORES) {
+        drawn.push(marker(part, x + 5.0, 10.0));
+        drawn.push(html! { text class="key" x=(tenth(x + 16.0)) y="14" { (name) } });
         x += legend_width(name) + 8.0;
     }
-    let middle = (NAME + WIDE) / 2.0;
-    let _ = write!(
-        out,
-        "<text class=\"name mid\" x=\"{middle}\" y=\"{:.1}\">AUROC</text></svg>",
-        bottom + 36.0
-    );
-    out
+    drawn.push(text("name mid", (NAME + WIDE) / 2.0, bottom + 36.0, "AUROC"));
+    svg(WIDE, bottom + 44.0, title, &drawn)
 }
 
 /// A mark whose shape tells the score, not its colour alone: disc, square, diamond.
-fn marker(part: &str, x: f64, y: f64) -> String {
+fn marker(part: &str, x: f64, y: f64) -> Markup {
     let shape = match part {
         "full" => format!("M{:.1} {y:.1}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z", x - 5.0),
         "reconstruction" => format!("M{:.1} {:.1}h8v8h-8Z", x - 4.0, y - 4.0),
         _ => format!("M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5Z", y - 5.5),
     };
-    format!("<path class=\"mark {part}\" d=\"{shape}\"/>")
+    path(&format!("mark {part}"), &shape)
 }
