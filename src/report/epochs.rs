@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::file::write_atomic;
-use super::table::{Row, Table, to_csv};
+use super::table::{self, Number, Row, to_csv};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -60,30 +62,17 @@ pub struct EpochRow {
 /// # Errors
 /// A number that is not finite, named by epoch; the file system's.
 pub fn write_epochs(path: &Path, rows: &[EpochRow]) -> Result<()> {
-    let mut lines = Vec::with_capacity(rows.len());
-    for row in rows {
-        let train = [row.train.total, row.train.mse, row.train.grad];
-        let val = row.val.map_or([None; 3], |val| [Some(val.total), Some(val.mse), Some(val.grad)]);
-        let rest = row.cosines.into_iter().chain([row.images_per_second]);
-        let numbers: Vec<Option<f64>> =
-            train.into_iter().map(Some).chain(val).chain(rest.map(Some)).collect();
-        if let Some((i, bad)) = numbers
-            .iter()
-            .enumerate()
-            .find_map(|(i, v)| v.filter(|v| !v.is_finite()).map(|v| (i, v)))
-        {
-            let column = COLUMNS[i + 1];
+    let lines: Vec<Line> = rows.iter().map(Line::of).collect();
+    for line in &lines {
+        let wrong = line.wrong().and_then(|i| Some((COLUMNS[i], line.number(i)?)));
+        if let Some((column, bad)) = wrong {
+            let epoch = line.epoch;
             return Err(Error::invalid(format!(
-                "epoch {}: {column} is {bad}, expected a finite number",
-                row.epoch
+                "epoch {epoch}: {column} is {bad}, expected a finite number"
             )));
         }
-        let mut line = vec![row.epoch.to_string()];
-        line.extend(numbers.iter().map(|v| v.map_or(String::new(), |v| v.to_string())));
-        line.push(u8::from(row.best).to_string());
-        lines.push(line);
     }
-    write_atomic(path, &to_csv(&COLUMNS, lines)?)
+    write_atomic(path, &to_csv(Some(&COLUMNS), lines)?)
 }
 
 /// Reads the table back.
@@ -100,29 +89,78 @@ pub fn read_epochs(path: &Path) -> Result<Vec<EpochRow>> {
 /// # Errors
 /// As [`read_epochs`].
 pub fn epochs_from(reader: impl Read, path: &Path) -> Result<Vec<EpochRow>> {
-    let mut table = Table::new(reader, limits::METRICS, path, &COLUMNS)?;
-    let mut rows = Vec::new();
-    while let Some(row) = table.next_row()? {
-        let best = |text: &str| match text {
-            "0" => Some(false),
-            "1" => Some(true),
-            _ => None,
-        };
-        rows.push(EpochRow {
-            epoch: row.parse(0, "a whole number", |text| text.parse().ok())?,
-            train: Losses { total: row.number(1)?, mse: row.number(2)?, grad: row.number(3)? },
-            val: validation(&row)?,
-            cosines: [row.number(7)?, row.number(8)?, row.number(9)?, row.number(10)?],
-            images_per_second: row.number(11)?,
-            best: row.parse(12, "0 or 1", best)?,
-        });
-    }
-    Ok(rows)
+    let lines: Vec<Line> = table::read(reader, limits::METRICS, path)?;
+    Ok(lines.into_iter().map(Line::row).collect())
 }
 
-fn validation(row: &Row<'_>) -> Result<Option<Losses>> {
-    if (4..7).all(|i| row.text(i).is_empty()) {
-        return Ok(None);
+/// An [`EpochRow`] as the file has it.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    epoch: u64,
+    train: [Number; 3],
+    val: [Option<Number>; 3],
+    cosines: [Number; 4],
+    images_per_second: Number,
+    best: u8,
+}
+
+impl Line {
+    fn of(row: &EpochRow) -> Line {
+        let losses = |l: Losses| [l.total, l.mse, l.grad].map(Number);
+        Line {
+            epoch: row.epoch,
+            train: losses(row.train),
+            val: row.val.map_or([None; 3], |val| losses(val).map(Some)),
+            cosines: row.cosines.map(Number),
+            images_per_second: Number(row.images_per_second),
+            best: row.best.into(),
+        }
     }
-    Ok(Some(Losses { total: row.number(4)?, mse: row.number(5)?, grad: row.number(6)? }))
+
+    /// Of a line with nothing wrong: it has all of the validation's losses or none.
+    fn row(self) -> EpochRow {
+        let losses =
+            |[total, mse, grad]: [Number; 3]| Losses { total: total.0, mse: mse.0, grad: grad.0 };
+        let val = match self.val {
+            [Some(total), Some(mse), Some(grad)] => Some(losses([total, mse, grad])),
+            _ => None,
+        };
+        EpochRow {
+            epoch: self.epoch,
+            train: losses(self.train),
+            val,
+            cosines: self.cosines.map(|n| n.0),
+            images_per_second: self.images_per_second.0,
+            best: self.best == 1,
+        }
+    }
+
+    /// The numbers of the columns 1 to 11.
+    fn numbers(&self) -> impl Iterator<Item = Option<f64>> {
+        let rest = self.cosines.into_iter().chain([self.images_per_second]);
+        let all = self.train.into_iter().map(Some).chain(self.val).chain(rest.map(Some));
+        all.map(|number| number.map(|n| n.0))
+    }
+
+    fn number(&self, column: usize) -> Option<f64> {
+        self.numbers().nth(column - 1).flatten()
+    }
+}
+
+impl Row for Line {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+
+    fn expected(column: usize) -> &'static str {
+        match column {
+            0 => "a whole number",
+            12 => "0 or 1",
+            _ => "a finite number",
+        }
+    }
+
+    fn wrong(&self) -> Option<usize> {
+        let validated = self.val.iter().any(Option::is_some);
+        let number = self.numbers().position(|n| n.map_or(validated, |n| !n.is_finite()));
+        number.map(|i| i + 1).or((self.best > 1).then_some(12))
+    }
 }

@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::file::write_atomic;
-use super::table::{Table, to_csv};
+use super::table::{self, Number, Row, to_csv};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -62,13 +64,7 @@ pub fn write_scores(path: &Path, rows: &[ScoreRow]) -> Result<()> {
             )));
         }
     }
-    let fields = rows.iter().map(|row| {
-        let label = row.label.map_or(String::new(), |label| label.to_string());
-        let mut fields = vec![row.image.clone(), label, row.class.clone().unwrap_or_default()];
-        fields.extend([row.score, row.mse, row.cos].iter().chain(&row.layers).map(f64::to_string));
-        fields
-    });
-    write_atomic(path, &to_csv(&COLUMNS, fields)?)
+    write_atomic(path, &to_csv(Some(&COLUMNS), rows.iter().map(Line::of))?)
 }
 
 /// Reads the table back.
@@ -85,24 +81,62 @@ pub fn read_scores(path: &Path) -> Result<Vec<ScoreRow>> {
 /// # Errors
 /// As [`read_scores`].
 pub fn scores_from(reader: impl Read, path: &Path) -> Result<Vec<ScoreRow>> {
-    let mut table = Table::new(reader, limits::SCORES, path, &COLUMNS)?;
-    let mut rows = Vec::new();
-    while let Some(row) = table.next_row()? {
-        let label = |text: &str| match text {
-            "" => Some(None),
-            "0" => Some(Some(0)),
-            "1" => Some(Some(1)),
-            _ => None,
-        };
-        rows.push(ScoreRow {
-            image: row.text(0).to_owned(),
-            label: row.parse(1, "0 (normal), 1 (anomalous) or nothing", label)?,
-            class: Some(row.text(2)).filter(|class| !class.is_empty()).map(str::to_owned),
-            score: row.number(3)?,
-            mse: row.number(4)?,
-            cos: row.number(5)?,
-            layers: (6..10).map(|i| row.number(i)).collect::<Result<_>>()?,
-        });
+    let lines: Vec<Line> = table::read(reader, limits::SCORES, path)?;
+    Ok(lines.into_iter().map(Line::row).collect())
+}
+
+/// A [`ScoreRow`] as the file has it.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    image: String,
+    label: Option<u8>,
+    class: Option<String>,
+    /// score, mse, cos
+    parts: [Number; 3],
+    layers: [Number; LAYERS.len()],
+}
+
+impl Line {
+    /// Of a row with a cosine for each layer.
+    fn of(row: &ScoreRow) -> Line {
+        Line {
+            image: row.image.clone(),
+            label: row.label,
+            class: row.class.clone(),
+            parts: [row.score, row.mse, row.cos].map(Number),
+            layers: std::array::from_fn(|i| Number(row.layers[i])),
+        }
     }
-    Ok(rows)
+
+    fn row(self) -> ScoreRow {
+        let [score, mse, cos] = self.parts.map(|n| n.0);
+        let layers = self.layers.map(|n| n.0).to_vec();
+        ScoreRow {
+            image: self.image,
+            label: self.label,
+            class: self.class,
+            score,
+            mse,
+            cos,
+            layers,
+        }
+    }
+}
+
+impl Row for Line {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+
+    fn expected(column: usize) -> &'static str {
+        match column {
+            1 => "0 (normal), 1 (anomalous) or nothing",
+            _ => "a finite number",
+        }
+    }
+
+    fn wrong(&self) -> Option<usize> {
+        if self.label.is_some_and(|label| label > 1) {
+            return Some(1);
+        }
+        self.parts.iter().chain(&self.layers).position(|n| !n.0.is_finite()).map(|i| i + 3)
+    }
 }

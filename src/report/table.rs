@@ -1,92 +1,81 @@
-//! Reading CSV files with errors that name file, line, column and expectation.
+//! CSV tables as typed rows, with errors that name file, line, column and expectation.
 
 use std::io::Read;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
+
 use crate::error::{Error, Result};
 use crate::limits::{Bounded, shown};
 
-/// A CSV file whose header was checked.
-pub struct Table<'a, R> {
-    path: &'a Path,
-    columns: &'static [&'static str],
-    records: csv::StringRecordsIntoIter<Bounded<R>>,
+/// A number that keeps every bit: the shortest text that reads back as the same f64, without an
+/// exponent.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Number(pub f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
-/// One row of a [`Table`].
-pub struct Row<'a> {
-    path: &'a Path,
-    columns: &'static [&'static str],
-    record: csv::StringRecord,
+/// A row of a table that can be read; its fields in order are the columns.
+pub trait Row: DeserializeOwned {
+    /// The table's header.
+    const COLUMNS: &'static [&'static str];
+
+    /// What a column accepts, in words.
+    fn expected(column: usize) -> &'static str;
+
+    /// The first column whose value is of its type but not what it accepts.
+    fn wrong(&self) -> Option<usize>;
 }
 
-impl<'a, R: Read> Table<'a, R> {
-    /// Reads the first line, which must be exactly `columns`. There may be `limit` bytes in all.
-    /// `path` stands for the file in errors.
-    ///
-    /// # Errors
-    /// The file cannot be read, or has another header.
-    pub fn new(
-        reader: R,
-        limit: u64,
-        path: &'a Path,
-        columns: &'static [&'static str],
-    ) -> Result<Self> {
-        let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit, "a table"));
-        let header = reader.headers().map_err(|e| csv_error(path, &e))?;
-        if !header.iter().eq(columns.iter().copied()) {
-            let (got, want) =
-                (shown(header.iter().collect::<Vec<_>>().join(",")), columns.join(","));
+/// Reads a table whose first line must be exactly the header. There may be `limit` bytes in all.
+/// `path` stands for the file in errors.
+///
+/// # Errors
+/// The file cannot be read or has another header; a row with another number of fields, bytes that
+/// are not UTF-8, or a field that its column does not accept.
+pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Vec<R>> {
+    let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit, "a table"));
+    let header = reader.headers().map_err(|e| csv_error(path, &e))?;
+    if !header.iter().eq(R::COLUMNS.iter().copied()) {
+        let (got, want) =
+            (shown(header.iter().collect::<Vec<_>>().join(",")), R::COLUMNS.join(","));
+        return Err(Error::invalid(format!(
+            "{}:1: header \"{got}\", expected \"{want}\"",
+            path.display()
+        )));
+    }
+    let mut rows = Vec::new();
+    for record in reader.into_records() {
+        let record = record.map_err(|e| csv_error(path, &e))?;
+        let row: std::result::Result<R, csv::Error> = record.deserialize(None);
+        let wrong = match &row {
+            Ok(row) => row.wrong(),
+            Err(e) => field(e),
+        };
+        if let Some(i) = wrong {
+            let line = record.position().map_or(0, csv::Position::line);
+            let (path, column, text) = (path.display(), R::COLUMNS[i], shown(&record[i]));
+            let expected = R::expected(i);
             return Err(Error::invalid(format!(
-                "{}:1: header \"{got}\", expected \"{want}\"",
-                path.display()
+                "{path}:{line}: {column} is \"{text}\", expected {expected}"
             )));
         }
-        Ok(Table { path, columns, records: reader.into_records() })
+        rows.push(row.map_err(|e| csv_error(path, &e))?);
     }
-
-    /// The next row, or nothing at the end.
-    ///
-    /// # Errors
-    /// A row with another number of fields, or bytes that are not UTF-8.
-    pub fn next_row(&mut self) -> Result<Option<Row<'_>>> {
-        match self.records.next() {
-            None => Ok(None),
-            Some(Err(e)) => Err(csv_error(self.path, &e)),
-            Some(Ok(record)) => Ok(Some(Row { path: self.path, columns: self.columns, record })),
-        }
-    }
+    Ok(rows)
 }
 
-impl Row<'_> {
-    /// The text of column `i`.
-    pub fn text(&self, i: usize) -> &str {
-        &self.record[i]
-    }
-
-    /// Column `i` as a finite number.
-    ///
-    /// # Errors
-    /// Anything else, NaN and infinities included.
-    pub fn number(&self, i: usize) -> Result<f64> {
-        self.parse(i, "a finite number", |text| text.parse().ok().filter(|v: &f64| v.is_finite()))
-    }
-
-    /// Column `i` through `parse`; `expected` names what it accepts.
-    ///
-    /// # Errors
-    /// `parse` gave nothing.
-    pub fn parse<T>(
-        &self,
-        i: usize,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T> {
-        parse(self.text(i)).ok_or_else(|| {
-            let line = self.record.position().map_or(0, csv::Position::line);
-            let (path, column, text) = (self.path.display(), self.columns[i], shown(self.text(i)));
-            Error::invalid(format!("{path}:{line}: {column} is \"{text}\", expected {expected}"))
-        })
+/// The field that is not of its column's type.
+fn field(error: &csv::Error) -> Option<usize> {
+    match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => err.field().map(|i| i as usize),
+        _ => None,
     }
 }
 
@@ -102,16 +91,22 @@ fn csv_error(path: &Path, error: &csv::Error) -> Error {
     }
 }
 
-/// Rows of fields as CSV text.
+/// Rows as CSV text; the header is `columns`, else the names of the rows' fields.
 ///
 /// # Errors
-/// A row whose length is not that of `columns`.
-pub fn to_csv(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<u8>> {
+/// None in practice: the table is written to memory.
+pub fn to_csv<R: Serialize>(
+    columns: Option<&[&str]>,
+    rows: impl IntoIterator<Item = R>,
+) -> Result<Vec<u8>> {
     let failed = |e: csv::Error| Error::invalid(format!("cannot write CSV: {e}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(columns).map_err(failed)?;
+    let mut writer =
+        csv::WriterBuilder::new().has_headers(columns.is_none()).from_writer(Vec::new());
+    if let Some(columns) = columns {
+        writer.write_record(columns).map_err(failed)?;
+    }
     for row in rows {
-        writer.write_record(row).map_err(failed)?;
+        writer.serialize(row).map_err(failed)?;
     }
     writer.into_inner().map_err(|e| Error::invalid(format!("cannot write CSV: {e}")))
 }

@@ -4,10 +4,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::file::write_atomic;
-use super::metrics::Deviations;
+use super::metrics::{Deviations, Metrics};
 use super::results::{Evaluation, MeanEvaluation, MeanMetrics, OverSeeds, Results};
-use super::table::to_csv;
+use super::table::{Number, to_csv};
 use crate::error::Result;
 use crate::folders;
 
@@ -21,129 +23,110 @@ pub fn write(results: &Results, folder: &Path) -> Result<()> {
     write_atomic(&folders::results(folder).with_extension("md"), markdown(results).as_bytes())
 }
 
-/// Header of `results.csv`. `score` is `full`, `reconstruction` or `gradient`; the class `mean` has
-/// the means over classes, for which sizes, intervals and thresholds do not exist. `seed` is the
-/// training's; of several seeds, lines with `mean` and `std` come first, then every seed's own.
-pub const COLUMNS: [&str; 13] = [
-    "class",
-    "outlier_percent",
-    "score",
-    "normal",
-    "anomalous",
-    "auroc",
-    "auroc_low",
-    "auroc_high",
-    "aupr",
-    "f1",
-    "f1_threshold",
-    "fpr95",
-    "seed",
-];
+/// A line of `results.csv`. Of several seeds, lines with `mean` and `std` as their seed come first,
+/// then every seed's own.
+#[derive(Default, Serialize)]
+struct Line<'a> {
+    /// Or `mean`, of which sizes, intervals and thresholds do not exist.
+    class: String,
+    outlier_percent: Number,
+    /// `full`, `reconstruction` or `gradient`.
+    score: &'static str,
+    normal: Option<usize>,
+    anomalous: Option<usize>,
+    auroc: Number,
+    auroc_low: Option<Number>,
+    auroc_high: Option<Number>,
+    aupr: Number,
+    f1: Number,
+    f1_threshold: Option<Number>,
+    fpr95: Number,
+    /// The training's.
+    seed: &'a str,
+}
+
+impl Line<'_> {
+    /// A line without sizes, interval and threshold.
+    fn of<'a>(
+        class: &str,
+        outlier_percent: f64,
+        score: &'static str,
+        [auroc, aupr, f1, fpr95]: [f64; 4],
+        seed: &'a str,
+    ) -> Line<'a> {
+        Line {
+            class: class.to_owned(),
+            outlier_percent: Number(outlier_percent),
+            score,
+            auroc: Number(auroc),
+            aupr: Number(aupr),
+            f1: Number(f1),
+            fpr95: Number(fpr95),
+            seed,
+            ..Line::default()
+        }
+    }
+}
 
 /// `results.csv`.
 ///
 /// # Errors
 /// None in practice: the table is written to memory.
 pub fn csv(results: &Results) -> Result<Vec<u8>> {
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    match &results.over_seeds {
-        None => csv_rows(
-            &mut rows,
-            results,
-            &results.about.seed.map_or(String::new(), |seed| seed.to_string()),
-        ),
-        Some(over) => {
-            csv_rows(&mut rows, results, "mean");
-            csv_deviations(&mut rows, results);
-            over.pairs().iter().for_each(|(seed, run)| csv_rows(&mut rows, run, &seed.to_string()));
-        }
+    let seed = results.about.seed.map_or(String::new(), |seed| seed.to_string());
+    let Some(over) = &results.over_seeds else { return to_csv(None, numbers(results, &seed)) };
+    let mut lines = numbers(results, "mean");
+    lines.extend(deviations(results));
+    let seeds: Vec<String> = over.seeds.iter().map(u64::to_string).collect();
+    for (run, seed) in over.runs.iter().zip(&seeds) {
+        lines.extend(numbers(run, seed));
     }
-    to_csv(&COLUMNS, rows)
+    to_csv(None, lines)
 }
 
-fn csv_rows(rows: &mut Vec<Vec<String>>, results: &Results, seed: &str) {
+fn numbers<'a>(results: &Results, seed: &'a str) -> Vec<Line<'a>> {
+    let mut lines = vec![];
     for (name, e) in results.evaluations() {
         for (part, m) in e.parts() {
-            let text = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
-            let mut row = vec![name.clone(), e.outlier_percent.to_string(), part.to_owned()];
-            row.extend([e.normal.to_string(), e.anomalous.to_string(), m.auroc.to_string()]);
-            row.extend([text(m.auroc_95.map(|i| i.low)), text(m.auroc_95.map(|i| i.high))]);
-            row.extend([
-                m.aupr.to_string(),
-                m.f1.to_string(),
-                text(m.f1_threshold),
-                m.fpr95.to_string(),
-                seed.to_owned(),
-            ]);
-            rows.push(row);
+            lines.push(Line {
+                normal: Some(e.normal),
+                anomalous: Some(e.anomalous),
+                auroc_low: m.auroc_95.map(|i| Number(i.low)),
+                auroc_high: m.auroc_95.map(|i| Number(i.high)),
+                f1_threshold: m.f1_threshold.map(Number),
+                ..Line::of(&name, e.outlier_percent, part, [m.auroc, m.aupr, m.f1, m.fpr95], seed)
+            });
         }
     }
     for mean in &results.means {
         for (part, m) in mean.parts() {
             let numbers = [m.auroc, m.aupr, m.f1, m.fpr95];
-            rows.push(csv_mean(
-                "mean".to_owned(),
-                mean.outlier_percent,
-                part,
-                [String::new(), String::new()],
-                numbers,
-                seed,
-            ));
+            lines.push(Line::of("mean", mean.outlier_percent, part, numbers, seed));
         }
     }
+    lines
 }
 
-/// The deviations over seeds of everything that [`csv_rows`] writes.
-fn csv_deviations(rows: &mut Vec<Vec<String>>, results: &Results) {
-    let numbers = |std: Deviations| [std.auroc, std.aupr, std.f1, std.fpr95];
+/// The deviations over seeds of everything in [`numbers`].
+fn deviations(results: &Results) -> Vec<Line<'static>> {
+    let line = |class: &str, percent: f64, part: &'static str, std: Option<Deviations>| {
+        let std = std?;
+        let numbers = [std.auroc, std.aupr, std.f1, std.fpr95];
+        Some(Line::of(class, percent, part, numbers, "std"))
+    };
+    let mut lines = vec![];
     for (name, e) in results.evaluations() {
-        for (part, std) in e.parts().into_iter().filter_map(|(part, m)| Some((part, m.std?))) {
-            let sizes = [e.normal, e.anomalous].map(|n| n.to_string());
-            rows.push(csv_mean(name.clone(), e.outlier_percent, part, sizes, numbers(std), "std"));
-        }
+        let of = |(part, m): (_, &Metrics)| {
+            let line = line(&name, e.outlier_percent, part, m.std)?;
+            Some(Line { normal: Some(e.normal), anomalous: Some(e.anomalous), ..line })
+        };
+        lines.extend(e.parts().into_iter().filter_map(of));
     }
     for mean in &results.means {
-        for (part, std) in mean.parts().into_iter().filter_map(|(part, m)| Some((part, m.std?))) {
-            let sizes = [String::new(), String::new()];
-            rows.push(csv_mean(
-                "mean".to_owned(),
-                mean.outlier_percent,
-                part,
-                sizes,
-                numbers(std),
-                "std",
-            ));
-        }
+        let of = |(part, m): (_, &MeanMetrics)| line("mean", mean.outlier_percent, part, m.std);
+        lines.extend(mean.parts().into_iter().filter_map(of));
     }
-}
-
-/// A line without interval and threshold.
-fn csv_mean(
-    class: String,
-    percent: f64,
-    part: &str,
-    [normal, anomalous]: [String; 2],
-    numbers: [f64; 4],
-    seed: &str,
-) -> Vec<String> {
-    let [auroc, aupr, f1, fpr95] = numbers.map(|v| v.to_string());
-    let none = String::new;
-    let percent = percent.to_string();
-    let row = [
-        class,
-        percent,
-        part.to_owned(),
-        normal,
-        anomalous,
-        auroc,
-        none(),
-        none(),
-        aupr,
-        f1,
-        none(),
-        fpr95,
-    ];
-    row.into_iter().chain([seed.to_owned()]).collect()
+    lines
 }
 
 /// `results.md`: AUROC with classes side by side as in the paper, then every metric, outlier
