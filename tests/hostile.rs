@@ -19,7 +19,7 @@ use gradcon::report::epochs::read_epochs;
 use gradcon::report::extremes::{Extreme, Extremes, read_extremes};
 use gradcon::report::results::{About, ClassResult, Evaluation, Results};
 use gradcon::report::scores::{ScoreRow, read_scores};
-use gradcon::run::config::{Partial, RunConfig};
+use gradcon::run::config::RunConfig;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
@@ -324,7 +324,7 @@ fn files_of_absurd_size_are_refused_before_they_are_read() {
     refused(MIB, &["scores.csv", &size], || read_scores(&path("scores.csv")));
     path("config.toml");
     refused(MIB, &["config.toml", &size], || RunConfig::read(dir));
-    refused(MIB, &["user.toml", &size], || Partial::read(&path("user.toml")));
+    refused(MIB, &["user.toml", &size], || RunConfig::read_settings(&path("user.toml")));
     refused(MIB, &["model.safetensors", &size], || Detector::load(&path("model.safetensors")));
     let header = files.hollow("header.safetensors", (50u64 << 20).to_le_bytes(), 60 << 20);
     refused(70 * MIB, &["header.safetensors", "52428800 bytes", "1048576"], || {

@@ -13,7 +13,7 @@ use crate::files::{self, Lock, UNFINISHED, is_vacant, make_folder, sweep};
 use crate::folders::{self, folder_name};
 use crate::output::{self, outln};
 use crate::report::scores::{ScoreRow, read_scores};
-use crate::run::config::{InitName, Partial, RunConfig};
+use crate::run::config::{InitName, RunConfig};
 use crate::run::evaluate::{Evaluate, evaluate};
 use crate::run::train::End;
 use crate::sheet;
@@ -189,14 +189,14 @@ fn configured(
     prepared: &Prepared,
     ui: &Ui,
 ) -> Result<(RunConfig, Lock)> {
-    let mut config = Partial {
-        data: Some(data.into()),
-        epochs: Some(args.epochs),
-        seed: Some(args.seed),
-        init: Some(InitName::Kaiming),
-        ..Partial::default()
+    let mut config = RunConfig {
+        data: data.into(),
+        epochs: args.epochs,
+        seed: args.seed,
+        init: InitName::Kaiming,
+        ..RunConfig::default()
     }
-    .resolve(Partial::default())?;
+    .resolved()?;
     config.bind(prepared)?;
     make_folder(run)?;
     let lock = hold(run, ui)?;

@@ -11,6 +11,7 @@ pub mod prep;
 mod program;
 pub mod report;
 mod score;
+mod settings;
 mod shell;
 mod sizes;
 mod train;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
+use super::settings::Given;
 use super::{DeviceArgs, Ui, interrupt};
 use crate::data::Prepared;
 use crate::engine::Engine;
@@ -13,7 +14,7 @@ use crate::folders;
 use crate::method::state::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
-use crate::run::config::{InitName, Partial, RunConfig};
+use crate::run::config::RunConfig;
 use crate::run::train::{End, Watch, check, train};
 
 /// Train one model for each normal class of a prepared dataset, as a folder that can be
@@ -46,58 +47,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
 
-    /// Normal classes: names or their beginnings, numbers, ranges such as 0-3, or all. [default:
-    /// all]
-    #[arg(long, value_delimiter = ',', value_name = "K[,K...]|all")]
-    inlier: Option<Vec<String>>,
-
-    /// Epochs to reach; the paper trained 1000. [default: 25]
-    #[arg(long)]
-    epochs: Option<usize>,
-
-    /// Images in a batch. [default: 64]
-    #[arg(long)]
-    batch_size: Option<usize>,
-
-    /// Adam's learning rate. [default: 0.001]
-    #[arg(long, allow_negative_numbers = true)]
-    lr: Option<f64>,
-
-    /// Weight of the gradient constraint in the loss. [default: 0.03]
-    #[arg(long, allow_negative_numbers = true)]
-    alpha: Option<f64>,
-
-    /// Weight of the cosine in scores. [default: 0.12]
-    #[arg(long, allow_negative_numbers = true)]
-    beta: Option<f64>,
-
-    /// Seed of the initial parameters and of the order of images. [default: 0]
-    #[arg(long, conflicts_with = "seeds")]
-    seed: Option<u64>,
-
-    /// One run for each of these seeds, in RUN/seed-S; `gradcon eval RUN` then gives means and
-    /// deviations.
-    #[arg(long, value_delimiter = ',', value_name = "S[,S...]")]
-    seeds: Option<Vec<u64>>,
-
-    /// Initial parameters: torch (the paper's) or kaiming, which leaves the plateau that torch can
-    /// sit on for ten epochs. [default: torch]
-    #[arg(long, value_enum)]
-    init: Option<InitName>,
-
-    /// Start from the parameters of a model file instead (a PyTorch state dict as safetensors will
-    /// do).
-    #[arg(long, value_name = "FILE")]
-    init_from: Option<PathBuf>,
-
-    /// The same order of images in every epoch.
-    #[arg(long)]
-    no_shuffle: bool,
-
-    /// The share of validation scores that counts as normal: sets the threshold stored with the
-    /// model. [default: 0.95]
-    #[arg(long, value_name = "QUANTILE")]
-    threshold_quantile: Option<f64>,
+    #[command(flatten)]
+    settings: Given,
 
     /// A TOML file with any of these settings (data, inliers, epochs, batch_size, lr, alpha, beta,
     /// seed, init, init_from, shuffle, threshold_quantile); flags win over it.
@@ -196,25 +147,15 @@ type Ready = (PathBuf, RunConfig, Prepared, Lock, Box<dyn Engine>);
 
 /// A new run. The folder is made last, when nothing can be wrong with the command any more.
 fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
-    let file = args.config.as_deref().map(Partial::read).transpose()?.unwrap_or_default();
-    let by_name = args.dataset.as_ref().map(|name| Path::new("data").join(name));
-    let partial = Partial {
-        data: args.data.or(if file.data.is_none() { by_name } else { None }),
-        data_sha256: None,
-        inliers: args.inlier,
-        epochs: args.epochs,
-        batch_size: args.batch_size,
-        lr: args.lr,
-        alpha: args.alpha,
-        beta: args.beta,
-        seed: args.seed,
-        seeds: args.seeds,
-        init: args.init,
-        shuffle: args.no_shuffle.then_some(false),
-        threshold_quantile: args.threshold_quantile,
-        init_from: args.init_from,
-    };
-    let mut config = partial.resolve(file)?;
+    let file = args.config.as_deref().map(RunConfig::read_settings).transpose()?;
+    let mut config = args.settings.over(file.unwrap_or_default())?;
+    if let Some(data) = args.data {
+        config.data = data;
+    } else if let Some(name) = args.dataset.as_ref().filter(|_| config.data.as_os_str().is_empty())
+    {
+        config.data = Path::new("data").join(name);
+    }
+    let mut config = config.resolved()?;
     let prepared = Prepared::open(&config.data)?;
     let found = prepared.manifest().name();
     let kind = prepared.manifest().dataset.name();
@@ -251,22 +192,10 @@ fn check_vacant(out: &Path) -> Result<()> {
 
 /// The run in a folder, perhaps to more epochs or with its data in another place.
 fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> {
-    let fixed = [
-        ("--dataset", args.dataset.is_some()),
-        ("--inlier", args.inlier.is_some()),
-        ("--batch-size", args.batch_size.is_some()),
-        ("--lr", args.lr.is_some()),
-        ("--alpha", args.alpha.is_some()),
-        ("--beta", args.beta.is_some()),
-        ("--seed", args.seed.is_some()),
-        ("--seeds", args.seeds.is_some()),
-        ("--init", args.init.is_some()),
-        ("--init-from", args.init_from.is_some()),
-        ("--no-shuffle", args.no_shuffle),
-        ("--threshold-quantile", args.threshold_quantile.is_some()),
-        ("--config", args.config.is_some()),
-    ];
-    if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
+    let others = [("--dataset", args.dataset.is_some()), ("--config", args.config.is_some())];
+    let others = others.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
+    let given = args.settings.flags().into_iter().chain(others);
+    if let Some(flag) = given.into_iter().find(|flag| flag != "--epochs") {
         return Err(Error::Usage(format!(
             "{flag} can't change in a run that continues; {} has the settings",
             folders::config(root).display()
@@ -275,12 +204,12 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> 
     let before = RunConfig::read(root)?;
     let lock = Lock::hold(root, "gradcon train")?;
     sweep(root)?;
-    let mut config = before.clone();
+    let mut config = args.settings.over(before.clone())?;
     if let Some(data) = args.data {
         config.data = std::path::absolute(&data).map_err(Error::io(&data))?;
     }
-    if let Some(epochs) = args.epochs {
-        config.epochs = epochs;
+    if config.epochs != before.epochs {
+        let epochs = config.epochs;
         config.check()?;
         for (folder, _) in config.runs(root) {
             let reached = epochs_reached(&folder);

@@ -1,9 +1,14 @@
 //! A run's configuration: flag > file > default, unknown keys are errors, and the resolved whole is
 //! written into the run's folder.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use clap::{Args, Command, FromArgMatches};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::checkpoint::Settings;
 use crate::data::Prepared;
@@ -12,44 +17,99 @@ use crate::files::parent;
 use crate::folders;
 use crate::limits::{self, shown};
 use crate::method::config::TrainConfig;
+use crate::method::detector::DEFAULT_BETA;
 use crate::method::model::Init;
 use crate::tape::ops::AdamConfig;
 
 /// Everything that determines a training; the content of `config.toml`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+///
+/// A setting has one place: its field is the flag of `gradcon train` with its text and default, and
+/// the key in files.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
     /// The prepared dataset's folder.
+    #[arg(skip)]
     pub data: PathBuf,
+
     /// Which dataset it is: the SHA-256 of its manifest.
-    #[serde(default)]
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub data_sha256: String,
-    /// Normal classes, one model each.
+
+    /// Normal classes: names or their beginnings, numbers, ranges such as 0-3, or all. [default:
+    /// all]
+    #[arg(
+        long = "inlier",
+        value_delimiter = ',',
+        value_name = "K[,K...]|all",
+        default_value = "all"
+    )]
     pub inliers: Vec<String>,
-    /// Epochs to reach.
+
+    /// Epochs to reach; the paper trained 1000. [default: 25]
+    #[arg(long, default_value_t = TrainConfig::default().epochs)]
     pub epochs: usize,
-    /// Images in a batch.
+
+    /// Images in a batch. [default: 64]
+    #[arg(long, default_value_t = TrainConfig::default().batch_size)]
     pub batch_size: usize,
-    /// Adam's learning rate.
+
+    /// Adam's learning rate. [default: 0.001]
+    #[arg(long, allow_negative_numbers = true, default_value_t = TrainConfig::default().adam.lr)]
     pub lr: f64,
-    /// Weight of the gradient constraint.
+
+    /// Weight of the gradient constraint in the loss. [default: 0.03]
+    #[arg(long, allow_negative_numbers = true, default_value_t = TrainConfig::default().alpha)]
     pub alpha: f64,
-    /// Weight of the cosine in scores.
+
+    /// Weight of the cosine in scores. [default: 0.12]
+    #[arg(long, allow_negative_numbers = true, default_value_t = DEFAULT_BETA)]
     pub beta: f64,
-    /// Seed of parameters and order.
+
+    /// Seed of the initial parameters and of the order of images. [default: 0]
+    #[arg(long, conflicts_with = "seeds", default_value_t = TrainConfig::default().seed)]
     pub seed: u64,
-    /// One run for each of these seeds instead, in the folders `seed-S`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+
+    /// One run for each of these seeds, in RUN/seed-S; `gradcon eval RUN` then gives means and
+    /// deviations.
+    #[arg(long, value_delimiter = ',', value_name = "S[,S...]")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<Vec<u64>>,
-    /// `torch` or `kaiming`.
+
+    /// Initial parameters: torch (the paper's) or kaiming, which leaves the plateau that torch can
+    /// sit on for ten epochs. [default: torch]
+    #[arg(long, value_enum, default_value_t = InitName::Torch)]
     pub init: InitName,
-    /// A new order of images in every epoch.
-    pub shuffle: bool,
-    /// Validation scores below this share count as normal: the threshold stored with the model.
-    pub threshold_quantile: f64,
-    /// A model file whose parameters to start from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+
+    /// Start from the parameters of a model file instead (a PyTorch state dict as safetensors will
+    /// do).
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
+
+    /// A new order of images in every epoch.
+    #[arg(
+        long = "no-shuffle", action = clap::ArgAction::SetFalse,
+        help = "The same order of images in every epoch"
+    )]
+    pub shuffle: bool,
+
+    /// The share of validation scores that counts as normal: sets the threshold stored with the
+    /// model. [default: 0.95]
+    #[arg(long, value_name = "QUANTILE", default_value_t = 0.95)]
+    pub threshold_quantile: f64,
+}
+
+impl Default for RunConfig {
+    /// The defaults of the flags, and no dataset.
+    fn default() -> RunConfig {
+        let command = RunConfig::augment_args(Command::new("defaults"));
+        command
+            .try_get_matches_from(["defaults"])
+            .and_then(|matches| RunConfig::from_arg_matches(&matches))
+            .expect("every setting has a default")
+    }
 }
 
 /// [`Init`] by its name.
@@ -62,76 +122,12 @@ pub enum InitName {
     Kaiming,
 }
 
-/// The same keys, all optional: what a file or the flags say.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // as in RunConfig
-pub struct Partial {
-    pub data: Option<PathBuf>,
-    pub data_sha256: Option<String>,
-    pub inliers: Option<Vec<String>>,
-    pub epochs: Option<usize>,
-    pub batch_size: Option<usize>,
-    pub lr: Option<f64>,
-    pub alpha: Option<f64>,
-    pub beta: Option<f64>,
-    pub seed: Option<u64>,
-    pub seeds: Option<Vec<u64>>,
-    pub init: Option<InitName>,
-    pub shuffle: Option<bool>,
-    pub threshold_quantile: Option<f64>,
-    pub init_from: Option<PathBuf>,
-}
-
-impl Partial {
-    /// Reads a TOML file. Errors name the file, the line and the key.
-    pub fn read(path: &Path) -> Result<Partial> {
-        Partial::parse(&limits::read_text(path, limits::CONFIG, "a configuration")?, path)
-    }
-
-    /// [`Partial::read`] from text. `path` stands for the file in errors.
-    pub fn parse(text: &str, path: &Path) -> Result<Partial> {
-        toml::from_str(text)
-            .map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))
-    }
-
-    /// This over `file` over the defaults.
-    ///
-    /// Errors: no dataset folder; settings that make no sense.
-    pub fn resolve(self, file: Partial) -> Result<RunConfig> {
-        let defaults = TrainConfig::default();
-        let data = self.data.or(file.data).ok_or_else(|| {
-            Error::Usage(
-                "no dataset: give --data DIR, a folder made by `gradcon prep`, or the \
-                          key data in the configuration file"
-                    .into(),
-            )
-        })?;
-        let config = RunConfig {
-            data: std::path::absolute(&data).map_err(Error::io(&data))?,
-            data_sha256: self.data_sha256.or(file.data_sha256).unwrap_or_default(),
-            inliers: self.inliers.or(file.inliers).unwrap_or_else(|| vec!["all".into()]),
-            epochs: self.epochs.or(file.epochs).unwrap_or(defaults.epochs),
-            batch_size: self.batch_size.or(file.batch_size).unwrap_or(defaults.batch_size),
-            lr: self.lr.or(file.lr).unwrap_or(defaults.adam.lr),
-            alpha: self.alpha.or(file.alpha).unwrap_or(defaults.alpha),
-            beta: self.beta.or(file.beta).unwrap_or(crate::method::detector::DEFAULT_BETA),
-            seed: self.seed.or(file.seed).unwrap_or(defaults.seed),
-            // A seed on the command line is one run, whatever the file says.
-            seeds: self.seeds.or(if self.seed.is_some() { None } else { file.seeds }),
-            init: self.init.or(file.init).unwrap_or(InitName::Torch),
-            shuffle: self.shuffle.or(file.shuffle).unwrap_or(defaults.shuffle),
-            threshold_quantile: self.threshold_quantile.or(file.threshold_quantile).unwrap_or(0.95),
-            init_from: absolute(self.init_from.or(file.init_from))?,
-        };
-        config.check()?;
-        Ok(config)
-    }
-}
+/// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before.
+const FREE: [&str; 6] = ["data", "epochs", "beta", "threshold_quantile", "seeds", "init_from"];
 
 /// A path that means the same from every folder.
-fn absolute(path: Option<PathBuf>) -> Result<Option<PathBuf>> {
-    path.map(|path| std::path::absolute(&path).map_err(Error::io(&path))).transpose()
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io(path))
 }
 
 impl RunConfig {
@@ -151,12 +147,58 @@ impl RunConfig {
 
     /// [`RunConfig::read`] from text. `path` stands for the file in errors.
     pub fn parse(text: &str, path: &Path) -> Result<RunConfig> {
-        let problem = |e: toml::de::Error| {
+        let problem = |e: &dyn Display| {
             Error::invalid(format!("{}: {}", path.display(), shown(e).trim_end()))
         };
-        let config: RunConfig = toml::from_str(text).map_err(problem)?;
-        config.check().map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+        let config: RunConfig = toml::from_str(text).map_err(|e| problem(&e))?;
+        // A run's own file is whole: a default in its place would be another training.
+        let there: BTreeMap<String, IgnoredAny> = toml::from_str(text).map_err(|e| problem(&e))?;
+        if let Some((missing, _)) = config.entries()?.iter().find(|(k, _)| !there.contains_key(*k))
+        {
+            return Err(problem(&format!("missing field `{missing}`")));
+        }
+        config.check().map_err(|e| problem(&e))?;
         Ok(config)
+    }
+
+    /// Reads a user's TOML file, which may have any of the settings; the others have their defaults.
+    ///
+    /// Errors name the file, the line and the key.
+    pub fn read_settings(path: &Path) -> Result<RunConfig> {
+        let text = limits::read_text(path, limits::CONFIG, "a configuration")?;
+        RunConfig::parse_settings(&text, path)
+    }
+
+    /// [`RunConfig::read_settings`] from text. `path` stands for the file in errors.
+    pub fn parse_settings(text: &str, path: &Path) -> Result<RunConfig> {
+        toml::from_str(text)
+            .map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))
+    }
+
+    /// The settings of a run that can start, with paths that mean the same from every folder.
+    ///
+    /// Errors: no dataset folder; settings that make no sense.
+    pub fn resolved(mut self) -> Result<RunConfig> {
+        if self.data.as_os_str().is_empty() {
+            return Err(Error::Usage(
+                "no dataset: give --data DIR, a folder made by `gradcon prep`, or the key data in \
+                 the configuration file"
+                    .into(),
+            ));
+        }
+        self.data = absolute(&self.data)?;
+        self.init_from = self.init_from.as_deref().map(absolute).transpose()?;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Every setting that has a value, by its key.
+    fn entries(&self) -> Result<Map<String, Value>> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(entries)) => Ok(entries),
+            Ok(other) => unreachable!("a struct is written as an object, not {other}"),
+            Err(e) => Err(Error::invalid(format!("config.toml: {e}"))),
+        }
     }
 
     /// Errors unless the settings make sense by themselves.
@@ -237,23 +279,27 @@ impl RunConfig {
     }
 
     /// The settings that a checkpoint's numbers depend on: a run that goes on must have the same.
-    pub fn fixed(&self) -> Settings {
-        let fixed = [
-            ("data_sha256", self.data_sha256.clone()),
-            ("inliers", self.inliers.join(", ")),
-            ("batch_size", self.batch_size.to_string()),
-            ("lr", self.lr.to_string()),
-            ("alpha", self.alpha.to_string()),
-            ("seed", self.seed.to_string()),
-            ("init", format!("{:?}", self.init).to_lowercase()),
-            ("shuffle", self.shuffle.to_string()),
-        ];
-        fixed.map(|(name, value)| (name.to_string(), value)).into()
+    ///
+    /// Errors: a path that is no text.
+    pub fn fixed(&self) -> Result<Settings> {
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            Value::Array(values) => {
+                values.iter().map(|v| v.as_str().unwrap_or_default()).collect::<Vec<_>>().join(", ")
+            }
+            Value::Number(number) if number.is_f64() => {
+                number.as_f64().unwrap_or(f64::NAN).to_string()
+            }
+            other => other.to_string(),
+        };
+        let entries =
+            self.entries()?.into_iter().filter(|(name, _)| !FREE.contains(&name.as_str()));
+        Ok(entries.map(|(name, value)| (name, text(value))).collect())
     }
 
     /// Errors unless a checkpoint was made with these settings; names the first that differs.
     pub fn check_fixed(&self, made_with: &Settings) -> Result<()> {
-        for (name, value) in self.fixed() {
+        for (name, value) in self.fixed()? {
             let before = made_with.get(&name).map_or("unknown", String::as_str);
             if value != before {
                 let (value, before) = (shown(value), shown(before));
@@ -296,28 +342,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_beat_the_file_and_the_file_beats_defaults() {
-        let file: Partial =
-            toml::from_str("data = '/d'\nepochs = 7\nlr = 0.5\ninit = 'kaiming'").unwrap();
-        let config = Partial { epochs: Some(9), ..Partial::default() }.resolve(file).unwrap();
-        assert_eq!(
-            (config.epochs, config.lr, config.init, config.batch_size),
-            (9, 0.5, InitName::Kaiming, 64)
-        );
-        assert_eq!(config.inliers, ["all"]);
+    fn a_configuration_comes_back_whole_and_not_without_a_part() {
+        let path = Path::new("config.toml");
+        let config =
+            RunConfig { data: "/d".into(), lr: 1e-7, seed: u64::MAX, ..RunConfig::default() };
         let text = toml::to_string(&config).unwrap();
-        assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config);
+        assert_eq!(RunConfig::parse(&text, path).unwrap(), config);
+        assert_eq!(RunConfig::parse_settings(&text, path).unwrap(), config);
+        for line in text.lines() {
+            let part = text.replace(&format!("{line}\n"), "");
+            assert!(part.len() < text.len(), "{line}");
+            let error = RunConfig::parse(&part, path).unwrap_err().to_string();
+            let key = line.split(' ').next().unwrap();
+            assert!(
+                error.contains("config.toml") && error.contains(&format!("`{key}`")),
+                "{error}"
+            );
+            RunConfig::parse_settings(&part, path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_checkpoint_depends_on_is_text_as_it_was() {
+        let config = RunConfig {
+            data_sha256: "ab".into(),
+            inliers: vec!["a".into(), "b".into()],
+            lr: 1e-7,
+            alpha: 1.0,
+            seed: u64::MAX,
+            seeds: Some(vec![1]),
+            ..RunConfig::default()
+        };
+        let expected = [
+            ("alpha", "1"),
+            ("batch_size", "64"),
+            ("data_sha256", "ab"),
+            ("init", "torch"),
+            ("inliers", "a, b"),
+            ("lr", "0.0000001"),
+            ("seed", "18446744073709551615"),
+            ("shuffle", "true"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_string(), value.to_string()));
+        assert_eq!(config.fixed().unwrap(), Settings::from(expected));
     }
 
     #[test]
     fn unknown_keys_and_missing_data_are_errors() {
-        assert!(toml::from_str::<Partial>("epoch = 7").unwrap_err().to_string().contains("epoch"));
-        assert_eq!(Partial::default().resolve(Partial::default()).unwrap_err().exit_code(), 2);
-        let wrong = Partial {
-            data: Some("/d".into()),
-            threshold_quantile: Some(1.5),
-            ..Partial::default()
-        };
-        assert!(wrong.resolve(Partial::default()).unwrap_err().to_string().contains("1.5"));
+        let path = Path::new("c.toml");
+        let error = RunConfig::parse_settings("epoch = 7", path).unwrap_err().to_string();
+        assert!(error.contains("c.toml") && error.contains("`epoch`"), "{error}");
+        assert_eq!(RunConfig::default().resolved().unwrap_err().exit_code(), 2);
+        let wrong =
+            RunConfig { data: "/d".into(), threshold_quantile: 1.5, ..RunConfig::default() };
+        assert!(wrong.resolved().unwrap_err().to_string().contains("1.5"));
     }
 }

@@ -204,7 +204,7 @@ pub fn train(
             }
         }
         let state = trainer.state()?;
-        checkpoints.save(&state, &device, &config.fixed())?;
+        checkpoints.save(&state, &device, &config.fixed()?)?;
         // The threshold comes at the end; a model that is there after a kill has none yet.
         let improved = |r: usize| reports[r].as_ref().is_some_and(|report| report.best);
         for (r, replica) in state.replicas.into_iter().enumerate().filter(|(r, _)| improved(*r)) {
@@ -219,7 +219,7 @@ pub fn train(
         let state = trainer.state();
         told.tell(&trainer, classes, watch);
         lock.check()?;
-        checkpoints.save(&state?, &device, &config.fixed())?;
+        checkpoints.save(&state?, &device, &config.fixed()?)?;
     }
     let best: Vec<Option<Snapshot>> = trainer.best().map(|best| best.cloned()).collect();
     let (done, diverged) = (trainer.epochs_done(), trainer.diverged().flatten().count());

@@ -19,7 +19,7 @@ use gradcon::report::results::{About, ClassResult, Evaluation, Results};
 use gradcon::report::run::{ClassRun, Run, Training};
 use gradcon::report::scores::{ScoreRow, scores_from};
 use gradcon::report::tables;
-use gradcon::run::config::{Partial, RunConfig};
+use gradcon::run::config::RunConfig;
 
 /// A target and its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -156,9 +156,9 @@ pub fn safetensors(bytes: &[u8]) {
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     taken(RunConfig::parse(text, name()));
-    if let Some(partial) = taken(Partial::parse(text, name())) {
+    if let Some(settings) = taken(RunConfig::parse_settings(text, name())) {
         // What it refuses here are values, without a file.
-        if let Ok(config) = partial.resolve(Partial::default()) {
+        if let Ok(config) = settings.resolved() {
             assert!(config.beta.is_finite());
         }
     }

@@ -1,0 +1,119 @@
+//! The settings of a training among the flags of a command line: which were given, and over what
+//! they go.
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::error::{Error, Result};
+use crate::run::config::RunConfig;
+
+/// The flags of [`RunConfig`] that were given.
+pub struct Given(ArgMatches);
+
+impl Given {
+    /// These over `config`.
+    ///
+    /// # Errors
+    /// None in practice: the command line was parsed already.
+    pub fn over(&self, mut config: RunConfig) -> Result<RunConfig> {
+        // A seed on the command line is one run, whatever the file says.
+        if self.0.contains_id("seed") {
+            config.seeds = None;
+        }
+        config.update_from_arg_matches(&self.0).map_err(|e| Error::Usage(e.to_string()))?;
+        Ok(config)
+    }
+
+    /// The flags as they are written, such as `--batch-size`.
+    pub fn flags(&self) -> Vec<String> {
+        let settings = RunConfig::augment_args(Command::new("settings"));
+        let given =
+            settings.get_arguments().filter(|arg| self.0.contains_id(arg.get_id().as_str()));
+        given.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect()
+    }
+}
+
+impl Args for Given {
+    fn augment_args(command: Command) -> Command {
+        // The texts name the defaults, of which a configuration file may have others.
+        RunConfig::augment_args(command).mut_args(|arg| {
+            let valued = arg.get_action().takes_values();
+            arg.hide_default_value(valued)
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Given::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Given, clap::Error> {
+        let mut given = matches.clone();
+        for id in matches.ids() {
+            if matches.value_source(id.as_str()) != Some(ValueSource::CommandLine) {
+                // It is there, so it has a name that is known.
+                let _ = given.try_clear_id(id.as_str());
+            }
+        }
+        Ok(Given(given))
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Given::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::run::config::InitName;
+
+    fn given(line: &str) -> Given {
+        let command = Given::augment_args(Command::new("train"));
+        Given::from_arg_matches(&command.try_get_matches_from(line.split(' ')).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn flags_beat_the_file_and_the_file_beats_defaults() {
+        let text =
+            "data = '/d'\nepochs = 7\nlr = 0.5\ninit = 'kaiming'\nshuffle = false\nseeds = [1]";
+        let file = || RunConfig::parse_settings(text, Path::new("c.toml")).unwrap();
+        let config = given("train --epochs 9 --inlier a,b").over(file()).unwrap();
+        assert_eq!((config.epochs, config.lr, config.init), (9, 0.5, InitName::Kaiming));
+        assert_eq!((config.batch_size, config.shuffle, config.alpha), (64, false, 0.03));
+        assert_eq!((config.inliers, config.seeds), (vec!["a".into(), "b".into()], Some(vec![1])));
+        let config = given("train --seed 3 --no-shuffle --init torch").over(file()).unwrap();
+        assert_eq!((config.seed, config.seeds, config.shuffle), (3, None, false));
+        assert_eq!((config.init, config.inliers), (InitName::Torch, vec!["all".into()]));
+        // Also where a flag says what the default is.
+        assert_eq!(given("train --lr 0.001").over(file()).unwrap().lr, 0.001);
+        assert_eq!(given("train").over(RunConfig::default()).unwrap(), RunConfig::default());
+    }
+
+    #[test]
+    fn flags_that_were_given_are_known_by_their_names() {
+        assert!(given("train").flags().is_empty());
+        let flags = given("train --no-shuffle --batch-size 64 --inlier all").flags();
+        assert_eq!(flags, ["--inlier", "--batch-size", "--no-shuffle"]);
+    }
+
+    #[test]
+    fn the_texts_name_the_defaults() {
+        let mut named = 0;
+        for arg in Given::augment_args(Command::new("train")).get_arguments() {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            for default in arg.get_default_values() {
+                named += 1;
+                assert!(help.ends_with(&format!("[default: {}]", default.display())), "{help}");
+            }
+        }
+        assert_eq!(named, 9);
+    }
+}
