@@ -13,6 +13,7 @@ use crate::files::{self, Lock, UNFINISHED, is_vacant, make_folder, sweep};
 use crate::folders::{self, folder_name};
 use crate::output::{self, outln};
 use crate::report::scores::{ScoreRow, read_scores};
+use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, RunConfig};
 use crate::run::evaluate::{Evaluate, evaluate};
 use crate::run::train::End;
@@ -215,6 +216,7 @@ fn configured(
             run.display()
         )));
     }
-    ui.progress(&format!("{}: a training is there already, and goes on", run.display()));
+    let reached = epochs_reached(run);
+    ui.progress(&format!("{}: there already, {reached} epochs trained", run.display()));
     Ok((config, lock))
 }

@@ -18,7 +18,6 @@ pub mod tensorboard;
 pub mod tiles;
 
 mod colour;
-mod html;
 mod plot;
 mod seeds;
 mod svg;

@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::extremes::Extreme;
-use super::html::png_data;
 use super::metrics::{Metrics, auroc, roc_curve};
 use super::plot::Histogram;
 use super::results::{About, ClassResult, Evaluation, MeanMetrics, OverSeeds, Results, truth};
@@ -16,6 +17,7 @@ use super::scores::ScoreRow;
 use super::svg;
 use super::tables::{RATIO_ROWS, SCORES, challenge_grid, means_of, three};
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// Characters of a hash that a reader compares.
 const SHORT_HASH: usize = 12;
@@ -578,6 +580,15 @@ fn extreme(folder: &Path, image: &Extreme) -> Result<Markup> {
             }
         }
     })
+}
+
+/// A PNG file as a `data:` address.
+fn png_data(path: &Path) -> Result<String> {
+    let bytes = limits::read(path, limits::TILE, "a picture of a page")?;
+    if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        return Err(Error::invalid(format!("{}: not a PNG file", path.display())));
+    }
+    Ok(format!("data:image/png;base64,{}", STANDARD.encode(&bytes)))
 }
 
 fn figure(class: &str, plot: Markup, caption: &str) -> Markup {
