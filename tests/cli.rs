@@ -11,17 +11,12 @@ use place::{Place, read, text};
 /// metrics.csv without the column that time decides.
 fn metrics(path: &Path) -> Vec<Vec<String>> {
     let mut table = csv::Reader::from_path(path).unwrap();
-    table
-        .records()
-        .map(|row| {
-            row.unwrap()
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| *i != 11)
-                .map(|(_, v)| v.to_string())
-                .collect()
-        })
-        .collect()
+    let timed = table.headers().unwrap().iter().position(|name| name == "images_per_second");
+    let untimed = |row: csv::StringRecord| {
+        let fields = row.iter().enumerate().filter(|(i, _)| Some(*i) != timed);
+        fields.map(|(_, v)| v.to_string()).collect()
+    };
+    table.records().map(|row| untimed(row.unwrap())).collect()
 }
 
 /// A place with the built-in dataset in `data`.

@@ -396,7 +396,7 @@ fn foreign_text_in_errors_is_cut() {
         gradcon::report::epochs::epochs_from(long.as_bytes(), name)
     });
     let header = gradcon::report::scores::COLUMNS.join(",");
-    let row = format!("{header}\na,{long},,1,1,1,1,1,1,1\n");
+    let row = format!("{header},cos_a\na,{long},,1,1,1,1\n");
     refused(16 * MIB, &["FILE:2: label is \"xxx"], || {
         gradcon::report::scores::scores_from(row.as_bytes(), name)
     });
@@ -575,7 +575,7 @@ fn made(target: &str) -> Vec<Vec<u8>> {
                 score: f64::from(i),
                 mse: 0.1,
                 cos: -f64::from(i % 3),
-                layers: vec![0.0; 4],
+                cosines: vec![0.0; 4],
             };
             let rows: Vec<ScoreRow> = (0..10).map(row).collect();
             let class = |name: &str| {

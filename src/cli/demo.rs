@@ -87,7 +87,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         outln!("      {:.4}  gradient alone\n", e.gradient.auroc)?;
     }
     for class in &config.inliers {
-        most_anomalous(&read_scores(&place.class(class).join(folders::SCORES))?)?;
+        most_anomalous(&read_scores(&place.class(class).join(folders::SCORES))?.rows)?;
     }
     outln!("\nThe page: {}", page.display())?;
     let [images, run] = [images.join("test/Bag"), run].map(|path| path.display().to_string());

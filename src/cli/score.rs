@@ -15,7 +15,7 @@ use crate::method::detector::Detector;
 use crate::method::model::IMAGE_SIZE;
 use crate::method::scorer::{Score, Scorer};
 use crate::output::{Output, note, path_text, reader_is_gone};
-use crate::report::scores::LAYERS;
+use crate::report::table::cosine_column;
 
 /// Score images: one line an image, higher is more anomalous.
 ///
@@ -111,13 +111,14 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let mut out = args.out.as_deref().map_or_else(|| Ok(Output::stdout()), Output::create)?;
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
+    let layers = detector.model.constrained_layers();
     let scorer = Scorer::new(engine.as_mut(), &detector)?;
     let images = Ahead::new(args.paths.clone(), move |path: &Path| decode.file(path));
     let bar = ui.bar(0);
     let mut work = Work {
         scorer,
         threshold,
-        lines: Lines { json: args.format == "json", out: &mut out },
+        lines: Lines { json: args.format == "json", layers, out: &mut out },
         chunk: Chunk::new(decode.channels())?,
         scored: 0,
         skipped: 0,
@@ -284,6 +285,8 @@ impl Work<'_> {
 /// CSV with a header, or JSON lines.
 struct Lines<'a> {
     out: &'a mut Output,
+    /// The model's constrained layers.
+    layers: Vec<&'static str>,
     json: bool,
 }
 
@@ -293,7 +296,7 @@ impl Lines<'_> {
             return Ok(());
         }
         let mut header: Vec<String> = ["image", "score", "mse", "cos"].map(String::from).to_vec();
-        header.extend(LAYERS.map(column));
+        header.extend(self.layers.iter().map(|layer| cosine_column(layer)));
         header.push("anomalous".into());
         self.csv(&header)?;
         self.out.flush()
@@ -317,14 +320,9 @@ impl Lines<'_> {
         let mut object = serde_json::json!({
             "image": image, "score": s.score, "mse": s.mse, "cos": s.cos, "anomalous": anomalous,
         });
-        for (layer, cos) in LAYERS.into_iter().zip(&s.cosines) {
-            object[column(layer)] = (*cos).into();
+        for (layer, cos) in self.layers.iter().zip(&s.cosines) {
+            object[cosine_column(layer)] = (*cos).into();
         }
         self.out.write(format!("{object}\n").as_bytes())
     }
-}
-
-/// `cos_up0` for the layer up.0.
-fn column(layer: &str) -> String {
-    format!("cos_{}", layer.replace('.', ""))
 }

@@ -28,7 +28,7 @@ pub struct Card {
     pub input: [usize; 3],
     /// Trainable numbers.
     pub parameters: usize,
-    /// Weight of the gradient loss in training.
+    /// Weight of the constraint in training.
     pub alpha: f64,
     /// Weight of the cosine in the anomaly score.
     pub beta: f64,

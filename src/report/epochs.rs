@@ -6,37 +6,36 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::file::write_atomic;
-use super::table::{self, Number, Row, to_csv};
+use super::table::{self, Number, Row, Table, header, to_csv};
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The file's header. Losses are means over images; the validation columns are empty where there
-/// are no validation images.
-pub const COLUMNS: [&str; 13] = [
+/// The file's header, before a cosine for each constrained layer. Losses are means over images; the
+/// validation columns are empty where there are no validation images.
+pub const COLUMNS: [&str; 9] = [
     "epoch",
     "train_loss",
     "train_mse",
-    "train_grad_loss",
+    "train_constraint",
     "val_loss",
     "val_mse",
-    "val_grad_loss",
-    "cos_up0",
-    "cos_up2",
-    "cos_up4",
-    "cos_up6",
+    "val_constraint",
     "images_per_second",
     "best",
 ];
 
-/// The training objective and its two parts: `total` = `mse` + alpha * `grad`.
+/// The history of a training by a model's layers.
+pub type Epochs = Table<EpochRow>;
+
+/// The training objective and its two parts: `loss` = `mse` + alpha * `constraint`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Losses {
     /// What is minimised.
-    pub total: f64,
+    pub loss: f64,
     /// Mean squared reconstruction error.
     pub mse: f64,
-    /// Gradient loss: the negative mean cosine to the reference gradients, -1 (aligned) to 1.
-    pub grad: f64,
+    /// The negative mean cosine to the reference gradients, -1 (aligned) to 1.
+    pub constraint: f64,
 }
 
 /// What is known after an epoch.
@@ -47,32 +46,38 @@ pub struct EpochRow {
     /// Mean over the epoch's training images.
     pub train: Losses,
     /// Mean over the validation images after the epoch, where there are any.
-    pub val: Option<Losses>,
-    /// Mean cosine of each decoder layer over the epoch's iterations, in the order up.0, up.2,
-    /// up.4, up.6.
-    pub cosines: [f64; 4],
+    pub validation: Option<Losses>,
     /// Training throughput.
     pub images_per_second: f64,
     /// The epoch improved on every epoch before it; the last such row is the best epoch.
     pub best: bool,
+    /// Mean cosine of each of the table's layers over the epoch's iterations.
+    pub cosines: Vec<f64>,
 }
 
 /// Writes the whole table atomically, so that a run killed at any moment leaves a readable file.
 ///
 /// # Errors
 /// A number that is not finite, named by epoch; the file system's.
-pub fn write_epochs(path: &Path, rows: &[EpochRow]) -> Result<()> {
-    let lines: Vec<Line> = rows.iter().map(Line::of).collect();
+pub fn write_epochs(path: &Path, epochs: &Epochs) -> Result<()> {
+    let columns = header::<Line>(&epochs.layers);
+    let lines: Vec<Line> = epochs.rows.iter().map(Line::of).collect();
     for line in &lines {
-        let wrong = line.wrong().and_then(|i| Some((COLUMNS[i], line.number(i)?)));
+        let epoch = line.epoch;
+        if line.cosines.len() != epochs.layers.len() {
+            let (got, want) = (line.cosines.len(), epochs.layers.len());
+            return Err(Error::invalid(format!(
+                "epoch {epoch}: {got} layer cosines, expected {want}"
+            )));
+        }
+        let wrong = line.wrong().and_then(|i| Some((&columns[i], line.number(i)?)));
         if let Some((column, bad)) = wrong {
-            let epoch = line.epoch;
             return Err(Error::invalid(format!(
                 "epoch {epoch}: {column} is {bad}, expected a finite number"
             )));
         }
     }
-    write_atomic(path, &to_csv(Some(&COLUMNS), lines)?)
+    write_atomic(path, &to_csv(Some(&columns), lines)?)
 }
 
 /// Reads the table back.
@@ -80,7 +85,7 @@ pub fn write_epochs(path: &Path, rows: &[EpochRow]) -> Result<()> {
 /// # Errors
 /// Unreadable file, or one of more than [`limits::METRICS`] bytes; another header; a field that is
 /// no finite number, named by file, line and column.
-pub fn read_epochs(path: &Path) -> Result<Vec<EpochRow>> {
+pub fn read_epochs(path: &Path) -> Result<Epochs> {
     epochs_from(limits::open(path, limits::METRICS, "a table of epochs")?, path)
 }
 
@@ -88,9 +93,9 @@ pub fn read_epochs(path: &Path) -> Result<Vec<EpochRow>> {
 ///
 /// # Errors
 /// As [`read_epochs`].
-pub fn epochs_from(reader: impl Read, path: &Path) -> Result<Vec<EpochRow>> {
-    let lines: Vec<Line> = table::read(reader, limits::METRICS, path)?;
-    Ok(lines.into_iter().map(Line::row).collect())
+pub fn epochs_from(reader: impl Read, path: &Path) -> Result<Epochs> {
+    let Table { layers, rows } = table::read::<Line>(reader, limits::METRICS, path)?;
+    Ok(Epochs { layers, rows: rows.into_iter().map(Line::row).collect() })
 }
 
 /// An [`EpochRow`] as the file has it.
@@ -98,52 +103,60 @@ pub fn epochs_from(reader: impl Read, path: &Path) -> Result<Vec<EpochRow>> {
 struct Line {
     epoch: u64,
     train: [Number; 3],
-    val: [Option<Number>; 3],
-    cosines: [Number; 4],
+    validation: [Option<Number>; 3],
     images_per_second: Number,
     best: u8,
+    cosines: Vec<Number>,
 }
+
+/// The column of [`Line::best`].
+const BEST: usize = 8;
 
 impl Line {
     fn of(row: &EpochRow) -> Line {
-        let losses = |l: Losses| [l.total, l.mse, l.grad].map(Number);
+        let losses = |l: Losses| [l.loss, l.mse, l.constraint].map(Number);
         Line {
             epoch: row.epoch,
             train: losses(row.train),
-            val: row.val.map_or([None; 3], |val| losses(val).map(Some)),
-            cosines: row.cosines.map(Number),
+            validation: row.validation.map_or([None; 3], |l| losses(l).map(Some)),
             images_per_second: Number(row.images_per_second),
             best: row.best.into(),
+            cosines: row.cosines.iter().copied().map(Number).collect(),
         }
     }
 
     /// Of a line with nothing wrong: it has all of the validation's losses or none.
     fn row(self) -> EpochRow {
-        let losses =
-            |[total, mse, grad]: [Number; 3]| Losses { total: total.0, mse: mse.0, grad: grad.0 };
-        let val = match self.val {
-            [Some(total), Some(mse), Some(grad)] => Some(losses([total, mse, grad])),
+        let losses = |[loss, mse, constraint]: [Number; 3]| Losses {
+            loss: loss.0,
+            mse: mse.0,
+            constraint: constraint.0,
+        };
+        let validation = match self.validation {
+            [Some(loss), Some(mse), Some(constraint)] => Some(losses([loss, mse, constraint])),
             _ => None,
         };
         EpochRow {
             epoch: self.epoch,
             train: losses(self.train),
-            val,
-            cosines: self.cosines.map(|n| n.0),
+            validation,
             images_per_second: self.images_per_second.0,
             best: self.best == 1,
+            cosines: self.cosines.iter().map(|n| n.0).collect(),
         }
     }
 
-    /// The numbers of the columns 1 to 11.
-    fn numbers(&self) -> impl Iterator<Item = Option<f64>> {
-        let rest = self.cosines.into_iter().chain([self.images_per_second]);
-        let all = self.train.into_iter().map(Some).chain(self.val).chain(rest.map(Some));
-        all.map(|number| number.map(|n| n.0))
+    /// Columns that hold numbers, and these.
+    fn numbers(&self) -> impl Iterator<Item = (usize, Option<f64>)> {
+        let losses = self.train.into_iter().map(Some).chain(self.validation);
+        let before = losses.chain([Some(self.images_per_second)]).enumerate();
+        let before = before.map(|(i, number)| (i + 1, number.map(|n| n.0)));
+        let cosines = self.cosines.iter().enumerate();
+        before.chain(cosines.map(|(i, n)| (BEST + 1 + i, Some(n.0))))
     }
 
     fn number(&self, column: usize) -> Option<f64> {
-        self.numbers().nth(column - 1).flatten()
+        self.numbers().find(|(i, _)| *i == column).and_then(|(_, number)| number)
     }
 }
 
@@ -153,14 +166,15 @@ impl Row for Line {
     fn expected(column: usize) -> &'static str {
         match column {
             0 => "a whole number",
-            12 => "0 or 1",
+            BEST => "0 or 1",
             _ => "a finite number",
         }
     }
 
     fn wrong(&self) -> Option<usize> {
-        let validated = self.val.iter().any(Option::is_some);
-        let number = self.numbers().position(|n| n.map_or(validated, |n| !n.is_finite()));
-        number.map(|i| i + 1).or((self.best > 1).then_some(12))
+        let validated = self.validation.iter().any(Option::is_some);
+        let wrong = |number: Option<f64>| number.map_or(validated, |n| !n.is_finite());
+        let number = self.numbers().find(|(_, number)| wrong(*number)).map(|(i, _)| i);
+        number.or((self.best > 1).then_some(BEST))
     }
 }

@@ -21,4 +21,4 @@ mod colour;
 mod plot;
 mod seeds;
 mod svg;
-mod table;
+pub mod table;

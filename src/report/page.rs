@@ -425,7 +425,8 @@ fn values(
 fn class_section(class: &ClassResult, evaluation: &Evaluation, files: &ClassRun) -> Result<Markup> {
     let mut plots = vec![];
     let mut plot = |plot: Markup, caption: &str| plots.push(figure("", plot, caption));
-    if let Some(rows) = &files.scores {
+    if let Some(scores) = &files.scores {
+        let rows = &scores.rows;
         let mut curves = Vec::new();
         for (i, (part, metrics)) in evaluation.parts().into_iter().enumerate() {
             let (values, labels) = values(&class.class, rows, i, evaluation)?;
@@ -451,15 +452,16 @@ fn class_section(class: &ClassResult, evaluation: &Evaluation, files: &ClassRun)
             plot(svg::histogram(&format!("Scores of {}", class.class), &bins, threshold), &caption);
         }
         plot(
-            svg::cosines(&format!("Cosines by decoder layer, {}", class.class), rows),
-            "Cosine to the reference gradient by decoder layer: box 25 to 75 %, whiskers 5 to \
+            svg::cosines(&format!("Cosines by layer, {}", class.class), scores),
+            "Cosine to the reference gradient by layer: box 25 to 75 %, whiskers 5 to \
              95 %, line median.",
         );
     }
-    if let Some(epochs) = files.epochs.as_deref().filter(|epochs| !epochs.is_empty()) {
+    if let Some(epochs) = files.epochs.as_ref().map(|e| &e.rows[..]).filter(|rows| !rows.is_empty())
+    {
         let title = |what: &str| format!("{what} over epochs, {}", class.class);
         plot(
-            svg::training(&title("Loss"), "loss", epochs, |l| l.total, false),
+            svg::training(&title("Loss"), "loss", epochs, |l| l.loss, false),
             "Training objective; dashed: the best epoch by validation.",
         );
         plot(
@@ -467,7 +469,7 @@ fn class_section(class: &ClassResult, evaluation: &Evaluation, files: &ClassRun)
             "Its reconstruction part.",
         );
         plot(
-            svg::training(&title("Gradient loss"), "gradient loss", epochs, |l| l.grad, false),
+            svg::training(&title("Constraint"), "constraint", epochs, |l| l.constraint, false),
             "Its gradient part: the negative mean cosine, -1 = aligned.",
         );
     }
@@ -502,7 +504,8 @@ fn class_of_seeds(run: &Run, over: &OverSeeds, i: usize) -> Result<Markup> {
     let class = &run.results.classes[i].class;
     let mut plots = vec![];
     let mut plot = |plot: Markup, caption: &str| plots.push(figure("", plot, caption));
-    let scores: Vec<_> = run.trainings.iter().map(|t| t.classes[i].scores.as_deref()).collect();
+    let classes = || run.trainings.iter().map(|t| &t.classes[i]);
+    let scores: Vec<_> = classes().map(|c| c.scores.as_ref().map(|s| &s.rows[..])).collect();
     if let Some(scores) = scores.into_iter().collect::<Option<Vec<_>>>() {
         let mut curves = Vec::new();
         for ((rows, results), seed) in scores.into_iter().zip(&over.runs).zip(&over.seeds) {
@@ -515,7 +518,7 @@ fn class_of_seeds(run: &Run, over: &OverSeeds, i: usize) -> Result<Markup> {
             "ROC curves of the full score, one for each seed.",
         );
     }
-    let epochs = run.trainings.iter().map(|t| t.classes[i].epochs.as_deref()).enumerate();
+    let epochs = classes().map(|c| c.epochs.as_ref().map(|e| &e.rows[..])).enumerate();
     let epochs: Vec<_> =
         epochs.filter_map(|(k, rows)| Some((k, rows.filter(|rows| !rows.is_empty())?))).collect();
     if !epochs.is_empty() {
@@ -526,7 +529,7 @@ fn class_of_seeds(run: &Run, over: &OverSeeds, i: usize) -> Result<Markup> {
         training(
             "Loss",
             "validation loss",
-            |l| l.total,
+            |l| l.loss,
             false,
             "Training objective on the validation images.",
         );
@@ -538,9 +541,9 @@ fn class_of_seeds(run: &Run, over: &OverSeeds, i: usize) -> Result<Markup> {
             "Its reconstruction part.",
         );
         training(
-            "Gradient loss",
-            "gradient loss",
-            |l| l.grad,
+            "Constraint",
+            "constraint",
+            |l| l.constraint,
             false,
             "Its gradient part: the negative mean cosine, -1 = aligned.",
         );

@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::epochs::{EpochRow, read_epochs};
+use super::epochs::{Epochs, read_epochs};
 use super::extremes::{Extremes, read_extremes};
 use super::results::Results;
-use super::scores::{ScoreRow, read_scores};
+use super::scores::{Scores, read_scores};
 use crate::error::{Error, Result};
 use crate::folders::{self, EvalPlace};
 use crate::limits;
@@ -40,9 +40,9 @@ pub struct Training {
 /// What a run folder holds of one class.
 pub struct ClassRun {
     /// Training history.
-    pub epochs: Option<Vec<EpochRow>>,
+    pub epochs: Option<Epochs>,
     /// Every test image at the headline outlier percentage.
-    pub scores: Option<Vec<ScoreRow>>,
+    pub scores: Option<Scores>,
     /// The folder of the extremes' tiles, and their index.
     pub extremes: Option<(PathBuf, Extremes)>,
 }

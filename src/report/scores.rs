@@ -6,17 +6,16 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::file::write_atomic;
-use super::table::{self, Number, Row, to_csv};
+use super::table::{self, Number, Row, Table, header, to_csv};
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The file's header. Label 1 = anomalous; `score` = `mse` - beta * `cos`, higher = more anomalous;
-/// `cos` is the mean of the four decoder layers' cosines that follow.
-pub const COLUMNS: [&str; 10] =
-    ["image", "label", "class", "score", "mse", "cos", "cos_up0", "cos_up2", "cos_up4", "cos_up6"];
+/// The file's header, before a cosine for each constrained layer. Label 1 = anomalous; `score` =
+/// `mse` - beta * `cos`, higher = more anomalous; `cos` is the mean of the cosines that follow.
+pub const COLUMNS: [&str; 6] = ["image", "label", "class", "score", "mse", "cos"];
 
-/// The decoder layers behind [`ScoreRow::layers`], in order.
-pub const LAYERS: [&str; 4] = ["up.0", "up.2", "up.4", "up.6"];
+/// The scores of images by a model's layers.
+pub type Scores = Table<ScoreRow>;
 
 /// The score of one image and the parts it is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,40 +30,41 @@ pub struct ScoreRow {
     pub score: f64,
     /// Reconstruction error, mean over pixels and channels.
     pub mse: f64,
-    /// Mean cosine between the image's gradient and the reference gradient over the decoder layers.
+    /// Mean cosine between the image's gradient and the reference gradient over the constrained layers.
     pub cos: f64,
-    /// The cosine of each decoder layer in the order of [`LAYERS`].
-    pub layers: Vec<f64>,
+    /// The cosine of each of the table's layers.
+    pub cosines: Vec<f64>,
 }
 
 /// Writes the table atomically. Numbers keep every bit (shortest text that reads back as the same
 /// f64).
 ///
 /// # Errors
-/// A row whose label is neither 0 nor 1, with other than four layers or with a number that is not
+/// A row whose label is neither 0 nor 1, with other than one cosine a layer or with a number that is not
 /// finite; the file system's.
-pub fn write_scores(path: &Path, rows: &[ScoreRow]) -> Result<()> {
+pub fn write_scores(path: &Path, scores: &Scores) -> Result<()> {
+    let Scores { layers, rows } = scores;
     for row in rows {
         let numbers = [row.score, row.mse, row.cos];
-        if row.layers.len() != LAYERS.len() {
-            let got = row.layers.len();
+        if row.cosines.len() != layers.len() {
+            let got = row.cosines.len();
             return Err(Error::invalid(format!(
                 "{}: {got} layer cosines, expected {}",
                 row.image,
-                LAYERS.len()
+                layers.len()
             )));
         }
         if let Some(label) = row.label.filter(|&label| label > 1) {
             return Err(Error::invalid(format!("{}: label {label}, expected 0 or 1", row.image)));
         }
-        if let Some(bad) = numbers.iter().chain(&row.layers).find(|v| !v.is_finite()) {
+        if let Some(bad) = numbers.iter().chain(&row.cosines).find(|v| !v.is_finite()) {
             return Err(Error::invalid(format!(
                 "{}: a score is {bad}, expected a finite number",
                 row.image
             )));
         }
     }
-    write_atomic(path, &to_csv(Some(&COLUMNS), rows.iter().map(Line::of))?)
+    write_atomic(path, &to_csv(Some(&header::<Line>(layers)), rows.iter().map(Line::of))?)
 }
 
 /// Reads the table back.
@@ -72,7 +72,7 @@ pub fn write_scores(path: &Path, rows: &[ScoreRow]) -> Result<()> {
 /// # Errors
 /// Unreadable file, or one of more than [`limits::SCORES`] bytes; another header; a field that is
 /// no finite number or no label, named by file, line and column.
-pub fn read_scores(path: &Path) -> Result<Vec<ScoreRow>> {
+pub fn read_scores(path: &Path) -> Result<Scores> {
     scores_from(limits::open(path, limits::SCORES, "a table of scores")?, path)
 }
 
@@ -80,9 +80,9 @@ pub fn read_scores(path: &Path) -> Result<Vec<ScoreRow>> {
 ///
 /// # Errors
 /// As [`read_scores`].
-pub fn scores_from(reader: impl Read, path: &Path) -> Result<Vec<ScoreRow>> {
-    let lines: Vec<Line> = table::read(reader, limits::SCORES, path)?;
-    Ok(lines.into_iter().map(Line::row).collect())
+pub fn scores_from(reader: impl Read, path: &Path) -> Result<Scores> {
+    let Table { layers, rows } = table::read::<Line>(reader, limits::SCORES, path)?;
+    Ok(Scores { layers, rows: rows.into_iter().map(Line::row).collect() })
 }
 
 /// A [`ScoreRow`] as the file has it.
@@ -93,24 +93,23 @@ struct Line {
     class: Option<String>,
     /// score, mse, cos
     parts: [Number; 3],
-    layers: [Number; LAYERS.len()],
+    cosines: Vec<Number>,
 }
 
 impl Line {
-    /// Of a row with a cosine for each layer.
     fn of(row: &ScoreRow) -> Line {
         Line {
             image: row.image.clone(),
             label: row.label,
             class: row.class.clone(),
             parts: [row.score, row.mse, row.cos].map(Number),
-            layers: std::array::from_fn(|i| Number(row.layers[i])),
+            cosines: row.cosines.iter().copied().map(Number).collect(),
         }
     }
 
     fn row(self) -> ScoreRow {
         let [score, mse, cos] = self.parts.map(|n| n.0);
-        let layers = self.layers.map(|n| n.0).to_vec();
+        let cosines = self.cosines.iter().map(|n| n.0).collect();
         ScoreRow {
             image: self.image,
             label: self.label,
@@ -118,7 +117,7 @@ impl Line {
             score,
             mse,
             cos,
-            layers,
+            cosines,
         }
     }
 }
@@ -137,6 +136,6 @@ impl Row for Line {
         if self.label.is_some_and(|label| label > 1) {
             return Some(1);
         }
-        self.parts.iter().chain(&self.layers).position(|n| !n.0.is_finite()).map(|i| i + 3)
+        self.parts.iter().chain(&self.cosines).position(|n| !n.0.is_finite()).map(|i| i + 3)
     }
 }

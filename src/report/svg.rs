@@ -9,7 +9,7 @@ use super::epochs::{EpochRow, Losses};
 use super::metrics::{Metrics, RocPoint, quantile_of_sorted};
 use super::plot::{Histogram, drawable, padded, tick_label, ticks};
 use super::results::{ClassResult, Evaluation};
-use super::scores::{LAYERS, ScoreRow};
+use super::scores::Scores;
 use super::tables::SCORES;
 
 const WIDTH: f64 = 400.0;
@@ -234,17 +234,18 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> Markup {
     plot.end()
 }
 
-/// Cosines of each decoder layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %, line
+/// Cosines of each constrained layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %, line
 /// at the median.
-pub fn cosines(title: &str, rows: &[ScoreRow]) -> Markup {
+pub fn cosines(title: &str, scores: &Scores) -> Markup {
+    let Scores { layers, rows } = scores;
     let side = |layer: usize, label: u8| -> Vec<f64> {
         let mut values: Vec<f64> =
-            rows.iter().filter(|r| r.label == Some(label)).map(|r| r.layers[layer]).collect();
+            rows.iter().filter(|r| r.label == Some(label)).map(|r| r.cosines[layer]).collect();
         values.iter_mut().for_each(|value| *value = drawable(*value));
         values.sort_unstable_by(f64::total_cmp);
         values
     };
-    let boxes: Vec<(usize, u8, [f64; 5])> = (0..LAYERS.len())
+    let boxes: Vec<(usize, u8, [f64; 5])> = (0..layers.len())
         .flat_map(|layer| [(layer, 0), (layer, 1)])
         .map(|(layer, label)| (layer, label, side(layer, label)))
         .filter(|(_, _, values)| !values.is_empty())
@@ -256,15 +257,15 @@ pub fn cosines(title: &str, rows: &[ScoreRow]) -> Markup {
     let high = boxes.iter().map(|b| b.2[4]).reduce(f64::max).unwrap_or(1.0);
     let pad = (high - low) * 0.05;
     let across = Across((low - pad, high + pad), "cosine to the reference gradient", 5);
-    let mut plot = Plot::new(title, across, (0.0, LAYERS.len() as f64), Scale::Linear, None);
-    for (i, layer) in LAYERS.iter().enumerate() {
-        let y = plot.py(LAYERS.len() as f64 - 0.5 - i as f64) + 4.0;
+    let mut plot = Plot::new(title, across, (0.0, layers.len() as f64), Scale::Linear, None);
+    for (i, layer) in layers.iter().enumerate() {
+        let y = plot.py(layers.len() as f64 - 0.5 - i as f64) + 4.0;
         plot.text(LEFT - 6.0, y, "row end", layer);
     }
     for (layer, label, [p5, p25, p50, p75, p95]) in boxes {
         let class = if label == 0 { "normal" } else { "anomalous" };
         let shift = if label == 0 { 0.2 } else { -0.2 };
-        let y = plot.py(LAYERS.len() as f64 - 0.5 - layer as f64 + shift);
+        let y = plot.py(layers.len() as f64 - 0.5 - layer as f64 + shift);
         let [p5, p25, p50, p75, p95] = [p5, p25, p50, p75, p95].map(|v| plot.px(v));
         plot.path(&format!("line {class}"), format!("M{p5:.1} {y:.1}H{p95:.1}"));
         let (top, width) = (y - 7.0, (p75 - p25).max(0.5));
@@ -289,7 +290,7 @@ pub fn training(
     let train: Vec<_> = epochs.iter().map(|row| (row.epoch as f64, value(&row.train))).collect();
     let val: Vec<_> = epochs
         .iter()
-        .filter_map(|row| Some((row.epoch as f64, value(row.val.as_ref()?))))
+        .filter_map(|row| Some((row.epoch as f64, value(row.validation.as_ref()?))))
         .collect();
     let mut curves = vec![("train".to_owned(), train)];
     let mut keys = vec![("train", "training".to_owned())];
@@ -320,7 +321,7 @@ pub fn training_by_seed(
     let points = |epochs: &[EpochRow]| -> Vec<(f64, f64)> {
         epochs
             .iter()
-            .map(|row| (row.epoch as f64, value(row.val.as_ref().unwrap_or(&row.train))))
+            .map(|row| (row.epoch as f64, value(row.validation.as_ref().unwrap_or(&row.train))))
             .collect()
     };
     let curves: Vec<_> = seeds.iter().map(|&(i, epochs)| (seed_class(i), points(epochs))).collect();

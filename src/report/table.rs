@@ -21,9 +21,41 @@ impl Serialize for Number {
     }
 }
 
-/// A row of a table that can be read; its fields in order are the columns.
+/// A table whose last columns are the cosines of a model's constrained layers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Table<R> {
+    /// Names of the layers, in order; the model decides which there are.
+    pub layers: Vec<String>,
+    /// One entry a line.
+    pub rows: Vec<R>,
+}
+
+/// What a layer is called in tables, on pages and in tags: `up0` for up.0.
+pub fn short(layer: &str) -> String {
+    layer.replace('.', "")
+}
+
+/// The column of a layer's cosine: `cos_up0` for up.0.
+pub fn cosine_column(layer: &str) -> String {
+    format!("{COSINE}{}", short(layer))
+}
+
+const COSINE: &str = "cos_";
+
+/// Most layers of a table: more than any model has.
+const MAX_LAYERS: usize = 64;
+
+/// The layer of a cosine's column, if it is one.
+fn layer_of(column: &str) -> Option<&str> {
+    let layer = column.strip_prefix(COSINE)?;
+    let plain = layer.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    (plain && (1..=32).contains(&layer.len())).then_some(layer)
+}
+
+/// A row of a table that can be read; its fields in order are the columns, the last of which are
+/// the layers' cosines.
 pub trait Row: DeserializeOwned {
-    /// The table's header.
+    /// The table's header before the cosines.
     const COLUMNS: &'static [&'static str];
 
     /// What a column accepts, in words.
@@ -33,23 +65,34 @@ pub trait Row: DeserializeOwned {
     fn wrong(&self) -> Option<usize>;
 }
 
-/// Reads a table whose first line must be exactly the header. There may be `limit` bytes in all.
-/// `path` stands for the file in errors.
+/// The whole header of a table.
+pub fn header<R: Row>(layers: &[String]) -> Vec<String> {
+    let fixed = R::COLUMNS.iter().map(|&column| column.to_string());
+    fixed.chain(layers.iter().map(|layer| cosine_column(layer))).collect()
+}
+
+/// Reads a table whose first line must be the header. There may be `limit` bytes in all. `path`
+/// stands for the file in errors.
 ///
 /// # Errors
 /// The file cannot be read or has another header; a row with another number of fields, bytes that
 /// are not UTF-8, or a field that its column does not accept.
-pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Vec<R>> {
+pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Table<R>> {
     let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit, "a table"));
-    let header = reader.headers().map_err(|e| csv_error(path, &e))?;
-    if !header.iter().eq(R::COLUMNS.iter().copied()) {
+    let header = reader.headers().map_err(|e| csv_error(path, &e))?.clone();
+    let fixed = R::COLUMNS.len();
+    let named = header.iter().skip(fixed).map(|c| layer_of(c).map(str::to_string));
+    let layers: Option<Vec<String>> = named.collect();
+    let begins = header.iter().take(fixed).eq(R::COLUMNS.iter().copied());
+    let some = |layers: &Vec<String>| begins && (1..=MAX_LAYERS).contains(&layers.len());
+    let Some(layers) = layers.filter(some) else {
         let (got, want) =
             (shown(header.iter().collect::<Vec<_>>().join(",")), R::COLUMNS.join(","));
         return Err(Error::invalid(format!(
-            "{}:1: header \"{got}\", expected \"{want}\"",
+            "{}:1: header \"{got}\", expected \"{want}\" and {COSINE}LAYER for each layer",
             path.display()
         )));
-    }
+    };
     let mut rows = Vec::new();
     for record in reader.into_records() {
         let record = record.map_err(|e| csv_error(path, &e))?;
@@ -60,7 +103,8 @@ pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Vec<R>
         };
         if let Some(i) = wrong {
             let line = record.position().map_or(0, csv::Position::line);
-            let (path, column, text) = (path.display(), R::COLUMNS[i], shown(&record[i]));
+            let (path, text) = (path.display(), shown(&record[i]));
+            let column = shown(&header[i]);
             let expected = R::expected(i);
             return Err(Error::invalid(format!(
                 "{path}:{line}: {column} is \"{text}\", expected {expected}"
@@ -68,7 +112,7 @@ pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Vec<R>
         }
         rows.push(row.map_err(|e| csv_error(path, &e))?);
     }
-    Ok(rows)
+    Ok(Table { layers, rows })
 }
 
 /// The field that is not of its column's type.
@@ -96,7 +140,7 @@ fn csv_error(path: &Path, error: &csv::Error) -> Error {
 /// # Errors
 /// None in practice: the table is written to memory.
 pub fn to_csv<R: Serialize>(
-    columns: Option<&[&str]>,
+    columns: Option<&[String]>,
     rows: impl IntoIterator<Item = R>,
 ) -> Result<Vec<u8>> {
     let failed = |e: csv::Error| Error::invalid(format!("cannot write CSV: {e}"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::config::RunConfig;
-use super::train::{export, now, set_threshold};
+use super::train::{export, layer_names, now, set_threshold};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::report::epochs::read_epochs;
 use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::results::{About, ChallengeResult, ClassResult, Evaluation, Results};
-use crate::report::scores::{ScoreRow, write_scores};
+use crate::report::scores::{ScoreRow, Scores, write_scores};
 use crate::report::tables;
 
 /// Most normal and most anomalous images that a report shows of each class.
@@ -131,11 +131,12 @@ pub fn evaluate(
         [&out, &place.results, &folders::best(&training)]
             .into_iter()
             .try_for_each(|folder| sweep(folder))?;
-        write_scores(&out.join(folders::SCORES), &rows)?;
-        write_pictures(&out, engine, &detector, prepared, set, &rows)?;
+        let scores = Scores { layers: layer_names(&detector.model), rows };
+        write_scores(&out.join(folders::SCORES), &scores)?;
+        write_pictures(&out, engine, &detector, prepared, set, &scores.rows)?;
         let best_epoch = detector.number("epoch")?.map(|e| e as u64);
         let metrics = training.join(folders::METRICS);
-        let rows = if metrics.exists() { read_epochs(&metrics)? } else { vec![] };
+        let rows = if metrics.exists() { read_epochs(&metrics)?.rows } else { vec![] };
         let epochs = rows.last().map(|row| row.epoch);
         if let Some(e) = evaluations.last() {
             progress(&format!(
@@ -222,7 +223,7 @@ impl Scored {
                 score: s.score,
                 mse: s.mse,
                 cos: s.cos,
-                layers: s.cosines.clone(),
+                cosines: s.cosines.clone(),
             }
         };
         set.indices.iter().zip(&set.labels).map(row).collect()

@@ -19,9 +19,10 @@ use crate::method::scorer::Scorer;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
 use crate::method::trainer::{Outcome, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
-use crate::report::epochs::{self, EpochRow, read_epochs, write_epochs};
+use crate::report::epochs::{self, EpochRow, Epochs, read_epochs, write_epochs};
 use crate::report::metrics::quantile_of_sorted;
 use crate::report::results::Evaluation;
+use crate::report::table::short;
 use crate::report::tensorboard::EventWriter;
 use crate::sheet;
 
@@ -54,10 +55,15 @@ pub enum End {
 /// Images in TensorBoard's grids.
 const PREVIEW: usize = 16;
 
+/// The constrained layers of a model, as tables and tags call them.
+pub(super) fn layer_names(model: &Model) -> Vec<String> {
+    model.constrained_layers().into_iter().map(short).collect()
+}
+
 /// One class's side of a run folder.
 struct ClassFiles {
     folder: PathBuf,
-    rows: Vec<EpochRow>,
+    epochs: Epochs,
     events: EventWriter,
     steps_per_epoch: u64,
 }
@@ -163,13 +169,8 @@ pub fn train(
     let mut files = vec![];
     for (folder, (train, _)) in folders.iter().zip(&images) {
         let steps = (train.n.div_ceil(config.batch_size)) as u64;
-        files.push(ClassFiles::open(
-            run,
-            folder,
-            trainer.epochs_done(),
-            checkpoint.is_some(),
-            steps,
-        )?);
+        let epochs_done = checkpoint.is_some().then(|| trainer.epochs_done());
+        files.push(ClassFiles::open(run, folder, layer_names(&model), epochs_done, steps)?);
     }
     watch.begin(trainer.epochs_done());
     let mut end = End::Complete;
@@ -399,8 +400,8 @@ impl ClassFiles {
     fn open(
         run: &Path,
         folder: &Path,
-        epochs_done: usize,
-        resume: bool,
+        layers: Vec<String>,
+        resumed_after: Option<usize>,
         steps: u64,
     ) -> Result<ClassFiles> {
         if folder != run {
@@ -408,52 +409,42 @@ impl ClassFiles {
             make_folder(folder)?;
         }
         let metrics = folder.join(folders::METRICS);
-        let mut rows = vec![];
-        if resume && epochs_done > 0 {
-            rows = read_epochs(&metrics)?;
-            rows.retain(|row| row.epoch <= epochs_done as u64);
+        let mut epochs = Epochs { layers, rows: vec![] };
+        if let Some(epochs_done) = resumed_after.filter(|&epochs| epochs > 0) {
+            epochs = read_epochs(&metrics)?;
+            epochs.rows.retain(|row| row.epoch <= epochs_done as u64);
         }
         // TensorBoard hides what an interrupted run logged after its checkpoint.
-        let events = if resume {
-            EventWriter::resume(folder, epochs_done as u64 * steps + 1)?
-        } else {
-            EventWriter::create(folder)?
+        let events = match resumed_after {
+            Some(epochs_done) => EventWriter::resume(folder, epochs_done as u64 * steps + 1)?,
+            None => EventWriter::create(folder)?,
         };
-        Ok(ClassFiles { folder: folder.into(), rows, events, steps_per_epoch: steps })
+        Ok(ClassFiles { folder: folder.into(), epochs, events, steps_per_epoch: steps })
     }
 
     fn record(&mut self, report: &EpochReport, images_per_second: f64) -> Result<()> {
-        let losses = |l: &Losses| epochs::Losses { total: l.loss, mse: l.mse, grad: l.constraint };
-        let cosines: [f64; 4] = report
-            .train
-            .cosines
-            .clone()
-            .try_into()
-            .map_err(|_| Error::invalid("a model of other than four decoder layers"))?;
-        self.rows.push(EpochRow {
+        let losses =
+            |l: &Losses| epochs::Losses { loss: l.loss, mse: l.mse, constraint: l.constraint };
+        self.epochs.rows.push(EpochRow {
             epoch: report.epoch as u64,
             train: losses(&report.train),
-            val: Some(losses(&report.validation)),
-            cosines,
+            validation: Some(losses(&report.validation)),
             images_per_second,
             best: report.best,
+            cosines: report.train.cosines.clone(),
         });
-        write_epochs(&self.folder.join(folders::METRICS), &self.rows)?;
-        let (train, val) = (&report.train, &report.validation);
-        let values = [
-            ("train/loss", train.loss),
-            ("train/mse", train.mse),
-            ("train/grad_loss", train.constraint),
-            ("val/loss", val.loss),
-            ("val/mse", val.mse),
-            ("val/grad_loss", val.constraint),
-            ("cos/up0", cosines[0]),
-            ("cos/up2", cosines[1]),
-            ("cos/up4", cosines[2]),
-            ("cos/up6", cosines[3]),
-            ("images_per_second", images_per_second),
-        ];
-        self.events.scalars(self.step(report.epoch), &values.map(|(tag, v)| (tag, v as f32)))
+        write_epochs(&self.folder.join(folders::METRICS), &self.epochs)?;
+        let mut values = vec![("images_per_second".to_string(), images_per_second)];
+        for (part, losses) in [("train", &report.train), ("val", &report.validation)] {
+            let parts =
+                [("loss", losses.loss), ("mse", losses.mse), ("constraint", losses.constraint)];
+            values.extend(parts.map(|(name, v)| (format!("{part}/{name}"), v)));
+        }
+        let cosines = self.epochs.layers.iter().zip(&report.train.cosines);
+        values.extend(cosines.map(|(layer, &v)| (format!("cos/{layer}"), v)));
+        let values: Vec<(&str, f32)> =
+            values.iter().map(|(tag, v)| (tag.as_str(), *v as f32)).collect();
+        self.events.scalars(self.step(report.epoch), &values)
     }
 
     /// Iterations after `epoch` epochs.

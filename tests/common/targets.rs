@@ -174,8 +174,11 @@ pub fn metrics(bytes: &[u8]) {
 
 /// `scores.csv`, its metrics, and the page of its plots.
 pub fn scores(bytes: &[u8]) {
-    if let Some(rows) = taken(scores_from(bytes, name())) {
-        page_of(ClassRun { epochs: None, scores: Some(rows.clone()), extremes: None }, &rows);
+    if let Some(mut scores) = taken(scores_from(bytes, name())) {
+        // A name is no number, whatever it says.
+        scores.layers.iter_mut().for_each(|layer| *layer = "layer".into());
+        let rows = scores.rows.clone();
+        page_of(ClassRun { epochs: None, scores: Some(scores), extremes: None }, &rows);
     }
 }
 
@@ -187,7 +190,7 @@ fn row(image: &str, score: f64, label: Option<u8>) -> ScoreRow {
         score,
         mse: score,
         cos: 0.0,
-        layers: vec![0.0; 4],
+        cosines: vec![0.0; 4],
     }
 }
 

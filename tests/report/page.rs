@@ -10,7 +10,7 @@ use gradcon::report::run::*;
 use gradcon::report::scores::write_scores;
 use gradcon::report::tables;
 
-use crate::samples::{CLASSES, about, results, rows, write_run, write_seeds};
+use crate::samples::{CLASSES, about, results, rows, table, write_run, write_seeds};
 
 /// Elements without content, which have no end tag.
 const VOID: [&str; 3] = ["meta", "br", "img"];
@@ -210,7 +210,7 @@ fn scores_that_are_not_the_results_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     write_run(folder.path());
     let scores = EvalPlace::own(folder.path()).class(CLASSES[0]).join("scores.csv");
-    write_scores(&scores, &rows(0.4)).unwrap();
+    write_scores(&scores, &table(rows(0.4))).unwrap();
     let message = page_of(&[folder.path()]).unwrap_err().to_string();
     assert!(message.contains("T-shirt/top") && message.contains("results.json says"), "{message}");
 }
@@ -234,16 +234,16 @@ fn a_run_of_one_class_keeps_its_training_at_the_top() {
     let mut single = results(0.1);
     single.classes.truncate(1);
     Results::new(about(), single.classes, vec![]).unwrap().write(folder.path()).unwrap();
-    let losses = Losses { total: 0.1, mse: 0.1, grad: 0.0 };
+    let losses = Losses { loss: 0.1, mse: 0.1, constraint: 0.0 };
     let row = EpochRow {
         epoch: 1,
         train: losses,
-        val: None,
-        cosines: [0.0; 4],
+        validation: None,
+        cosines: vec![0.0; 4],
         images_per_second: 1.0,
         best: true,
     };
-    write_epochs(&folder.path().join("metrics.csv"), &[row]).unwrap();
+    write_epochs(&folder.path().join("metrics.csv"), &table(vec![row])).unwrap();
     let html = page_of(&[folder.path()]).unwrap();
     assert_eq!(malformed(&html), None);
     assert_eq!(
@@ -314,7 +314,7 @@ fn a_page_over_seeds_is_complete_and_shows_means() {
     // Scores of another evaluation than the results'.
     write_scores(
         &EvalPlace::own(&folders::seed(folder.path(), 3)).class(CLASSES[1]).join("scores.csv"),
-        &rows(0.4),
+        &table(rows(0.4)),
     )
     .unwrap();
     let message = page_of(&[folder.path()]).unwrap_err().to_string();

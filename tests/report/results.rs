@@ -17,7 +17,7 @@ fn an_evaluation_scores_each_part_by_itself() {
         score,
         mse,
         cos,
-        layers: vec![cos; 4],
+        cosines: vec![cos; 4],
     };
     let rows = [
         row(0, 0.1, 0.9, 0.9),

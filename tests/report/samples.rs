@@ -7,6 +7,7 @@ use gradcon::report::epochs::{EpochRow, Losses, write_epochs};
 use gradcon::report::extremes::write_extremes;
 use gradcon::report::results::*;
 use gradcon::report::scores::{ScoreRow, write_scores};
+use gradcon::report::table::Table;
 
 pub const CLASSES: [&str; 2] = ["T-shirt/top", "Bag & <Co>"];
 
@@ -24,6 +25,11 @@ pub fn about() -> About {
     }
 }
 
+/// Rows as the table of a model with the autoencoder's layers.
+pub fn table<R>(rows: Vec<R>) -> Table<R> {
+    Table { layers: ["up0", "up2", "up4", "up6"].map(String::from).to_vec(), rows }
+}
+
 /// 30 normal and 30 anomalous images whose scores overlap; `shift` moves the anomalous ones.
 pub fn rows(shift: f64) -> Vec<ScoreRow> {
     let row = |i: usize| {
@@ -39,7 +45,7 @@ pub fn rows(shift: f64) -> Vec<ScoreRow> {
             score: mse - 0.12 * cos,
             mse,
             cos,
-            layers: vec![cos; 4],
+            cosines: vec![cos; 4],
         }
     };
     (0..60).map(row).collect()
@@ -77,26 +83,26 @@ pub fn write_run_of(folder: &Path, shift: f64) -> Results {
     for (i, class) in CLASSES.iter().enumerate() {
         let rows = rows(shift + 0.1 * i as f64);
         let eval = EvalPlace::own(folder).class(class);
-        write_scores(&eval.join("scores.csv"), &rows).unwrap();
+        write_scores(&eval.join("scores.csv"), &table(rows.clone())).unwrap();
         let images: Vec<f32> = (0..60 * 6).map(|i| (i % 7) as f32 / 7.0).collect();
         let recons: Vec<f32> = images.iter().map(|x| x * 0.5).collect();
         write_extremes(&eval, &images, &recons, [60, 2, 3, 1], &rows, 3).unwrap();
         let losses = |epoch: u64| Losses {
-            total: 0.3 / epoch as f64 - 0.02,
+            loss: 0.3 / epoch as f64 - 0.02,
             mse: 0.3 / epoch as f64,
-            grad: -0.5,
+            constraint: -0.5,
         };
         let epochs: Vec<EpochRow> = (1..=3)
             .map(|epoch| EpochRow {
                 epoch,
                 train: losses(epoch),
-                val: Some(losses(epoch)),
-                cosines: [0.5; 4],
+                validation: Some(losses(epoch)),
+                cosines: vec![0.5; 4],
                 images_per_second: 100.0,
                 best: epoch == 2,
             })
             .collect();
-        write_epochs(&folders::training(folder, class, false).join("metrics.csv"), &epochs)
+        write_epochs(&folders::training(folder, class, false).join("metrics.csv"), &table(epochs))
             .unwrap();
     }
     results

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use gradcon::report::scores::{ScoreRow, read_scores, write_scores};
+use gradcon::report::scores::{ScoreRow, Scores, read_scores, write_scores};
 
 use crate::message_of;
+use crate::samples::table;
 
 fn row(image: &str, label: Option<u8>, class: Option<&str>, score: f64) -> ScoreRow {
-    let layers = vec![0.1, -0.25, 1.0 / 3.0, 1.0];
     ScoreRow {
         image: image.into(),
         label,
@@ -15,7 +15,7 @@ fn row(image: &str, label: Option<u8>, class: Option<&str>, score: f64) -> Score
         score,
         mse: 0.1 + 0.2,
         cos: 1e-300,
-        layers,
+        cosines: vec![0.1, -0.25, 1.0 / 3.0, 1.0],
     }
 }
 
@@ -28,8 +28,8 @@ fn scores_come_back_bit_by_bit() {
         row("c\nd.png", Some(1), None, f64::MIN_POSITIVE),
         row("e.png", None, Some("x"), 1e22),
     ];
-    write_scores(&path, &rows).unwrap();
-    assert_eq!(read_scores(&path).unwrap(), rows);
+    write_scores(&path, &table(rows.to_vec())).unwrap();
+    assert_eq!(read_scores(&path).unwrap(), table(rows.to_vec()));
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(
         text.lines().next().unwrap(),
@@ -42,6 +42,19 @@ fn scores_come_back_bit_by_bit() {
     assert_eq!(text.lines().last().unwrap(), last, "numbers without exponents");
 }
 
+/// A model decides how many layers there are, and what they are called.
+#[test]
+fn other_layers_make_other_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.csv");
+    let row = ScoreRow { cosines: vec![0.5, 0.25], ..row("a", Some(1), None, 0.0) };
+    let scores = Scores { layers: vec!["fc1".into(), "fc2".into()], rows: vec![row] };
+    write_scores(&path, &scores).unwrap();
+    assert_eq!(read_scores(&path).unwrap(), scores);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("image,label,class,score,mse,cos,cos_fc1,cos_fc2\n"), "{text}");
+}
+
 #[test]
 fn scores_that_are_none_are_not_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -49,12 +62,12 @@ fn scores_that_are_none_are_not_written() {
     let good = row("a", Some(1), None, 0.0);
     let mut bad = vec![good.clone(); 5];
     bad[0].score = f64::NAN;
-    bad[1].layers[2] = f64::INFINITY;
-    bad[2].layers.pop();
+    bad[1].cosines[2] = f64::INFINITY;
+    bad[2].cosines.pop();
     bad[3].label = Some(2);
     bad[4].cos = f64::NAN;
     for row in bad {
-        assert!(write_scores(&path, &[good.clone(), row.clone()]).is_err(), "{row:?}");
+        assert!(write_scores(&path, &table(vec![good.clone(), row.clone()])).is_err(), "{row:?}");
     }
     assert!(!path.exists(), "a refused table must leave no file");
 }
@@ -73,8 +86,10 @@ fn broken_scores_are_named_by_file_line_and_column() {
     );
     assert_eq!(bad("b,1,x,0\n"), ":3: 4 fields, expected 10");
     let wrong = ":1: header \"image,score\", expected \
-                 \"image,label,class,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6\"";
+                 \"image,label,class,score,mse,cos\" and cos_LAYER for each layer";
     assert_eq!(of("image,score\n"), wrong);
+    let none = of("image,label,class,score,mse,cos\n");
+    assert!(none.ends_with("and cos_LAYER for each layer"), "{none}");
     let missing = read_scores(Path::new("no/such/scores.csv")).unwrap_err().to_string();
     assert!(missing.starts_with("no/such/scores.csv: "), "{missing}");
 }
