@@ -13,12 +13,11 @@ pub mod page;
 pub mod results;
 pub mod run;
 pub mod scores;
+pub mod table;
 pub mod tables;
 pub mod tensorboard;
 pub mod tiles;
 
 mod colour;
 mod plot;
-mod seeds;
 mod svg;
-pub mod table;

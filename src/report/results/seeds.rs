@@ -4,11 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{Deviations, Metrics, mean_std};
-use super::results::{
+use super::{
     About, ChallengeResult, ClassResult, Evaluation, MeanEvaluation, MeanMetrics, Results,
 };
 use crate::error::{Error, Result};
+use crate::report::metrics::{Deviations, Metrics, mean_std};
 
 /// The numbers behind means over seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,12 +113,12 @@ impl OverSeeds {
     }
 
     /// The seeds as text.
-    pub(super) fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         self.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// What the rows say, in order.
-    pub(super) fn numbers(&self) -> Vec<f64> {
+    pub(crate) fn numbers(&self) -> Vec<f64> {
         let spreads = self.rows.iter().flat_map(|r| [r.full, r.reconstruction, r.gradient]);
         spreads.flat_map(|s| [s.mean, s.std]).collect()
     }

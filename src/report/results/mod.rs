@@ -1,17 +1,19 @@
 //! `results.json`: what an evaluation found, of one training or of several that differ in their
 //! seed (seeds.rs).
 
+mod seeds;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::write_atomic;
-use super::metrics::{Deviations, Metrics, mean_std};
-use super::scores::ScoreRow;
-pub use super::seeds::{OverSeeds, SeedRow, Spread};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::limits::{self, shown};
+use crate::report::file::write_atomic;
+use crate::report::metrics::{Deviations, Metrics, mean_std};
+use crate::report::scores::ScoreRow;
+pub use seeds::{OverSeeds, SeedRow, Spread};
 
 /// The version of the file's layout this build writes. It also reads version 1, which knew neither
 /// the data's hash nor means over seeds.
