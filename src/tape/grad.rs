@@ -1,4 +1,4 @@
-//! The reverse sweep.
+//! The reverse sweep: gradients of what is on a tape, recorded on the same tape.
 
 use super::{Tape, Tensor};
 use crate::layout::SCALAR;
@@ -8,6 +8,20 @@ impl Tape {
     /// can be differentiated again.
     ///
     /// Only what is asked for is computed: nothing flows into a node that none of `wrt` reaches.
+    ///
+    /// # Panics
+    /// `of` is no scalar, or depends on one of `wrt` through an operation without a derivative.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let [x, y, z] = ["x", "y", "z"].map(|name| tape.leaf(name, [1, 1, 1, 5]));
+    /// let f = tape.dot(x, y);
+    /// let dx = tape.grad(f, &[x])[0];
+    /// assert_eq!(dx, y); // d (x.y) / dx
+    /// let g = tape.dot(dx, z); // made of a gradient, and differentiated in its turn
+    /// assert_eq!(tape.grad(g, &[y, x]), [z, tape.fill([1, 1, 1, 5], 0.0)]);
+    /// ```
     #[track_caller]
     pub fn grad(&mut self, of: Tensor, wrt: &[Tensor]) -> Vec<Tensor> {
         assert_eq!(self.shape(of), SCALAR, "grad: only a scalar has a gradient");
@@ -16,6 +30,14 @@ impl Tape {
     }
 
     /// `seed . d of / d wrt` for each of `wrt`, with a seed shaped like `of`.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let [a, b, v] = ["a", "b", "v"].map(|name| tape.leaf(name, [1, 1, 1, 5]));
+    /// let product = tape.mul(a, b);
+    /// assert_eq!(tape.vjp(product, v, &[a, b]), [tape.mul(v, b), tape.mul(v, a)]);
+    /// ```
     #[track_caller]
     pub fn vjp(&mut self, of: Tensor, seed: Tensor, wrt: &[Tensor]) -> Vec<Tensor> {
         self.vjp_holding(of, seed, wrt, &[])

@@ -28,6 +28,19 @@ pub struct Node {
 }
 
 /// A recording.
+/// ```
+/// use gradcon::tape::Tape;
+///
+/// let mut tape = Tape::new();
+/// let x = tape.leaf("x", [28, 28, 1, 8]);
+/// tape.label("activation");
+/// let y = tape.relu(x);
+/// assert_eq!(tape.shape(y), [28, 28, 1, 8]);
+/// assert_eq!(tape.node(y).label, "activation");
+/// assert_eq!(tape.nodes().len(), 2);
+/// assert_eq!(tape.tensors().collect::<Vec<_>>(), [x, y]);
+/// assert_eq!(tape.relu(x), y); // the same operation is the same node
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Tape {
     nodes: Vec<Node>,
@@ -35,32 +48,33 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// An empty tape.
+    /// An empty tape. Shown, as all that only looks at a tape, at [`Tape`].
     pub fn new() -> Self {
         Tape::default()
     }
 
-    /// Names what is recorded next.
+    /// Names what is recorded next, for people. Shown at [`Tape`].
     pub fn label(&mut self, label: impl Into<String>) {
         self.label = label.into();
     }
 
-    /// All nodes in the order they were recorded: inputs come before what uses them.
+    /// All nodes in the order they were recorded: inputs come before what uses them. Shown at
+    /// [`Tape`].
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// All nodes' names, in the same order.
+    /// All nodes' names, in the same order. Shown at [`Tape`].
     pub fn tensors(&self) -> impl Iterator<Item = Tensor> + use<> {
         (0..self.nodes.len()).map(Tensor)
     }
 
-    /// A node.
+    /// A node. Shown at [`Tape`].
     pub fn node(&self, t: Tensor) -> &Node {
         &self.nodes[t.0]
     }
 
-    /// A node's shape.
+    /// A node's shape. Shown at [`Tape`].
     pub fn shape(&self, t: Tensor) -> Shape {
         self.nodes[t.0].shape
     }

@@ -28,8 +28,8 @@ pub struct AdamBuffers {
     pub reference: String,
     /// Elements of the reference.
     pub reference_len: usize,
-    /// When and how much, `[steps, replicas, 4]`: rows `(image weight, 1/(1 - beta1^t),
-    /// 1/(1 - beta2^t), 1/t)`.
+    /// When and how much, `[steps, replicas, 4]`: rows
+    /// `(image weight, 1/(1 - beta1^t), 1/(1 - beta2^t), 1/t)`.
     pub schedule: String,
     /// Steps of the schedule.
     pub steps: usize,
@@ -61,6 +61,21 @@ impl Adam {
 
 impl Tape {
     /// One Adam step by the flat gradient, and the running mean of its first elements.
+    /// ```
+    /// use gradcon::program::{Options, compile};
+    /// use gradcon::tape::Tape;
+    /// use gradcon::tape::ops::adam::{AdamBuffers, AdamConfig};
+    ///
+    /// let [params, m, v, reference, schedule] =
+    ///     ["params", "m", "v", "reference", "schedule"].map(String::from);
+    /// let buffers =
+    ///     AdamBuffers { params, m, v, reference, reference_len: 128, schedule, steps: 3 };
+    /// let mut tape = Tape::new();
+    /// let gradient = tape.leaf("gradient", [1, 1, 1, 192]);
+    /// tape.adam(gradient, buffers, AdamConfig::default());
+    /// let program = compile("update", &tape, Options::default());
+    /// assert_eq!(program.calls[0].kernel.name(), "adam");
+    /// ```
     #[track_caller]
     pub fn adam(&mut self, grad: Tensor, buffers: AdamBuffers, config: AdamConfig) {
         self.check_flat(Adam::NAME, grad, buffers.reference_len);

@@ -33,6 +33,20 @@ pub struct Source {
 impl Tape {
     /// A batch gathered on the device: images `[h, w, c, n]` in [0, 1], and the weight of each,
     /// `[1, 1, 1, n]`.
+    /// ```
+    /// use gradcon::tape::{Tape, ops::Source};
+    ///
+    /// let [data, indices, schedule] = ["data", "indices", "schedule"].map(String::from);
+    /// let source = Source { data, indices, schedule, images: 1000, steps: 3 };
+    /// let mut tape = Tape::new();
+    /// let (x, weight) = tape.batch(source, [28, 28, 1, 64]);
+    /// assert_eq!((tape.shape(x), tape.shape(weight)), ([28, 28, 1, 64], [1, 1, 1, 64]));
+    ///
+    /// let black = tape.fill([28, 28, 1, 64], 0.0);
+    /// let loss = tape.mse(x, black, weight);
+    /// tape.record(loss, "log", 0, 1, 3); // one value in each of three steps
+    /// assert!(tape.nodes().last().is_some_and(|node| node.op.is_sink()));
+    /// ```
     pub fn batch(&mut self, source: Source, shape: Shape) -> (Tensor, Tensor) {
         let weight = Op::Batch(Batch::BatchWeight { source: source.clone() });
         let weight = self.push(weight, flat(shape[3]));
@@ -40,7 +54,7 @@ impl Tape {
     }
 
     /// Writes `a` at `offset` of the step's row of `log`, a buffer `[steps, replicas, width]` that
-    /// the host reads by name.
+    /// the host reads by name. Shown at [`Tape::batch`].
     #[track_caller]
     pub fn record(&mut self, a: Tensor, log: &str, offset: usize, width: usize, steps: usize) {
         let shape = self.shape(a);

@@ -33,6 +33,17 @@ impl Constraint {
 
 impl Tape {
     /// Sums and cosines of every segment of g and r, laid out as [`Stats`]. No derivative.
+    /// ```
+    /// use gradcon::layout::{Segment, Stat, Stats};
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (g, r) = (tape.leaf("g", [1, 1, 1, 192]), tape.leaf("r", [1, 1, 1, 192]));
+    /// let layers = [Segment { offset: 0, len: 100 }, Segment { offset: 128, len: 64 }];
+    /// let stats = tape.constraint_stats(g, r, &layers);
+    /// assert_eq!(tape.shape(stats), [1, 1, 1, Stats::len(2)]);
+    /// assert_eq!(Stats::at(1, Stat::Cos), Stats::len(2) - 1); // the second layer's cosine is last
+    /// ```
     #[track_caller]
     pub fn constraint_stats(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
         assert!(
@@ -68,6 +79,15 @@ impl Tape {
     }
 
     /// Gradient of [`Tape::constraint`] with respect to g, flat like g, zero outside the segments.
+    /// ```
+    /// use gradcon::{layout::Segment, tape::Tape};
+    ///
+    /// let mut tape = Tape::new();
+    /// let (g, r) = (tape.leaf("g", [1, 1, 1, 192]), tape.leaf("r", [1, 1, 1, 192]));
+    /// let layers = [Segment { offset: 0, len: 100 }, Segment { offset: 128, len: 64 }];
+    /// let constraint = tape.constraint(g, r, &layers);
+    /// assert_eq!(tape.grad(constraint, &[g]), [tape.constraint_grad(g, r, &layers)]);
+    /// ```
     #[track_caller]
     pub fn constraint_grad(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
         let stats = self.constraint_stats(g, r, segments);

@@ -1,6 +1,6 @@
-//! Two of the convolution trio: conv_y (conv2d) and conv_x (conv_transpose2d). With [`super::conv_w`]
-//! the trio is closed under differentiation, since each is the adjoint of the other two (see
-//! [`crate::geometry`]).
+//! Two of the convolution trio: conv_y (conv2d) and conv_x (conv_transpose2d). With
+//! [`super::conv_w`] the trio is closed under differentiation, since each is the adjoint of the
+//! other two (see [`crate::geometry`]).
 
 use super::{Family, Gradients, Op, Want};
 use crate::geometry::Geometry;

@@ -25,7 +25,7 @@ pub struct Terms {
 }
 
 impl Loss {
-    /// What it is of.
+    /// What it is of: the arguments of [`Tape::mse`] and its siblings.
     pub fn terms(&self) -> Terms {
         let (Loss::Mse(terms) | Loss::MseGrad(terms) | Loss::ImageMse(terms)) = self;
         *terms
@@ -52,6 +52,15 @@ impl Tape {
     }
 
     /// Gradient of [`Tape::mse`] with respect to x.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (x, target) = (tape.leaf("x", [28, 28, 1, 8]), tape.leaf("target", [28, 28, 1, 8]));
+    /// let weight = tape.leaf("weight", [1, 1, 1, 8]);
+    /// let loss = tape.mse(x, target, weight);
+    /// assert_eq!(tape.grad(loss, &[x]), [tape.mse_grad(x, target, weight)]);
+    /// ```
     #[track_caller]
     pub fn mse_grad(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
         let (terms, shape) = self.check_mse("mse_grad", x, target, weight);
@@ -59,6 +68,18 @@ impl Tape {
     }
 
     /// Mean squared error of each image, `[1, 1, 1, n]`; the weights are not applied.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (x, target) = (tape.leaf("x", [28, 28, 1, 8]), tape.leaf("target", [28, 28, 1, 8]));
+    /// let weight = tape.leaf("weight", [1, 1, 1, 8]);
+    /// let each = tape.image_mse(x, target, weight);
+    /// assert_eq!(tape.shape(each), [1, 1, 1, 8]);
+    /// // The weighted sum of these is the loss, whose gradient in the weights they therefore are.
+    /// let loss = tape.mse(x, target, weight);
+    /// assert_eq!(tape.grad(loss, &[weight]), [each]);
+    /// ```
     #[track_caller]
     pub fn image_mse(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
         let (terms, shape) = self.check_mse("image_mse", x, target, weight);

@@ -8,6 +8,13 @@ use crate::tape::{Tape, Tensor};
 use strum::EnumCount;
 
 /// An elementwise function of one or two tensors of one shape.
+/// ```
+/// use gradcon::tape::ops::Map;
+///
+/// let map = Map::Affine { scale: 2.0, shift: 1.0 };
+/// assert_eq!((map.name(), map.number(), map.arity()), ("affine", 2, 1));
+/// assert_eq!((map.constants(), map.flops()), ([2.0, 1.0], 2));
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug, EnumCount, strum::VariantNames, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 #[allow(missing_docs)] // the fields are those of the formulas
@@ -44,17 +51,18 @@ impl Map {
         Map::InvNorm { eps: 1e-8 },
     ];
 
-    /// The member's name, in upper case also its number's in the shader.
+    /// The member's name, in upper case also its number's in the shader. Shown, like everything that
+    /// is known of a member, at [`Map`].
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// The number by which the shader knows it: its place in [`Map::ALL`].
+    /// The number by which the shader knows it: its place in [`Map::ALL`]. Shown at [`Map`].
     pub fn number(self) -> u32 {
         Map::ALL.iter().position(|m| m.name() == self.name()).map_or(u32::MAX, |at| at as u32)
     }
 
-    /// Tensors that it takes.
+    /// Tensors that it takes. Shown at [`Map`].
     pub fn arity(self) -> usize {
         match self {
             Map::Add | Map::Mul | Map::ReluGrad | Map::SigmoidGrad => 2,
@@ -62,7 +70,7 @@ impl Map {
         }
     }
 
-    /// Its constants, as the shader takes them.
+    /// Its constants, as the shader takes them. Shown at [`Map`].
     pub fn constants(self) -> [f64; 2] {
         match self {
             Map::Affine { scale, shift } => [scale, shift],
@@ -73,7 +81,7 @@ impl Map {
         }
     }
 
-    /// Operations an element.
+    /// Operations an element. Shown at [`Map`].
     pub fn flops(self) -> u64 {
         match self {
             Map::Add | Map::Mul | Map::Relu | Map::ReluGrad => 1,
@@ -163,6 +171,13 @@ impl Tape {
     }
 
     /// `a + b`.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, zero) = (tape.leaf("a", [1, 1, 1, 5]), tape.fill([1, 1, 1, 5], 0.0));
+    /// assert_eq!(tape.add(a, zero), a); // what is trivially simple is not recorded
+    /// ```
     #[track_caller]
     pub fn add(&mut self, a: Tensor, b: Tensor) -> Tensor {
         self.same_shape("add", a, b);
@@ -174,6 +189,13 @@ impl Tape {
     }
 
     /// `a * b`, elementwise.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, two) = (tape.leaf("a", [1, 1, 1, 5]), tape.fill([1, 1, 1, 5], 2.0));
+    /// assert_eq!(tape.mul(a, two), tape.affine(a, 2.0, 0.0));
+    /// ```
     #[track_caller]
     pub fn mul(&mut self, a: Tensor, b: Tensor) -> Tensor {
         self.same_shape("mul", a, b);
@@ -185,6 +207,14 @@ impl Tape {
     }
 
     /// `scale * a + shift`. What is linear already takes the constants in.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let a = tape.leaf("a", [1, 1, 1, 5]);
+    /// let inner = tape.affine(a, 2.0, 1.0);
+    /// assert_eq!(tape.affine(inner, 3.0, 0.0), tape.affine(a, 6.0, 3.0));
+    /// ```
     pub fn affine(&mut self, a: Tensor, scale: f64, shift: f64) -> Tensor {
         let shape = self.shape(a);
         match self.op(a).clone() {
@@ -202,23 +232,39 @@ impl Tape {
         }
     }
 
-    /// `max(a, 0)`.
+    /// `max(a, 0)`. Shown at its derivative, [`Tape::relu_grad`].
     pub fn relu(&mut self, a: Tensor) -> Tensor {
         self.map(Map::Relu, &[a])
     }
 
     /// `gate > 0 ? a : 0`.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, v) = (tape.leaf("a", [1, 1, 1, 5]), tape.leaf("v", [1, 1, 1, 5]));
+    /// let relu = tape.relu(a);
+    /// assert_eq!(tape.vjp(relu, v, &[a]), [tape.relu_grad(v, relu)]);
+    /// ```
     #[track_caller]
     pub fn relu_grad(&mut self, a: Tensor, gate: Tensor) -> Tensor {
         self.map(Map::ReluGrad, &[a, gate])
     }
 
-    /// `1 / (1 + exp(-a))`.
+    /// `1 / (1 + exp(-a))`. Shown at its derivative, [`Tape::sigmoid_grad`].
     pub fn sigmoid(&mut self, a: Tensor) -> Tensor {
         self.map(Map::Sigmoid, &[a])
     }
 
     /// `a s (1 - s)`: the derivative of a sigmoid whose value is s.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, v) = (tape.leaf("a", [1, 1, 1, 5]), tape.leaf("v", [1, 1, 1, 5]));
+    /// let s = tape.sigmoid(a);
+    /// assert_eq!(tape.vjp(s, v, &[a]), [tape.sigmoid_grad(v, s)]);
+    /// ```
     #[track_caller]
     pub fn sigmoid_grad(&mut self, a: Tensor, s: Tensor) -> Tensor {
         self.map(Map::SigmoidGrad, &[a, s])
@@ -226,6 +272,17 @@ impl Tape {
 
     /// `1 / max(sqrt(a), eps)`: from a squared norm, the factor that normalises (clamped as in
     /// PyTorch's cosine_similarity).
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let g = tape.leaf("g", [1, 1, 1, 100]);
+    /// let squared = tape.dot(g, g);
+    /// let factor = tape.inv_norm(squared, 1e-8);
+    /// let factor = tape.broadcast(factor, [1, 1, 1, 100]);
+    /// let unit = tape.mul(g, factor); // g / |g|
+    /// assert_eq!(tape.shape(unit), [1, 1, 1, 100]);
+    /// ```
     pub fn inv_norm(&mut self, a: Tensor, eps: f64) -> Tensor {
         self.map(Map::InvNorm { eps }, &[a])
     }

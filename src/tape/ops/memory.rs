@@ -19,6 +19,13 @@ pub enum Memory {
 
 impl Tape {
     /// A persistent buffer of the engine, by name, one for each replica.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let w = tape.leaf("w", [4, 4, 32, 3]);
+    /// assert_eq!(tape.leaf("w", [4, 4, 32, 3]), w); // one buffer, one node
+    /// ```
     #[track_caller]
     pub fn leaf(&mut self, name: &str, shape: Shape) -> Tensor {
         let clash = self.nodes.iter().find(|n| {
@@ -30,6 +37,13 @@ impl Tape {
     }
 
     /// A constant.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let ones = tape.fill([28, 28, 1, 8], 1.0);
+    /// assert_eq!(tape.affine(ones, 2.0, 1.0), tape.fill([28, 28, 1, 8], 3.0));
+    /// ```
     pub fn fill(&mut self, shape: Shape, value: f64) -> Tensor {
         self.push(Op::Memory(Memory::Fill { value }), shape)
     }
@@ -42,6 +56,15 @@ impl Tape {
     }
 
     /// A tensor of `shape` that lies at `offset` (a multiple of [`ALIGNMENT`]) of a flat one.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let params = tape.leaf("params", [1, 1, 1, 192]);
+    /// let weight = tape.slice(params, 128, [2, 2, 5, 3]);
+    /// let v = tape.leaf("v", [2, 2, 5, 3]);
+    /// assert_eq!(tape.vjp(weight, v, &[params]), [tape.concat(&[(v, 128)], 192)]);
+    /// ```
     #[track_caller]
     pub fn slice(&mut self, of: Tensor, offset: usize, shape: Shape) -> Tensor {
         self.check_flat("slice", of, offset + size(shape));
@@ -54,6 +77,15 @@ impl Tape {
 
     /// A flat tensor of `len` elements with `parts` at their offsets (multiples of [`ALIGNMENT`],
     /// in order) and zeros between.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, b) = (tape.leaf("a", [1, 1, 1, 5]), tape.leaf("b", [1, 1, 3, 1]));
+    /// let both = tape.concat(&[(a, 0), (b, 64)], 128);
+    /// let v = tape.leaf("v", [1, 1, 1, 128]);
+    /// assert_eq!(tape.vjp(both, v, &[b]), [tape.slice(v, 64, [1, 1, 3, 1])]);
+    /// ```
     #[track_caller]
     pub fn concat(&mut self, parts: &[(Tensor, usize)], len: usize) -> Tensor {
         let mut end = 0;
@@ -69,6 +101,23 @@ impl Tape {
     }
 
     /// Copies `a` into the persistent buffer `name`, for the host to read.
+    /// ```
+    /// use gradcon::engine::{Data, cpu};
+    /// use gradcon::program::{Options, compile};
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let a = tape.leaf("a", [1, 1, 1, 3]);
+    /// let twice = tape.affine(a, 2.0, 0.0);
+    /// tape.store(twice, "twice");
+    ///
+    /// let mut engine = cpu::f64();
+    /// let program = engine.load(&compile("doubling", &tape, Options::default()))?;
+    /// engine.write("a", Data::F64(&[1.0, 2.0, 3.0]))?;
+    /// engine.run(program, 0..1)?;
+    /// assert_eq!(engine.read("twice")?, [2.0, 4.0, 6.0]);
+    /// # Ok::<(), gradcon::Error>(())
+    /// ```
     pub fn store(&mut self, a: Tensor, name: &str) {
         self.push(Op::Memory(Memory::Store { a, name: name.into() }), self.shape(a));
     }

@@ -64,6 +64,16 @@ fn no_derivative(name: &str) -> ! {
 }
 
 /// An operation: a member of a family.
+/// ```
+/// use gradcon::tape::Tape;
+///
+/// let mut tape = Tape::new();
+/// let x = tape.leaf("x", [1, 1, 1, 5]);
+/// let y = tape.relu(x);
+/// let op = &tape.node(y).op;
+/// assert_eq!((op.family().name(), op.inputs()), ("relu", vec![x]));
+/// assert!(!op.is_sink()); // but `store`, `record` and `adam` are
+/// ```
 #[derive(Clone, PartialEq, Debug, strum::EnumCount)]
 #[allow(missing_docs)] // said in the families
 pub enum Op {
@@ -94,7 +104,7 @@ pub static FAMILIES: [(&str, &[&str]); <Op as strum::EnumCount>::COUNT] = [
 ];
 
 impl Op {
-    /// The door to what the families say of their members.
+    /// The door to what the families say of their members. Shown at [`Op`].
     pub fn family(&self) -> &dyn Family {
         match self {
             Op::Memory(op) => op,
@@ -110,12 +120,12 @@ impl Op {
         }
     }
 
-    /// The nodes this one is computed from.
+    /// The nodes this one is computed from. Shown at [`Op`].
     pub fn inputs(&self) -> Vec<Tensor> {
         self.family().inputs()
     }
 
-    /// Whether it is there for its effect.
+    /// Whether it is there for its effect. Shown at [`Op`].
     pub fn is_sink(&self) -> bool {
         self.family().is_sink()
     }

@@ -1,4 +1,4 @@
-//! The adjoint pair broadcast and sum_to.
+//! Repeating and summing axes: the adjoint pair broadcast and sum_to.
 
 use super::{Family, Gradients, Op, Want};
 use crate::layout::{SCALAR, Shape};
@@ -59,6 +59,15 @@ impl Tape {
     }
 
     /// Inner product of two tensors of one shape, as a scalar, in primitive operations.
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, b) = (tape.leaf("a", [4, 4, 32, 3]), tape.leaf("b", [4, 4, 32, 3]));
+    /// let product = tape.dot(a, b);
+    /// assert_eq!(tape.shape(product), [1; 4]);
+    /// assert_eq!(tape.grad(product, &[a, b]), [b, a]);
+    /// ```
     #[track_caller]
     pub fn dot(&mut self, a: Tensor, b: Tensor) -> Tensor {
         let product = self.mul(a, b);

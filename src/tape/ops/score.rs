@@ -17,6 +17,19 @@ impl Tape {
     /// Cosine of each image's own weight gradient `conv_w(x, y)` with the reference r
     /// `[kh, kw, cy, cx]`, `[1, 1, 1, n]`; r's squared norm is that of `segment` in `stats` (see
     /// [`Tape::constraint_stats`]). None of these gradients is ever in memory.
+    /// ```
+    /// use gradcon::{geometry::Geometry, layout::Segment, tape::Tape};
+    ///
+    /// let g = Geometry::conv_transpose2d(8, (64, 3, 3), 64, (4, 4), 2, 2); // 8 images
+    /// let mut tape = Tape::new();
+    /// let (x, y) = (tape.leaf("x", g.x_shape()), tape.leaf("y", g.y_shape()));
+    /// let reference = tape.leaf("reference", [1, 1, 1, g.w_len()]);
+    /// let layer = Segment { offset: 0, len: g.w_len() };
+    /// let stats = tape.constraint_stats(reference, reference, &[layer]);
+    /// let r = tape.slice(reference, layer.offset, g.w_shape());
+    /// let cos = tape.image_cos(g, (x, y), r, (stats, 0));
+    /// assert_eq!(tape.shape(cos), [1, 1, 1, 8]);
+    /// ```
     #[track_caller]
     pub fn image_cos(
         &mut self,
