@@ -1,4 +1,4 @@
-//! What a training needs to know.
+//! The configuration of a training: what it needs to know besides its images.
 
 use super::model::Init;
 use crate::error::{Error, Result};
@@ -38,7 +38,18 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Errors unless the numbers of a configuration make sense.
+    /// Whether the numbers of a configuration make sense.
+    ///
+    /// ```
+    /// use gradcon::TrainConfig;
+    ///
+    /// assert!(TrainConfig::default().check().is_ok());
+    /// let error = TrainConfig { alpha: -1.0, ..TrainConfig::default() }.check().unwrap_err();
+    /// assert_eq!(error.to_string(), "alpha is -1, expected 0 or more");
+    /// ```
+    ///
+    /// # Errors
+    /// They don't; the message has the first that doesn't, and what was expected.
     pub fn check(&self) -> Result<()> {
         let positive = |what: &str, v: f64| {
             if v.is_finite() && v > 0.0 {

@@ -16,6 +16,29 @@ use crate::files::write_atomically;
 use crate::limits::{self, shown};
 
 /// A model that can judge images: parameters, reference gradients and description.
+/// ```
+/// use gradcon::method::detector::load_parameters;
+/// use gradcon::{Detector, Init, Model};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let model = Model::new(1);
+/// let detector = Detector {
+///     params: model.init(Init::Torch, 0),
+///     reference: vec![0.5; model.reference_len()],
+///     description: [("beta".to_string(), "0.2".to_string())].into(),
+///     model,
+/// };
+/// let file = folder.path().join("model.safetensors");
+/// detector.save(&file)?;
+///
+/// assert_eq!(Detector::load(&file)?, detector);
+/// assert_eq!(Detector::parse(&std::fs::read(&file).unwrap(), &file)?, detector);
+/// let (_, params) = load_parameters(&file)?; // enough to start a training from
+/// assert_eq!(params, detector.params);
+/// assert_eq!(detector.beta()?, 0.2);
+/// assert_eq!(detector.number("threshold")?, None);
+/// # Ok::<(), gradcon::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Detector {
     /// The architecture.
@@ -35,8 +58,10 @@ pub const DEFAULT_BETA: f64 = 0.12;
 const PREFIX: &str = "gradcon.";
 
 impl Detector {
-    /// A number of the description. `Ok(None)` if it isn't there; an error if it is no finite
-    /// number.
+    /// A number of the description; `None` if it isn't there. Shown at [`Detector`].
+    ///
+    /// # Errors
+    /// What is there is no finite number.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         let Some(text) = self.description.get(key) else { return Ok(None) };
         match text.parse::<f64>() {
@@ -48,12 +73,20 @@ impl Detector {
         }
     }
 
-    /// The weight of the cosine in this model's scores.
+    /// The weight of the cosine in this model's scores: the description's, else
+    /// [`DEFAULT_BETA`]. Shown at [`Detector`].
+    ///
+    /// # Errors
+    /// As [`Detector::number`].
     pub fn beta(&self) -> Result<f64> {
         Ok(self.number("beta")?.unwrap_or(DEFAULT_BETA))
     }
 
-    /// Writes `model.safetensors`, atomically: a temporary file beside it is renamed.
+    /// Writes `model.safetensors`, atomically: a temporary file beside it is renamed. Shown at
+    /// [`Detector`].
+    ///
+    /// # Errors
+    /// The file can't be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         write_atomically(path, &self.to_bytes()?)
     }
@@ -83,18 +116,21 @@ impl Detector {
         tensor_bytes(&tensors, metadata)
     }
 
-    /// Reads a model file. A state dict from PyTorch without references is an error that says so:
-    /// without them there is no cosine.
+    /// Reads a model file. Shown at [`Detector`].
     ///
-    /// Errors name the file, the tensor, what was found and what was expected; unknown tensors and
-    /// non-finite values are errors.
+    /// # Errors
+    /// The file can't be read, or is no such model: a tensor is missing, unknown, of another shape
+    /// or not finite. The message names the file, the tensor, what was found and what was expected.
+    /// A state dict from PyTorch without references says so: without them there is no cosine.
     pub fn load(path: &Path) -> Result<Detector> {
         Detector::parse(&read_file(path)?, path)
     }
 
-    /// A model from the bytes of its file; `path` stands for the file in errors.
+    /// A model from the bytes of its file; `path` stands for the file in errors. Shown at
+    /// [`Detector`].
     ///
-    /// Errors: as [`Detector::load`].
+    /// # Errors
+    /// As [`Detector::load`].
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Detector> {
         let Opened { params, model, mut rest, description } = read_parameters(bytes, path)?;
         let mut reference = vec![0.0; model.reference_len()];
@@ -109,7 +145,10 @@ impl Detector {
 }
 
 /// Reads only the parameters of a model file, with or without references: to start a training from.
-/// Returns the model and its flat parameters.
+/// Returns the model and its flat parameters. Shown at [`Detector`].
+///
+/// # Errors
+/// As [`Detector::load`], but for the references.
 pub fn load_parameters(path: &Path) -> Result<(Model, Vec<f32>)> {
     let Opened { params, model, .. } = read_parameters(&read_file(path)?, path)?;
     Ok((model, params))

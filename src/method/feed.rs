@@ -23,6 +23,14 @@ pub const REFERENCE: &str = "reference";
 
 /// Where the batches of the program `name` come from: `images` resident images, read in `steps`
 /// steps.
+/// ```
+/// use gradcon::Model;
+/// use gradcon::method::feed::{adam_buffers, log, source};
+///
+/// let (source, adam) = (source("train", 1000, 16), adam_buffers("train", &Model::new(1), 16));
+/// assert_eq!((source.data, log("train")), ("train.data".to_string(), "train.log".to_string()));
+/// assert_eq!(source.schedule, adam.schedule); // batch and optimiser read one schedule
+/// ```
 pub fn source(name: &str, images: usize, steps: usize) -> Source {
     Source {
         data: format!("{name}.data"),
@@ -33,7 +41,7 @@ pub fn source(name: &str, images: usize, steps: usize) -> Source {
     }
 }
 
-/// What the optimiser of the program `name` changes.
+/// What the optimiser of the program `name` changes, in `steps` steps. Shown at [`source`].
 pub fn adam_buffers(name: &str, model: &Model, steps: usize) -> AdamBuffers {
     AdamBuffers {
         params: PARAMS.into(),
@@ -46,19 +54,38 @@ pub fn adam_buffers(name: &str, model: &Model, steps: usize) -> AdamBuffers {
     }
 }
 
-/// The log of the program `name`.
+/// The log of the program `name`. Shown at [`source`].
 pub fn log(name: &str) -> String {
     format!("{name}.log")
 }
 
 /// Writes what a loaded program reads, each part by a call; what isn't written stays as it was.
+/// ```
+/// use gradcon::engine::cpu;
+/// use gradcon::method::feed::{Batches, Feed, log};
+/// use gradcon::method::programs::score_program;
+/// use gradcon::program::Options;
+/// use gradcon::{Init, Model};
+///
+/// let (model, mut engine) = (Model::new(1), cpu::f32());
+/// let program = engine.load(&score_program(&model, 16, 1, Options::default()))?;
+/// Feed::of("score", engine.as_mut())
+///     .images(&vec![200; 16 * model.pixels()])?
+///     .batches(&Batches::in_order(16, 16, 1))?
+///     .params(&model.init(Init::Kaiming, 0))?
+///     .reference(&vec![0.5; model.reference_len()])?;
+/// engine.run(program, 0..1)?;
+/// let scores = engine.read(&log("score"))?; // error and four cosines of each image
+/// assert!(scores.len() == 5 * 16 && scores.iter().all(|v| v.is_finite()));
+/// # Ok::<(), gradcon::Error>(())
+/// ```
 pub struct Feed<'e> {
     engine: &'e mut dyn Engine,
     name: &'e str,
 }
 
 impl<'e> Feed<'e> {
-    /// The feed of the program `name`.
+    /// The feed of the program `name`. Shown, like each of its parts, at [`Feed`].
     pub fn of(name: &'e str, engine: &'e mut dyn Engine) -> Feed<'e> {
         Feed { engine, name }
     }
@@ -68,31 +95,47 @@ impl<'e> Feed<'e> {
         Ok(self)
     }
 
-    /// All images of the dataset, `[images, h, w, c]`.
+    /// All images of the dataset, `[images, h, w, c]`. Shown at [`Feed`].
+    ///
+    /// # Errors
+    /// As for every part: no program was loaded that reads them, or one that reads another number.
     pub fn images(self, data: &[u8]) -> Result<Self> {
         let buffer = source(self.name, 0, 0).data;
         self.write(&buffer, Data::U8(data))
     }
 
-    /// Which images make which batch, and when.
+    /// Which images make which batch, and when. Shown at [`Feed`].
     pub fn batches(self, batches: &Batches) -> Result<Self> {
         let Source { indices, schedule, .. } = source(self.name, 0, 0);
         self.write(&indices, Data::U32(&batches.indices))?
             .write(&schedule, Data::F64(&batches.schedule))
     }
 
-    /// Flat parameters of all replicas.
+    /// Flat parameters of all replicas. Shown at [`Feed`].
     pub fn params(self, params: &[f32]) -> Result<Self> {
         self.write(PARAMS, Data::F32(params))
     }
 
-    /// Flat references of all replicas.
+    /// Flat references of all replicas. Shown at [`Feed`].
     pub fn reference(self, reference: &[f32]) -> Result<Self> {
         self.write(REFERENCE, Data::F32(reference))
     }
 
     /// Images of a fixed pattern in their order, and fresh parameters, the same for all replicas:
     /// something to measure with.
+    /// ```
+    /// use gradcon::Model;
+    /// use gradcon::engine::cpu;
+    /// use gradcon::method::feed::Feed;
+    /// use gradcon::method::programs::score_program;
+    /// use gradcon::program::Options;
+    ///
+    /// let (model, mut engine) = (Model::new(1), cpu::f32());
+    /// let program = engine.load(&score_program(&model, 16, 2, Options::default()))?;
+    /// Feed::of("score", engine.as_mut()).pattern(&model, 16, 2, 1)?;
+    /// engine.run(program, 0..2)?; // two batches of 16 images
+    /// # Ok::<(), gradcon::Error>(())
+    /// ```
     pub fn pattern(self, model: &Model, batch: usize, steps: usize, replicas: usize) -> Result<()> {
         let images = batch * steps;
         let data: Vec<u8> = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
@@ -107,6 +150,10 @@ impl<'e> Feed<'e> {
 const LANES: usize = 16;
 
 /// Device size of a batch of `batch_size` images.
+///
+/// ```
+/// assert_eq!(gradcon::method::feed::padded(20), 32);
+/// ```
 pub fn padded(batch_size: usize) -> usize {
     batch_size.next_multiple_of(LANES)
 }
@@ -136,6 +183,19 @@ pub struct Reading {
 impl Batches {
     /// Cuts every replica's order into batches of `batch_size`; the last one may be smaller.
     /// `weight(count)` is the weight of an image in a batch of `count`; `betas` are Adam's decays.
+    /// ```
+    /// use gradcon::method::feed::{Batches, Reading, padded};
+    ///
+    /// let readings = [
+    ///     Reading { order: vec![4, 2, 0, 1, 3], iterations: 0 },
+    ///     Reading { order: vec![5, 6], iterations: 0 },
+    /// ];
+    /// let batches = Batches::new(&readings, 2, |count| 1.0 / count as f64, (0.9, 0.999));
+    /// assert_eq!(batches.steps, 3);
+    /// assert_eq!(batches.counts, [2, 2, 2, 0, 1, 0]); // two replicas in each of three steps
+    /// assert_eq!(batches.indices.len(), 3 * 2 * padded(2));
+    /// assert_eq!(batches.indices[..2], [4, 2]);
+    /// ```
     pub fn new(
         readings: &[Reading],
         batch_size: usize,
@@ -168,6 +228,14 @@ impl Batches {
 
 impl Batches {
     /// Every replica reads `images` images in their order, once, with the default optimiser.
+    ///
+    /// ```
+    /// use gradcon::method::feed::Batches;
+    ///
+    /// let batches = Batches::in_order(40, 16, 1);
+    /// assert_eq!(batches.counts, [16, 16, 8]);
+    /// assert_eq!(batches.indices[..16], std::array::from_fn::<u32, 16, _>(|i| i as u32));
+    /// ```
     pub fn in_order(images: usize, batch_size: usize, replicas: usize) -> Batches {
         let reading = || Reading { order: (0..images as u32).collect(), iterations: 0 };
         let readings: Vec<Reading> = (0..replicas).map(|_| reading()).collect();
@@ -177,6 +245,13 @@ impl Batches {
 
 /// The order of `len` images in one epoch: a function of seed and epoch alone, so that a run can go
 /// on anywhere.
+/// ```
+/// use gradcon::method::feed::epoch_order;
+///
+/// assert_eq!(epoch_order(4, 7, 0, false), [0, 1, 2, 3]);
+/// assert_eq!(epoch_order(1000, 7, 3, true), epoch_order(1000, 7, 3, true));
+/// assert_ne!(epoch_order(1000, 7, 3, true), epoch_order(1000, 7, 4, true));
+/// ```
 pub fn epoch_order(len: usize, seed: u64, epoch: u64, shuffle: bool) -> Vec<u32> {
     let mut order: Vec<u32> = (0..len as u32).collect();
     if shuffle {

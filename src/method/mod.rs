@@ -25,8 +25,27 @@ use trainer::{Outcome, Trainer, TrainingSet};
 
 /// Trains one model on images in memory and returns its best epoch, ready to score.
 ///
-/// `train` and `validation` are images [n, 28, 28, channels]; `report` is called after every epoch.
-/// For several models at once, interruption and saved states use a [`Trainer`].
+/// `train` and `validation` are images `[n, 28, 28, channels]`; `report` is called after every
+/// epoch. For several models at once, interruption and saved states use a [`Trainer`].
+///
+/// ```
+/// use gradcon::engine::cpu;
+/// use gradcon::{Images, TrainConfig, train};
+///
+/// let images = Images::new((0..20 * 784).map(|i| (i % 251) as u8).collect(), [20, 28, 28, 1])?;
+/// let (validation, training) = images.split_at(4);
+/// let config = TrainConfig { epochs: 1, batch_size: 16, ..TrainConfig::default() };
+/// let mut losses = vec![];
+/// let detector = train(cpu::f32().as_mut(), (&training, &validation), &config, |epoch| {
+///     losses.push(epoch.validation.loss)
+/// })?;
+/// assert_eq!(detector.number("validation_loss")?, Some(losses[0]));
+/// # Ok::<(), gradcon::Error>(())
+/// ```
+///
+/// # Errors
+/// Images of two shapes or none, a configuration that makes no sense, a device failure, or a loss
+/// that stopped being finite.
 pub fn train(
     engine: &mut dyn Engine,
     (train, validation): (&Images, &Images),
@@ -51,7 +70,7 @@ pub fn train(
 }
 
 impl Snapshot {
-    /// A detector with the constants of its training in the description.
+    /// A detector with the constants of its training in the description. Shown at [`Trainer`].
     pub fn into_detector(self, model: &Model, config: &TrainConfig) -> Detector {
         let description = BTreeMap::from([
             ("alpha".to_string(), config.alpha.to_string()),

@@ -1,8 +1,9 @@
 //! The autoencoder: its layers, the flat layout of its parameters, and how it is recorded.
 //!
-//! Names and weight layouts towards the outside are PyTorch's (`down.0.weight`, conv `[out, in, kh,
-//! kw]`, transposed conv `[in, out, kh, kw]`). Inside, both are the geometry's `[kh, kw, cy, cx]`
-//! (see [`crate::geometry`]): cy is a conv's output and a transposed conv's input.
+//! Names and weight layouts towards the outside are PyTorch's: `down.0.weight`, conv
+//! `[out, in, kh, kw]`, transposed conv `[in, out, kh, kw]`. Inside, both are the geometry's
+//! `[kh, kw, cy, cx]` (see [`crate::geometry`]): cy is a conv's output and a transposed conv's
+//! input.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -71,6 +72,20 @@ struct Layer {
 }
 
 /// A parameter tensor.
+/// ```
+/// use gradcon::Model;
+///
+/// let model = Model::new(3);
+/// let weight = &model.params()[0];
+/// assert_eq!((&weight.name[..], weight.shape), ("down.0.weight", [4, 4, 32, 3]));
+/// assert_eq!((&weight.torch_shape[..], weight.len()), (&[32, 3, 4, 4][..], 1536));
+///
+/// let torch: Vec<f32> = (0..1536).map(|i| i as f32).collect();
+/// let mut flat = vec![0.0; model.len()];
+/// weight.to_flat(&torch, &mut flat);
+/// assert_eq!(weight.from_flat(&flat), torch);
+/// assert!(!weight.is_empty());
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Param {
     /// Name in a state dict: `down.0.weight`.
@@ -88,22 +103,23 @@ pub struct Param {
 }
 
 impl Param {
-    /// Elements.
+    /// Elements. Shown at [`Param`].
     pub fn len(&self) -> usize {
         size(self.shape)
     }
 
-    /// Without elements.
+    /// Whether there are none: never so. Shown at [`Param`].
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Copies from PyTorch's layout into this parameter's place in the flat buffer.
+    /// Copies from PyTorch's layout into this parameter's place in the flat buffer. Shown at
+    /// [`Param`].
     pub fn to_flat<T: Copy>(&self, torch: &[T], flat: &mut [T]) {
         self.each(|torch_index, index| flat[index] = torch[torch_index]);
     }
 
-    /// Reads this parameter's place in a flat buffer in PyTorch's layout.
+    /// Reads this parameter's place in a flat buffer in PyTorch's layout. Shown at [`Param`].
     pub fn from_flat<T: Copy + Default>(&self, flat: &[T]) -> Vec<T> {
         let mut torch = vec![T::default(); self.len()];
         self.each(|torch_index, index| torch[torch_index] = flat[index]);
@@ -136,6 +152,25 @@ pub enum Init {
 }
 
 /// The convolutional autoencoder for images of `channels` x 28 x 28.
+/// ```
+/// use gradcon::{Images, Init, Model};
+///
+/// let model = Model::try_new(1)?;
+/// assert_eq!((model.channels(), model.pixels()), (1, 784));
+/// assert_eq!((model.params().len(), model.parameter_count()), (16, 230_721));
+/// assert_eq!(model.init(Init::Torch, 0).len(), model.len()); // flat, with gaps
+/// assert!(!model.is_empty());
+/// model.check_images(&Images::new(vec![0; 2 * 784], [2, 28, 28, 1])?)?;
+///
+/// assert_eq!(model.constrained_layers(), ["up.0", "up.2", "up.4", "up.6"]);
+/// // Their weights lie at the head of the flat parameters.
+/// let (segments, geometries) = (model.segments(), model.constrained_geometries(64));
+/// assert_eq!(model.reference_len(), segments[3].offset + segments[3].len);
+/// for (i, weight) in model.constrained_weights().enumerate() {
+///     assert_eq!((weight.offset, weight.shape), (segments[i].offset, geometries[i].w_shape()));
+/// }
+/// # Ok::<(), gradcon::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Model {
     channels: usize,
@@ -169,7 +204,7 @@ pub struct Constrained {
 
 impl Model {
     /// The paper's autoencoder. `channels` is 1 or 3 in the datasets; any number from 1 to
-    /// [`MAX_CHANNELS`] works.
+    /// [`MAX_CHANNELS`] works. Shown, like [`Model::try_new`], at [`Model`].
     ///
     /// # Panics
     /// Another number; [`Model::try_new`] is for numbers that come from outside.
@@ -177,7 +212,7 @@ impl Model {
         Model::try_new(channels).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// The paper's autoencoder.
+    /// The paper's autoencoder. Shown at [`Model`].
     ///
     /// # Errors
     /// 0 channels, or more than [`MAX_CHANNELS`].
@@ -228,18 +263,20 @@ impl Model {
         Ok(Model { channels, layers, params, len, reference_len })
     }
 
-    /// Channels of an image.
+    /// Channels of an image. Shown at [`Model`].
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Values of an image.
+    /// Values of an image. Shown at [`Model`].
     pub fn pixels(&self) -> usize {
         self.channels * IMAGE_SIZE * IMAGE_SIZE
     }
 
-    /// Errors unless the images have the shape that this model was made for; the message names
-    /// both.
+    /// Whether images are what this model was made for. Shown at [`Model`].
+    ///
+    /// # Errors
+    /// They have another shape; the message names both.
     pub fn check_images(&self, images: &Images) -> Result<()> {
         images.check()?;
         let (found, expected) = (
@@ -254,28 +291,28 @@ impl Model {
         )))
     }
 
-    /// Parameter tensors in the order of PyTorch's state dict.
+    /// Parameter tensors in the order of PyTorch's state dict. Shown at [`Model`].
     pub fn params(&self) -> &[Param] {
         &self.params
     }
 
-    /// Number of parameters (gaps of the flat buffer not counted).
+    /// Number of parameters (gaps of the flat buffer not counted). Shown at [`Model`].
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(Param::len).sum()
     }
 
-    /// Length of the flat parameter buffer.
+    /// Length of the flat parameter buffer. Shown at [`Model`].
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never.
+    /// Whether there are none: never so. Shown at [`Model`].
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Length of the flat reference gradients: the parameter buffer's head, up to the end of the
-    /// constrained weights.
+    /// constrained weights. Shown at [`Model`].
     pub fn reference_len(&self) -> usize {
         self.reference_len
     }
@@ -285,27 +322,29 @@ impl Model {
     }
 
     /// Names of the layers whose weight gradients are constrained, first to last: `up.0`, ...
+    /// Shown at [`Model`].
     pub fn constrained_layers(&self) -> Vec<&'static str> {
         self.constrained().map(|l| l.row.name).collect()
     }
 
-    /// Their weights.
+    /// Their weights. Shown at [`Model`].
     pub fn constrained_weights(&self) -> impl Iterator<Item = &Param> {
         let weight = |l: &Layer| format!("{}.weight", l.row.name);
         self.constrained().filter_map(move |l| self.params.iter().find(|p| p.name == weight(l)))
     }
 
-    /// Where they lie in the flat buffers.
+    /// Where they lie in the flat buffers. Shown at [`Model`].
     pub fn segments(&self) -> Vec<Segment> {
         self.constrained_weights().map(|p| Segment { offset: p.offset, len: p.len() }).collect()
     }
 
-    /// Their geometries for batches of n.
+    /// Their geometries for batches of n. Shown at [`Model`].
     pub fn constrained_geometries(&self, n: usize) -> Vec<Geometry> {
         self.constrained().map(|l| Geometry { n, ..l.geometry }).collect()
     }
 
-    /// Fresh parameters as a flat buffer. The same seed gives the same bits on every machine.
+    /// Fresh parameters as a flat buffer. The same seed gives the same bits on every machine. Shown
+    /// at [`Model`].
     pub fn init(&self, init: Init, seed: u64) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut flat = vec![0.0; self.len];
@@ -322,6 +361,15 @@ impl Model {
     }
 
     /// Records the forward pass of a batch `[28, 28, channels, n]`.
+    /// ```
+    /// use gradcon::{Model, tape::Tape};
+    ///
+    /// let mut tape = Tape::new();
+    /// let x = tape.leaf("x", [28, 28, 3, 8]);
+    /// let forward = Model::new(3).forward(&mut tape, x);
+    /// assert_eq!(tape.shape(forward.reconstruction), [28, 28, 3, 8]);
+    /// assert_eq!(tape.shape(forward.constrained[0].input), [3, 3, 64, 8]); // the code
+    /// ```
     pub fn forward(&self, tape: &mut Tape, x: Tensor) -> Forward {
         let n = tape.shape(x)[3];
         let leaf = tape.leaf(PARAMS, [1, 1, 1, self.len]);

@@ -33,6 +33,19 @@ pub struct Objective {
 }
 
 /// Records L for a batch x `[28, 28, c, n]` whose images weigh `weight` `[1, 1, 1, n]`.
+/// ```
+/// use gradcon::Model;
+/// use gradcon::method::objective::{objective, parameter_gradient};
+/// use gradcon::tape::Tape;
+///
+/// let (model, mut tape) = (Model::new(1), Tape::new());
+/// let x = tape.leaf("x", [28, 28, 1, 16]);
+/// let weight = tape.fill([1, 1, 1, 16], 1.0 / 16.0);
+/// let objective = objective(&mut tape, &model, x, weight, 0.03);
+/// assert_eq!(tape.shape(objective.loss), [1; 4]);
+/// let gradient = parameter_gradient(&mut tape, &model, &objective);
+/// assert_eq!(tape.shape(gradient), [1, 1, 1, model.len()]);
+/// ```
 pub fn objective(
     tape: &mut Tape,
     model: &Model,
@@ -58,7 +71,7 @@ pub fn objective(
     Objective { forward, mse, constraint, stats, gradients, loss }
 }
 
-/// dL/dtheta for every parameter, in the flat layout of the parameters.
+/// dL/dtheta for every parameter, in the flat layout of the parameters. Shown at [`objective`].
 pub fn parameter_gradient(tape: &mut Tape, model: &Model, objective: &Objective) -> Tensor {
     let gradients = tape.grad(objective.loss, &objective.forward.params);
     let mut parts: Vec<(Tensor, usize)> =
@@ -69,16 +82,28 @@ pub fn parameter_gradient(tape: &mut Tape, model: &Model, objective: &Objective)
 }
 
 /// Values of a step's row in the log: L_rec, L_grad, and each constrained layer's cosine.
+///
+/// ```
+/// use gradcon::layout::{Stat, Stats};
+/// use gradcon::method::objective::StepLog;
+///
+/// let mut row = vec![0.0; StepLog::width(4)];
+/// row[0] = 0.25; // L_rec; behind it lie the constraint's stats
+/// row[1 + Stats::CONSTRAINT] = -0.5;
+/// row[1 + Stats::at(2, Stat::Cos)] = 0.9;
+/// assert_eq!(StepLog::parse(&row), (0.25, -0.5, vec![0.0, 0.0, 0.9, 0.0]));
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct StepLog;
 
 impl StepLog {
-    /// Elements of a row for `layers` constrained layers: the mse, padding, and the constraint's stats.
+    /// Elements of a row for `layers` constrained layers: the mse and the constraint's stats. Shown at
+    /// [`StepLog`].
     pub fn width(layers: usize) -> usize {
         1 + Stats::len(layers)
     }
 
-    /// (mse, constraint, cosines) of a row.
+    /// (mse, constraint, cosines) of a row. Shown at [`StepLog`].
     pub fn parse(row: &[f64]) -> (f64, f64, Vec<f64>) {
         let stats = &row[1..];
         let layers = (stats.len() - Stats::HEAD) / Stats::ROW;
@@ -95,6 +120,23 @@ fn record_losses(tape: &mut Tape, model: &Model, objective: &Objective, log: &st
 }
 
 /// A training step on the batch x: losses to `log`, then the update of parameters and references.
+/// ```
+/// use gradcon::Model;
+/// use gradcon::method::feed::source;
+/// use gradcon::method::objective::{training_step, validation_step};
+/// use gradcon::tape::{Tape, ops::AdamConfig};
+///
+/// let (model, mut tape) = (Model::new(1), Tape::new());
+/// let sinks = |tape: &Tape| tape.nodes().iter().filter(|node| node.op.is_sink()).count();
+/// let batch = tape.batch(source("train", 1000, 16), [28, 28, 1, 64]);
+/// training_step(&mut tape, &model, batch, 0.03, AdamConfig::default(), "train", 16);
+/// assert_eq!(sinks(&tape), 3); // two parts of the log, and Adam
+///
+/// let mut tape = Tape::new();
+/// let batch = tape.batch(source("validation", 100, 2), [28, 28, 1, 64]);
+/// validation_step(&mut tape, &model, batch, 0.03, "validation", 2);
+/// assert_eq!(sinks(&tape), 2);
+/// ```
 pub fn training_step(
     tape: &mut Tape,
     model: &Model,
@@ -112,7 +154,7 @@ pub fn training_step(
     objective
 }
 
-/// The same losses without an update.
+/// The same losses without an update. Shown at [`training_step`].
 pub fn validation_step(
     tape: &mut Tape,
     model: &Model,
@@ -125,9 +167,22 @@ pub fn validation_step(
     record_losses(tape, model, &objective, &log(name), steps);
 }
 
-/// Rows of a score's log: L_rec of each image, then for each constrained layer the cosine of each
-/// image, all `[n]`. Each image counts with its own gradient; none of these gradients is ever in
-/// memory.
+/// A scoring step on the batch x, with the rows of its log: L_rec of each image, then for each
+/// constrained layer the cosine of each image, all `[n]`. Each image counts with its own gradient; none
+/// of these gradients is ever in memory. Returns the reconstruction.
+///
+/// ```
+/// use gradcon::Model;
+/// use gradcon::method::{feed::source, objective::score_step};
+/// use gradcon::tape::Tape;
+///
+/// let mut tape = Tape::new();
+/// let batch = tape.batch(source("score", 128, 2), [28, 28, 1, 64]);
+/// let reconstruction = score_step(&mut tape, &Model::new(1), batch, "score", 2);
+/// assert_eq!(tape.shape(reconstruction), [28, 28, 1, 64]);
+/// let sinks = tape.nodes().iter().filter(|node| node.op.is_sink());
+/// assert_eq!(sinks.count(), 1 + 4); // the errors, and four layers' cosines
+/// ```
 pub fn score_step(
     tape: &mut Tape,
     model: &Model,

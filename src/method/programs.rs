@@ -1,4 +1,5 @@
-//! The programs of training and scoring: for engines, and for people to look at.
+//! The programs of training and scoring, each a recorded step that is compiled: for engines, and
+//! for people to look at.
 
 use super::config::TrainConfig;
 use super::feed::{log, padded, source};
@@ -8,7 +9,22 @@ use crate::layout::size;
 use crate::program::{Options, Program, compile};
 use crate::tape::Tape;
 
-/// The program of a training step on a resident dataset: for engines, and for people to look at.
+/// The program of a training step on a resident dataset of `images` images, an epoch of at most
+/// `steps` steps.
+///
+/// ```
+/// use gradcon::method::programs::{preview_program, training_program, validation_program};
+/// use gradcon::program::{Options, Program};
+/// use gradcon::{Model, TrainConfig};
+///
+/// let (model, config, options) = (Model::new(1), TrainConfig::default(), Options::default());
+/// let train = training_program(&model, &config, 1000, 16, options);
+/// let validate = validation_program(&model, &config, 100, 2, options);
+/// let preview = preview_program(&model, &config, 100, 2, options);
+/// let last = |program: &Program| program.calls.last().unwrap().kernel.name();
+/// assert_eq!([&train, &validate, &preview].map(last), ["adam", "record", "record"]);
+/// assert!(train.cost().flops > 2 * validate.cost().flops);
+/// ```
 pub fn training_program(
     model: &Model,
     config: &TrainConfig,
@@ -24,7 +40,7 @@ pub fn training_program(
     compile("train", &tape, options)
 }
 
-/// The program of a validation step: losses without an update.
+/// The program of a validation step: losses without an update. Shown at [`training_program`].
 pub fn validation_program(
     model: &Model,
     config: &TrainConfig,
@@ -40,7 +56,8 @@ pub fn validation_program(
     compile("validation", &tape, options)
 }
 
-/// Reconstructions of each model's first validation batch.
+/// The program that reconstructs each model's first validation batch. Shown at
+/// [`training_program`].
 pub fn preview_program(
     model: &Model,
     config: &TrainConfig,
@@ -56,8 +73,19 @@ pub fn preview_program(
     compile("preview", &tape, options)
 }
 
-/// The program that scores a batch of `batch` resident images: for engines, and for people to look
-/// at.
+/// The program that scores a batch of `batch` resident images in each of `steps` steps.
+///
+/// ```
+/// use gradcon::Model;
+/// use gradcon::method::programs::{reconstruction_program, score_program};
+/// use gradcon::program::Options;
+///
+/// let (model, options) = (Model::new(1), Options::default());
+/// let score = score_program(&model, 64, 16, options);
+/// let reconstruct = reconstruction_program(&model, 64, 16, options);
+/// assert!(score.calls.iter().any(|call| call.kernel.name() == "image_cos"));
+/// assert!(score.calls.len() > reconstruct.calls.len());
+/// ```
 pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options) -> Program {
     let mut tape = Tape::new();
     tape.label("batch");
@@ -67,7 +95,7 @@ pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options
     compile("score", &tape, options)
 }
 
-/// The program that reconstructs the same batches.
+/// The program that reconstructs the same batches. Shown at [`score_program`].
 pub fn reconstruction_program(
     model: &Model,
     batch: usize,

@@ -36,6 +36,27 @@ const BATCH: usize = 64;
 const STEPS: usize = 16;
 
 /// Scores images with one detector on an engine, which it has to itself.
+/// ```
+/// use gradcon::engine::cpu;
+/// use gradcon::{Detector, Images, Init, Model, Scorer};
+///
+/// let model = Model::new(1);
+/// # let detector = Detector {
+/// #     params: model.init(Init::Kaiming, 0),
+/// #     reference: vec![0.5; model.reference_len()],
+/// #     description: Default::default(),
+/// #     model,
+/// # };
+/// // let detector = Detector::load("model.safetensors".as_ref())?;
+/// let images = Images::new((0..2 * 784).map(|i| (i % 251) as u8).collect(), [2, 28, 28, 1])?;
+/// let mut engine = cpu::f32();
+/// let mut scorer = Scorer::new(engine.as_mut(), &detector)?;
+/// let scores = scorer.score(&images)?;
+/// assert_eq!((scores.len(), scores[0].cosines.len()), (2, 4));
+/// assert_eq!(scorer.score_each(&images)?, scores); // all are finite
+/// assert!(scorer.reconstruct(&images)?.iter().all(|v| (0.0..=1.0).contains(v)));
+/// # Ok::<(), gradcon::Error>(())
+/// ```
 pub struct Scorer<'e> {
     engine: &'e mut dyn Engine,
     model: Model,
@@ -45,8 +66,10 @@ pub struct Scorer<'e> {
 }
 
 impl<'e> Scorer<'e> {
-    /// Loads the detector onto the engine. Errors: a device that can't hold the program; a
-    /// description with a senseless beta.
+    /// Loads the detector onto the engine. Shown at [`Scorer`].
+    ///
+    /// # Errors
+    /// A device that can't hold the program; a description with a senseless beta.
     pub fn new(engine: &'e mut dyn Engine, detector: &Detector) -> Result<Scorer<'e>> {
         engine.clear();
         let beta = detector.beta()?;
@@ -67,9 +90,10 @@ impl<'e> Scorer<'e> {
         Ok(Scorer { engine, model: detector.model.clone(), beta, score, reconstruct })
     }
 
-    /// Scores images [n, 28, 28, channels] in order.
+    /// Scores images `[n, 28, 28, channels]` in order. Shown at [`Scorer`].
     ///
-    /// Errors: images of another shape than the model was made for; a device failure; a score that
+    /// # Errors
+    /// Images of another shape than the model was made for; a device failure; a score that
     /// is no finite number.
     pub fn score(&mut self, images: &Images) -> Result<Vec<Score>> {
         let scores = self.score_each(images)?;
@@ -80,7 +104,10 @@ impl<'e> Scorer<'e> {
     }
 
     /// As [`Scorer::score`], but a score that is no finite number is returned as it is: for whoever
-    /// can do without one of the images.
+    /// can do without one of the images. Shown at [`Scorer`].
+    ///
+    /// # Errors
+    /// As [`Scorer::score`], but for the score.
     pub fn score_each(&mut self, images: &Images) -> Result<Vec<Score>> {
         self.model.check_images(images)?;
         let layers = self.model.segments().len();
@@ -97,8 +124,11 @@ impl<'e> Scorer<'e> {
         Ok(scores)
     }
 
-    /// Reconstructions of images, both [n, 28, 28, channels]; values in (0, 1). Errors as
-    /// [`Scorer::score`].
+    /// Reconstructions of images, both `[n, 28, 28, channels]`; values in (0, 1). Shown at
+    /// [`Scorer`].
+    ///
+    /// # Errors
+    /// Images of another shape than the model was made for; a device failure.
     pub fn reconstruct(&mut self, images: &Images) -> Result<Vec<f32>> {
         self.model.check_images(images)?;
         let pixels = self.model.pixels();

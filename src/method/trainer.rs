@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::program::Options;
 
-/// Images [n, 28, 28, channels] and start of one replica.
+/// Images `[n, 28, 28, channels]` and start of one replica.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingSet<'a> {
     /// Images to learn from.
@@ -69,6 +69,32 @@ struct Set {
 }
 
 /// Trains models on an engine, which it has to itself.
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use gradcon::engine::cpu;
+/// use gradcon::{Images, Model, TrainConfig, Trainer, TrainingSet};
+///
+/// let images = Images::new((0..20 * 784).map(|i| (i % 251) as u8).collect(), [20, 28, 28, 1])?;
+/// let (validation, train) = images.split_at(4);
+/// let set = |seed| TrainingSet { train: &train, validation: &validation, seed, start: None };
+/// let (model, mut engine) = (Model::new(1), cpu::f32());
+/// let config = TrainConfig { epochs: 1, batch_size: 16, ..TrainConfig::default() };
+///
+/// let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set(0), set(1)])?;
+/// while trainer.epochs_done() < config.epochs {
+///     trainer.epoch(|_| ControlFlow::Continue(()))?; // Break stops after the step under way
+/// }
+/// let state = trainer.state()?; // all that has to be saved ...
+/// trainer.restore(&state)?; // ... to continue to the same bits
+/// assert!(trainer.diverged().all(|divergence| divergence.is_none()));
+/// assert_eq!(trainer.preview(3)?[1].len(), 3 * model.pixels());
+///
+/// let best = trainer.best().flatten().next().cloned().expect("an epoch is complete");
+/// let detector = best.into_detector(&model, &config);
+/// assert_eq!(detector.number("epoch")?, Some(1.0));
+/// # Ok::<(), gradcon::Error>(())
+/// ```
 pub struct Trainer<'e> {
     engine: &'e mut dyn Engine,
     model: Model,
@@ -89,9 +115,10 @@ pub struct Trainer<'e> {
 }
 
 impl<'e> Trainer<'e> {
-    /// Prepares a training of one model for each set.
+    /// Prepares a training of one model for each set. Shown at [`Trainer`].
     ///
-    /// Errors: a configuration that makes no sense, a set without training or validation images or
+    /// # Errors
+    /// A configuration that makes no sense, a set without training or validation images or
     /// with images of another shape than the model's, a device that can't hold the program.
     pub fn new(
         engine: &'e mut dyn Engine,
@@ -200,16 +227,19 @@ impl<'e> Trainer<'e> {
         })
     }
 
-    /// Epochs completed.
+    /// Epochs completed. Shown at [`Trainer`].
     pub fn epochs_done(&self) -> usize {
         self.epoch
     }
 
     /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps
-    /// and may stop the training after any of them.
+    /// and may stop the training after any of them. Shown at [`Trainer`].
     ///
     /// A replica whose losses or tensors are no longer finite takes no more part; the others are
-    /// not touched by it. Errors: a device failure; no replica is left.
+    /// not touched by it.
+    ///
+    /// # Errors
+    /// A device failure; no replica is left.
     pub fn epoch(&mut self, mut watch: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Outcome> {
         let replicas = self.sets.len();
         let batches = self.batches();
@@ -414,7 +444,10 @@ impl<'e> Trainer<'e> {
     }
 
     /// Reconstructions of the first `count` validation images of each replica (at most a batch),
-    /// `[count, 28, 28, channels]`, by the current parameters.
+    /// `[count, 28, 28, channels]`, by the current parameters. Shown at [`Trainer`].
+    ///
+    /// # Errors
+    /// A device failure.
     pub fn preview(&mut self, count: usize) -> Result<Vec<Vec<f32>>> {
         self.engine.run(self.preview, 0..1)?;
         let log = self.engine.read_f32(&feed::log("preview"))?;
@@ -427,18 +460,21 @@ impl<'e> Trainer<'e> {
         Ok((0..self.sets.len()).map(of).collect())
     }
 
-    /// The best epoch of each replica; `None` before the first epoch is complete.
+    /// The best epoch of each replica; `None` before the first epoch is complete. Shown at
+    /// [`Trainer`].
     pub fn best(&self) -> impl ExactSizeIterator<Item = Option<&Snapshot>> {
         self.replicas.iter().map(|r| r.best.as_ref())
     }
 
-    /// The replicas whose numbers are no longer finite.
+    /// Of each replica, when its numbers stopped being finite, if they did. Shown at [`Trainer`].
     pub fn diverged(&self) -> impl ExactSizeIterator<Item = Option<&Divergence>> {
         self.replicas.iter().map(|r| r.diverged.as_ref())
     }
 
-    /// Everything that the rest of the training depends on. Errors if no replica is left whose
-    /// numbers are finite.
+    /// Everything that the rest of the training depends on. Shown at [`Trainer`].
+    ///
+    /// # Errors
+    /// A device failure; no replica is left whose numbers are finite.
     pub fn state(&mut self) -> Result<State> {
         let mut log = self.log.clone();
         if self.step > 0 {
@@ -455,8 +491,11 @@ impl<'e> Trainer<'e> {
     }
 
     /// Continues from a state that [`Trainer::state`] returned for the same configuration and
-    /// images: every later number is the same bits as in a training that never stopped. Errors if
-    /// the state does not fit this training.
+    /// images: every later number is the same bits as in a training that never stopped. Shown at
+    /// [`Trainer`].
+    ///
+    /// # Errors
+    /// The state does not fit this training; a device failure.
     pub fn restore(&mut self, state: &State) -> Result<()> {
         let replicas = self.sets.len();
         let row = replicas * StepLog::width(self.model.segments().len());
