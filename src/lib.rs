@@ -34,11 +34,15 @@
 //!
 //! # Rooms
 //!
-//! [`tape`] records operations and differentiates them, any number of times; [`program`] compiles a
-//! tape to a list of kernel calls, plain data; [`engine`] runs programs, on a GPU through wgpu or
-//! on the CPU; [`method`] is GradCon: the model, its objective, training and scoring. Around it:
-//! [`data`] (formats, splits, resizing), [`run`] (trainings as folders), [`report`] (metrics,
-//! pictures, pages) and [`cli`].
+//! [`tape`] records operations and differentiates them, any number of times; [`kernels`] defines
+//! what programs are made of; [`program`] compiles a tape to a list of kernel calls, plain data;
+//! [`engine`] runs programs, on a GPU through wgpu or on the CPU; [`method`] is GradCon: the model,
+//! its objective, training and scoring. Around it: [`data`] (formats, splits, resizing), [`run`]
+//! (trainings as folders), [`report`] (metrics, pictures, pages) and [`cli`].
+//!
+//! `docs/architecture.md` in the repository is the map: what each room must not know, how a
+//! training step flows through them, how to add to them, and what holds everywhere. `examples/` has
+//! a gradient differentiated and a folder of pictures scored.
 
 #![warn(missing_docs)]
 // They panic where nothing can be written; see `output`.

@@ -1,4 +1,5 @@
-//! Engines run [`Program`]s. The trait is all that the rest of the crate knows of a device.
+//! Engines: what runs [`Program`]s, on a GPU or on the CPU. The trait [`Engine`] is all that the
+//! rest of the crate knows of a device.
 
 pub mod cpu;
 pub mod device;
@@ -56,35 +57,54 @@ pub enum Timing {
 /// starts as zeros.
 pub trait Engine {
     /// Takes in a program: allocates what is missing, compiles and binds everything, so that
-    /// running does none of it. Errors if a persistent buffer exists with another size or type, or
-    /// the device can't hold the program ([`Error::TooLarge`]); the engine is then as it was
-    /// before.
+    /// running does none of it.
+    ///
+    /// # Errors
+    /// A persistent buffer exists with another size or type, or the device can't hold the program
+    /// ([`Error::TooLarge`](crate::error::Error::TooLarge)); the engine is then as it was before.
     fn load(&mut self, program: &Program) -> Result<Loaded>;
 
     /// Forgets all programs and buffers, so that another model can be loaded; what is compiled for
     /// the device is kept.
     fn clear(&mut self);
 
-    /// Overwrites a persistent buffer, all replicas; `data` must have exactly its length.
+    /// Overwrites a persistent buffer, all replicas.
+    ///
+    /// # Errors
+    /// There is no buffer of this name, or `data` has not exactly its length and type.
     fn write(&mut self, name: &str, data: Data) -> Result<()>;
 
-    /// Waits for the device and reads a persistent float buffer, all replicas. Device errors of
-    /// earlier runs surface here.
+    /// Waits for the device and reads a persistent float buffer, all replicas.
+    ///
+    /// # Errors
+    /// There is no such buffer; a device error, also of an earlier run.
     fn read(&mut self, name: &str) -> Result<Vec<f64>>;
 
     /// [`Engine::read`], rounded to f32.
+    ///
+    /// # Errors
+    /// As [`Engine::read`].
     fn read_f32(&mut self, name: &str) -> Result<Vec<f32>>;
 
     /// Runs the program once for each step, in order. Work may still be under way when this
     /// returns.
+    ///
+    /// # Errors
+    /// A device error; one of this run may surface at a later call.
     fn run(&mut self, program: Loaded, steps: std::ops::Range<u32>) -> Result<()>;
 
-    /// Waits for all work; device errors of earlier runs surface here.
+    /// Waits for all work.
+    ///
+    /// # Errors
+    /// A device error of an earlier run.
     fn wait(&mut self) -> Result<()>;
 
     /// Seconds of every call of the program at `step`, each the least of several measurements, and
     /// what measured them. Runs each call many times: what the program updates is not meaningful
     /// afterwards.
+    ///
+    /// # Errors
+    /// A device error.
     fn time_calls(
         &mut self,
         program: Loaded,

@@ -3,11 +3,18 @@
 use super::{Entry, Family, Launch, Shader, Uniforms, read, stepped, update};
 use crate::tape::ops::AdamConfig;
 
-/// Adam and the running-mean reference gradient. `schedule[step, replica]` = `(image weight,
-/// 1/(1 - beta1^t), 1/(1 - beta2^t), 1/t)`; an image weight of 0 means that this replica has no
-/// batch in this step: nothing changes. `reference[i] += (grad[i] - reference[i]) / t` for
-/// i < reference_len, then `m += (1 - beta1)(grad - m)`, `v += (1 - beta2)(grad^2 - v)`,
-/// `params -= lr c1 m / (sqrt(v c2) + eps)`.
+/// Adam and the running-mean reference gradient.
+///
+/// ```text
+/// schedule[step, replica] = (image weight, c1, c2, 1/t),
+///     where c1 = 1/(1 - beta1^t) and c2 = 1/(1 - beta2^t)
+/// reference[i] += (grad[i] - reference[i]) / t for i < reference_len, then
+/// m += (1 - beta1) (grad - m)
+/// v += (1 - beta2) (grad^2 - v)
+/// params -= lr c1 m / (sqrt(v c2) + eps)
+/// ```
+///
+/// An image weight of 0 means that this replica has no batch in this step: nothing changes.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub struct Adam {

@@ -17,8 +17,9 @@ pub enum Constraint {
     /// [`Stats`] from the blocks' sums, with `cos = g.r / (max(|g|, eps) max(|r|, eps))` and minus
     /// the mean of cos as the constraint.
     ConstraintSum { segments: Vec<Segment> },
-    /// `scale` times the constraint's derivative in g, in every segment: `out = -scale / segments *
-    /// (r / (max(|g|, eps) max(|r|, eps)) - (|g| > eps ? cos g / |g|^2 : 0))`.
+    /// `scale` times the constraint's derivative in g, in every segment:
+    /// `out = -scale / segments * (r / (max(|g|, eps) max(|r|, eps)) - slope)`,
+    /// where `slope = |g| > eps ? cos g / |g|^2 : 0`.
     ConstraintGrad { segments: Vec<Segment>, scale: f64 },
 }
 

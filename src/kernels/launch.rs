@@ -1,4 +1,4 @@
-//! How a kernel becomes a dispatch: tile sizes, grids and uniform words. Pure arithmetic.
+//! How a kernel becomes a dispatch: workgroups, grids and uniform words. Pure arithmetic.
 //!
 //! Nothing here depends on the number of replicas: a model's numbers don't change with its
 //! neighbours.

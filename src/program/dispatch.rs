@@ -1,8 +1,9 @@
 //! What a GPU does for a program: a list of dispatches, plain data in core WebGPU.
 //!
-//! The GPU engine runs a [`Plan`]; an exporter can write it down (serde). A kernel's storage buffers
-//! are bindings 0, 1, 2 ... of group 0, its uniform words binding [`UNIFORM_BINDING`]; a kernel that
-//! reads the step's number finds it as binding 0 of group 1. The replica is the workgroup's z.
+//! The GPU engine runs a [`Plan`]; an exporter can write it down (serde). A kernel's storage
+//! buffers are bindings 0, 1, 2 ... of group 0, its uniform words binding [`UNIFORM_BINDING`]; a
+//! kernel that reads the step's number finds it as binding 0 of group 1. The replica is the
+//! workgroup's z.
 //!
 //! Uniform words: the kernel's parameters (see [`crate::kernels::Family::uniforms`]), then for each
 //! binding the distance between replicas in elements, 0 for a buffer that all replicas share.

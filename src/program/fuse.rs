@@ -1,5 +1,5 @@
-//! Which nodes disappear into a convolution: bias, sums, activations and their derivatives become
-//! its epilogue.
+//! Fusion: which nodes disappear into a convolution. Bias, sums, activations and their derivatives
+//! become its epilogue.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! From operations to kernel calls: one [`Step`] (one or two calls) for every node that is needed.
+//! Lowering: from operations to kernel calls, one [`Step`] (one or two calls) for every node that
+//! is needed.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,4 @@
-//! Memory by lifetime.
+//! Memory by lifetime: scratch buffers that are not needed at the same time share it.
 
 use super::lower::{Step, Virtual};
 use super::{Buffer, Call};

@@ -2,7 +2,7 @@
 //! tested anywhere.
 //!
 //! A [`Program`] is a list of kernel [`Call`]s over [`Buffer`]s. [`compile`] makes one from a tape:
-//! [`fuse`] decides which nodes disappear into a convolution, `lower` makes calls of the others,
+//! `fuse` decides which nodes disappear into a convolution, `lower` makes calls of the others,
 //! `schedule` puts independent calls next to each other, and `memory` gives scratch buffers that
 //! don't live at the same time the same place. The CPU engine runs the calls; for a GPU,
 //! [`dispatch`] turns them into dispatches.

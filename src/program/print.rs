@@ -1,4 +1,4 @@
-//! A program as a table for people.
+//! A program as a table for people: what is called, for what, and what it costs.
 
 use std::fmt::Write;
 

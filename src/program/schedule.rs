@@ -1,4 +1,4 @@
-//! The order of calls.
+//! The order of calls: independent ones are neighbours, what changes parameters comes last.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,7 @@ use crate::kernels::Access;
 /// between them); what changes parameters comes last.
 pub(super) fn schedule(steps: Vec<Step>) -> Vec<Step> {
     let mut depth = vec![0; steps.len()];
-    // Depth after which a buffer's part is complete, by (buffer): lowering emitted writers before
-    // readers.
+    // Steps that write to each buffer so far: lowering emitted writers before readers.
     let mut written: HashMap<usize, Vec<usize>> = HashMap::new();
     for (i, step) in steps.iter().enumerate() {
         for call in &step.calls {

@@ -1,9 +1,9 @@
 //! Twins of `conv.wgsl`: two of the convolution trio. Definitions: [`crate::kernels::conv`].
 //!
 //! With images innermost, every (output position, tap) is a small matrix product
-//! `[channels out x channels in] x [channels in x n]` on memory as it stands: no im2col, no packing,
-//! and taps in the padding cost nothing. A register tile is a few output channels times a few
-//! vectors of images.
+//! `[channels out x channels in] x [channels in x n]` on memory as it stands: no im2col, no
+//! packing, and taps in the padding cost nothing. A register tile is a few output channels times a
+//! few vectors of images.
 //!
 //! Work is split by outputs only, so results don't depend on the number of threads.
 
@@ -28,8 +28,8 @@ pub(super) fn run<T: Real>(kernel: &kernels::Conv, args: &Args<T>) {
     convolve(args.isa(), &conv, result.len());
 }
 
-/// Arguments of conv_y and conv_x in the terms both share: `out[p, m, n] = sum over taps t, k of
-/// w[t, m, k] src[s, k, n]`.
+/// Arguments of conv_y and conv_x in the terms both share:
+/// `out[p, m, n] = sum over taps t, k of w[t, m, k] src[s, k, n]`.
 struct Conv<'a, T> {
     geometry: &'a Geometry,
     /// conv_y (m = cy, k = cx) or conv_x (m = cx, k = cy).

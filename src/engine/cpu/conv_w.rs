@@ -31,7 +31,7 @@ struct ConvW<'a, T> {
     out: Out<T>,
 }
 
-/// `w = conv_w(x, y)`, by runs of positions: see [`crate::program::kernel::Kernel::ConvW`].
+/// `w = conv_w(x, y)`, by runs of positions: see [`crate::kernels::ConvW::ConvW`].
 #[allow(clippy::too_many_arguments)] // the kernel's order
 fn conv_w<T: Real>(
     isa: Isa,
@@ -65,7 +65,7 @@ const BLOCK_BYTES: usize = 16 << 10;
 /// One tap and one tile of y's channels, against all channels of x.
 ///
 /// # Safety
-/// As [`conv_unit_body`].
+/// As `conv_unit_body` in `conv.rs`.
 #[inline(always)]
 unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
     let g = args.geometry;

@@ -58,7 +58,7 @@ fn image_grad<T: Real>(
 /// One block: one tap and TILE channels of y, all channels of x and all images.
 ///
 /// # Safety
-/// As [`conv_unit_body`].
+/// As `conv_unit_body` in `conv.rs`.
 #[inline(always)]
 unsafe fn image_grad_block_body<S: Simd>(args: &ImageGrad<S::Real>, block: usize) {
     let g = args.geometry;

@@ -1,5 +1,5 @@
-//! What the convolutions' twins share: tiles, the pairs of positions that a tap joins, and the outer
-//! product of channels.
+//! What the convolutions' twins share: tiles, the pairs of positions that a tap joins, and the
+//! outer product of channels.
 
 use super::simd::{Real, Simd};
 use crate::geometry::Geometry;

@@ -1,4 +1,4 @@
-//! Which adapters there are, which of them is meant, and opening it so that its failures become
+//! Adapters: which there are, which of them is meant, and opening it so that its failures become
 //! errors instead of panics.
 
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! The GPU engine: runs programs on a device through wgpu. The only room that knows wgpu.
 //!
-//! Loading a program makes its plan (see [`crate::program::dispatch`]), allocates its buffers, fills
-//! one uniform buffer with the words of all its dispatches, compiles its pipelines and makes its
-//! bind groups; a run then only records, into one encoder and one compute pass a step, "pipeline,
-//! bind group, dispatch" for each of them. wgpu orders dispatches that share a buffer.
+//! Loading a program makes its plan (see [`crate::program::dispatch`]), allocates its buffers,
+//! fills one uniform buffer with the words of all its dispatches, compiles its pipelines and makes
+//! its bind groups; a run then only records, into one encoder and one compute pass a step,
+//! "pipeline, bind group, dispatch" for each of them. wgpu orders dispatches that share a buffer.
 //!
 //! Nothing is needed beyond core WebGPU. The step's number, the only thing that changes between
 //! runs, is a dynamic offset into a table of numbers.
