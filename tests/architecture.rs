@@ -122,6 +122,15 @@ fn no_import_runs_up_a_floor_or_between_the_wings() {
 }
 
 #[test]
+fn only_the_gpu_engine_knows_wgpu() {
+    let (src, gpu) = (root().join("src"), root().join("src/engine/gpu"));
+    let knows = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("wgpu::");
+    let outside = sources(&src).into_iter().filter(|path| !path.starts_with(&gpu) && knows(path));
+    assert_eq!(outside.collect::<Vec<_>>(), [] as [PathBuf; 0]);
+    assert!(sources(&gpu).iter().any(knows), "nor does the GPU engine");
+}
+
+#[test]
 fn the_rules_of_imports_can_be_broken() {
     for (from, to) in [("engine", "tape"), ("data", "images"), ("run", "report"), ("tape", "tape")]
     {
