@@ -21,7 +21,7 @@ enum Part {
 use Part::{Engine, Ground, Pages, Top};
 
 /// The rooms, each above those before it.
-const ROOMS: [(&str, Part); 17] = [
+const ROOMS: [(&str, Part); 18] = [
     ("error", Ground),
     ("limits", Ground),
     ("files", Ground),
@@ -30,6 +30,7 @@ const ROOMS: [(&str, Part); 17] = [
     ("layout", Ground),
     ("geometry", Ground),
     ("images", Ground),
+    ("sheet", Ground),
     ("tape", Engine),
     ("kernels", Engine),
     ("program", Engine),

@@ -16,6 +16,7 @@ use crate::files::write_atomically;
 use crate::limits::{self, shown};
 
 /// A model that can judge images: parameters, reference gradients and description.
+///
 /// ```
 /// use gradcon::method::detector::load_parameters;
 /// use gradcon::{Detector, Init, Model};

@@ -23,6 +23,7 @@ pub const REFERENCE: &str = "reference";
 
 /// Where the batches of the program `name` come from: `images` resident images, read in `steps`
 /// steps.
+///
 /// ```
 /// use gradcon::Model;
 /// use gradcon::method::feed::{adam_buffers, log, source};
@@ -60,6 +61,7 @@ pub fn log(name: &str) -> String {
 }
 
 /// Writes what a loaded program reads, each part by a call; what isn't written stays as it was.
+///
 /// ```
 /// use gradcon::engine::cpu;
 /// use gradcon::method::feed::{Batches, Feed, log};
@@ -123,6 +125,7 @@ impl<'e> Feed<'e> {
 
     /// Images of a fixed pattern in their order, and fresh parameters, the same for all replicas:
     /// something to measure with.
+    ///
     /// ```
     /// use gradcon::Model;
     /// use gradcon::engine::cpu;
@@ -183,6 +186,7 @@ pub struct Reading {
 impl Batches {
     /// Cuts every replica's order into batches of `batch_size`; the last one may be smaller.
     /// `weight(count)` is the weight of an image in a batch of `count`; `betas` are Adam's decays.
+    ///
     /// ```
     /// use gradcon::method::feed::{Batches, Reading, padded};
     ///
@@ -245,6 +249,7 @@ impl Batches {
 
 /// The order of `len` images in one epoch: a function of seed and epoch alone, so that a run can go
 /// on anywhere.
+///
 /// ```
 /// use gradcon::method::feed::epoch_order;
 ///

@@ -72,6 +72,7 @@ struct Layer {
 }
 
 /// A parameter tensor.
+///
 /// ```
 /// use gradcon::Model;
 ///
@@ -152,6 +153,7 @@ pub enum Init {
 }
 
 /// The convolutional autoencoder for images of `channels` x 28 x 28.
+///
 /// ```
 /// use gradcon::{Images, Init, Model};
 ///
@@ -361,6 +363,7 @@ impl Model {
     }
 
     /// Records the forward pass of a batch `[28, 28, channels, n]`.
+    ///
     /// ```
     /// use gradcon::{Model, tape::Tape};
     ///

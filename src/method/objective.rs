@@ -33,6 +33,7 @@ pub struct Objective {
 }
 
 /// Records L for a batch x `[28, 28, c, n]` whose images weigh `weight` `[1, 1, 1, n]`.
+///
 /// ```
 /// use gradcon::Model;
 /// use gradcon::method::objective::{objective, parameter_gradient};
@@ -120,6 +121,7 @@ fn record_losses(tape: &mut Tape, model: &Model, objective: &Objective, log: &st
 }
 
 /// A training step on the batch x: losses to `log`, then the update of parameters and references.
+///
 /// ```
 /// use gradcon::Model;
 /// use gradcon::method::feed::source;

@@ -36,6 +36,7 @@ const BATCH: usize = 64;
 const STEPS: usize = 16;
 
 /// Scores images with one detector on an engine, which it has to itself.
+///
 /// ```
 /// use gradcon::engine::cpu;
 /// use gradcon::{Detector, Images, Init, Model, Scorer};

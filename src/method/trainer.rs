@@ -69,6 +69,7 @@ struct Set {
 }
 
 /// Trains models on an engine, which it has to itself.
+///
 /// ```
 /// use std::ops::ControlFlow;
 ///

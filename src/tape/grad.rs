@@ -11,6 +11,7 @@ impl Tape {
     ///
     /// # Panics
     /// `of` is no scalar, or depends on one of `wrt` through an operation without a derivative.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -30,6 +31,7 @@ impl Tape {
     }
 
     /// `seed . d of / d wrt` for each of `wrt`, with a seed shaped like `of`.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///

@@ -28,6 +28,7 @@ pub struct Node {
 }
 
 /// A recording.
+///
 /// ```
 /// use gradcon::tape::Tape;
 ///

@@ -61,6 +61,7 @@ impl Adam {
 
 impl Tape {
     /// One Adam step by the flat gradient, and the running mean of its first elements.
+    ///
     /// ```
     /// use gradcon::program::{Options, compile};
     /// use gradcon::tape::Tape;

@@ -33,6 +33,7 @@ pub struct Source {
 impl Tape {
     /// A batch gathered on the device: images `[h, w, c, n]` in [0, 1], and the weight of each,
     /// `[1, 1, 1, n]`.
+    ///
     /// ```
     /// use gradcon::tape::{Tape, ops::Source};
     ///

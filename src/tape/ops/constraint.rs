@@ -33,6 +33,7 @@ impl Constraint {
 
 impl Tape {
     /// Sums and cosines of every segment of g and r, laid out as [`Stats`]. No derivative.
+    ///
     /// ```
     /// use gradcon::layout::{Segment, Stat, Stats};
     /// use gradcon::tape::Tape;
@@ -79,6 +80,7 @@ impl Tape {
     }
 
     /// Gradient of [`Tape::constraint`] with respect to g, flat like g, zero outside the segments.
+    ///
     /// ```
     /// use gradcon::{layout::Segment, tape::Tape};
     ///

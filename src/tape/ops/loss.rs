@@ -52,6 +52,7 @@ impl Tape {
     }
 
     /// Gradient of [`Tape::mse`] with respect to x.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -68,6 +69,7 @@ impl Tape {
     }
 
     /// Mean squared error of each image, `[1, 1, 1, n]`; the weights are not applied.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///

@@ -8,6 +8,7 @@ use crate::tape::{Tape, Tensor};
 use strum::EnumCount;
 
 /// An elementwise function of one or two tensors of one shape.
+///
 /// ```
 /// use gradcon::tape::ops::Map;
 ///
@@ -171,6 +172,7 @@ impl Tape {
     }
 
     /// `a + b`.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -189,6 +191,7 @@ impl Tape {
     }
 
     /// `a * b`, elementwise.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -207,6 +210,7 @@ impl Tape {
     }
 
     /// `scale * a + shift`. What is linear already takes the constants in.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -238,6 +242,7 @@ impl Tape {
     }
 
     /// `gate > 0 ? a : 0`.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -257,6 +262,7 @@ impl Tape {
     }
 
     /// `a s (1 - s)`: the derivative of a sigmoid whose value is s.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -272,6 +278,7 @@ impl Tape {
 
     /// `1 / max(sqrt(a), eps)`: from a squared norm, the factor that normalises (clamped as in
     /// PyTorch's cosine_similarity).
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///

@@ -19,6 +19,7 @@ pub enum Memory {
 
 impl Tape {
     /// A persistent buffer of the engine, by name, one for each replica.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -37,6 +38,7 @@ impl Tape {
     }
 
     /// A constant.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -56,6 +58,7 @@ impl Tape {
     }
 
     /// A tensor of `shape` that lies at `offset` (a multiple of [`ALIGNMENT`]) of a flat one.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -77,6 +80,7 @@ impl Tape {
 
     /// A flat tensor of `len` elements with `parts` at their offsets (multiples of [`ALIGNMENT`],
     /// in order) and zeros between.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
@@ -101,6 +105,7 @@ impl Tape {
     }
 
     /// Copies `a` into the persistent buffer `name`, for the host to read.
+    ///
     /// ```
     /// use gradcon::engine::{Data, cpu};
     /// use gradcon::program::{Options, compile};

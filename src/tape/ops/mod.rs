@@ -64,6 +64,7 @@ fn no_derivative(name: &str) -> ! {
 }
 
 /// An operation: a member of a family.
+///
 /// ```
 /// use gradcon::tape::Tape;
 ///

@@ -59,6 +59,7 @@ impl Tape {
     }
 
     /// Inner product of two tensors of one shape, as a scalar, in primitive operations.
+    ///
     /// ```
     /// use gradcon::tape::Tape;
     ///

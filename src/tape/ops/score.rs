@@ -17,6 +17,7 @@ impl Tape {
     /// Cosine of each image's own weight gradient `conv_w(x, y)` with the reference r
     /// `[kh, kw, cy, cx]`, `[1, 1, 1, n]`; r's squared norm is that of `segment` in `stats` (see
     /// [`Tape::constraint_stats`]). None of these gradients is ever in memory.
+    ///
     /// ```
     /// use gradcon::{geometry::Geometry, layout::Segment, tape::Tape};
     ///
