@@ -21,7 +21,6 @@
 struct Params {
     n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32,
     kh: u32, kw: u32, stride: u32, padding: u32,
-    epilogue: u32,
     source_stride: u32, w_stride: u32, bias_stride: u32, addend_stride: u32, gate_stride: u32,
     result_stride: u32,
 }
@@ -37,6 +36,7 @@ struct Params {
 override tm: u32 = 8u; // threads along channels
 override tn: u32 = 8u; // threads along columns
 override per_thread: u32 = 4u; // channels of a thread: 4, or 1 where there is a single channel
+override epilogue: u32 = 0u; // what becomes of a sum: flags below
 override block_size: u32 = 16u; // values of k in workgroup memory at a time
 
 const BIAS: u32 = 1u;
@@ -113,19 +113,19 @@ fn sigmoid_of(v: f32) -> f32 {
 // result of this replica.
 fn finish(sum: f32, m: u32, index: u32, z: u32) {
     var v = sum;
-    if ((p.epilogue & BIAS) != 0u) {
+    if ((epilogue & BIAS) != 0u) {
         v += bias[z * p.bias_stride + m];
     }
-    if ((p.epilogue & ADD) != 0u) {
+    if ((epilogue & ADD) != 0u) {
         v += addend[z * p.addend_stride + index];
     }
-    if ((p.epilogue & RELU) != 0u) {
+    if ((epilogue & RELU) != 0u) {
         v = max(v, 0.0);
     }
-    if ((p.epilogue & SIGMOID) != 0u) {
+    if ((epilogue & SIGMOID) != 0u) {
         v = sigmoid_of(v);
     }
-    if ((p.epilogue & GATE) != 0u) {
+    if ((epilogue & GATE) != 0u) {
         v = select(0.0, v, gate[z * p.gate_stride + index] > 0.0);
     }
     result[z * p.result_stride + index] = v;

@@ -19,7 +19,7 @@
 struct Params {
     n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32,
     kh: u32, kw: u32, stride: u32, padding: u32,
-    add: u32, splits: u32,
+    splits: u32,
     x_stride: u32, y_stride: u32, addend_stride: u32, w_stride: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
@@ -29,6 +29,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> addend: array<f32>;
 @group(0) @binding(3) var<storage, read_write> w: array<f32>;
 
+override add: bool = false; // whether there is an addend
 override tm: u32 = 8u; // threads along channels of y
 override tn: u32 = 8u; // threads along columns
 
@@ -102,7 +103,7 @@ fn store(sums: vec4<f32>, m: u32, first_column: u32, split: u32, z: u32) {
         if (column < p.kh * p.kw * p.cx) {
             let at = column / p.cx * p.cy * p.cx + m * p.cx + column % p.cx;
             var v = sums[j];
-            if (p.add != 0u) {
+            if (add) {
                 v += addend[z * p.addend_stride + at];
             }
             w[z * p.w_stride + split * p.kh * p.kw * p.cy * p.cx + at] = v;
@@ -212,7 +213,7 @@ fn conv_w(
 }
 
 struct SplitParams {
-    len: u32, splits: u32, add: u32,
+    len: u32, splits: u32,
     partial_stride: u32, addend_stride: u32, out_stride: u32,
 }
 @group(0) @binding(7) var<uniform> q: SplitParams;
@@ -236,7 +237,7 @@ fn split_sum(
     for (var s = 0u; s < q.splits; s++) {
         sum += partial[base + s * q.len];
     }
-    if (q.add != 0u) {
+    if (add) {
         sum += extra[group.z * q.addend_stride + i];
     }
     out[group.z * q.out_stride + i] = sum;

@@ -94,15 +94,19 @@ impl Family for Conv {
     }
 
     fn uniforms(&self) -> Uniforms {
-        let (geometry, epilogue) = self.parts();
-        Uniforms::new().geometry(geometry).int("epilogue", epilogue.flags())
+        let (geometry, _) = self.parts();
+        Uniforms::new().geometry(geometry)
     }
 
     fn launch(&self) -> Launch {
-        match self {
+        let mut launch = match self {
             Conv::ConvY { geometry: g, .. } => tiles(g.cy, g.hy, g.wy, 1, g.n),
             Conv::ConvX { geometry: g, .. } => tiles(g.cx, g.hx, g.wx, g.stride, g.n),
-        }
+        };
+        // A variant and no uniform word: nothing is left to decide in the shader. (A branch on a
+        // word also has Mesa's lavapipe prepare the shader anew for every dispatch.)
+        launch.constants.push(("epilogue", int(self.parts().1.flags())));
+        launch
     }
 
     fn flops(&self) -> u64 {

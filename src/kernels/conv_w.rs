@@ -68,20 +68,22 @@ impl Family for ConvW {
 
     fn uniforms(&self) -> Uniforms {
         match *self {
-            ConvW::ConvW { ref geometry, add, splits } => {
-                Uniforms::new().geometry(geometry).int("add", add as usize).int("splits", splits)
+            ConvW::ConvW { ref geometry, splits, .. } => {
+                Uniforms::new().geometry(geometry).int("splits", splits)
             }
-            ConvW::SplitSum { len, splits, add } => {
-                Uniforms::new().int("len", len).int("splits", splits).int("add", add as usize)
+            ConvW::SplitSum { len, splits, .. } => {
+                Uniforms::new().int("len", len).int("splits", splits)
             }
         }
     }
 
     fn launch(&self) -> Launch {
-        match self {
-            ConvW::ConvW { geometry, splits, .. } => tiles(geometry, *splits),
-            ConvW::SplitSum { len, .. } => Launch::flat(*len, 256),
-        }
+        let (mut launch, add) = match self {
+            ConvW::ConvW { geometry, add, splits } => (tiles(geometry, *splits), *add),
+            ConvW::SplitSum { len, add, .. } => (Launch::flat(*len, 256), *add),
+        };
+        launch.constants.push(("add", add.into()));
+        launch
     }
 
     fn flops(&self) -> u64 {
