@@ -87,7 +87,8 @@ fn constraint(
 
 var<workgroup> cosines: array<f32, 8>;
 
-// partial [segments, blocks, 3]; stats = (con, 0, 0, 0), then per segment (g.r, g.g, r.r, cos).
+// partial [segments, blocks, 3]; stats = (constraint, 0, 0, 0), then per segment (g.r, g.g, r.r,
+// cos).
 @compute @workgroup_size(256)
 fn constraint_sum(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
@@ -138,7 +139,8 @@ fn constraint_sum(
 @group(0) @binding(2) var<storage, read> stats_in: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out_grad: array<f32>;
 
-// g, r flat, stats as above; out, laid out like g: scale * dcon/dg in every segment.
+// g, r flat, stats as above; out, laid out like g: scale times the constraint's derivative in
+// g, in every segment.
 @compute @workgroup_size(256)
 fn constraint_grad(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,

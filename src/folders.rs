@@ -129,7 +129,7 @@ impl EvalPlace {
 /// it is one. `full` is the folder's canonical path.
 pub fn home(folder: &Path, full: &Path) -> (PathBuf, Option<String>) {
     let named =
-        full.file_name().and_then(|name| Some(name.to_str()?.strip_prefix(OTHER)?.to_owned()));
+        full.file_name().and_then(|name| Some(name.to_str()?.strip_prefix(OTHER)?.to_string()));
     let run = full.parent().filter(|parent| config(parent).exists());
     match (named, run) {
         // A run of its own may have such a name too.

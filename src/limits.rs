@@ -88,7 +88,7 @@ pub fn open(path: &Path, limit: u64, what: &str) -> Result<File> {
 
 /// The error about something of `size` bytes (none: more than the limit, who knows how many).
 pub fn too_large(name: &Path, size: Option<u64>, limit: u64, what: &str) -> Error {
-    let size = size.map_or("too many".to_owned(), |size| size.to_string());
+    let size = size.map_or("too many".to_string(), |size| size.to_string());
     Error::invalid(format!("{}: {size} bytes, expected at most {limit} for {what}", name.display()))
 }
 

@@ -1,5 +1,5 @@
-//! `docs/architecture.md` tells the truth: what it names exists, and imports follow its picture. And
-//! one invariant of it that is nobody else's: threads change no bit.
+//! `docs/architecture.md` tells the truth: what it names exists, and imports follow its picture.
+//! And one invariant of it that is nobody else's: threads change no bit.
 
 use std::fs;
 use std::ops::ControlFlow;

@@ -355,7 +355,7 @@ fn a_prepared_folder_is_bounded_by_its_manifest() {
     };
     let counts = |to: &str| {
         let start = manifest.find("\"train\": [").unwrap() + 10;
-        let number = manifest[start..].split(',').next().unwrap().trim().to_owned();
+        let number = manifest[start..].split(',').next().unwrap().trim().to_string();
         let text = format!(
             "{}{to}{}",
             &manifest[..start],
@@ -672,7 +672,7 @@ fn run(name: &str, target: fn(&[u8]), bytes: &[u8]) {
     let (outcome, held) = held_by(|| catch_unwind(AssertUnwindSafe(|| target(bytes))));
     let most = if name == "picture" { HELD_BY_A_PICTURE } else { HELD_BY_A_TARGET };
     let complaint = match outcome {
-        Err(_) => "panicked".to_owned(),
+        Err(_) => "panicked".to_string(),
         Ok(()) if held > most + 8 * bytes.len() => format!("held {held} bytes"),
         Ok(()) => return,
     };

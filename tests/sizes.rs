@@ -248,7 +248,7 @@ fn no_flag_of_any_command_panics_whatever_it_is_given() {
             subs.iter().map(|sub| (format!("{} {}", command.get_name(), sub.get_name()), *sub)),
         );
         if subs.is_empty() {
-            commands.push((command.get_name().to_owned(), command));
+            commands.push((command.get_name().to_string(), command));
         }
     }
     let mut cases = Vec::new();

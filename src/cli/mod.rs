@@ -79,6 +79,9 @@ pub struct DeviceArgs {
 
 impl DeviceArgs {
     /// Opens the device and says which it is.
+    ///
+    /// # Errors
+    /// No such device, or one that can't be opened.
     pub fn open(&self, ui: &Ui) -> Result<Box<dyn crate::engine::Engine>> {
         let engine =
             crate::engine::device::open_noting(&self.device, self.allow_software, |note| {
@@ -90,7 +93,10 @@ impl DeviceArgs {
 }
 
 impl Cli {
-    /// Runs the command. Errors are for the caller to print.
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The command's, for the caller to print.
     pub fn run(self) -> Result<()> {
         let ui = Ui::new(self.quiet, self.verbose);
         match self.command {

@@ -193,7 +193,7 @@ fn check_vacant(out: &Path) -> Result<()> {
 /// The run in a folder, perhaps to more epochs or with its data in another place.
 fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> {
     let others = [("--dataset", args.dataset.is_some()), ("--config", args.config.is_some())];
-    let others = others.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
+    let others = others.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_string());
     let given = args.settings.flags().into_iter().chain(others);
     if let Some(flag) = given.into_iter().find(|flag| flag != "--epochs") {
         return Err(Error::Usage(format!(

@@ -143,12 +143,18 @@ impl Device {
     }
 }
 
-/// [`Device::open`] for the text of a flag; a text that is no device is a usage error.
+/// [`Device::open`] for the text of a flag.
+///
+/// # Errors
+/// As [`Device::open`], and [`Error::Usage`] for a text that is no device.
 pub fn open(device: &str, allow_software: bool) -> Result<Box<dyn Engine>> {
     open_noting(device, allow_software, |_| {})
 }
 
 /// The same, and `note` hears what a user should know of the choice.
+///
+/// # Errors
+/// As [`open`].
 pub fn open_noting(
     device: &str,
     allow_software: bool,

@@ -107,6 +107,9 @@ impl<'e> Feed<'e> {
     }
 
     /// Which images make which batch, and when. Shown at [`Feed`].
+    ///
+    /// # Errors
+    /// As [`Feed::images`].
     pub fn batches(self, batches: &Batches) -> Result<Self> {
         let Source { indices, schedule, .. } = source(self.name, 0, 0);
         self.write(&indices, Data::U32(&batches.indices))?
@@ -114,17 +117,26 @@ impl<'e> Feed<'e> {
     }
 
     /// Flat parameters of all replicas. Shown at [`Feed`].
+    ///
+    /// # Errors
+    /// As [`Feed::images`].
     pub fn params(self, params: &[f32]) -> Result<Self> {
         self.write(PARAMS, Data::F32(params))
     }
 
     /// Flat references of all replicas. Shown at [`Feed`].
+    ///
+    /// # Errors
+    /// As [`Feed::images`].
     pub fn reference(self, reference: &[f32]) -> Result<Self> {
         self.write(REFERENCE, Data::F32(reference))
     }
 
     /// Images of a fixed pattern in their order, and fresh parameters, the same for all replicas:
     /// something to measure with.
+    ///
+    /// # Errors
+    /// As [`Feed::images`].
     ///
     /// ```
     /// use gradcon::Model;

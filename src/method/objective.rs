@@ -98,8 +98,8 @@ pub fn parameter_gradient(tape: &mut Tape, model: &Model, objective: &Objective)
 pub struct StepLog;
 
 impl StepLog {
-    /// Elements of a row for `layers` constrained layers: the mse and the constraint's stats. Shown at
-    /// [`StepLog`].
+    /// Elements of a row for `layers` constrained layers: the mse and the constraint's stats. Shown
+    /// at [`StepLog`].
     pub fn width(layers: usize) -> usize {
         1 + Stats::len(layers)
     }
@@ -170,8 +170,8 @@ pub fn validation_step(
 }
 
 /// A scoring step on the batch x, with the rows of its log: L_rec of each image, then for each
-/// constrained layer the cosine of each image, all `[n]`. Each image counts with its own gradient; none
-/// of these gradients is ever in memory. Returns the reconstruction.
+/// constrained layer the cosine of each image, all `[n]`. Each image counts with its own gradient;
+/// none of these gradients is ever in memory. Returns the reconstruction.
 ///
 /// ```
 /// use gradcon::Model;

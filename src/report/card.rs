@@ -177,7 +177,7 @@ fn evaluation_table(out: &mut String, e: &Evaluation) {
     );
     for (name, (_, m)) in SCORES.iter().zip(e.parts()) {
         let interval =
-            m.auroc_95.map_or("-".to_owned(), |i| format!("{:.3} to {:.3}", i.low, i.high));
+            m.auroc_95.map_or("-".to_string(), |i| format!("{:.3} to {:.3}", i.low, i.high));
         let [auroc, aupr, f1, fpr95] = [m.auroc, m.aupr, m.f1, m.fpr95].map(three);
         let _ = writeln!(out, "| {name} | {auroc} | {interval} | {aupr} | {f1} | {fpr95} |");
     }

@@ -52,9 +52,9 @@ pub struct Extreme {
 }
 
 /// Writes `extremes.json` and its PNG files into `folder` for the `count` lowest and `count`
-/// highest scores of `rows`. `inputs` and `recons` are f32 in [0, 1], shape [n, h, w, c], and
-/// `rows` has their n scores: all images of a test set, or just those among which the extremes are
-/// known to be.
+/// highest scores of `rows`. `inputs` and `reconstructions` are f32 in [0, 1], shape [n, h, w, c],
+/// and `rows` has their n scores: all images of a test set, or just those among which the extremes
+/// are known to be.
 ///
 /// # Errors
 /// As [`Tiles::new`]; another number of rows than images; scores that are not finite; the file
@@ -62,7 +62,7 @@ pub struct Extreme {
 pub fn write_extremes(
     folder: &Path,
     inputs: &[f32],
-    recons: &[f32],
+    reconstructions: &[f32],
     shape: [usize; 4],
     rows: &[ScoreRow],
     count: usize,
@@ -82,7 +82,7 @@ pub fn write_extremes(
     let scores: Vec<f64> = rows.iter().map(|row| row.score).collect();
     let (low, high) = extreme_indices(&scores, count);
     let which: Vec<usize> = low.iter().chain(&high).copied().collect();
-    let tiles = Tiles::new(inputs, recons, shape, &which)?;
+    let tiles = Tiles::new(inputs, reconstructions, shape, &which)?;
     let entry = |place: usize| -> Result<Extreme> {
         let row = &rows[which[place]];
         let (side, rank) =

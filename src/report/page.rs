@@ -35,7 +35,7 @@ const FOOTER: &str = "Label 1 = anomalous; a higher score is more anomalous. Ano
 /// No run; scores that contradict the results they belong to; a tile that cannot be read.
 pub fn page(runs: &[Run]) -> Result<String> {
     let Some(first) = runs.first() else {
-        return Err(Error::Usage("a report needs at least one run folder".to_owned()));
+        return Err(Error::Usage("a report needs at least one run folder".to_string()));
     };
     let several = runs.len() > 1;
     let title = match runs {
@@ -141,11 +141,11 @@ fn comparison(runs: &[Run]) -> Markup {
     let foot = vec![
         row("mean", best(same_classes, &values, &mean)),
         about("outliers", |run| {
-            run.results.headline_percent().map_or("-".to_owned(), |p| format!("{p} %"))
+            run.results.headline_percent().map_or("-".to_string(), |p| format!("{p} %"))
         }),
         about("data set", |run| run.results.about.dataset.clone()),
         about("manifest", |run| {
-            run.results.about.data_sha256.as_deref().map_or("-".to_owned(), short)
+            run.results.about.data_sha256.as_deref().map_or("-".to_string(), short)
         }),
         about("model", |run| run.results.about.model.clone()),
         about("seeds", seeds_text),
@@ -246,7 +246,7 @@ fn seeds_text(run: &Run) -> String {
     match (&run.results.over_seeds, run.results.about.seed) {
         (Some(over), _) => over.names(),
         (None, Some(seed)) => seed.to_string(),
-        (None, None) => "not recorded".to_owned(),
+        (None, None) => "not recorded".to_string(),
     }
 }
 

@@ -30,7 +30,8 @@ pub struct ScoreRow {
     pub score: f64,
     /// Reconstruction error, mean over pixels and channels.
     pub mse: f64,
-    /// Mean cosine between the image's gradient and the reference gradient over the constrained layers.
+    /// Mean cosine between the image's gradient and the reference gradient over the constrained
+    /// layers.
     pub cos: f64,
     /// The cosine of each of the table's layers.
     pub cosines: Vec<f64>,
@@ -40,8 +41,8 @@ pub struct ScoreRow {
 /// f64).
 ///
 /// # Errors
-/// A row whose label is neither 0 nor 1, with other than one cosine a layer or with a number that is not
-/// finite; the file system's.
+/// A row whose label is neither 0 nor 1, with other than one cosine a layer or with a number that
+/// is not finite; the file system's.
 pub fn write_scores(path: &Path, scores: &Scores) -> Result<()> {
     let Scores { layers, rows } = scores;
     for row in rows {

@@ -230,12 +230,12 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> Markup {
         plot.path(&format!("area {class}"), d);
     }
     plot.line("threshold", [(threshold, 0.0), (threshold, top)].into_iter());
-    plot.legend(&[("normal", "normal".to_owned()), ("anomalous", "anomalous".to_owned())]);
+    plot.legend(&[("normal", "normal".to_string()), ("anomalous", "anomalous".to_string())]);
     plot.end()
 }
 
-/// Cosines of each constrained layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %, line
-/// at the median.
+/// Cosines of each constrained layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %,
+/// line at the median.
 pub fn cosines(title: &str, scores: &Scores) -> Markup {
     let Scores { layers, rows } = scores;
     let side = |layer: usize, label: u8| -> Vec<f64> {
@@ -275,7 +275,7 @@ pub fn cosines(title: &str, scores: &Scores) -> Markup {
         });
         plot.path(&format!("line {class} median"), format!("M{p50:.1} {top:.1}v14"));
     }
-    plot.legend(&[("normal", "normal".to_owned()), ("anomalous", "anomalous".to_owned())]);
+    plot.legend(&[("normal", "normal".to_string()), ("anomalous", "anomalous".to_string())]);
     plot.end()
 }
 
@@ -292,11 +292,11 @@ pub fn training(
         .iter()
         .filter_map(|row| Some((row.epoch as f64, value(row.validation.as_ref()?))))
         .collect();
-    let mut curves = vec![("train".to_owned(), train)];
-    let mut keys = vec![("train", "training".to_owned())];
+    let mut curves = vec![("train".to_string(), train)];
+    let mut keys = vec![("train", "training".to_string())];
     if !val.is_empty() {
-        curves.push(("val".to_owned(), val));
-        keys.push(("val", "validation".to_owned()));
+        curves.push(("val".to_string(), val));
+        keys.push(("val", "validation".to_string()));
     }
     let mut plot = epoch_curves(title, name, &curves, log);
     if let Some(best) = epochs.iter().rev().find(|row| row.best) {

@@ -55,7 +55,7 @@ impl Line<'_> {
         seed: &'a str,
     ) -> Line<'a> {
         Line {
-            class: class.to_owned(),
+            class: class.to_string(),
             outlier_percent: Number(outlier_percent),
             score,
             auroc: Number(auroc),
@@ -157,12 +157,12 @@ pub fn markdown(results: &Results) -> String {
     if let (Some(percent), Some(mean)) = (results.headline_percent(), results.headline_mean()) {
         let _ = writeln!(out, "AUROC, {percent} % outliers in each test set:\n");
         let names =
-            results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_owned()]);
-        let columns: Vec<String> = ["score".to_owned()].into_iter().chain(names).collect();
+            results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_string()]);
+        let columns: Vec<String> = ["score".to_string()].into_iter().chain(names).collect();
         header(&mut out, &columns);
         for (i, (_, mean)) in mean.parts().into_iter().enumerate() {
             let values = results.headline().map(|(_, e)| auroc(e.parts()[i].1));
-            line(&mut out, [SCORES[i].to_owned()].into_iter().chain(values).chain([auroc(*mean)]));
+            line(&mut out, [SCORES[i].to_string()].into_iter().chain(values).chain([auroc(*mean)]));
         }
         let interval = if results.over_seeds.is_none() {
             " (AUROC with its 95 % bootstrap interval)"
@@ -188,21 +188,21 @@ pub fn markdown(results: &Results) -> String {
         }
         line(
             &mut out,
-            ["mean".to_owned(), String::new(), String::new()].into_iter().chain(texts(mean.full)),
+            ["mean".to_string(), String::new(), String::new()].into_iter().chain(texts(mean.full)),
         );
     }
     if results.means.len() > 1 {
         let _ = writeln!(out, "\nMeans over classes by share of outliers:\n");
         let percents = results.means.iter().map(|mean| format!("{} %", mean.outlier_percent));
-        header(&mut out, &["metric".to_owned()].into_iter().chain(percents).collect::<Vec<_>>());
+        header(&mut out, &["metric".to_string()].into_iter().chain(percents).collect::<Vec<_>>());
         for (name, text) in RATIO_ROWS {
-            line(&mut out, [name.to_owned()].into_iter().chain(results.means.iter().map(text)));
+            line(&mut out, [name.to_string()].into_iter().chain(results.means.iter().map(text)));
         }
     }
     if let Some(over) = &results.over_seeds {
         let _ = writeln!(out, "\nAUROC of the anomaly score by seed:\n");
         let names = over.rows.iter().map(|row| cell(&row.class));
-        header(&mut out, &["seed".to_owned()].into_iter().chain(names).collect::<Vec<_>>());
+        header(&mut out, &["seed".to_string()].into_iter().chain(names).collect::<Vec<_>>());
         for (seed, run) in over.pairs() {
             let mean = run.headline_mean().map(|m| m.full.auroc);
             let values = run.headline().map(|(_, e)| e.full.auroc).chain(mean);
@@ -213,9 +213,9 @@ pub fn markdown(results: &Results) -> String {
     if !challenges.is_empty() {
         let _ = writeln!(out, "\nAUROC of the anomaly score by challenge and level:\n");
         let columns = levels.iter().map(|level| format!("level {level}"));
-        header(&mut out, &["challenge".to_owned()].into_iter().chain(columns).collect::<Vec<_>>());
+        header(&mut out, &["challenge".to_string()].into_iter().chain(columns).collect::<Vec<_>>());
         for (name, row) in challenges {
-            let values = row.into_iter().map(|e| e.map_or("-".to_owned(), |e| auroc(&e.full)));
+            let values = row.into_iter().map(|e| e.map_or("-".to_string(), |e| auroc(&e.full)));
             line(&mut out, [cell(name)].into_iter().chain(values));
         }
     }
@@ -300,7 +300,7 @@ pub(super) fn auroc(m: impl Into<MeanMetrics>) -> String {
 fn header(out: &mut String, columns: &[String]) {
     line(out, columns.iter().cloned());
     let rule =
-        columns.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_owned());
+        columns.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_string());
     line(out, rule);
 }
 

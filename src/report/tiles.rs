@@ -18,19 +18,20 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    /// The images `which` of `inputs` and `recons` (both f32 in [0, 1], shape [n, h, w, c]).
+    /// The images `which` of `inputs` and `reconstructions` (both f32 in [0, 1], shape [n, h, w,
+    /// c]).
     ///
     /// # Errors
     /// Slices that do not fit the shape, c other than 1 or 3, pixels that are not finite, an index
     /// past n.
     pub fn new(
         inputs: &[f32],
-        recons: &[f32],
+        reconstructions: &[f32],
         shape: [usize; 4],
         which: &[usize],
     ) -> Result<Tiles> {
         check("inputs", inputs, shape)?;
-        check("reconstructions", recons, shape)?;
+        check("reconstructions", reconstructions, shape)?;
         let [n, h, w, c] = shape;
         if let Some(i) = which.iter().find(|&&i| i >= n) {
             return Err(Error::invalid(format!("image {i} of {n}")));
@@ -39,19 +40,19 @@ impl Tiles {
             let len = h * w * c;
             which.iter().flat_map(|&i| images[i * len..][..len].iter().copied()).collect()
         };
-        let (inputs, recons) = (pixels(inputs), pixels(recons));
+        let (inputs, reconstructions) = (pixels(inputs), pixels(reconstructions));
         let difference = |(x, y): (&[f32], &[f32])| {
             x.iter().zip(y).map(|(a, b)| (a - b).abs()).sum::<f32>() / c as f32
         };
         let errors: Vec<f32> =
-            inputs.chunks_exact(c).zip(recons.chunks_exact(c)).map(difference).collect();
+            inputs.chunks_exact(c).zip(reconstructions.chunks_exact(c)).map(difference).collect();
         let error_scale = errors.iter().copied().fold(0.0, f32::max);
         let brightest = if error_scale > 0.0 { error_scale } else { 1.0 };
         let heat = errors.iter().flat_map(|e| heat(e / brightest)).collect();
         let shape = |c| [which.len(), h, w, c];
         Ok(Tiles {
             inputs: Images::new(bytes(&inputs), shape(c))?,
-            reconstructions: Images::new(bytes(&recons), shape(c))?,
+            reconstructions: Images::new(bytes(&reconstructions), shape(c))?,
             errors: Images::new(heat, shape(3))?,
             error_scale,
         })

@@ -146,6 +146,9 @@ impl Checkpoints {
     }
 
     /// Writes the state of all models and makes it the checkpoint that counts.
+    ///
+    /// # Errors
+    /// The file system's; the checkpoint before then still counts.
     pub fn save(&self, state: &State, device: &str, settings: &Settings) -> Result<()> {
         let width = StepLog::width(self.model.segments().len());
         let next = |folder: &PathBuf| next(folder, state.epoch, state.step);
@@ -483,6 +486,9 @@ fn other_model(path: &Path, found: &Model, expected: &Model) -> Error {
 }
 
 /// Flat parameters of a model file, for a model of the same channels.
+///
+/// # Errors
+/// No readable model file, or one for other images.
 pub fn load_start(path: &Path, model: &Model) -> Result<Vec<f32>> {
     let (other, params) = load_parameters(path)?;
     if other == *model { Ok(params) } else { Err(other_model(path, &other, model)) }

@@ -133,7 +133,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 impl RunConfig {
     /// Reads a run's `config.toml`.
     ///
-    /// Errors name the file and the line, or the setting that makes no sense.
+    /// # Errors
+    /// No such file, or one that is none: named with the line, or the setting that makes no sense.
     pub fn read(run: &Path) -> Result<RunConfig> {
         let path = folders::config(run);
         if !path.exists() {
@@ -146,6 +147,9 @@ impl RunConfig {
     }
 
     /// [`RunConfig::read`] from text. `path` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`RunConfig::read`].
     pub fn parse(text: &str, path: &Path) -> Result<RunConfig> {
         let problem = |e: &dyn Display| {
             Error::invalid(format!("{}: {}", path.display(), shown(e).trim_end()))
@@ -161,15 +165,20 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// Reads a user's TOML file, which may have any of the settings; the others have their defaults.
+    /// Reads a user's TOML file, which may have any of the settings; the others have their
+    /// defaults.
     ///
-    /// Errors name the file, the line and the key.
+    /// # Errors
+    /// No such file, or one that is none: named with the line and the key.
     pub fn read_settings(path: &Path) -> Result<RunConfig> {
         let text = limits::read_text(path, limits::CONFIG, "a configuration")?;
         RunConfig::parse_settings(&text, path)
     }
 
     /// [`RunConfig::read_settings`] from text. `path` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`RunConfig::read_settings`].
     pub fn parse_settings(text: &str, path: &Path) -> Result<RunConfig> {
         toml::from_str(text)
             .map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))
@@ -177,7 +186,8 @@ impl RunConfig {
 
     /// The settings of a run that can start, with paths that mean the same from every folder.
     ///
-    /// Errors: no dataset folder; settings that make no sense.
+    /// # Errors
+    /// No dataset folder; settings that make no sense.
     pub fn resolved(mut self) -> Result<RunConfig> {
         if self.data.as_os_str().is_empty() {
             return Err(Error::Usage(
@@ -201,7 +211,10 @@ impl RunConfig {
         }
     }
 
-    /// Errors unless the settings make sense by themselves.
+    /// Whether the settings make sense by themselves.
+    ///
+    /// # Errors
+    /// The first that doesn't, with its value and what was expected.
     pub fn check(&self) -> Result<()> {
         self.train_config().check()?;
         if !(0.0..=1.0).contains(&self.threshold_quantile) {
@@ -226,7 +239,8 @@ impl RunConfig {
     /// Ties the run to a dataset: the names of its classes for `all` and for numbers, and which
     /// dataset it is.
     ///
-    /// Errors: no such class; the configuration is tied to another dataset already.
+    /// # Errors
+    /// No such class; the configuration is tied to another dataset already.
     pub fn bind(&mut self, prepared: &Prepared) -> Result<()> {
         if self.data_sha256.is_empty() {
             self.data_sha256 = prepared.manifest().sha256();
@@ -237,7 +251,10 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Errors unless this is the run's own dataset, to the byte.
+    /// Whether this is the run's own dataset, to the byte.
+    ///
+    /// # Errors
+    /// It is another.
     pub fn check_data(&self, prepared: &Prepared) -> Result<()> {
         let found = prepared.manifest().sha256();
         if found == self.data_sha256 {
@@ -262,8 +279,11 @@ impl RunConfig {
         )
     }
 
-    /// Errors if the configuration in one seed's folder says something else than the one for all
-    /// seeds, from which this is.
+    /// Whether the configuration in one seed's folder says what the one for all seeds does, from
+    /// which this is.
+    ///
+    /// # Errors
+    /// It says something else, or can't be read.
     pub fn check_seed(&self, folder: &Path) -> Result<()> {
         let there = RunConfig::read(folder)?;
         // These are taken over when the seed's training goes on.
@@ -280,7 +300,8 @@ impl RunConfig {
 
     /// The settings that a checkpoint's numbers depend on: a run that goes on must have the same.
     ///
-    /// Errors: a path that is no text.
+    /// # Errors
+    /// A path that is no text.
     pub fn fixed(&self) -> Result<Settings> {
         let text = |value: Value| match value {
             Value::String(text) => text,
@@ -297,7 +318,10 @@ impl RunConfig {
         Ok(entries.map(|(name, value)| (name, text(value))).collect())
     }
 
-    /// Errors unless a checkpoint was made with these settings; names the first that differs.
+    /// Whether a checkpoint was made with these settings.
+    ///
+    /// # Errors
+    /// The first setting that differs, with both values.
     pub fn check_fixed(&self, made_with: &Settings) -> Result<()> {
         for (name, value) in self.fixed()? {
             let before = made_with.get(&name).map_or("unknown", String::as_str);
@@ -314,6 +338,9 @@ impl RunConfig {
     }
 
     /// Writes `config.toml`.
+    ///
+    /// # Errors
+    /// The file system's.
     pub fn write(&self, run: &Path) -> Result<()> {
         let text =
             toml::to_string(self).map_err(|e| Error::invalid(format!("config.toml: {e}")))?;

@@ -44,8 +44,11 @@ pub struct Evaluate<'a> {
 /// Writes `results.json`, `.csv`, `.md`, and for each class `eval/CLASS/scores.csv` (the test set
 /// of 50 % outliers, or the greatest share) with the images of its extremes. On other data than the
 /// run's own all of this goes to `eval-NAME/` in the run, with NAME from the data's folder, and the
-/// run's own results and model cards stay as they are. Errors: no class has a model yet; a dataset
-/// without test images of a class, or with images of another shape than the models are for.
+/// run's own results and model cards stay as they are.
+///
+/// # Errors
+/// No class has a model yet; a dataset without test images of a class, or with images of another
+/// shape than the models are for.
 pub fn evaluate(
     what: &Evaluate,
     engine: &mut dyn Engine,

@@ -103,8 +103,11 @@ fn fresh_trainer<'e>(
     Trainer::new(engine, model, &config.train_config(), &sets)
 }
 
-/// Errors if a run of this configuration could not begin: everything is checked that [`train`]
-/// needs, and nothing is written.
+/// Whether a run of this configuration could begin: everything is checked that [`train`] needs, and
+/// nothing is written.
+///
+/// # Errors
+/// The first thing that is not as it has to be.
 pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -> Result<()> {
     config.check_data(prepared)?;
     fresh_trainer(
@@ -121,8 +124,11 @@ pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -
 /// is whole if `recover`, or from the beginning where there is none yet.
 ///
 /// The same configuration and data give the same bits on one device, interrupted or not. A class
-/// whose numbers are no longer finite takes no more part; that is an error at the end. Errors leave
-/// the last checkpoint intact.
+/// whose numbers are no longer finite takes no more part; that is an error at the end.
+///
+/// # Errors
+/// A run that doesn't fit its configuration or its data; a failure of the device or the file
+/// system; at the end, classes that diverged. The last checkpoint stays intact.
 pub fn train(
     run: &Path,
     lock: &Lock,
@@ -339,6 +345,9 @@ fn detector(
 
 /// Writes `best/`: the model and its card, which tells of an evaluation if there was one. `epochs`
 /// is how many were trained.
+///
+/// # Errors
+/// The file system's.
 pub fn export(
     class_folder: &Path,
     detector: &Detector,
@@ -381,6 +390,9 @@ pub fn now() -> String {
 
 /// Sets the threshold above which an image is called anomalous: a quantile of the validation
 /// images' scores, which depend on the detector's beta.
+///
+/// # Errors
+/// Images of another shape than the model's; a failure of the device.
 pub fn set_threshold(
     engine: &mut dyn Engine,
     detector: &mut Detector,

@@ -40,5 +40,5 @@ fn message_of(text: &str, read: impl Fn(&Path) -> gradcon::Result<()>) -> String
     message
         .strip_prefix(&path.display().to_string())
         .unwrap_or_else(|| panic!("no file in: {message}"))
-        .to_owned()
+        .to_string()
 }

@@ -36,7 +36,7 @@ pub fn rows(shift: f64) -> Vec<ScoreRow> {
         let anomalous = i % 2 == 1;
         let noise = ((i * 37) % 60) as f64 / 60.0;
         let (mse, cos) = (noise * 0.1, if anomalous { 0.6 - shift } else { 0.6 } - 0.3 * noise);
-        let class = Some(if anomalous { "other" } else { "inlier" }.to_owned());
+        let class = Some(if anomalous { "other" } else { "inlier" }.to_string());
         let image = format!("test/{i}");
         ScoreRow {
             image,
@@ -85,8 +85,8 @@ pub fn write_run_of(folder: &Path, shift: f64) -> Results {
         let eval = EvalPlace::own(folder).class(class);
         write_scores(&eval.join("scores.csv"), &table(rows.clone())).unwrap();
         let images: Vec<f32> = (0..60 * 6).map(|i| (i % 7) as f32 / 7.0).collect();
-        let recons: Vec<f32> = images.iter().map(|x| x * 0.5).collect();
-        write_extremes(&eval, &images, &recons, [60, 2, 3, 1], &rows, 3).unwrap();
+        let reconstructions: Vec<f32> = images.iter().map(|x| x * 0.5).collect();
+        write_extremes(&eval, &images, &reconstructions, [60, 2, 3, 1], &rows, 3).unwrap();
         let losses = |epoch: u64| Losses {
             loss: 0.3 / epoch as f64 - 0.02,
             mse: 0.3 / epoch as f64,

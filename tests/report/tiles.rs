@@ -6,8 +6,8 @@ use gradcon::report::tiles::Tiles;
 #[test]
 fn tiles_of_nonsense_are_refused() {
     let shape = [1, 2, 3, 1];
-    let message = |inputs: &[f32], recons: &[f32], shape, which: &[usize]| {
-        Tiles::new(inputs, recons, shape, which).err().unwrap().to_string()
+    let message = |inputs: &[f32], reconstructions: &[f32], shape, which: &[usize]| {
+        Tiles::new(inputs, reconstructions, shape, which).err().unwrap().to_string()
     };
     let (good, nan) = ([0.0; 6], [f32::NAN; 6]);
     assert!(Tiles::new(&good, &good, shape, &[0]).is_ok(), "good input must pass");
@@ -27,8 +27,8 @@ fn error_maps_share_one_scale() {
     // another.
     let shape = [2, 1, 2, 3];
     let inputs = [0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.2];
-    let recons = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 1.0, 0.2];
-    let tiles = Tiles::new(&inputs, &recons, shape, &[1, 0]).unwrap();
+    let reconstructions = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 1.0, 0.2];
+    let tiles = Tiles::new(&inputs, &reconstructions, shape, &[1, 0]).unwrap();
     assert_eq!(tiles.error_scale, 0.5);
     let pixel = |images: &Images, i: usize, x: usize| images.image(i)[3 * x..][..3].to_vec();
     let pixels = |i: usize| [0, 1].map(|x| pixel(&tiles.errors, i, x));

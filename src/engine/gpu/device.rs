@@ -223,7 +223,10 @@ impl Machine {
         Machine { adapters: summaries(&found), environment, hints, found }
     }
 
-    /// Errors if the environment makes no sense.
+    /// Whether the environment makes sense.
+    ///
+    /// # Errors
+    /// A variable that names no backend, with what it says and what was expected.
     pub fn check(&self) -> Result<()> {
         self.environment.backends().map(drop).map_err(Error::Device)
     }

@@ -115,7 +115,10 @@ impl Steps {
 }
 
 impl GpuEngine {
-    /// Opens an adapter. Errors name what was asked for and what this machine has.
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// There is none such, or it can't be opened: what was asked for and what this machine has.
     pub fn open(selector: &Selector, options: OpenOptions) -> Result<GpuEngine> {
         let machine = Machine::look();
         let index = machine.choose(selector, options.allow_software)?;
@@ -123,6 +126,9 @@ impl GpuEngine {
     }
 
     /// Opens the adapter number `index` of a machine.
+    ///
+    /// # Errors
+    /// It can't be opened.
     ///
     /// # Panics
     /// If there are fewer.

@@ -97,7 +97,7 @@ impl OverSeeds {
             .filter_map(|(_, r)| Some(r.headline_mean()?.parts().map(|(_, m)| m.auroc)))
             .collect();
         if !means.is_empty() {
-            rows.push(row("mean".to_owned(), means)?);
+            rows.push(row("mean".to_string(), means)?);
         }
         let seeds = runs.iter().map(|(seed, _)| *seed).collect();
         Ok(OverSeeds {

@@ -52,8 +52,8 @@ impl Map {
         Map::InvNorm { eps: 1e-8 },
     ];
 
-    /// The member's name, in upper case also its number's in the shader. Shown, like everything that
-    /// is known of a member, at [`Map`].
+    /// The member's name, in upper case also its number's in the shader. Shown, like everything
+    /// that is known of a member, at [`Map`].
     pub fn name(self) -> &'static str {
         self.into()
     }
