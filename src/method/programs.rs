@@ -7,7 +7,8 @@ use super::model::{IMAGE_SIZE, Model};
 use super::objective::{score_step, training_step, validation_step};
 use crate::layout::size;
 use crate::program::{Options, Program, compile};
-use crate::tape::Tape;
+use crate::tape::ops::Source;
+use crate::tape::{Tape, Tensor};
 
 /// The program of a training step on a resident dataset of `images` images, an epoch of at most
 /// `steps` steps.
@@ -32,12 +33,10 @@ pub fn training_program(
     steps: usize,
     options: Options,
 ) -> Program {
-    let mut tape = Tape::new();
-    tape.label("batch");
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
-    let batch = tape.batch(source("train", images, steps), shape);
-    training_step(&mut tape, model, batch, config.alpha, config.adam, "train", steps);
-    compile("train", &tape, options)
+    let (alpha, adam, batch) = (config.alpha, config.adam, config.batch_size);
+    on_batches("train", source("train", images, steps), model, batch, options, |tape, batch| {
+        training_step(tape, model, batch, alpha, adam, "train", steps);
+    })
 }
 
 /// The program of a validation step: losses without an update. Shown at [`training_program`].
@@ -48,12 +47,10 @@ pub fn validation_program(
     steps: usize,
     options: Options,
 ) -> Program {
-    let mut tape = Tape::new();
-    tape.label("batch");
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
-    let batch = tape.batch(source("validation", images, steps), shape);
-    validation_step(&mut tape, model, batch, config.alpha, "validation", steps);
-    compile("validation", &tape, options)
+    let from = source("validation", images, steps);
+    on_batches("validation", from, model, config.batch_size, options, |tape, batch| {
+        validation_step(tape, model, batch, config.alpha, "validation", steps);
+    })
 }
 
 /// The program that reconstructs each model's first validation batch. Shown at
@@ -65,12 +62,10 @@ pub fn preview_program(
     steps: usize,
     options: Options,
 ) -> Program {
-    let mut tape = Tape::new();
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(config.batch_size)];
-    let (x, _) = tape.batch(source("validation", images, steps), shape);
-    let reconstruction = model.forward(&mut tape, x).reconstruction;
-    tape.record(reconstruction, &log("preview"), 0, size(shape), 1);
-    compile("preview", &tape, options)
+    let from = source("validation", images, steps);
+    on_batches("preview", from, model, config.batch_size, options, |tape, (x, _)| {
+        reconstruct(tape, model, x, "preview", 1);
+    })
 }
 
 /// The program that scores a batch of `batch` resident images in each of `steps` steps.
@@ -87,12 +82,10 @@ pub fn preview_program(
 /// assert!(score.calls.len() > reconstruct.calls.len());
 /// ```
 pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options) -> Program {
-    let mut tape = Tape::new();
-    tape.label("batch");
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(batch)];
-    let batch = tape.batch(source("score", batch * steps, steps), shape);
-    score_step(&mut tape, model, batch, "score", steps);
-    compile("score", &tape, options)
+    let from = source("score", batch * steps, steps);
+    on_batches("score", from, model, batch, options, |tape, batch| {
+        score_step(tape, model, batch, "score", steps);
+    })
 }
 
 /// The program that reconstructs the same batches. Shown at [`score_program`].
@@ -102,11 +95,33 @@ pub fn reconstruction_program(
     steps: usize,
     options: Options,
 ) -> Program {
+    let from = source("score", batch * steps, steps);
+    on_batches("reconstruct", from, model, batch, options, |tape, (x, _)| {
+        reconstruct(tape, model, x, "reconstruct", steps);
+    })
+}
+
+/// The program `name` of what `record` does with a batch, its images `[28, 28, channels, n]` and
+/// their weights `[1, 1, 1, n]`.
+fn on_batches(
+    name: &str,
+    from: Source,
+    model: &Model,
+    batch_size: usize,
+    options: Options,
+    record: impl FnOnce(&mut Tape, (Tensor, Tensor)),
+) -> Program {
     let mut tape = Tape::new();
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(batch)];
-    let (x, _) = tape.batch(source("score", batch * steps, steps), shape);
-    let reconstruction = model.forward(&mut tape, x).reconstruction;
+    tape.label("batch");
+    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(batch_size)];
+    let batch = tape.batch(from, shape);
+    record(&mut tape, batch);
+    compile(name, &tape, options)
+}
+
+/// Records the reconstruction of a batch in the log of `name`.
+fn reconstruct(tape: &mut Tape, model: &Model, x: Tensor, name: &str, steps: usize) {
+    let reconstruction = model.forward(tape, x).reconstruction;
     tape.label("log");
-    tape.record(reconstruction, &log("reconstruct"), 0, size(shape), steps);
-    compile("reconstruct", &tape, options)
+    tape.record(reconstruction, &log(name), 0, size(tape.shape(x)), steps);
 }
