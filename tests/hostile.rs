@@ -256,8 +256,8 @@ fn a_pickle_builds_no_more_than_a_few_times_its_length() {
     text(&mut arrays);
     arrays.extend(b"X\x06\0\0\0latin1\x86Rq\x01cnumpy.core.multiarray\n_reconstruct\n");
     arrays.extend(b"q\x02cnumpy\nndarray\n\x85q\x03");
-    arrays
-        .extend(b"cnumpy\ndtype\nX\x02\0\0\0u1\x85Rq\x04J\x40\x0d\x03\0K\x01\x86q\x05(K\x01h\x05h\x04\x88h\x01tq\x06");
+    arrays.extend(b"cnumpy\ndtype\nX\x02\0\0\0u1\x85Rq\x04J\x40\x0d\x03\0K\x01\x86q\x05");
+    arrays.extend(b"(K\x01h\x05h\x04\x88h\x01tq\x06");
     for _ in 0..10_000 {
         arrays.extend(b"h\x02h\x03Rh\x06b");
     }

@@ -111,7 +111,8 @@ fn a_model_of_absurd_channels_is_an_error_at_every_door() {
     let path = folder.path().join("model.safetensors");
     let bytes = 32 * 4 * 4 * 4 * (1u64 << 40);
     let header = format!(
-        "{{\"down.0.weight\":{{\"dtype\":\"F32\",\"shape\":[32,{},4,4],\"data_offsets\":[0,{bytes}]}}}}",
+        "{{\"down.0.weight\":{{\"dtype\":\"F32\",\"shape\":[32,{},4,4],\
+         \"data_offsets\":[0,{bytes}]}}}}",
         1u64 << 40
     );
     std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())

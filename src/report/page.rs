@@ -264,7 +264,8 @@ fn missing(run: &Run) -> Markup {
     html! {
         @if !run.missing.is_empty() {
             p class="note" {
-                "Not in this run, and so not in this page: " (codes(run.missing.iter().cloned())) "."
+                "Not in this run, and so not in this page: "
+                (codes(run.missing.iter().cloned())) "."
             }
         }
     }
@@ -316,7 +317,9 @@ fn headline(run: &Run, index: usize) -> Markup {
             (figure(
                 "wide",
                 html! {
-                    div class="scroll" { (svg::aurocs("AUROC by inlier class", run.results.headline())) }
+                    div class="scroll" {
+                        (svg::aurocs("AUROC by inlier class", run.results.headline()))
+                    }
                 },
                 &format!("AUROC by inlier class: the full score and its two parts alone{lines}."),
             ))

@@ -395,7 +395,9 @@ pub fn aurocs<'a>(
         let x = px(value);
         drawn.push(path("grid", &format!("M{x:.1} 26V{bottom}")));
         drawn.push(html! {
-            text class="tick mid" x=(tenth(x)) y=(tenth(bottom + 16.0)) { (tick_label(value, step)) }
+            text class="tick mid" x=(tenth(x)) y=(tenth(bottom + 16.0)) {
+                (tick_label(value, step))
+            }
         });
     }
     for (i, (class, e)) in rows.iter().enumerate() {

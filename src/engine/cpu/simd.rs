@@ -177,8 +177,10 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($name:ident, $real:ty, $reg:ty, $lanes:literal, rows $rows:literal, vectors $vectors:literal,
-         $set1:ident, $loadu:ident, $storeu:ident, $fmadd:ident, $add:ident, $max:ident, $zero:ident,
+        ($name:ident, $real:ty, $reg:ty, $lanes:literal,
+         rows $rows:literal, vectors $vectors:literal,
+         $set1:ident, $loadu:ident, $storeu:ident, $fmadd:ident, $add:ident, $max:ident,
+         $zero:ident,
          |$v:ident, $g:ident| $gate:expr, |$s:ident| $sum:expr) => {
             #[doc = concat!(stringify!($lanes), " lanes of ", stringify!($real), ".")]
             #[derive(Clone, Copy)]
@@ -238,22 +240,36 @@ mod x86 {
         };
     }
 
-    vector!(F32x16, f32, __m512, 16, rows 6, vectors 4, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-        _mm512_add_ps, _mm512_max_ps, _mm512_setzero_ps,
-        |v, g| _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(g, _mm512_setzero_ps()), v), |s| _mm512_reduce_add_ps(s));
-    vector!(F64x8, f64, __m512d, 8, rows 6, vectors 4, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-        _mm512_add_pd, _mm512_max_pd, _mm512_setzero_pd,
-        |v, g| _mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(g, _mm512_setzero_pd()), v), |s| _mm512_reduce_add_pd(s));
-    vector!(F32x8, f32, __m256, 8, rows 6, vectors 2, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, _mm256_max_ps, _mm256_setzero_ps,
-    |v, g| _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(g, _mm256_setzero_ps()), v), |s| {
+    vector!(F32x16, f32, __m512, 16, rows 6, vectors 4,
+        _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_add_ps,
+        _mm512_max_ps, _mm512_setzero_ps,
+        |v, g| {
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(g, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(above, v)
+        },
+        |s| _mm512_reduce_add_ps(s));
+    vector!(F64x8, f64, __m512d, 8, rows 6, vectors 4,
+        _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd, _mm512_add_pd,
+        _mm512_max_pd, _mm512_setzero_pd,
+        |v, g| {
+            let above = _mm512_cmp_pd_mask::<_CMP_GT_OQ>(g, _mm512_setzero_pd());
+            _mm512_maskz_mov_pd(above, v)
+        },
+        |s| _mm512_reduce_add_pd(s));
+    vector!(F32x8, f32, __m256, 8, rows 6, vectors 2,
+    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_add_ps,
+    _mm256_max_ps, _mm256_setzero_ps,
+    |v, g| _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(g, _mm256_setzero_ps()), v),
+    |s| {
         let q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
         let d = _mm_add_ps(q, _mm_movehl_ps(q, q));
         _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)))
     });
-    vector!(F64x4, f64, __m256d, 4, rows 6, vectors 2, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    _mm256_add_pd, _mm256_max_pd, _mm256_setzero_pd,
-    |v, g| _mm256_and_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(g, _mm256_setzero_pd()), v), |s| {
+    vector!(F64x4, f64, __m256d, 4, rows 6, vectors 2,
+    _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd, _mm256_add_pd,
+    _mm256_max_pd, _mm256_setzero_pd,
+    |v, g| _mm256_and_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(g, _mm256_setzero_pd()), v),
+    |s| {
         let q = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd::<1>(s));
         _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)))
     });
