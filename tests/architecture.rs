@@ -2,13 +2,9 @@
 //! And one invariant of it that is nobody else's: threads change no bit.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use gradcon::engine::cpu;
-use gradcon::method::state::State;
 use gradcon::tape::ops::FAMILIES;
-use gradcon::{Images, Model, TrainConfig, Trainer, TrainingSet};
 
 /// A part of the house. The wings stand on the ground and don't know each other; the top knows all.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -205,30 +201,4 @@ fn what_the_page_names_exists() {
     let fences = page().lines().filter(|line| line.starts_with("```")).count();
     assert!(fences == 2, "{fences} fences: code spans are told by their backticks, in pairs");
     assert!(has_test("#[test]\n#[ignore]\nfn a() {\n", "a") && !has_test("fn a() {\n", "a"));
-}
-
-/// A training's state with so many threads.
-fn trained(threads: usize) -> State {
-    let images = |n: usize, seed: usize| {
-        let pixel = |i: usize| ((i + seed) * (i / 784 + 3) % 251) as u8;
-        Images::new((0..n * 784).map(pixel).collect(), [n, 28, 28, 1]).unwrap()
-    };
-    let (train, validation) = (images(80, 0), images(10, 5));
-    let set = TrainingSet { train: &train, validation: &validation, seed: 1, start: None };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| {
-        let mut engine = cpu::f32();
-        let (model, config) = (Model::new(1), TrainConfig::default());
-        let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set]).unwrap();
-        trainer.epoch(|_| ControlFlow::Continue(())).unwrap();
-        trainer.state().unwrap()
-    })
-}
-
-#[test]
-fn the_number_of_threads_changes_no_bit() {
-    let one = trained(1);
-    for threads in [2, 5] {
-        assert!(trained(threads) == one, "{threads} threads");
-    }
 }

@@ -93,6 +93,19 @@ fn replicas_equal_lone_models_to_the_bit() {
 }
 
 #[test]
+fn the_number_of_threads_changes_no_bit() {
+    let data = data();
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run(engine().as_mut(), &sets(&data)[2..], 1).1)
+    };
+    let one = with(1);
+    for threads in [2, 5] {
+        assert!(with(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
 fn two_runs_give_the_same_bits_and_another_seed_gives_others() {
     let data = data();
     let one = &sets(&data)[..1];
