@@ -227,8 +227,10 @@ impl Tape {
             Op::Map(Mapped { map: Map::Affine { scale: s, shift: t }, of: [a, _] }) => {
                 self.affine(a, scale * s, scale * t + shift)
             }
-            Op::Constraint(op) if shift == 0.0 && op.scaled(scale).is_some() => {
-                let scaled = op.scaled(scale).expect("asked above");
+            Op::Constraint(op)
+                if shift == 0.0
+                    && let Some(scaled) = op.scaled(scale) =>
+            {
                 self.push(Op::Constraint(scaled), shape)
             }
             _ if scale == 0.0 => self.fill(shape, shift),
