@@ -258,14 +258,14 @@ fn every_rule_to_second_order() {
 /// is differentiated above, or can't be, because nothing can flow through it or it says no.
 #[test]
 fn every_operation_has_a_case_or_no_derivative() {
-    let mut seen: HashSet<&str> = HashSet::new();
+    // Every case begins with leaves.
+    let mut seen: HashSet<&str> = HashSet::from(["leaf"]);
     for case in cases() {
         let mut tape = Tape::new();
         let leaves: Vec<Tensor> =
             case.inputs.iter().map(|(name, shape)| tape.leaf(name, *shape)).collect();
         let made = (case.record)(&mut tape, &leaves);
         assert_eq!(tape.node(made).op.family().name(), case.name, "a case of another operation");
-        seen.extend(tape.nodes().iter().map(|n| n.op.family().name()).filter(|n| *n == "leaf"));
         seen.insert(case.name);
     }
     let without = without_derivative();

@@ -6,7 +6,7 @@
 use crate::geometry::Geometry;
 
 /// Workgroups per dimension that every device allows.
-pub const MAX_GROUPS: u32 = 65535;
+const MAX_GROUPS: u32 = 65535;
 
 /// Values of a shader's `override` constants, by name.
 pub type Constants = Vec<(&'static str, u32)>;

@@ -26,7 +26,7 @@ pub use batch::Batch;
 pub use constraint::Constraint;
 pub use conv::Conv;
 pub use conv_w::ConvW;
-pub use launch::{Launch, MAX_GROUPS, Uniforms, Word};
+pub use launch::{Launch, Uniforms, Word};
 pub use loss::Loss;
 pub use map::MapKernel;
 pub use memory::Memory;

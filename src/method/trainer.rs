@@ -17,7 +17,7 @@ use super::state::{Divergence, EpochReport, Losses, ReplicaState, Snapshot, Stat
 use crate::engine::{Data, Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::program::Options;
+use crate::program::{Options, Program};
 
 /// Images `[n, 28, 28, channels]` and start of one replica.
 #[derive(Clone, Copy, Debug)]
@@ -170,20 +170,11 @@ impl<'e> Trainer<'e> {
         let options = Options { replicas, workgroups: engine.workgroups() };
         let train =
             engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
-        let validate = engine.load(&validation_program(
-            model,
-            config,
-            validation_data.len() / pixels,
-            validation.steps,
-            options,
-        ))?;
-        let preview = engine.load(&preview_program(
-            model,
-            config,
-            validation_data.len() / pixels,
-            validation.steps,
-            options,
-        ))?;
+        let images = validation_data.len() / pixels;
+        let mut load = |program: fn(&Model, &TrainConfig, usize, usize, Options) -> Program| {
+            engine.load(&program(model, config, images, validation.steps, options))
+        };
+        let (validate, preview) = (load(validation_program)?, load(preview_program)?);
         Feed::of("validation", engine).images(&validation_data)?.batches(&validation)?;
         let mut params: Vec<f32> = Vec::with_capacity(replicas * model.len());
         for set in sets {
