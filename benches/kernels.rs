@@ -53,8 +53,7 @@ fn verify(case: &Case, engine: &mut dyn Engine, name: &str) {
 fn kernels(c: &mut Criterion) {
     for (name, mut engine) in engines() {
         println!("{name}: {}", engine.description());
-        let splits = if name == "gpu" { 8 } else { 1 };
-        for case in cases::benches(64, 1, splits) {
+        for case in cases::benches(64, 1, engine.form()) {
             engine.clear();
             verify(&case, engine.as_mut(), name);
             let program = case.program(1);

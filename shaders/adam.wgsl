@@ -1,19 +1,23 @@
 // adam.wgsl - kernel adam: Adam and the running-mean reference gradient over all parameters of a
 // model at once.
 //
-// Letters: len parameters, of which the first reference_len have a reference gradient. params, m,
-// v, grad are [len], reference is [reference_len], schedule is [steps, replicas, 4], shared by all
-// replicas.
+// Letters: len parameters, of which the first reference_len have a reference gradient. params, m, v
+// are [len], reference is [reference_len], schedule is [steps, replicas, 4], shared by all
+// replicas. parts holds the gradient [len] in pieces: who computes a long sum leaves it in terms.
 //
 // Grid: a thread owns one parameter; workgroups of 256 fill x, then y; z = replica.
 
 struct Params {
+    // (first element in the gradient, elements, first element in parts, terms of its sum)
+    pieces: array<vec4<u32>, MAX_PIECES>,
     // one_minus_beta and not beta: 1 - 0.999 loses five digits in f32.
     len: u32, reference_len: u32, lr: f32, one_minus_beta1: f32, one_minus_beta2: f32, eps: f32,
-    params_stride: u32, m_stride: u32, v_stride: u32, reference_stride: u32, grad_stride: u32,
+    params_stride: u32, m_stride: u32, v_stride: u32, reference_stride: u32, parts_stride: u32,
     schedule_stride: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
+const MAX_PIECES: u32 = 24u;
+
 // Which step runs: the only thing that changes between runs.
 @group(1) @binding(0) var<uniform> step_number: u32;
 
@@ -21,8 +25,23 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> m: array<f32>;
 @group(0) @binding(2) var<storage, read_write> v: array<f32>;
 @group(0) @binding(3) var<storage, read_write> reference: array<f32>;
-@group(0) @binding(4) var<storage, read> grad: array<f32>;
+@group(0) @binding(4) var<storage, read> parts: array<f32>;
 @group(0) @binding(5) var<storage, read> schedule: array<f32>;
+
+// Element i of the gradient; 0 where there is no piece.
+fn grad_at(i: u32, z: u32) -> f32 {
+    var sum = 0.0;
+    for (var k = 0u; k < MAX_PIECES; k++) {
+        let piece = p.pieces[k];
+        if (i - piece.x < piece.y) {
+            let base = z * p.parts_stride + piece.z + i - piece.x;
+            for (var s = 0u; s < piece.w; s++) {
+                sum += parts[base + s * piece.y];
+            }
+        }
+    }
+    return sum;
+}
 
 // schedule[step, replica] = (image weight, c1, c2, 1/t). With a weight of 0 the replica has no
 // batch and keeps its state. reference += (grad - reference) / t;  m += (1 - beta1)(grad - m);  v
@@ -38,7 +57,7 @@ fn adam(
     if (i >= p.len || schedule[at] == 0.0) {
         return;
     }
-    let g = grad[z * p.grad_stride + i];
+    let g = grad_at(i, z);
     if (i < p.reference_len) {
         let old = reference[z * p.reference_stride + i];
         reference[z * p.reference_stride + i] = fma(g - old, schedule[at + 3u], old);

@@ -8,8 +8,8 @@
 //
 // Grid of gather: a thread owns four pixels of one image, which are at most two words of data;
 // workgroups of 64 fill x, then y; z = replica. Neighbouring threads are neighbouring images: x is
-// written in whole lines, data read in pieces. Grid of record: a thread owns one value; x =
-// workgroup of 64; z = replica.
+// written in whole lines, data read in pieces. Grid of record: a thread owns one value;
+// workgroups of 64 fill x, then y, source after source; z = replica.
 
 struct GatherParams {
     pixels: u32, n: u32,
@@ -63,23 +63,46 @@ fn gather(
 }
 
 struct RecordParams {
-    len: u32, offset: u32, width: u32,
-    a_stride: u32, log_stride: u32,
+    // For each source (place in the row, values, 0, terms of a value's sum).
+    pieces: array<vec4<u32>, MAX_VALUES>,
+    count: u32, width: u32,
+    stride0: u32, stride1: u32, stride2: u32, stride3: u32, log_stride: u32,
 }
 @group(0) @binding(7) var<uniform> q: RecordParams;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read_write> log_: array<f32>;
+const MAX_VALUES: u32 = 4u;
 
-// a [len]: log[step, replica, offset + i] = a[i].
+@group(0) @binding(0) var<storage, read> a0: array<f32>;
+@group(0) @binding(1) var<storage, read> a1: array<f32>;
+@group(0) @binding(2) var<storage, read> a2: array<f32>;
+@group(0) @binding(3) var<storage, read> a3: array<f32>;
+@group(0) @binding(4) var<storage, read_write> log_: array<f32>;
+
+fn value_at(source: u32, i: u32, z: u32) -> f32 {
+    switch (source) {
+        case 0u: { return a0[z * q.stride0 + i]; }
+        case 1u: { return a1[z * q.stride1 + i]; }
+        case 2u: { return a2[z * q.stride2 + i]; }
+        default: { return a3[z * q.stride3 + i]; }
+    }
+}
+
+// Sources [terms, len]: log[step, replica, offset + i] = sum over terms, in order.
 @compute @workgroup_size(64)
 fn record(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * grid.x + group.x) * 64u + thread;
-    if (i < q.len) {
-        let row = step_number * grid.z + group.z;
-        log_[row * q.width + q.offset + i] = a[group.z * q.a_stride + i];
+    let rows = grid.y / q.count;
+    let which = group.y / rows;
+    let i = (group.y % rows * grid.x + group.x) * 64u + thread;
+    let source = q.pieces[which];
+    if (i >= source.y) {
+        return;
     }
+    var sum = value_at(which, i, group.z);
+    for (var s = 1u; s < source.w; s++) {
+        sum += value_at(which, s * source.y + i, group.z);
+    }
+    log_[(step_number * grid.z + group.z) * q.width + source.x + i] = sum;
 }

@@ -3,24 +3,24 @@
 // for all layers at once.
 //
 // Letters: a segment is the run of the flat buffers g and r that holds one layer; blocks = blocks
-// of BLOCK elements in the longest segment. partial is [segments, blocks, 3], stats is laid out
-// as the constants say.
+// of SPAN elements in the longest segment. parts holds g as a piece for each segment, partial is
+// [segments, blocks, 3], stats is laid out as the constants say.
 //
 // Grid of constraint: a workgroup of 256 owns one block of one segment: x = block, y = segment, z =
 // replica. Blocks beyond a segment's end are empty sums. Grid of constraint_sum: one workgroup of
-// 256 a replica: 32 threads for each of eight segments. Grid of constraint_grad: a thread owns one
-// element of a segment: x = workgroup of 256, y = segment, z = replica.
+// 256 a replica: SUMMERS threads for each of MAX_SEGMENTS segments. Grid of constraint_grad: a
+// thread owns one element of a segment: x = workgroup of 256, y = segment, z = replica.
 
 struct Params {
+    // (first element in g, elements, first element in parts, terms of its sum)
+    pieces: array<vec4<u32>, MAX_SEGMENTS>,
     segments: u32, scale: f32, blocks: u32,
-    offset0: u32, len0: u32, offset1: u32, len1: u32, offset2: u32, len2: u32,
-    offset3: u32, len3: u32, offset4: u32, len4: u32, offset5: u32, len5: u32,
-    offset6: u32, len6: u32, offset7: u32, len7: u32,
     stride0: u32, stride1: u32, stride2: u32, stride3: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
-const BLOCK: u32 = 1024u; // elements that a workgroup adds up
+const MAX_SEGMENTS: u32 = 8u;
+const SPAN: u32 = 512u; // elements that a workgroup adds up
 const EPS: f32 = 1e-8; // cosine_similarity's epsilon
 // stats: HEAD elements, the first of which is the constraint, then ROW elements a segment.
 const HEAD: u32 = 4u;
@@ -31,40 +31,32 @@ const RR: u32 = 2u;
 const COS: u32 = 3u;
 const SUMMERS: u32 = 32u; // threads that add up one segment's blocks
 
-@group(0) @binding(0) var<storage, read> g: array<f32>;
+@group(0) @binding(0) var<storage, read> parts: array<f32>;
 @group(0) @binding(1) var<storage, read> r: array<f32>;
-@group(0) @binding(2) var<storage, read_write> partial: array<f32>;
+@group(0) @binding(2) var<storage, read_write> g: array<f32>;
+@group(0) @binding(3) var<storage, read_write> partial: array<f32>;
 
 var<workgroup> tree: array<vec3<f32>, 256>;
 
-// (offset, len) of a segment. The words are scalars because arrays of them have a stride of 16
-// bytes in HLSL.
-fn segment(i: u32) -> vec2<u32> {
-    switch (i) {
-        case 0u: { return vec2<u32>(p.offset0, p.len0); }
-        case 1u: { return vec2<u32>(p.offset1, p.len1); }
-        case 2u: { return vec2<u32>(p.offset2, p.len2); }
-        case 3u: { return vec2<u32>(p.offset3, p.len3); }
-        case 4u: { return vec2<u32>(p.offset4, p.len4); }
-        case 5u: { return vec2<u32>(p.offset5, p.len5); }
-        case 6u: { return vec2<u32>(p.offset6, p.len6); }
-        default: { return vec2<u32>(p.offset7, p.len7); }
-    }
-}
-
-// g, r flat; partial[segment, block] = (g.r, g.g, r.r) over the block's elements.
+// parts in pieces, r flat; g [flat] = the pieces' sums, partial[segment, block] = (g.r, g.g, r.r)
+// over the block's elements.
 @compute @workgroup_size(256)
 fn constraint(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
 ) {
     let z = group.z;
-    let run = segment(group.y);
-    let first = group.x * BLOCK;
-    let end = min(first + BLOCK, run.y);
+    let piece = p.pieces[group.y];
+    let first = group.x * SPAN;
+    let end = min(first + SPAN, piece.y);
     var sum = vec3<f32>(0.0);
     for (var i = first + thread; i < end; i += 256u) {
-        let gi = g[z * p.stride0 + run.x + i];
-        let ri = r[z * p.stride1 + run.x + i];
+        let base = z * p.stride0 + piece.z + i;
+        var gi = parts[base];
+        for (var s = 1u; s < piece.w; s++) {
+            gi += parts[base + s * piece.y];
+        }
+        let ri = r[z * p.stride1 + piece.x + i];
+        g[z * p.stride2 + piece.x + i] = gi;
         sum = fma(vec3<f32>(gi, gi, ri), vec3<f32>(ri, gi, ri), sum);
     }
     tree[thread] = sum;
@@ -75,7 +67,7 @@ fn constraint(
         }
     }
     if (thread == 0u) {
-        let at = z * p.stride2 + (group.y * p.blocks + group.x) * 3u;
+        let at = z * p.stride3 + (group.y * p.blocks + group.x) * 3u;
         partial[at] = tree[0].x;
         partial[at + 1u] = tree[0].y;
         partial[at + 2u] = tree[0].z;
@@ -85,7 +77,7 @@ fn constraint(
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read_write> stats: array<f32>;
 
-var<workgroup> cosines: array<f32, 8>;
+var<workgroup> cosines: array<f32, MAX_SEGMENTS>;
 
 // partial [segments, blocks, 3]; stats = (constraint, 0, 0, 0), then per segment (g.r, g.g, r.r,
 // cos).
@@ -136,6 +128,7 @@ fn constraint_sum(
     }
 }
 
+@group(0) @binding(0) var<storage, read> g_in: array<f32>;
 @group(0) @binding(2) var<storage, read> stats_in: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out_grad: array<f32>;
 
@@ -146,7 +139,7 @@ fn constraint_grad(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
 ) {
     let z = group.z;
-    let run = segment(group.y);
+    let run = p.pieces[group.y];
     let i = group.x * 256u + thread;
     if (i >= run.y) {
         return;
@@ -154,7 +147,7 @@ fn constraint_grad(
     let at = z * p.stride2 + HEAD + ROW * group.y;
     let g_norm = sqrt(stats_in[at + GG]);
     let r_norm = sqrt(stats_in[at + RR]);
-    let gi = g[z * p.stride0 + run.x + i];
+    let gi = g_in[z * p.stride0 + run.x + i];
     let ri = r[z * p.stride1 + run.x + i];
     // Where the norm is clamped it is a constant, and only g.r depends on g.
     var d = ri / (max(g_norm, EPS) * max(r_norm, EPS));

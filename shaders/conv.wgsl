@@ -11,52 +11,56 @@
 // m is an output channel. A column is a pair (position, image), image innermost; its positions lie
 // in one row of the result and, in conv_x, in one residue class modulo the stride, because those
 // meet the same taps. k is a pair (tap, input channel) over the taps that meet data for at least
-// one column of the tile: taps in the padding cost nothing.
+// one column of the tile: taps in the padding cost nothing. With `pair`, a second source and weight
+// go through the same sum behind the first. Input channels are cut into `slices`, each summed by
+// threads of its own; the slices' sums are added in order.
 //
-// Grid: a workgroup owns 4 * tm (or tm, if per_thread is 1) output channels x 4 * tn columns of one
-// row and class. x = class * tiles + column tile, y = row * channel tiles + channel tile, z =
-// replica. Thread (tx, ty) owns the channels ty + tm * i and the columns tx + tn * j, i, j < 4:
+// Grid: a workgroup owns per_thread * tm output channels x 4 * tn columns of one row and class. x =
+// class * tiles + column tile, y = row * channel tiles + channel tile, z = replica. Thread (tx, ty,
+// slice) sums over the slice for the channels ty + tm * i and the columns tx + tn * j, i, j < 4:
 // neighbours in tx read and write neighbouring images.
 
 struct Params {
     n: u32, cx: u32, cy: u32, hx: u32, wx: u32, hy: u32, wy: u32,
     kh: u32, kw: u32, stride: u32, padding: u32,
-    source_stride: u32, w_stride: u32, bias_stride: u32, addend_stride: u32, gate_stride: u32,
-    result_stride: u32,
+    source_stride: u32, w_stride: u32, source2_stride: u32, w2_stride: u32, bias_stride: u32,
+    gate_stride: u32, result_stride: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
 @group(0) @binding(0) var<storage, read> source: array<f32>;
 @group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> addend: array<f32>;
-@group(0) @binding(4) var<storage, read> gate: array<f32>;
-@group(0) @binding(5) var<storage, read_write> result: array<f32>;
+@group(0) @binding(2) var<storage, read> source2: array<f32>;
+@group(0) @binding(3) var<storage, read> w2: array<f32>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read> gate: array<f32>;
+@group(0) @binding(6) var<storage, read_write> result: array<f32>;
 
 override tm: u32 = 8u; // threads along channels
 override tn: u32 = 8u; // threads along columns
-override per_thread: u32 = 4u; // channels of a thread: 4, or 1 where there is a single channel
+override slices: u32 = 1u; // parts of the input channels
+override per_thread: u32 = 4u; // channels of a thread: 4, or all there are
+override pair: bool = false; // whether there is a second source and weight
 override epilogue: u32 = 0u; // what becomes of a sum: flags below
 override block_size: u32 = 16u; // values of k in workgroup memory at a time
 
 const BIAS: u32 = 1u;
-const ADD: u32 = 2u;
-const RELU: u32 = 4u;
-const SIGMOID: u32 = 8u;
-const GATE: u32 = 16u;
+const RELU: u32 = 2u;
+const SIGMOID: u32 = 4u;
+const GATE: u32 = 8u;
 
 // An anchor and a shift so far out that no sum with a real one lands inside an image.
 const NO_COLUMN: u32 = 0x80000000u;
 const NO_SHIFT: u32 = 0x40000000u;
 
-// One vec4 holds the four channels (columns) of one thread, so a thread's operands are two 16-byte
-// reads. The rows of `weights` are padded by one: conv_y stores along k, and equal banks would
-// serialise that.
-var<workgroup> weights: array<vec4<f32>, block_size * (tm + 1u)>;
-var<workgroup> columns: array<vec4<f32>, block_size * tn>;
+// Each slice has its own part of these. One vec4 holds the four channels (columns) of one thread,
+// so a thread's operands are two 16-byte reads. The rows of `weights` are padded by one: conv_y
+// stores along k, and equal banks would serialise that.
+var<workgroup> weights: array<vec4<f32>, slices * block_size * (tm + 1u)>;
+var<workgroup> columns: array<vec4<f32>, slices * block_size * tn>;
 // For each k of a block (offset in source, shift of the column, offset in w), for this block and
 // the next.
-var<workgroup> terms: array<vec3<u32>, 2u * block_size>;
+var<workgroup> terms: array<vec3<u32>, slices * 2u * block_size>;
 
 // Taps of one direction, for a run of positions: `count` taps starting at `tap`, `tap_step` apart.
 // The source coordinate is the position's anchor + shift, where the shift starts at `shift` and
@@ -92,10 +96,13 @@ fn taps(transposed: bool, phase: u32, lo: u32, hi: u32, kernel: u32, size: u32) 
     return Taps(monus(end, first), tap, p.stride, whole - first, 0xffffffffu);
 }
 
-// What all terms of a workgroup share.
+// What all terms of a slice share: `terms` of one source, over `depth` of the input channels from
+// `first`.
 struct Reach {
     terms: u32,
     inputs: u32,
+    depth: u32,
+    first: u32,
     transposed: bool,
     across: Taps,
     along: Taps,
@@ -116,9 +123,6 @@ fn finish(sum: f32, m: u32, index: u32, z: u32) {
     if ((epilogue & BIAS) != 0u) {
         v += bias[z * p.bias_stride + m];
     }
-    if ((epilogue & ADD) != 0u) {
-        v += addend[z * p.addend_stride + index];
-    }
     if ((epilogue & RELU) != 0u) {
         v = max(v, 0.0);
     }
@@ -131,9 +135,12 @@ fn finish(sum: f32, m: u32, index: u32, z: u32) {
     result[z * p.result_stride + index] = v;
 }
 
-// Stores one channel of a thread's four columns; NO_COLUMN marks columns beyond the last.
-fn finish_channel(sums: vec4<f32>, m: u32, channels: u32, at: vec4<u32>, z: u32) {
-    if (m >= channels) {
+// Stores one channel of a thread's four columns, by the first slice; NO_COLUMN marks columns beyond
+// the last.
+fn finish_channel(
+    sums: vec4<f32>, m: u32, channels: u32, at: vec4<u32>, z: u32, slice: u32,
+) {
+    if (m >= channels || slice > 0u) {
         return;
     }
     for (var j = 0u; j < 4u; j++) {
@@ -143,18 +150,27 @@ fn finish_channel(sums: vec4<f32>, m: u32, channels: u32, at: vec4<u32>, z: u32)
     }
 }
 
-fn weight_at(z: u32, m: u32, channels: u32, term: vec3<u32>, channel_stride: u32) -> f32 {
-    if (m < channels) {
-        return w[z * p.w_stride + term.z + m * channel_stride];
+fn weight_at(
+    z: u32, m: u32, channels: u32, term: vec3<u32>, channel_stride: u32, second: bool,
+) -> f32 {
+    if (m >= channels) {
+        return 0.0;
     }
-    return 0.0;
+    let at = term.z + m * channel_stride;
+    if (pair && second) {
+        return w2[z * p.w2_stride + at];
+    }
+    return w[z * p.w_stride + at];
 }
 
-fn source_at(at: u32, anchor: u32, shift: u32, width: u32) -> f32 {
-    if (anchor + shift < width) {
-        return source[at];
+fn source_at(z: u32, at: u32, anchor: u32, shift: u32, width: u32, second: bool) -> f32 {
+    if (anchor + shift >= width) {
+        return 0.0;
     }
-    return 0.0;
+    if (pair && second) {
+        return source2[z * p.source2_stride + at];
+    }
+    return source[z * p.source_stride + at];
 }
 
 fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
@@ -162,6 +178,7 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     let ty = local.y;
     let thread = ty * tn + tx;
     let threads = tm * tn;
+    let slice = local.z;
     let z = group.z;
 
     // What is read and what is written.
@@ -194,9 +211,10 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     let last_column = min(first_column + tile_columns, total_columns) - 1u;
     let along = taps(transposed, class_, first_column / p.n, last_column / p.n, p.kw, source_width);
     let row_anchor = select(row * p.stride - p.padding, row_position, transposed);
+    let depth = inputs / slices;
     let reach = Reach(
-        across.count * along.count * inputs, inputs, transposed, across, along, row_anchor,
-        source_width,
+        across.count * along.count * depth, inputs, depth, slice * depth, transposed, across,
+        along, row_anchor, source_width,
     );
 
     // The thread's four columns: anchor, offset in source without the tap, place in the result
@@ -210,7 +228,7 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
             let position = column / p.n;
             let image = column % p.n;
             anchor[j] = select(position * p.stride - p.padding, position, transposed);
-            offset[j] = z * p.source_stride + anchor[j] * inputs * p.n + image;
+            offset[j] = anchor[j] * inputs * p.n + image;
             place[j] = (row * result_width + position * classes + class_) * channels * p.n + image;
         }
     }
@@ -220,15 +238,23 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     var sum2 = vec4<f32>(0.0);
     var sum3 = vec4<f32>(0.0);
 
-    let blocks = (reach.terms + block_size - 1u) / block_size;
+    // This slice's part of workgroup memory.
+    let weights0 = slice * block_size * (tm + 1u);
+    let columns0 = slice * block_size * tn;
+    let terms0 = slice * 2u * block_size;
+
+    let half_blocks = (reach.terms + block_size - 1u) / block_size;
+    let blocks = half_blocks * select(1u, 2u, pair);
     // The terms cost divisions, so a few threads work them out one block ahead, while the others
     // multiply.
     for (var k = thread; k < block_size; k += threads) {
-        terms[k] = term_of(k, reach);
+        terms[terms0 + k] = term_of(k, reach);
     }
     workgroupBarrier();
     for (var block = 0u; block < blocks; block++) {
-        let half = (block & 1u) * block_size;
+        let parity = (block & 1u) * block_size;
+        let half = terms0 + parity;
+        let second = block >= half_blocks;
         for (var i = thread; i < block_size * tm; i += threads) {
             // Neighbouring threads run along w's innermost axis: input channels for conv_y, output
             // channels for conv_x.
@@ -236,51 +262,89 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
             let t = select(i / block_size, i % tm, transposed);
             let term = terms[half + k];
             let c = m - ty + t;
-            var v = vec4<f32>(weight_at(z, c, channels, term, channel_stride), 0.0, 0.0, 0.0);
-            if (per_thread == 4u) {
-                v.y = weight_at(z, c + tm, channels, term, channel_stride);
-                v.z = weight_at(z, c + 2u * tm, channels, term, channel_stride);
-                v.w = weight_at(z, c + 3u * tm, channels, term, channel_stride);
+            var v = vec4<f32>(
+                weight_at(z, c, channels, term, channel_stride, second), 0.0, 0.0, 0.0,
+            );
+            if (per_thread > 1u) {
+                v.y = weight_at(z, c + tm, channels, term, channel_stride, second);
             }
-            weights[k * (tm + 1u) + t] = v;
+            if (per_thread > 2u) {
+                v.z = weight_at(z, c + 2u * tm, channels, term, channel_stride, second);
+            }
+            if (per_thread > 3u) {
+                v.w = weight_at(z, c + 3u * tm, channels, term, channel_stride, second);
+            }
+            weights[weights0 + k * (tm + 1u) + t] = v;
         }
         for (var k = ty; k < block_size; k += tm) {
             let term = terms[half + k];
-            columns[k * tn + tx] = vec4<f32>(
-                source_at(offset.x + term.x, anchor.x, term.y, source_width),
-                source_at(offset.y + term.x, anchor.y, term.y, source_width),
-                source_at(offset.z + term.x, anchor.z, term.y, source_width),
-                source_at(offset.w + term.x, anchor.w, term.y, source_width),
+            columns[columns0 + k * tn + tx] = vec4<f32>(
+                source_at(z, offset.x + term.x, anchor.x, term.y, source_width, second),
+                source_at(z, offset.y + term.x, anchor.y, term.y, source_width, second),
+                source_at(z, offset.z + term.x, anchor.z, term.y, source_width, second),
+                source_at(z, offset.w + term.x, anchor.w, term.y, source_width, second),
             );
         }
         workgroupBarrier();
+        // The second source meets the same terms.
+        let next = select(block + 1u, block + 1u - half_blocks, block + 1u >= half_blocks);
         for (var k = thread; k < block_size; k += threads) {
-            let next = (block + 1u) * block_size + k;
-            terms[block_size - half + k] = term_of(next, reach);
+            terms[terms0 + block_size - parity + k] = term_of(next * block_size + k, reach);
         }
         for (var k = 0u; k < block_size; k++) {
-            let a = weights[k * (tm + 1u) + ty];
-            let b = columns[k * tn + tx];
+            let a = weights[weights0 + k * (tm + 1u) + ty];
+            let b = columns[columns0 + k * tn + tx];
             sum0 = fma(vec4<f32>(a.x), b, sum0);
-            if (per_thread == 4u) {
+            if (per_thread > 1u) {
                 sum1 = fma(vec4<f32>(a.y), b, sum1);
+            }
+            if (per_thread > 2u) {
                 sum2 = fma(vec4<f32>(a.z), b, sum2);
+            }
+            if (per_thread > 3u) {
                 sum3 = fma(vec4<f32>(a.w), b, sum3);
             }
         }
         workgroupBarrier();
     }
 
-    finish_channel(sum0, m, channels, place, z);
-    if (per_thread == 4u) {
-        finish_channel(sum1, m + tm, channels, place, z);
-        finish_channel(sum2, m + 2u * tm, channels, place, z);
-        finish_channel(sum3, m + 3u * tm, channels, place, z);
+    sum0 = of_all_slices(sum0, thread, slice);
+    finish_channel(sum0, m, channels, place, z, slice);
+    if (per_thread > 1u) {
+        sum1 = of_all_slices(sum1, thread, slice);
+        finish_channel(sum1, m + tm, channels, place, z, slice);
+    }
+    if (per_thread > 2u) {
+        sum2 = of_all_slices(sum2, thread, slice);
+        finish_channel(sum2, m + 2u * tm, channels, place, z, slice);
+    }
+    if (per_thread > 3u) {
+        sum3 = of_all_slices(sum3, thread, slice);
+        finish_channel(sum3, m + 3u * tm, channels, place, z, slice);
     }
 }
 
-// Where the k-th term lives: k = (tap across * taps along + tap along) * inputs + input channel.
-// Terms beyond the last meet no column, so whatever weight they take is multiplied by 0.
+// Adds the slices' sums in order; only the first slice gets the total. The columns are no longer
+// needed: their memory carries the sums.
+fn of_all_slices(sum: vec4<f32>, thread: u32, slice: u32) -> vec4<f32> {
+    if (slices == 1u) {
+        return sum;
+    }
+    let threads = tm * tn;
+    columns[slice * threads + thread] = sum;
+    workgroupBarrier();
+    var total = sum;
+    if (slice == 0u) {
+        for (var s = 1u; s < slices; s++) {
+            total += columns[s * threads + thread];
+        }
+    }
+    workgroupBarrier();
+    return total;
+}
+
+// Where the k-th term lives: k = (tap across * taps along + tap along) * depth + input channel of
+// the slice. Terms beyond the last meet no column, so whatever weight they take is multiplied by 0.
 fn term_of(k: u32, reach: Reach) -> vec3<u32> {
     if (k >= reach.terms) {
         return vec3<u32>(0u, NO_SHIFT, 0u);
@@ -288,8 +352,8 @@ fn term_of(k: u32, reach: Reach) -> vec3<u32> {
     let inputs = reach.inputs;
     let across = reach.across;
     let along = reach.along;
-    let tap = k / inputs;
-    let c = k % inputs;
+    let tap = k / reach.depth;
+    let c = reach.first + k % reach.depth;
     let i = tap / along.count;
     let j = tap % along.count;
     let source_row = reach.row_anchor + across.shift + i * across.shift_step;
@@ -303,7 +367,7 @@ fn term_of(k: u32, reach: Reach) -> vec3<u32> {
 
 // x is [hx, wx, cx, n], w is [kh, kw, cy, cx]; y [hy, wy, cy, n] = epilogue(sum over taps and cx of
 // x * w).
-@compute @workgroup_size(tn, tm)
+@compute @workgroup_size(tn, tm, slices)
 fn conv_y(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
 ) {
@@ -312,7 +376,7 @@ fn conv_y(
 
 // y is [hy, wy, cy, n], w is [kh, kw, cy, cx]; x [hx, wx, cx, n] = epilogue(sum over taps and cy of
 // y * w).
-@compute @workgroup_size(tn, tm)
+@compute @workgroup_size(tn, tm, slices)
 fn conv_x(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
 ) {

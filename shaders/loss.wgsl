@@ -1,79 +1,49 @@
-// loss.wgsl - kernels mse and mse_sum: mean squared error and its gradient in one pass over the
-// images.
+// loss.wgsl - kernels mse and image_mse: squared errors of a batch and of each image.
 //
-// Letters: n images; rows = h * w * c pixels of an image; chunks = ceil(rows / ROWS). x, target,
-// grad are [rows, n], partial is [chunks, n], weight and image are [n].
+// Letters: n images; rows = h * w * c pixels of an image. x and target are [rows, n], weight is
+// [n]. A group is ROWS rows.
 //
-// Grid of mse: a thread owns one chunk of one image; workgroups of 64 fill x, then y; z = replica.
-// Neighbouring threads are neighbouring images. Grid of mse_sum: one workgroup of 256 a replica;
-// thread t owns images t, t + 256, ...
+// Grid of mse: a workgroup of 256 owns a group; workgroups fill x, then y; z = replica. Grid of
+// image_mse: a workgroup of 256 owns IMAGES images; workgroups fill x, then y; z = replica; thread
+// t looks at image t % IMAGES. In both, thread t takes every 256th element, then a tree in
+// workgroup memory adds the threads: the order never depends on the device.
 
 struct Params {
     rows: u32, n: u32,
-    stride0: u32, stride1: u32, stride2: u32, stride3: u32, stride4: u32,
+    stride0: u32, stride1: u32, stride2: u32, stride3: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
-const ROWS: u32 = 16u; // of a chunk
+const ROWS: u32 = 64u; // of a group
+const IMAGES: u32 = 4u; // of a workgroup of image_mse
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> target_: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read_write> grad: array<f32>;
-@group(0) @binding(4) var<storage, read_write> partial: array<f32>;
+@group(0) @binding(3) var<storage, read_write> partial: array<f32>;
 
-// x, target [rows, n], weight [n]: grad = 2 weight / rows * (x - target), partial[chunk, n] = sum
-// of (x - target)^2.
-@compute @workgroup_size(64)
+var<workgroup> tree: array<f32, 256>;
+
+// x, target [rows, n], weight [n]: partial[group] = sum over the group's rows and n of weight[n] /
+// rows * (x - target)^2.
+@compute @workgroup_size(256)
 fn mse(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * grid.x + group.x) * 64u + thread;
-    let chunk = i / p.n;
-    let image = i % p.n;
-    let first = chunk * ROWS;
+    let z = group.z;
+    let g = group.y * grid.x + group.x;
+    let first = g * ROWS;
     if (first >= p.rows) {
-        return;
+        return; // the whole workgroup leaves
     }
-    let z = group.z;
-    let scale = 2.0 * weight[z * p.stride2 + image] / f32(p.rows);
+    let end = min(first + ROWS, p.rows) * p.n;
     var sum = 0.0;
-    for (var row = first; row < min(first + ROWS, p.rows); row++) {
-        let at = row * p.n + image;
-        let d = x[z * p.stride0 + at] - target_[z * p.stride1 + at];
-        grad[z * p.stride3 + at] = scale * d;
-        sum = fma(d, d, sum);
+    for (var i = first * p.n + thread; i < end; i += 256u) {
+        let d = x[z * p.stride0 + i] - target_[z * p.stride1 + i];
+        sum = fma(weight[z * p.stride2 + i % p.n] * d, d, sum);
     }
-    partial[z * p.stride4 + i] = sum;
-}
-
-@group(0) @binding(0) var<storage, read> sums: array<f32>;
-@group(0) @binding(1) var<storage, read> weights: array<f32>;
-@group(0) @binding(2) var<storage, read_write> image: array<f32>;
-@group(0) @binding(3) var<storage, read_write> loss: array<f32>;
-
-var<workgroup> tree: array<f32, 256>;
-
-// partial [chunks, n], weight [n]: image[n] = sum over chunks of partial / rows, loss[0] = sum over
-// n of weight * image.
-@compute @workgroup_size(256)
-fn mse_sum(
-    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
-) {
-    let z = group.z;
-    let chunks = (p.rows + ROWS - 1u) / ROWS;
-    var total = 0.0;
-    for (var i = thread; i < p.n; i += 256u) {
-        var sum = 0.0;
-        for (var chunk = 0u; chunk < chunks; chunk++) {
-            sum += sums[z * p.stride0 + chunk * p.n + i];
-        }
-        let mean = sum / f32(p.rows);
-        image[z * p.stride2 + i] = mean;
-        total = fma(weights[z * p.stride1 + i], mean, total);
-    }
-    tree[thread] = total;
+    tree[thread] = sum;
     for (var half = 128u; half > 0u; half >>= 1u) {
         workgroupBarrier();
         if (thread < half) {
@@ -81,6 +51,36 @@ fn mse_sum(
         }
     }
     if (thread == 0u) {
-        loss[z * p.stride3] = tree[0];
+        partial[z * p.stride3 + g] = tree[0] / f32(p.rows);
+    }
+}
+
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+
+// x, target [rows, n]: out[n] = mean over rows of (x - target)^2.
+@compute @workgroup_size(256)
+fn image_mse(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let z = group.z;
+    let image = (group.y * grid.x + group.x) * IMAGES + thread % IMAGES;
+    var sum = 0.0;
+    if (image < p.n) {
+        for (var row = thread / IMAGES; row < p.rows; row += 256u / IMAGES) {
+            let at = row * p.n + image;
+            let d = x[z * p.stride0 + at] - target_[z * p.stride1 + at];
+            sum = fma(d, d, sum);
+        }
+    }
+    tree[thread] = sum;
+    for (var half = 128u; half >= IMAGES; half >>= 1u) {
+        workgroupBarrier();
+        if (thread < half) {
+            tree[thread] += tree[thread + half];
+        }
+    }
+    if (thread < IMAGES && image < p.n) {
+        out[z * p.stride2 + image] = tree[thread] / f32(p.rows);
     }
 }

@@ -1,12 +1,12 @@
 // reduce.wgsl - kernels broadcast and sum_to: four-dimensional shapes, where an axis of size 1
-// stands for all of an axis.
+// stands for all of an axis. Kernel sum_pieces: sums that other kernels left in parts.
 //
 // Letters: `large` is a shape [l0, l1, l2, l3], `small` the same with some axes 1.
 //
 // Grid of broadcast: a thread owns one element of the result; workgroups of 256 fill x, then y; z =
 // replica. Grid of sum_to: a workgroup of 256 owns one element of the result; workgroups fill x,
 // then y; z = replica. Thread t adds every 256th term, then a tree in workgroup memory adds the
-// threads: the order never depends on the device.
+// threads: the order never depends on the device. Grid of sum_pieces: as broadcast's.
 
 struct Params {
     small0: u32, small1: u32, small2: u32, small3: u32,
@@ -78,4 +78,39 @@ fn sum_to(
     if (thread == 0u) {
         out[group.z * p.out_stride + o] = sums[0];
     }
+}
+
+struct PiecesParams {
+    // (first element in the result, elements, first element in parts, terms)
+    pieces: array<vec4<u32>, MAX_PIECES>,
+    len: u32,
+    parts_stride: u32, out_stride: u32,
+}
+@group(0) @binding(7) var<uniform> q: PiecesParams;
+
+const MAX_PIECES: u32 = 24u;
+
+@group(0) @binding(0) var<storage, read> parts: array<f32>;
+
+// out [len] = sum over the terms, in order, of the piece that an element is in; 0 if in none.
+@compute @workgroup_size(256)
+fn sum_pieces(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * grid.x + group.x) * 256u + thread;
+    if (i >= q.len) {
+        return;
+    }
+    var sum = 0.0;
+    for (var k = 0u; k < MAX_PIECES; k++) {
+        let piece = q.pieces[k];
+        if (i - piece.x < piece.y) {
+            let base = group.z * q.parts_stride + piece.z + i - piece.x;
+            for (var s = 0u; s < piece.w; s++) {
+                sum += parts[base + s * piece.y];
+            }
+        }
+    }
+    out[group.z * q.out_stride + i] = sum;
 }

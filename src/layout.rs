@@ -49,6 +49,40 @@ pub struct Segment {
     pub len: usize,
 }
 
+/// A run of a flat tensor that a buffer holds as a sum: its element i is the sum over
+/// s < `terms`, in order, of the buffer's element `at + s * len + i`.
+///
+/// Who computes a long sum leaves it in parts, and who uses it adds them: nobody waits for a kernel
+/// that only adds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Piece {
+    /// First element in the flat tensor.
+    pub first: usize,
+    /// Elements.
+    pub len: usize,
+    /// First element in the buffer.
+    pub at: usize,
+    /// Parts of the sum, one behind the other.
+    pub terms: usize,
+}
+
+impl Piece {
+    /// A run that the buffer holds as it is.
+    pub fn whole(at: usize, Segment { offset, len }: Segment) -> Piece {
+        Piece { first: offset, len, at, terms: 1 }
+    }
+
+    /// Elements of the buffer.
+    pub fn held(&self) -> usize {
+        self.len * self.terms
+    }
+
+    /// Its place in the flat tensor.
+    pub fn segment(&self) -> Segment {
+        Segment { offset: self.first, len: self.len }
+    }
+}
+
 /// A value that [`Stats`] holds of every segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stat {

@@ -10,6 +10,7 @@ use gradcon::engine::device::Device;
 use gradcon::engine::gpu::{GpuEngine, Machine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Loaded, Timing};
 use gradcon::files::Lock;
+use gradcon::kernels::Form;
 use gradcon::method::programs::training_program;
 use gradcon::method::state::EpochReport;
 use gradcon::program::Options;
@@ -160,8 +161,8 @@ impl Engine for Failing {
     fn description(&self) -> String {
         self.engine.description()
     }
-    fn workgroups(&self) -> usize {
-        self.engine.workgroups()
+    fn form(&self) -> Form {
+        self.engine.form()
     }
 }
 

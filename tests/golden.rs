@@ -8,6 +8,7 @@ use common::{Tolerance, assert_close};
 use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
+use gradcon::kernels::Form;
 use gradcon::method::model::{IMAGE_SIZE, Model};
 use gradcon::method::objective::{StepLog, score_step, training_step};
 use gradcon::program::{Options, compile};
@@ -262,14 +263,14 @@ fn cpu_f32_c3() {
 /// The same with weight gradients summed in splits, as a GPU does.
 #[test]
 fn cpu_f32_splits() {
-    check(cpu::f32().as_mut(), Options { replicas: 1, workgroups: 256 }, &F32, 1, 8, 6);
+    check(cpu::f32().as_mut(), Options { replicas: 1, form: Form::Parallel }, &F32, 1, 8, 6);
 }
 
 fn check_gpu(channels: usize, batch: usize, steps: usize, web_limits: bool) {
     let options = OpenOptions { allow_software: true, web_limits, ..OpenOptions::default() };
     let mut engine = GpuEngine::open(&Selector::Hardware, options)
         .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
-    let options = Options { replicas: 1, workgroups: engine.workgroups() };
+    let options = Options { replicas: 1, form: engine.form() };
     check(&mut engine, options, &GPU, channels, batch, steps);
 }
 

@@ -5,14 +5,13 @@ use gradcon::engine::Data;
 use gradcon::engine::cpu;
 use gradcon::geometry::Geometry;
 use gradcon::kernels::conv::Activation;
-use gradcon::kernels::{Access, Conv, Kernel, MapKernel};
+use gradcon::kernels::{Access, Conv, Element, Form, Kernel, Memory};
 use gradcon::layout::SCALAR;
 use gradcon::method::config::TrainConfig;
 use gradcon::method::model::Model;
 use gradcon::method::programs::{score_program, training_program, validation_program};
-use gradcon::program::Program;
 use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
-use gradcon::program::{Options, compile};
+use gradcon::program::{Buffer, Call, Options, Program, View, compile};
 use gradcon::tape::Tape;
 
 fn count(program: &Program, kernel: &str) -> usize {
@@ -29,8 +28,25 @@ fn programs() -> [Program; 3] {
     ]
 }
 
+/// The programs of training, validation and scoring as a GPU runs them, in every size that is
+/// promised something.
+fn parallel() -> Vec<(String, [Program; 3])> {
+    let sizes = [(1, 1), (3, 1), (1, 10), (3, 10)];
+    let programs = |(channels, replicas)| {
+        let (model, config) = (Model::new(channels), TrainConfig::default());
+        let options = Options { replicas, form: Form::Parallel };
+        let programs = [
+            training_program(&model, &config, 100, 2, options),
+            validation_program(&model, &config, 100, 2, options),
+            score_program(&model, 64, 2, options),
+        ];
+        (format!("{channels} channels, {replicas} replicas"), programs)
+    };
+    sizes.into_iter().map(programs).collect()
+}
+
 /// A training step has exactly the convolutions that the mathematics needs: nothing into the input
-/// image, nothing twice.
+/// image, nothing twice, and those that are added share a kernel.
 #[test]
 fn a_step_computes_only_what_is_asked_for() {
     let [train, validation, score] = programs();
@@ -39,22 +55,54 @@ fn a_step_computes_only_what_is_asked_for() {
     // A score needs no weight gradient at all: image_grad stands for the four.
     assert_eq!(["conv_y", "conv_x", "conv_w"].map(|k| count(&score, k)), [4 + 3, 4, 0]);
     assert_eq!(count(&score, "image_grad"), 4);
-    // Second sweep, decoder: the direction u goes forward (four conv_x with u, three with w).
-    // Through the chain of first gradients each of the four weights is met twice more. Encoder:
-    // three conv_x, four conv_w; the decoder's bottom hands over to it with one more conv_y.
-    assert_eq!(count(&train, "conv_x"), 4 + 4 + 3 + 3);
-    assert_eq!(count(&train, "conv_y"), 4 + 3 + 4 + 4);
-    assert_eq!(count(&train, "conv_w"), 4 + 4 + 3 + 4);
+    // Second sweep, decoder: the direction u goes forward, and through the chain of first gradients
+    // each of the four weights is met twice more: once with what was, once with u, in one kernel.
+    // Encoder: three conv_x, four conv_w.
+    assert_eq!(count(&train, "conv_x"), 4 + 4 + 3);
+    assert_eq!(count(&train, "conv_y"), 4 + 3 + 4);
+    assert_eq!(count(&train, "conv_w"), 4 + 4 + 4);
     assert_eq!(["adam", "gather", "constraint_grad"].map(|k| count(&train, k)), [1, 1, 1]);
-    // All of bias, ReLU, sigmoid, ReLU's derivative and every sum of two gradients of an activation
-    // are epilogues.
-    assert_eq!(count(&train, "copy"), 0);
-    let maps = train.calls.iter().filter_map(|call| match &call.kernel {
-        Kernel::Map(MapKernel { map, .. }) => Some(map.name()),
-        _ => None,
-    });
-    for name in maps {
-        assert!(!["relu", "relu_grad", "sigmoid"].contains(&name), "{name}");
+    let pairs = |kernel: &Kernel| match kernel {
+        Kernel::Conv(conv) => conv.sum().0,
+        Kernel::ConvW(conv) => conv.pair,
+        _ => false,
+    };
+    assert_eq!(train.calls.iter().filter(|call| pairs(&call.kernel)).count(), 3 + 4 + 3);
+    // Bias, activation, and the gradients of both belong to convolutions; what else is elementwise
+    // is one kernel a sweep. Sums are added where they are used.
+    for kernel in ["copy", "broadcast", "sum_to", "sum_pieces"] {
+        assert_eq!(count(&train, kernel), 0, "{kernel}");
+    }
+    assert_eq!(count(&train, "map"), 2);
+    assert_eq!(count(&train, "record"), 1);
+}
+
+/// What a training step costs a GPU beside its multiplications: dispatches, waits and memory.
+#[test]
+fn a_step_is_few_dispatches_and_fewer_waits() {
+    for (at, [train, validation, score]) in parallel() {
+        assert_eq!((train.calls.len(), train.waits()), (43, 31), "{at}");
+        assert_eq!((validation.calls.len(), validation.waits()), (21, 16), "{at}");
+        assert_eq!((score.calls.len(), score.waits()), (26, 20), "{at}");
+        let per_model = train.memory().0 / train.replicas as u64;
+        assert!(per_model < 21_000_000, "{at}: {per_model} bytes of scratch memory");
+    }
+}
+
+/// No thread goes round a loop for long, and tiles fit the layers: nothing is left to wait for but
+/// the multiplications.
+#[test]
+fn no_thread_of_a_step_works_alone_for_long() {
+    for (at, [train, ..]) in parallel() {
+        for call in &train.calls {
+            let (name, kernel) = (call.kernel.name(), call.kernel.family());
+            let at = format!("{at}: {name} for {}", call.label);
+            assert!(kernel.serial() <= 64, "{at}: {} rounds", kernel.serial());
+            let Some(products) = kernel.products() else { continue };
+            assert!(products.chain <= 16, "{at}: {} blocks in a row", products.chain);
+            let ratio = products.executed as f64 / products.useful as f64;
+            assert!((1.0..=1.1).contains(&ratio), "{at}: {ratio:.3} of the useful products");
+        }
     }
 }
 
@@ -63,22 +111,49 @@ fn epilogues_take_in_what_follows_a_convolution() {
     let g = Geometry::conv2d(2, (3, 5, 5), 4, (3, 3), 1, 1);
     let mut tape = Tape::new();
     let (x, w) = (tape.leaf("x", [5, 5, 3, 2]), tape.leaf("w", [3, 3, 4, 3]));
-    let (bias, other) = (tape.leaf("bias", [1, 1, 4, 1]), tape.leaf("other", [5, 5, 4, 2]));
-    let y = tape.conv_y(g, x, w);
+    let (x2, w2) = (tape.leaf("x2", [5, 5, 3, 2]), tape.leaf("w2", [3, 3, 4, 3]));
+    let bias = tape.leaf("bias", [1, 1, 4, 1]);
+    let (first, second) = (tape.conv_y(g, x, w), tape.conv_y(g, x2, w2));
+    let y = tape.add(first, second);
     let bias = tape.broadcast(bias, [5, 5, 4, 2]);
     let y = tape.add(y, bias);
-    let y = tape.add(other, y);
     let y = tape.relu(y);
     tape.store(y, "out");
-    let unused = tape.sigmoid(other);
+    let unused = tape.sigmoid(x);
     tape.mul(unused, unused);
     let program = compile("test", &tape, Options::default());
     let kernels: Vec<&str> = program.calls.iter().map(|c| c.kernel.name()).collect();
     assert_eq!(kernels, ["conv_y", "copy"]);
-    let Kernel::Conv(Conv::ConvY { epilogue, .. }) = program.calls[0].kernel else {
+    let Kernel::Conv(Conv::ConvY { epilogue, pair, .. }) = program.calls[0].kernel else {
         panic!("{:?}", program.calls[0])
     };
-    assert_eq!((epilogue.bias, epilogue.add, epilogue.activation), (true, true, Activation::Relu));
+    assert_eq!((epilogue.bias, pair, epilogue.activation), (true, true, Activation::Relu));
+}
+
+/// Elementwise functions become one kernel, unless somebody else needs what is in between.
+#[test]
+fn a_chain_of_elementwise_functions_is_one_kernel() {
+    let links = |stored: bool| -> Vec<usize> {
+        let mut tape = Tape::new();
+        let (a, b) = (tape.leaf("a", [2, 3, 4, 5]), tape.leaf("b", [1, 1, 1, 5]));
+        let b = tape.broadcast(b, [2, 3, 4, 5]);
+        let product = tape.mul(a, b);
+        let between = tape.sigmoid(product);
+        let sum = tape.add(between, a);
+        let difference = tape.sub(sum, between);
+        tape.store(difference, "out");
+        if stored {
+            tape.store(between, "between");
+        }
+        let program = compile("test", &tape, Options::default());
+        let maps = program.calls.iter().filter_map(|call| match &call.kernel {
+            Kernel::Map(kernel) => Some(kernel.links.len()),
+            _ => None,
+        });
+        maps.collect()
+    };
+    assert_eq!(links(false), [4]);
+    assert_eq!(links(true), [2, 2]);
 }
 
 /// A value that something else needs as well can't disappear into an epilogue.
@@ -178,71 +253,72 @@ fn losses(program: &Program, poison: bool) -> Vec<u64> {
     all.into_iter().map(f64::to_bits).collect()
 }
 
-/// Calls that don't depend on each other stand together: the four reductions over a layer's
-/// gradient follow each other without a wait.
+/// wgpu's rule on a program small enough to count by hand: a wait wherever a buffer's use changes
+/// or it is written again.
 #[test]
-fn independent_kernels_are_neighbours() {
-    let [train, ..] = programs();
-    let mut waits = 0;
-    let mut written: Vec<usize> = vec![];
-    for call in &train.calls {
-        let touches = |access: Access| {
-            call.args
-                .iter()
-                .zip(call.kernel.bindings())
-                .filter(move |(_, b)| b.access == access)
-                .map(|(a, _)| a.buffer)
+fn waits_are_counted_as_wgpu_makes_them() {
+    let buffers = ["a", "b", "c"].map(|name| Buffer {
+        name: name.into(),
+        element: Element::Float,
+        len: 8,
+        replicated: true,
+        persistent: true,
+    });
+    let waits = |copies: &[(usize, usize)]| {
+        let view = |buffer| View { buffer, offset: 0, len: 8 };
+        let call = |&(from, to): &(usize, usize)| Call {
+            kernel: Kernel::Memory(Memory::Copy { len: 8 }),
+            args: vec![view(from), view(to)],
+            label: String::new(),
         };
-        if call.args.iter().any(|a| written.contains(&a.buffer)) {
-            waits += 1;
-            written.clear();
-        }
-        written.extend(touches(Access::Write).chain(touches(Access::Update)));
-    }
-    assert!(waits < train.calls.len() * 3 / 4, "{waits} waits in {} calls", train.calls.len());
+        let calls = copies.iter().map(call).collect();
+        Program { name: String::new(), replicas: 1, buffers: buffers.to_vec(), calls }.waits()
+    };
+    assert_eq!(waits(&[(0, 1), (0, 2)]), 0, "two readers of one buffer");
+    assert_eq!(waits(&[(0, 1), (1, 2)]), 1, "read after write");
+    assert_eq!(waits(&[(0, 1), (2, 0)]), 1, "write after read");
+    assert_eq!(waits(&[(0, 1), (2, 1)]), 1, "write after write");
+    assert_eq!(waits(&[(0, 1), (1, 2), (1, 0)]), 2, "and the same again");
+    assert_eq!(waits(&[(0, 1), (1, 2), (1, 2)]), 2);
 }
 
 #[test]
 fn split_sums_equal_whole_ones() {
-    let g = Geometry::conv2d(3, (5, 15, 15), 7, (4, 4), 2, 2);
-    let run = |workgroups: usize| {
+    let g = Geometry::conv2d(16, (5, 15, 15), 7, (4, 4), 2, 2);
+    let run = |form: Form| {
         let mut tape = Tape::new();
-        let (x, y) = (tape.leaf("x", [15, 15, 5, 3]), tape.leaf("y", [8, 8, 7, 3]));
-        let other = tape.leaf("other", [4, 4, 7, 5]);
-        let w = tape.conv_w(g, x, y);
-        let w = tape.add(w, other);
+        let (x, y) = (tape.leaf("x", g.x_shape()), tape.leaf("y", g.y_shape()));
+        let (x2, y2) = (tape.leaf("x2", g.x_shape()), tape.leaf("y2", g.y_shape()));
+        let (first, second) = (tape.conv_w(g, x, y), tape.conv_w(g, x2, y2));
+        let w = tape.add(first, second);
+        let bias = tape.sum_to(y2, [1, 1, 7, 1]);
         tape.store(w, "w");
-        let program = compile("test", &tape, Options { replicas: 1, workgroups });
+        tape.store(bias, "bias");
+        let program = compile("test", &tape, Options { replicas: 1, form });
         let mut engine = cpu::f64();
         let loaded = engine.load(&program).unwrap();
         // Whole numbers: every order of summation is exact.
-        engine
-            .write(
-                "x",
-                Data::F64(&(0..g.x_len()).map(|i| (i % 11) as f64 - 5.0).collect::<Vec<_>>()),
-            )
-            .unwrap();
-        engine
-            .write(
-                "y",
-                Data::F64(&(0..g.y_len()).map(|i| (i % 7) as f64 - 3.0).collect::<Vec<_>>()),
-            )
-            .unwrap();
-        engine
-            .write("other", Data::F64(&(0..g.w_len()).map(|i| i as f64).collect::<Vec<_>>()))
-            .unwrap();
+        for (name, len, of) in
+            [("x", g.x_len(), 11), ("y", g.y_len(), 7), ("x2", g.x_len(), 5), ("y2", g.y_len(), 9)]
+        {
+            let values: Vec<f64> = (0..len).map(|i| (i % of) as f64 - of as f64 / 2.0).collect();
+            engine.write(name, Data::F64(&values)).unwrap();
+        }
         engine.run(loaded, 0..1).unwrap();
-        (count(&program, "split_sum"), engine.read("w").unwrap())
+        let [w, bias] = ["w", "bias"].map(|name| engine.read(name).unwrap());
+        (["conv_w", "sum_to", "sum_pieces"].map(|kernel| count(&program, kernel)), w, bias)
     };
-    let (whole, split) = (run(1), run(200));
-    assert_eq!((whole.0, split.0), (0, 1));
-    assert_eq!(whole.1, split.1);
+    let (whole, split) = (run(Form::Serial), run(Form::Parallel));
+    // Whole, the weight is where it is needed, and only the bias lies behind it.
+    assert_eq!((whole.0, split.0), ([1, 0, 1], [1, 0, 2]));
+    assert!(whole.1.iter().chain(&whole.2).any(|&v| v != 0.0));
+    assert_eq!((whole.1, whole.2), (split.1, split.2));
 }
 
 /// What an exporter writes is what the GPU engine runs, and fits any WebGPU device.
 #[test]
 fn a_plan_is_plain_data_within_the_limits_of_the_web() {
-    for program in programs() {
+    for program in programs().into_iter().chain(parallel().into_iter().flat_map(|(_, p)| p)) {
         let plan = program.plan();
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);

@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cases::Case;
-use gradcon::kernels::{Access, Element, Entry, Launch, SHADERS, Word, entries};
+use gradcon::kernels::{Access, Element, Entry, Form, Launch, SHADERS, Word, entries};
 use gradcon::program::dispatch::{UNIFORM_BINDING, UNIFORM_BYTES};
 use gradcon::tape::ops::Map;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
@@ -51,8 +51,10 @@ fn entry_point(module: &Module, name: &str) -> usize {
 /// Dispatches of both case tables, one for each kernel and set of constants.
 fn variants() -> Vec<(Case, Launch)> {
     let mut seen = HashMap::new();
-    for case in
-        cases::tests().into_iter().chain(cases::benches(64, 1, 8)).chain(cases::benches(64, 3, 1))
+    for case in cases::tests()
+        .into_iter()
+        .chain(cases::benches(64, 1, Form::Parallel))
+        .chain(cases::benches(64, 3, Form::Serial))
     {
         let launch = case.kernel.family().launch();
         seen.entry((case.kernel.name(), launch.constants.clone())).or_insert((case, launch));
@@ -192,15 +194,13 @@ fn uniforms_are_the_parameters_by_name_and_then_the_strides() {
         };
         assert!(*span as usize <= UNIFORM_BYTES, "{name}: {span} bytes");
         let words = kernel.uniforms().0;
+        let fields: Vec<(String, u32, naga::Scalar)> =
+            members.iter().flat_map(|member| fields(module, member)).collect();
         // Kernels of one file share the struct: some have fewer bindings than strides.
-        assert!(members.len() >= words.len() + case.kernel.bindings().len(), "{name}");
-        for (i, member) in members.iter().enumerate() {
-            // Scalars in sequence: the same layout in every language.
-            assert_eq!(member.offset as usize, 4 * i, "{name}");
-            let TypeInner::Scalar(scalar) = module.types[member.ty].inner else {
-                panic!("{name}: word {i} is no scalar")
-            };
-            let field = member.name.as_deref().unwrap_or_default();
+        assert!(fields.len() >= words.len() + case.kernel.bindings().len(), "{name}");
+        for (i, (field, offset, scalar)) in fields.iter().enumerate() {
+            // Words in sequence: the same layout in every language.
+            assert_eq!(*offset as usize, 4 * i, "{name}: {field}");
             match words.get(i) {
                 Some((word, value)) => {
                     assert_eq!(field, word, "{name}, word {i}");
@@ -213,6 +213,25 @@ fn uniforms_are_the_parameters_by_name_and_then_the_strides() {
                 None => assert!(field.contains("stride"), "{name}: {field}"),
             }
         }
+    }
+}
+
+/// The words of a struct's member: itself, or those of an array of four, whose rows lie the same in
+/// every language.
+fn fields(module: &Module, member: &naga::StructMember) -> Vec<(String, u32, naga::Scalar)> {
+    let name = member.name.clone().unwrap_or_default();
+    match module.types[member.ty].inner {
+        TypeInner::Scalar(scalar) => vec![(name, member.offset, scalar)],
+        TypeInner::Array { base, size: naga::ArraySize::Constant(rows), stride: 16 } => {
+            let TypeInner::Vector { size: naga::VectorSize::Quad, scalar } =
+                module.types[base].inner
+            else {
+                panic!("{name} is no array of four words")
+            };
+            let word = |i: u32| (name.clone(), member.offset + 4 * i, scalar);
+            (0..4 * rows.get()).map(word).collect()
+        }
+        ref other => panic!("{name} is {other:?}"),
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use clap::CommandFactory;
 use gradcon::cli::Cli;
 use gradcon::engine::cpu;
+use gradcon::kernels::Form;
 use gradcon::method::model::MAX_CHANNELS;
 use gradcon::method::programs::training_program;
 use gradcon::program::Options;
@@ -45,7 +46,7 @@ fn enormous() -> Program {
         &config,
         1 << 20,
         256,
-        Options { replicas: 4096, workgroups: 1 },
+        Options { replicas: 4096, form: Form::Serial },
     )
 }
 
@@ -77,7 +78,7 @@ fn a_program_that_does_not_fit_is_refused_before_anything_is_allocated() {
 
 #[test]
 fn memory_of_a_program_counts_every_buffer() {
-    let options = Options { replicas: 3, workgroups: 1 };
+    let options = Options { replicas: 3, form: Form::Serial };
     let program = training_program(&Model::new(2), &TrainConfig::default(), 100, 7, options);
     let (scratch, persistent) = program.memory();
     // Data, index list, schedule and log; then parameters, two moments, references.

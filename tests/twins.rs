@@ -16,7 +16,8 @@ use gradcon::Error;
 use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Timing};
-use gradcon::kernels::{Batch, Element, Kernel, MapKernel, Memory, entries};
+use gradcon::kernels::batch::Values;
+use gradcon::kernels::{Batch, Element, Form, Kernel, MapKernel, Memory, entries};
 use gradcon::program::{Buffer, Call, Program, View};
 use gradcon::tape::ops::Map;
 
@@ -107,7 +108,7 @@ fn check_gpu(of: impl Fn(&str) -> bool) {
 #[test]
 fn every_kernel_has_cases_with_unique_names() {
     let cases = cases::tests();
-    let benches = cases::benches(64, 1, 8);
+    let benches = cases::benches(64, 1, Form::Parallel);
     for entry in entries() {
         let of = |cases: &[Case]| cases.iter().filter(|c| c.kernel.name() == entry.name).count();
         assert!(of(&cases) >= 2, "{} has fewer than two cases", entry.name);
@@ -119,7 +120,7 @@ fn every_kernel_has_cases_with_unique_names() {
 
 #[test]
 fn cases_are_well_formed_programs() {
-    for case in cases::tests().into_iter().chain(cases::benches(64, 3, 1)) {
+    for case in cases::tests().into_iter().chain(cases::benches(64, 3, Form::Serial)) {
         case.program(3).check();
     }
 }
@@ -183,8 +184,10 @@ fn counting_program(steps: usize) -> Program {
     };
     let view = |buffer, len| View { buffer, offset: 0, len };
     let call = |kernel, args| Call { kernel, args, label: "count".to_string() };
-    let affine = |shift| Kernel::Map(MapKernel { map: Map::Affine { scale: 1.0, shift }, len: 1 });
-    let record = Kernel::Batch(Batch::Record { len: 1, offset: 0, width: 1 });
+    let affine = |shift| Kernel::Map(MapKernel::one(Map::Affine { scale: 1.0, shift }, 1));
+    let values = vec![Values { len: 1, terms: 1, offset: 0 }];
+    let record = Kernel::Batch(Batch::Record { values, width: 1 });
+    let [counter, next, log] = [view(0, 1), view(1, 1), view(2, 2 * steps)];
     Program {
         name: "count".to_string(),
         replicas: 2,
@@ -194,9 +197,9 @@ fn counting_program(steps: usize) -> Program {
             buffer("log", 2 * steps, false),
         ],
         calls: vec![
-            call(affine(1.0), vec![view(0, 1), view(0, 1), view(1, 1)]),
-            call(affine(0.0), vec![view(1, 1), view(1, 1), view(0, 1)]),
-            call(record, vec![view(0, 1), view(2, 2 * steps)]),
+            call(affine(1.0), vec![counter, counter, counter, counter, next]),
+            call(affine(0.0), vec![next, next, next, next, counter]),
+            call(record, vec![counter, counter, counter, counter, log]),
         ],
     }
 }

@@ -73,13 +73,8 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     })?;
     let mut engine = args.device.open(ui)?;
     let explain = |e| sizes.explain(e, &[("--steps", args.steps)]);
-    let program = training_program(
-        &model,
-        &sizes.config(),
-        images,
-        args.steps,
-        sizes.options(engine.workgroups()),
-    );
+    let program =
+        training_program(&model, &sizes.config(), images, args.steps, sizes.options(engine.form()));
     engine.clear();
     let loaded = engine.load(&program).map_err(explain)?;
     memory::check("images and lists of a round", sizes.host_bytes(&program, &model, args.steps))

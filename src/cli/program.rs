@@ -1,9 +1,13 @@
 //! `gradcon program`
 
-use super::sizes::{SizeArgs, up_to};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use strum::VariantNames;
+
+use super::sizes::SizeArgs;
 use super::{DeviceArgs, Ui};
 use crate::engine::{Timing, memory};
 use crate::error::{Error, Result};
+use crate::kernels::Form;
 use crate::method::feed::Feed;
 use crate::method::programs::{score_program, training_program, validation_program};
 use crate::output::{outln, print};
@@ -41,10 +45,13 @@ pub struct ProgramArgs {
     #[arg(long, conflicts_with = "time")]
     json: bool,
 
-    /// Workgroups that a weight gradient is split for: 1 as on the CPU, hundreds as on a GPU.
-    /// [default: what the device wants, 1 without --time]
-    #[arg(long, value_parser = up_to(u32::MAX as usize))]
-    workgroups: Option<usize>,
+    /// The kind of device: serial as a CPU (sums stay whole), parallel as a GPU (long sums are
+    /// split, neighbours run at once). [default: the device's, serial without --time]
+    #[arg(
+        long,
+        value_parser = PossibleValuesParser::new(Form::VARIANTS).try_map(|v| v.parse::<Form>())
+    )]
+    form: Option<Form>,
 
     #[command(flatten)]
     device: DeviceArgs,
@@ -53,8 +60,8 @@ pub struct ProgramArgs {
 pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
     let (sizes, model, config) = (&args.sizes, args.sizes.model()?, args.sizes.config());
     let mut engine = if args.time { Some(args.device.open(ui)?) } else { None };
-    let workgroups = args.workgroups.or(engine.as_ref().map(|e| e.workgroups())).unwrap_or(1);
-    let options = sizes.options(workgroups);
+    let form = args.form.or(engine.as_ref().map(|e| e.form())).unwrap_or_default();
+    let options = sizes.options(form);
     let (name, program) = match args.step.as_str() {
         "train" => ("train", training_program(&model, &config, sizes.batch, 1, options)),
         "validate" => ("validation", validation_program(&model, &config, sizes.batch, 1, options)),

@@ -4,6 +4,7 @@
 use clap::builder::RangedU64ValueParser;
 
 use crate::error::{Error, Result};
+use crate::kernels::Form;
 use crate::method::config::TrainConfig;
 use crate::method::model::{MAX_CHANNELS, Model};
 use crate::program::Options;
@@ -49,8 +50,8 @@ impl SizeArgs {
     }
 
     /// Options of a compilation for these models.
-    pub fn options(&self, workgroups: usize) -> Options {
-        Options { replicas: self.replicas, workgroups }
+    pub fn options(&self, form: Form) -> Options {
+        Options { replicas: self.replicas, form }
     }
 
     /// Says of a lack of memory which of the flags lower the need: `flags` and those of this

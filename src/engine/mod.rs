@@ -8,6 +8,7 @@ pub mod memory;
 mod store;
 
 use crate::error::Result;
+use crate::kernels::Form;
 use crate::program::Program;
 
 /// Host data to be written into a persistent buffer. Floats are converted to the engine's own
@@ -115,6 +116,6 @@ pub trait Engine {
     /// The device, for people.
     fn description(&self) -> String;
 
-    /// What [`crate::program::Options::workgroups`] should be for this device.
-    fn workgroups(&self) -> usize;
+    /// What [`crate::program::Options::form`] should be for this device.
+    fn form(&self) -> Form;
 }

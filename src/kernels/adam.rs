@@ -1,6 +1,8 @@
 //! Kernel `adam`: the optimiser's step over all parameters at once.
 
+use super::reduce::{MAX_PIECES, longest};
 use super::{Entry, Family, Launch, Shader, Uniforms, read, stepped, update};
+use crate::layout::Piece;
 use crate::tape::ops::AdamConfig;
 
 /// Adam and the running-mean reference gradient.
@@ -14,12 +16,14 @@ use crate::tape::ops::AdamConfig;
 /// params -= lr c1 m / (sqrt(v c2) + eps)
 /// ```
 ///
-/// An image weight of 0 means that this replica has no batch in this step: nothing changes.
+/// `parts` holds grad in [`Piece`]s, at most [`MAX_PIECES`]; it is 0 where there is none. An image
+/// weight of 0 means that this replica has no batch in this step: nothing changes.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub struct Adam {
     pub len: usize,
     pub reference_len: usize,
+    pub pieces: Vec<Piece>,
     pub config: AdamConfig,
 }
 
@@ -36,11 +40,11 @@ pub(super) static SHADER: Shader = Shader {
             update("m"),
             update("v"),
             update("reference"),
-            read("grad"),
+            read("parts"),
             read("schedule"),
         ],
     )],
-    constants: &[],
+    constants: &[("MAX_PIECES", MAX_PIECES as f64)],
 };
 
 impl Family for Adam {
@@ -56,6 +60,7 @@ impl Family for Adam {
     fn uniforms(&self) -> Uniforms {
         let AdamConfig { lr, beta1, beta2, eps } = self.config;
         Uniforms::new()
+            .pieces(&self.pieces, MAX_PIECES)
             .int("len", self.len)
             .int("reference_len", self.reference_len)
             .float("lr", lr)
@@ -69,7 +74,12 @@ impl Family for Adam {
     }
 
     fn flops(&self) -> u64 {
-        (14 * self.len + 3 * self.reference_len) as u64
+        let sums: usize = self.pieces.iter().map(|p| p.held() - p.len).sum();
+        (14 * self.len + 3 * self.reference_len + sums) as u64
+    }
+
+    fn serial(&self) -> usize {
+        longest(&self.pieces)
     }
 
     fn moved(&self, i: usize) -> Option<usize> {
@@ -81,6 +91,8 @@ impl Family for Adam {
     }
 
     fn details(&self) -> String {
-        format!("{} (reference {}) lr {}", self.len, self.reference_len, self.config.lr)
+        let parts = self.pieces.iter().map(Piece::held).sum::<usize>();
+        let (len, reference_len) = (self.len, self.reference_len);
+        format!("{len} of {parts} (reference {reference_len}) lr {}", self.config.lr)
     }
 }

@@ -3,17 +3,19 @@
 //! layers at once.
 
 use super::launch::int;
+use super::reduce::{longest, text_of};
 use super::{Entry, Family, Launch, Shader, Uniforms, entry, read, write};
-use crate::layout::{Segment, Stat, Stats};
+use crate::layout::{Piece, Segment, Stat, Stats};
 use crate::tape::ops::constraint::{COSINE_EPS, MAX_SEGMENTS};
 
 /// A part of the constraint; g and r are flat, a segment of them is a layer.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub enum Constraint {
-    /// For every segment: `partial[segment, block] = (g.r, g.g, r.r)` over [`BLOCK`] elements.
-    /// `partial` is `[segments, most blocks of a segment, 3]`, 0 beyond a segment's end.
-    Constraint { segments: Vec<Segment> },
+    /// Adds up g, which `parts` holds in a [`Piece`] for each segment, and for every segment
+    /// `partial[segment, block] = (g.r, g.g, r.r)` over [`SPAN`] elements. `partial` is
+    /// `[segments, most blocks of a segment, 3]`, 0 beyond a segment's end.
+    Constraint { pieces: Vec<Piece> },
     /// [`Stats`] from the blocks' sums, with `cos = g.r / (max(|g|, eps) max(|r|, eps))` and minus
     /// the mean of cos as the constraint.
     ConstraintSum { segments: Vec<Segment> },
@@ -24,18 +26,23 @@ pub enum Constraint {
 }
 
 /// Elements of one segment that one workgroup of `constraint` reduces.
-pub const BLOCK: usize = 1024;
+pub const SPAN: usize = 512;
+
+/// Threads of `constraint_sum` that add up one segment's blocks.
+const SUMMERS: usize = 32;
 
 pub(super) static SHADER: Shader = Shader {
     name: "constraint",
     source: include_str!("../../shaders/constraint.wgsl"),
     entries: &[
-        entry("constraint", &[read("g"), read("r"), write("partial")]),
+        entry("constraint", &[read("parts"), read("r"), write("g"), write("partial")]),
         entry("constraint_sum", &[read("partial"), write("stats")]),
         entry("constraint_grad", &[read("g"), read("r"), read("stats"), write("out")]),
     ],
     constants: &[
-        ("BLOCK", BLOCK as f64),
+        ("SPAN", SPAN as f64),
+        ("MAX_SEGMENTS", MAX_SEGMENTS as f64),
+        ("SUMMERS", SUMMERS as f64),
         ("EPS", COSINE_EPS),
         ("HEAD", Stats::HEAD as f64),
         ("ROW", Stats::ROW as f64),
@@ -48,16 +55,16 @@ pub(super) static SHADER: Shader = Shader {
 
 /// Blocks of the longest segment: the middle size of `constraint`'s partial sums.
 pub fn max_blocks(segments: &[Segment]) -> usize {
-    segments.iter().map(|s| s.len.div_ceil(BLOCK)).max().unwrap_or(0)
+    segments.iter().map(|s| s.len.div_ceil(SPAN)).max().unwrap_or(0)
 }
 
 impl Constraint {
     /// The layers.
-    pub fn segments(&self) -> &[Segment] {
+    pub fn segments(&self) -> Vec<Segment> {
         match self {
-            Constraint::Constraint { segments }
-            | Constraint::ConstraintSum { segments }
-            | Constraint::ConstraintGrad { segments, .. } => segments,
+            Constraint::Constraint { pieces } => pieces.iter().map(Piece::segment).collect(),
+            Constraint::ConstraintSum { segments }
+            | Constraint::ConstraintGrad { segments, .. } => segments.clone(),
         }
     }
 
@@ -84,29 +91,30 @@ impl Family for Constraint {
 
     fn uniforms(&self) -> Uniforms {
         let segments = self.segments();
-        let words = Uniforms::new()
+        let pieces = match self {
+            Constraint::Constraint { pieces } => pieces.clone(),
+            _ => segments.iter().map(|&s| Piece::whole(s.offset, s)).collect(),
+        };
+        Uniforms::new()
+            .pieces(&pieces, MAX_SEGMENTS)
             .int("segments", segments.len())
             .float("scale", self.scale())
-            .int("blocks", max_blocks(segments));
-        (0..MAX_SEGMENTS).fold(words, |words, i| {
-            let Segment { offset, len } =
-                segments.get(i).copied().unwrap_or(Segment { offset: 0, len: 0 });
-            words.int(format!("offset{i}"), offset).int(format!("len{i}"), len)
-        })
+            .int("blocks", max_blocks(&segments))
     }
 
     fn launch(&self) -> Launch {
-        let (segments, threads) = (int(self.segments().len()), [256, 1, 1]);
+        let segments = self.segments();
+        let (count, threads) = (int(segments.len()), [256, 1, 1]);
         match self {
-            Constraint::Constraint { segments: s } => {
-                Launch::fixed(threads, [int(max_blocks(s)), segments]).with_memory(16 * 256)
+            Constraint::Constraint { .. } => {
+                Launch::fixed(threads, [int(max_blocks(&segments)), count]).with_memory(16 * 256)
             }
             Constraint::ConstraintSum { .. } => {
                 Launch::fixed(threads, [1, 1]).with_memory(16 * 256 + 32)
             }
-            Constraint::ConstraintGrad { segments: s, .. } => {
-                let longest = s.iter().map(|s| s.len).max().unwrap_or(0);
-                Launch::fixed(threads, [int(longest).div_ceil(256), segments])
+            Constraint::ConstraintGrad { .. } => {
+                let longest = segments.iter().map(|s| s.len).max().unwrap_or(0);
+                Launch::fixed(threads, [int(longest).div_ceil(256), count])
             }
         }
     }
@@ -114,7 +122,9 @@ impl Family for Constraint {
     fn flops(&self) -> u64 {
         let elements = self.segments().iter().map(|s| s.len as u64).sum::<u64>();
         match self {
-            Constraint::Constraint { .. } => 6 * elements,
+            Constraint::Constraint { pieces } => {
+                6 * elements + pieces.iter().map(|p| (p.held() - p.len) as u64).sum::<u64>()
+            }
             Constraint::ConstraintSum { segments } => {
                 (segments.len() * (3 * max_blocks(segments) + 6)) as u64
             }
@@ -122,12 +132,23 @@ impl Family for Constraint {
         }
     }
 
+    fn serial(&self) -> usize {
+        match self {
+            Constraint::Constraint { pieces } => SPAN / 256 * longest(pieces),
+            Constraint::ConstraintSum { segments } => max_blocks(segments).div_ceil(SUMMERS),
+            Constraint::ConstraintGrad { .. } => 1,
+        }
+    }
+
     fn details(&self) -> String {
-        let lens: Vec<String> = self.segments().iter().map(|s| s.len.to_string()).collect();
+        let lens = match self {
+            Constraint::Constraint { pieces } => text_of(pieces),
+            _ => self.segments().iter().map(|s| s.len.to_string()).collect::<Vec<_>>().join("+"),
+        };
         let scale = match self.scale() {
             1.0 => String::new(),
             scale => format!(" * {scale}"),
         };
-        format!("layers {}{scale}", lens.join("+"))
+        format!("layers {lens}{scale}")
     }
 }

@@ -1,27 +1,29 @@
 //! Kernels `conv_y` (conv2d) and `conv_x` (conv_transpose2d), each with its epilogue.
 
-use super::launch::int;
-use super::{Entry, Family, Launch, Shader, Uniforms, entry, read, write};
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use super::launch::{BLOCK, Form, int};
+use super::{Entry, Family, Launch, Products, Shader, Uniforms, entry, read, write};
 use crate::geometry::Geometry;
 
-/// A convolution and what becomes of its sums. Bindings that the epilogue doesn't use repeat `w`.
+/// A convolution and what becomes of its sums. `pair` adds a second convolution of the same
+/// geometry. Bindings that a call doesn't use repeat `w`.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub enum Conv {
-    /// `y = epilogue(conv_y(x, w))`.
-    ConvY { geometry: Geometry, epilogue: Epilogue },
-    /// `x = epilogue(conv_x(y, w))`.
-    ConvX { geometry: Geometry, epilogue: Epilogue },
+    /// `y = epilogue(conv_y(x, w) [+ conv_y(x2, w2)])`.
+    ConvY { geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize },
+    /// `x = epilogue(conv_x(y, w) [+ conv_x(y2, w2)])`.
+    ConvX { geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize },
 }
 
-/// What a convolution does to a sum before it is stored, in this order: `+ bias[c]`, `+ addend`,
-/// then one [`Activation`].
+/// What a convolution does to a sum before it is stored, in this order: `+ bias[c]`, then one
+/// [`Activation`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Epilogue {
     /// Add `bias[c]`.
     pub bias: bool,
-    /// Add `addend`, shaped like the output.
-    pub add: bool,
     /// What comes last.
     pub activation: Activation,
 }
@@ -41,15 +43,15 @@ pub enum Activation {
 }
 
 impl Epilogue {
-    /// Bit flags for a shader: 1 bias, 2 add, 4 ReLU, 8 sigmoid, 16 gate.
+    /// Bit flags for a shader: 1 bias, 2 ReLU, 4 sigmoid, 8 gate.
     fn flags(self) -> usize {
         let activation = match self.activation {
             Activation::None => 0,
-            Activation::Relu => 4,
-            Activation::Sigmoid => 8,
-            Activation::Gate => 16,
+            Activation::Relu => 2,
+            Activation::Sigmoid => 4,
+            Activation::Gate => 8,
         };
-        self.bias as usize | (self.add as usize) << 1 | activation
+        self.bias as usize | activation
     }
 }
 
@@ -59,27 +61,77 @@ pub(super) static SHADER: Shader = Shader {
     entries: &[
         entry(
             "conv_y",
-            &[read("x"), read("w"), read("bias"), read("addend"), read("gate"), write("y")],
+            &[read("x"), read("w"), read("x2"), read("w2"), read("bias"), read("gate"), write("y")],
         ),
         entry(
             "conv_x",
-            &[read("y"), read("w"), read("bias"), read("addend"), read("gate"), write("x")],
+            &[read("y"), read("w"), read("y2"), read("w2"), read("bias"), read("gate"), write("x")],
         ),
     ],
-    constants: &[("BIAS", 1.0), ("ADD", 2.0), ("RELU", 4.0), ("SIGMOID", 8.0), ("GATE", 16.0)],
+    constants: &[("BIAS", 1.0), ("RELU", 2.0), ("SIGMOID", 4.0), ("GATE", 8.0)],
 };
 
-/// Workgroups of one model below which a convolution takes smaller tiles: enough for a large GPU to
-/// have something to choose from.
-const ENOUGH_WORKGROUPS: u64 = 256;
+/// One end of the taps, as both kernels see it: what is summed over, and what is computed.
+struct Ends {
+    inputs: usize,
+    channels: usize,
+    rows: usize,
+    width: usize,
+    /// Residue classes of the result's positions that meet different taps.
+    classes: usize,
+    /// Most taps of a position.
+    taps: usize,
+}
 
 impl Conv {
     /// Sizes and epilogue.
     pub fn parts(&self) -> (&Geometry, Epilogue) {
-        let (Conv::ConvY { geometry, epilogue } | Conv::ConvX { geometry, epilogue }) = self;
+        let (Conv::ConvY { geometry, epilogue, .. } | Conv::ConvX { geometry, epilogue, .. }) =
+            self;
         (geometry, *epilogue)
     }
+
+    /// Whether there is a second convolution, and into how many slices of its input channels the
+    /// sum is cut: each is summed on its own, first the one convolution, then the other, and slices
+    /// are added in order.
+    pub fn sum(&self) -> (bool, usize) {
+        let (Conv::ConvY { pair, slices, .. } | Conv::ConvX { pair, slices, .. }) = *self;
+        (pair, slices)
+    }
+
+    fn ends(&self) -> Ends {
+        match self {
+            Conv::ConvY { geometry: g, .. } => Ends {
+                inputs: g.cx,
+                channels: g.cy,
+                rows: g.hy,
+                width: g.wy,
+                classes: 1,
+                taps: g.kh * g.kw,
+            },
+            Conv::ConvX { geometry: g, .. } => Ends {
+                inputs: g.cy,
+                channels: g.cx,
+                rows: g.hx,
+                width: g.wx,
+                classes: g.stride,
+                taps: g.kh.div_ceil(g.stride) * g.kw.div_ceil(g.stride),
+            },
+        }
+    }
+
+    /// The same with as many slices as its form wants.
+    pub(crate) fn sliced(mut self, form: Form) -> Conv {
+        let Ends { inputs, taps, .. } = self.ends();
+        let (Conv::ConvY { pair, slices, .. } | Conv::ConvX { pair, slices, .. }) = &mut self;
+        let terms = taps * inputs * (1 + *pair as usize);
+        *slices = form.slices(terms.div_ceil(BLOCK), MAX_SLICES, inputs);
+        self
+    }
 }
+
+/// Most slices of a workgroup.
+const MAX_SLICES: usize = 8;
 
 impl Family for Conv {
     fn shader(&self) -> &'static Shader {
@@ -99,12 +151,12 @@ impl Family for Conv {
     }
 
     fn launch(&self) -> Launch {
-        let mut launch = match self {
-            Conv::ConvY { geometry: g, .. } => tiles(g.cy, g.hy, g.wy, 1, g.n),
-            Conv::ConvX { geometry: g, .. } => tiles(g.cx, g.hx, g.wx, g.stride, g.n),
-        };
-        // A variant and no uniform word: nothing is left to decide in the shader. (A branch on a
+        let (pair, slices) = self.sum();
+        let (ends, g) = (self.ends(), self.parts().0);
+        let mut launch = tiles(&ends, g.n, slices);
+        // Variants and no uniform words: nothing is left to decide in the shader. (A branch on a
         // word also has Mesa's lavapipe prepare the shader anew for every dispatch.)
+        launch.constants.push(("pair", pair.into()));
         launch.constants.push(("epilogue", int(self.parts().1.flags())));
         launch
     }
@@ -115,51 +167,98 @@ impl Family for Conv {
             Conv::ConvY { .. } => g.y_len(),
             Conv::ConvX { .. } => g.x_len(),
         };
-        2 * g.macs() + out as u64 * (epilogue.bias as u64 + epilogue.add as u64)
+        2 * g.macs() * (1 + self.sum().0 as u64) + out as u64 * epilogue.bias as u64
+    }
+
+    fn products(&self) -> Option<Products> {
+        let (g, (pair, slices)) = (self.parts().0, self.sum());
+        let (ends, launch) = (self.ends(), self.launch());
+        let [tile, tm, per_thread, block] = ["tn", "tm", "per_thread", "block_size"]
+            .map(|name| launch.constant(name) as usize * if name == "tn" { 4 } else { 1 });
+        // Taps along one axis that positions of a class meet together.
+        let met = |class: usize, run: RangeInclusive<usize>, size: usize, kernel: usize| {
+            let taps = run.flat_map(|q| match self {
+                Conv::ConvY { .. } => g.taps_of_y(q, size, kernel).pairs(),
+                Conv::ConvX { .. } => g.taps_of_x(q * ends.classes + class, size, kernel).pairs(),
+            });
+            taps.map(|(tap, _)| tap).collect::<BTreeSet<_>>().len()
+        };
+        let (high, wide) = match self {
+            Conv::ConvY { .. } => (g.hx, g.wx),
+            Conv::ConvX { .. } => (g.hy, g.wy),
+        };
+        let across = (0..ends.rows).map(|row| {
+            let q = row / ends.classes;
+            met(row % ends.classes, q..=q, high, g.kh)
+        });
+        let tiles = (0..ends.classes.min(ends.width)).flat_map(|class| {
+            let columns = (ends.width - class).div_ceil(ends.classes) * g.n;
+            (0..columns).step_by(tile).map(move |first| {
+                let last = (first + tile).min(columns) - 1;
+                (class, first / g.n..=last / g.n)
+            })
+        });
+        let along: Vec<usize> = tiles.map(|(class, run)| met(class, run, wide, g.kw)).collect();
+        let blocks = |a: usize, b: usize| (a * b * ends.inputs / slices).div_ceil(block);
+        let blocks: usize =
+            across.map(|a| along.iter().map(|&b| blocks(a, b)).sum::<usize>()).sum();
+        let channels = launch.grid[1] as usize / ends.rows * per_thread * tm;
+        let terms = blocks * block * slices * (1 + pair as usize);
+        let depth = ends.taps * ends.inputs / slices * (1 + pair as usize);
+        Some(Products {
+            useful: g.macs() * (1 + pair as u64),
+            executed: (terms * channels * tile) as u64,
+            chain: depth.div_ceil(BLOCK),
+        })
     }
 
     fn details(&self) -> String {
-        let (geometry, epilogue) = self.parts();
+        let ((geometry, epilogue), (pair, slices)) = (self.parts(), self.sum());
         let activation = match epilogue.activation {
             Activation::None => "",
             Activation::Relu => " relu",
             Activation::Sigmoid => " sigmoid",
             Activation::Gate => " gate",
         };
+        let pair = if pair { " x2" } else { "" };
+        let slices = if slices > 1 { format!(" slices {slices}") } else { String::new() };
         let bias = if epilogue.bias { " +bias" } else { "" };
-        let add = if epilogue.add { " +add" } else { "" };
-        format!("{geometry}{bias}{add}{activation}")
+        format!("{geometry}{pair}{slices}{bias}{activation}")
     }
 }
 
-/// Tiles of `tm` x `tn` threads with four channels x four columns each: the result has `channels`
-/// and `rows` x `width` positions, its columns fall into `classes` that meet different taps.
-fn tiles(channels: usize, rows: usize, width: usize, classes: usize, n: usize) -> Launch {
-    let (channels, rows, classes) = (int(channels), int(rows), int(classes));
-    let columns = int(width.div_ceil(classes as usize) * n);
-    let per_thread = if channels == 1 { 1 } else { 4 };
-    let needed_m = channels.div_ceil(per_thread).next_power_of_two();
-    let needed_n = columns.div_ceil(4).next_power_of_two();
-    let mut tm = needed_m.min(16);
-    // Thin tiles get long rows instead, so that a workgroup is never less than a few dozen threads.
-    let mut tn = needed_n.min(64 / tm.min(4));
-    let grid = |tm: u32, tn: u32| {
-        [classes * columns.div_ceil(4 * tn), rows * channels.div_ceil(per_thread * tm)]
-    };
-    while tm * tn > 64
-        && grid(tm, tn).iter().map(|&v| v as u64).product::<u64>() < ENOUGH_WORKGROUPS
-    {
-        if tm >= tn { tm /= 2 } else { tn /= 2 }
+/// Tiles of `tm` x `tn` threads with four channels x four columns each, or as many channels as
+/// there are; a workgroup has one for each slice.
+fn tiles(ends: &Ends, n: usize, slices: usize) -> Launch {
+    let (channels, rows, classes) = (int(ends.channels), int(ends.rows), int(ends.classes));
+    let columns = int(ends.width.div_ceil(ends.classes) * n);
+    let per_thread = channels.min(4);
+    let slices = int(slices);
+    // Eight slices leave 32 threads for a tile.
+    let threads = (256 / slices).min(64);
+    let tm = channels.div_ceil(per_thread).next_power_of_two().min(threads / 8);
+    // Thin tiles get long rows, so that a workgroup is never less than a few dozen threads; of more
+    // than two positions, the edges would take the others' taps along.
+    let tn = columns.div_ceil(4).next_power_of_two().min(threads / tm).min(32);
+    let mut tn = tn.max(32 / (tm * slices).min(32));
+    // Few terms are in half as large blocks: they would not fill one. 16 KiB of workgroup memory is
+    // all that some devices have.
+    let block = if tn > 16 || slices > 2 || ends.inputs < 4 { 8 } else { int(BLOCK) };
+    let bytes = |tn: u32| 16 * slices * block * (tm + 1 + tn + 2);
+    while bytes(tn) > 16384 {
+        tn /= 2;
     }
-    tn = tn.max(32 / tm.min(32));
-    // Long rows with half the k of others: 16 KiB of workgroup memory is all that some devices
-    // have.
-    let block = if tn > 16 { 8 } else { 16 };
     Launch {
-        constants: vec![("tm", tm), ("tn", tn), ("per_thread", per_thread), ("block_size", block)],
-        workgroup_size: [tn, tm, 1],
-        workgroup_bytes: 16 * block * (tm + 1 + tn + 2),
-        grid: grid(tm, tn),
+        constants: vec![
+            ("tm", tm),
+            ("tn", tn),
+            ("slices", slices),
+            ("per_thread", per_thread),
+            ("block_size", block),
+        ],
+        workgroup_size: [tn, tm, slices],
+        workgroup_bytes: bytes(tn),
+        grid: [classes * columns.div_ceil(4 * tn), rows * channels.div_ceil(per_thread * tm)],
     }
 }
 
@@ -173,16 +272,22 @@ mod tests {
     fn tiles_fit_any_device_and_cover_the_result() {
         for channels in [1, 2, 3, 4, 5, 7, 8, 31, 32, 33, 64, 65, 200] {
             for n in [1, 2, 5, 16, 63, 64, 65, 200] {
-                for size in [1, 3, 8, 15, 28] {
+                for (size, slices) in [(1, 1), (3, 2), (8, 4), (15, 8), (28, 1)] {
                     for classes in [1, 2, 3] {
-                        let l = tiles(channels, size, size, classes, n);
-                        let [tm, tn, per_thread] = [0, 1, 2].map(|i| l.constants[i].1);
-                        let threads = (32..=256).contains(&(tm * tn));
+                        let (rows, width) = (size, size);
+                        let ends = Ends { inputs: 64, channels, rows, width, classes, taps: 16 };
+                        let l = tiles(&ends, n, slices);
+                        let [tm, tn, per_thread] =
+                            ["tm", "tn", "per_thread"].map(|name| l.constant(name));
+                        let threads = (32..=256).contains(&(tm * tn * int(slices)));
                         assert!(threads && l.workgroup_bytes <= 16384, "{l:?}");
                         let columns = l.grid[0] / classes as u32 * 4 * tn;
                         assert!(columns >= int(size.div_ceil(classes) * n), "{l:?}");
                         let rows = l.grid[1] / size as u32 * per_thread * tm;
                         assert!(rows >= int(channels), "{l:?}");
+                        // Slices are added up in the memory of the columns.
+                        let block = l.constant("block_size");
+                        assert!(slices == 1 || block >= tm, "{l:?}");
                     }
                 }
             }

@@ -1,56 +1,115 @@
-//! Kernels `conv_w` (the weight's gradient, third of the convolution trio) and `split_sum`.
+//! Kernel `conv_w`: the gradient of a convolution's weight, third of the convolution trio, and of
+//! its bias.
 
-use super::launch::int;
-use super::{Entry, Family, Launch, Shader, Uniforms, entry, read, write};
+use std::ops::RangeInclusive;
+
+use super::launch::{BLOCK, Form, int};
+use super::{Entry, Family, Launch, Products, Shader, Uniforms, entry, read, write};
 use crate::geometry::Geometry;
 
-/// The gradient of a convolution's weight, in one sum or in several. Without `add`, the binding
-/// `addend` repeats another.
+/// `w = conv_w(x, y) [+ conv_w(x2, y2)]`, in `splits` sums: the s-th, `[kh, kw, cy, cx]` at
+/// `w[s * kh*kw*cy*cx]`, runs over the s-th of as many equal runs of y's positions
+/// (ceil(hy*wy / splits) each, in order). Within a sum, images are cut into `slices`: each is
+/// summed on its own, first the one pair, then the other, and slices are added in order.
+///
+/// Behind the weight's sums lie, if `bias` names an end, as many sums of x or y over its own runs
+/// of positions and over images, `[splits, c]`: the gradient of the bias that was added there.
+/// Bindings that a call doesn't use repeat `x`.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
-pub enum ConvW {
-    /// `w[s] = conv_w(x, y)` over the s-th of `splits` equal runs of y's positions
-    /// (ceil(hy*wy / splits) each, in order), plus `addend` (only with splits = 1). `w` is
-    /// `[splits, kh, kw, cy, cx]`.
-    ConvW { geometry: Geometry, add: bool, splits: usize },
-    /// `out[i] = sum over s, in order, of partial[s, i]`, plus `addend[i]`.
-    SplitSum { len: usize, splits: usize, add: bool },
+pub struct ConvW {
+    pub geometry: Geometry,
+    pub pair: bool,
+    pub bias: Option<End>,
+    pub splits: usize,
+    pub slices: usize,
 }
 
-/// Values of k that conv_w keeps in workgroup memory.
-const BLOCK: u32 = 16;
+/// An end of a convolution's taps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum End {
+    /// `[hx, wx, cx, n]`.
+    X,
+    /// `[hy, wy, cy, n]`.
+    Y,
+}
 
-/// Least positions of y in a run: fewer are not worth a sum of their own.
-const LEAST_RUN: usize = 4;
+/// Most slices of a workgroup.
+const MAX_SLICES: usize = 4;
+
+/// Threads that add up one channel of a bias.
+const LANES: u32 = 32;
 
 pub(super) static SHADER: Shader = Shader {
     name: "conv_w",
     source: include_str!("../../shaders/conv_w.wgsl"),
-    entries: &[
-        entry("conv_w", &[read("x"), read("y"), read("addend"), write("w")]),
-        entry("split_sum", &[read("partial"), read("addend"), write("out")]),
-    ],
-    constants: &[("BLOCK", BLOCK as f64)],
+    entries: &[entry("conv_w", &[read("x"), read("y"), read("x2"), read("y2"), write("w")])],
+    constants: &[("LANES", LANES as f64)],
 };
 
-/// Into how many sums a weight gradient is split so that one model has about `workgroups`.
-pub fn splits(geometry: &Geometry, workgroups: usize) -> usize {
-    let [columns, channels] = tiles(geometry, 1).grid;
-    let most = (geometry.hy * geometry.wy).div_ceil(LEAST_RUN);
-    workgroups.div_ceil(columns as usize * channels as usize).clamp(1, most)
-}
+impl ConvW {
+    /// The sums of this form: as many as it takes.
+    pub(crate) fn new(geometry: Geometry, pair: bool, bias: Option<End>, form: Form) -> ConvW {
+        let terms = geometry.hy * geometry.wy * geometry.n * (1 + pair as usize);
+        let blocks = terms.div_ceil(BLOCK);
+        let slices = form.slices(blocks, MAX_SLICES, geometry.n);
+        let splits = form.parts(blocks.div_ceil(slices)).min(geometry.hy * geometry.wy);
+        ConvW { geometry, pair, bias, splits, slices }
+    }
 
-/// Tiles of 32 channels x 32 columns, or longer rows where there are fewer channels.
-fn tiles(g: &Geometry, splits: usize) -> Launch {
-    let columns = int(g.kh * g.kw * g.cx);
-    let channels = int(g.cy);
-    let tm = channels.div_ceil(4).next_power_of_two().min(8);
-    let tn = columns.div_ceil(4).next_power_of_two().min(64 / tm.max(2)).max(32 / tm);
-    Launch {
-        constants: vec![("tm", tm), ("tn", tn)],
-        workgroup_size: [tn, tm, 1],
-        workgroup_bytes: 16 * (BLOCK * (tm + 1 + tn + 1 + 2) + 4 * tn),
-        grid: [columns.div_ceil(4 * tn), int(splits) * channels.div_ceil(4 * tm)],
+    /// Elements of the weight's sums.
+    pub fn weight_len(&self) -> usize {
+        self.splits * self.geometry.w_len()
+    }
+
+    /// Elements of the result: the weight's sums, and the bias's.
+    pub fn len(&self) -> usize {
+        self.weight_len() + self.splits * self.bias.map_or(0, |end| self.channels(end))
+    }
+
+    fn channels(&self, end: End) -> usize {
+        match end {
+            End::X => self.geometry.cx,
+            End::Y => self.geometry.cy,
+        }
+    }
+
+    /// Tiles of 32 channels x 32 columns, or two rows of taps where x has few channels: more would
+    /// take along positions that only others of them meet.
+    fn tiles(&self) -> Launch {
+        let g = &self.geometry;
+        let (columns, channels) = (int(g.kh * g.kw * g.cx), int(g.cy));
+        let (splits, slices) = (int(self.splits), int(self.slices));
+        let tm = channels.div_ceil(4).next_power_of_two().min(8);
+        let two_rows = int(2 * g.kw * g.cx);
+        let tn = if two_rows < 32 && two_rows.is_multiple_of(4) && g.kh > 2 {
+            two_rows / 4
+        } else {
+            columns.div_ceil(4).next_power_of_two().min(8)
+        };
+        let tn = tn.max(LANES.div_ceil(tm * slices));
+        // 16 KiB of workgroup memory is all that some devices have.
+        let block = if slices > 2 { 8 } else { int(BLOCK) };
+        let (tiles, channel_tiles) = (columns.div_ceil(4 * tn), channels.div_ceil(4 * tm));
+        // Behind the tiles, workgroups for the bias, LANES threads a channel.
+        let threads = tm * tn * slices;
+        let of_bias = self
+            .bias
+            .map_or(0, |end| int(self.channels(end)).div_ceil(threads / LANES * channel_tiles));
+        let memory = slices * block * (tm + 1 + tn + 1 + 2) + 4 * tn + threads;
+        Launch {
+            constants: vec![
+                ("tm", tm),
+                ("tn", tn),
+                ("slices", slices),
+                ("block_size", block),
+                ("pair", self.pair.into()),
+                ("bias", self.bias.map_or(0, |end| 1 + end as u32)),
+            ],
+            workgroup_size: [tn, tm, slices],
+            workgroup_bytes: 16 * memory,
+            grid: [tiles + of_bias, splits * channel_tiles],
+        }
     }
 }
 
@@ -60,48 +119,79 @@ impl Family for ConvW {
     }
 
     fn entry(&self) -> &'static Entry {
-        match self {
-            ConvW::ConvW { .. } => &SHADER.entries[0],
-            ConvW::SplitSum { .. } => &SHADER.entries[1],
-        }
+        &SHADER.entries[0]
     }
 
     fn uniforms(&self) -> Uniforms {
-        match *self {
-            ConvW::ConvW { ref geometry, splits, .. } => {
-                Uniforms::new().geometry(geometry).int("splits", splits)
-            }
-            ConvW::SplitSum { len, splits, .. } => {
-                Uniforms::new().int("len", len).int("splits", splits)
-            }
-        }
+        Uniforms::new().geometry(&self.geometry).int("splits", self.splits)
     }
 
     fn launch(&self) -> Launch {
-        let (mut launch, add) = match self {
-            ConvW::ConvW { geometry, add, splits } => (tiles(geometry, *splits), *add),
-            ConvW::SplitSum { len, add, .. } => (Launch::flat(*len, 256), *add),
-        };
-        launch.constants.push(("add", add.into()));
-        launch
+        self.tiles()
     }
 
     fn flops(&self) -> u64 {
-        match self {
-            ConvW::ConvW { geometry, .. } => 2 * geometry.macs(),
-            ConvW::SplitSum { len, splits, add } => (len * (splits - 1 + *add as usize)) as u64,
-        }
+        let bias = match self.bias {
+            Some(End::X) => self.geometry.x_len(),
+            Some(End::Y) => self.geometry.y_len(),
+            None => 0,
+        };
+        2 * self.geometry.macs() * (1 + self.pair as u64) + bias as u64
+    }
+
+    fn products(&self) -> Option<Products> {
+        let (g, launch) = (&self.geometry, self.launch());
+        let [tile, tm, block] = ["tn", "tm", "block_size"].map(|c| launch.constant(c) as usize);
+        let columns = g.kh * g.kw * g.cx;
+        let run = (g.hy * g.wy).div_ceil(self.splits);
+        let terms = |first: usize| {
+            let last = (first + 4 * tile).min(columns) - 1;
+            let (low, high) = (first / g.cx, last / g.cx);
+            let taps_h = low / g.kw..=high / g.kw;
+            let whole = taps_h.start() != taps_h.end();
+            let taps_w = if whole { 0..=g.kw - 1 } else { low % g.kw..=high % g.kw };
+            let meets = |taps: &RangeInclusive<usize>, o: usize, x: usize, y: usize| {
+                let start = g.outputs_of_tap(*taps.end(), x, y).start;
+                (start..g.outputs_of_tap(*taps.start(), x, y).end).contains(&o)
+            };
+            let positions = (0..g.hy * g.wy).filter(|&p| {
+                meets(&taps_h, p / g.wy, g.hx, g.hy) && meets(&taps_w, p % g.wy, g.wx, g.wy)
+            });
+            let mut runs = vec![0; self.splits];
+            positions.for_each(|p| runs[p / run] += 1);
+            let blocks = |r: &usize| (r * g.n / self.slices).div_ceil(block) * block * self.slices;
+            runs.iter().map(blocks).sum::<usize>()
+        };
+        let terms: usize = (0..columns).step_by(4 * tile).map(terms).sum();
+        let channels = g.cy.div_ceil(4 * tm) * 4 * tm;
+        let times = 1 + self.pair as usize;
+        Some(Products {
+            useful: g.macs() * times as u64,
+            executed: (terms * 4 * tile * channels * times) as u64,
+            chain: (run * g.n / self.slices * times).div_ceil(BLOCK),
+        })
+    }
+
+    fn serial(&self) -> usize {
+        let g = &self.geometry;
+        let positions = match self.bias {
+            Some(End::X) => g.hx * g.wx,
+            Some(End::Y) => g.hy * g.wy,
+            None => 0,
+        };
+        let of_bias = positions.div_ceil(self.splits) * g.n.div_ceil(LANES as usize);
+        self.products().map_or(1, |products| products.chain).max(of_bias)
     }
 
     fn details(&self) -> String {
-        let plus = |add: bool| if add { " +add" } else { "" };
-        match *self {
-            ConvW::ConvW { geometry, add, splits: 1 } => format!("{geometry}{}", plus(add)),
-            ConvW::ConvW { geometry, add, splits } => {
-                format!("{geometry}{} splits {splits}", plus(add))
-            }
-            ConvW::SplitSum { len, splits, add } => format!("{splits} x {len}{}", plus(add)),
-        }
+        let times = |name: &str, times: usize| match times {
+            1 => String::new(),
+            times => format!(" {name} {times}"),
+        };
+        let pair = if self.pair { " x2" } else { "" };
+        let bias = if self.bias.is_some() { " +bias" } else { "" };
+        let (splits, slices) = (times("splits", self.splits), times("slices", self.slices));
+        format!("{}{pair}{bias}{splits}{slices}", self.geometry)
     }
 }
 
@@ -113,20 +203,31 @@ mod tests {
     fn tiles_fit_any_device_and_cover_the_result() {
         for cy in [1, 2, 3, 4, 5, 7, 8, 31, 32, 33, 64, 65, 200] {
             for cx in [1, 3, 4, 5, 32, 64, 65] {
-                let g = Geometry::conv2d(5, (cx, 9, 7), cy, (4, 3), 2, 1);
-                let l = tiles(&g, 3);
-                let [tn, tm, _] = l.workgroup_size;
-                assert!(tn * tm <= 256 && l.workgroup_bytes <= 16384, "{l:?}");
-                assert!(l.grid[0] * 4 * tn >= int(12 * cx), "{l:?}");
-                assert!(l.grid[1] / 3 * 4 * tm >= int(cy), "{l:?}");
+                for (slices, bias) in [(1, None), (2, Some(End::X)), (4, Some(End::Y))] {
+                    let geometry = Geometry::conv2d(8, (cx, 9, 7), cy, (4, 3), 2, 1);
+                    let kernel = ConvW { geometry, pair: true, bias, splits: 3, slices };
+                    let l = kernel.launch();
+                    let [tn, tm, _] = l.workgroup_size;
+                    let threads = (LANES..=256).contains(&(tn * tm * int(slices)));
+                    assert!(threads && l.workgroup_bytes <= 16384, "{l:?}");
+                    assert!(l.grid[0] * 4 * tn >= int(12 * cx), "{l:?}");
+                    assert!(l.grid[1] / 3 * 4 * tm >= int(cy), "{l:?}");
+                }
             }
         }
     }
 
     #[test]
-    fn splits_reach_the_workgroups_as_far_as_positions_go() {
-        let g = Geometry::conv2d(64, (32, 15, 15), 32, (4, 4), 2, 2);
-        assert_eq!(tiles(&g, 1).grid, [16, 1]);
-        assert_eq!([1, 16, 17, 100, 512].map(|w| splits(&g, w)), [1, 1, 2, 7, 16]);
+    fn long_sums_are_split_and_short_ones_are_not() {
+        let new = |n: usize, pair: bool, form: Form| {
+            let geometry = Geometry::conv2d(n, (32, 15, 15), 32, (4, 4), 2, 2);
+            let kernel = ConvW::new(geometry, pair, None, form);
+            (kernel.splits, kernel.slices)
+        };
+        assert_eq!(new(64, false, Form::Serial), (1, 1));
+        assert_eq!(new(1, false, Form::Parallel), (1, 1));
+        assert_eq!(new(64, false, Form::Parallel), (4, 4));
+        assert_eq!(new(64, true, Form::Parallel), (8, 4));
+        assert_eq!(new(3, false, Form::Parallel), (1, 1), "three images are not cut");
     }
 }

@@ -4,6 +4,45 @@
 //! neighbours.
 
 use crate::geometry::Geometry;
+use crate::layout::Piece;
+
+/// Terms of a convolution's sum that a thread takes from workgroup memory at a time.
+pub const BLOCK: usize = 16;
+
+/// Most blocks in a row, as far as a sum can be split: a thread that is alone on its processor waits
+/// for every one of them.
+const CHAIN: usize = 16;
+
+/// What kind of device a program is for: how much of it is to run at once. Numbers depend on it,
+/// since a sum that is split is rounded elsewhere, but on nothing else of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum Form {
+    /// A few threads, one kernel after the other: sums stay whole, memory serves again at once.
+    #[default]
+    Serial,
+    /// Thousands of threads, neighbouring kernels at once: long sums are split, and memory is only
+    /// used again where a kernel waits anyway.
+    Parallel,
+}
+
+impl Form {
+    /// Into how many a sum of `blocks` should be split: 1, or enough for [`CHAIN`].
+    pub(super) fn parts(self, blocks: usize) -> usize {
+        match self {
+            Form::Serial => 1,
+            Form::Parallel => blocks.div_ceil(CHAIN).max(1),
+        }
+    }
+
+    /// Slices that a workgroup adds up a sum of `blocks` in: a power of two, at most `most`, that
+    /// divides `len`, which is what slices are cut from.
+    pub(super) fn slices(self, blocks: usize, most: usize, len: usize) -> usize {
+        let wanted = self.parts(blocks).next_power_of_two().min(most);
+        let divides = |&s: &usize| s <= wanted && len.is_multiple_of(s);
+        [8, 4, 2, 1].into_iter().find(divides).unwrap_or(1)
+    }
+}
 
 /// Workgroups per dimension that every device allows.
 const MAX_GROUPS: u32 = 65535;
@@ -33,6 +72,11 @@ impl Launch {
     /// A thread for each of `len` elements; workgroups fill x, then y.
     pub(super) fn flat(len: usize, threads: u32) -> Launch {
         Launch::fixed([threads, 1, 1], fold(int(len).div_ceil(threads)))
+    }
+
+    /// A constant by its name; 0 if there is none.
+    pub fn constant(&self, name: &str) -> u32 {
+        self.constants.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
     }
 
     /// The same with workgroup memory.
@@ -88,6 +132,16 @@ impl Uniforms {
     pub(super) fn float(mut self, name: &str, v: f64) -> Uniforms {
         self.0.push((name.into(), Word::F32(v as f32)));
         self
+    }
+
+    /// A table of `most` rows, of which those behind the last piece are zeros. A shader has it as
+    /// the first member of its struct, where an array is laid out the same in every language.
+    pub(super) fn pieces(self, pieces: &[Piece], most: usize) -> Uniforms {
+        assert!(pieces.len() <= most, "{} pieces, {most} are possible", pieces.len());
+        (0..most).fold(self, |words, i| {
+            let row = pieces.get(i).map_or([0; 4], |p| [p.first, p.len, p.at, p.terms]);
+            row.into_iter().fold(words, |words, v| words.int("pieces", v))
+        })
     }
 
     pub(super) fn geometry(self, g: &Geometry) -> Uniforms {

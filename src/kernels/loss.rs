@@ -1,32 +1,38 @@
-//! Kernels `mse` and `mse_sum`: mean squared error and its gradient in one pass.
+//! Kernels `mse` and `image_mse`: squared errors of a batch and of each image.
 
+use super::launch::int;
 use super::{Entry, Family, Launch, Shader, Uniforms, entry, read, write};
 
-/// The squared error of x against a target, both `[rows, n]`, with a weight `[n]` (1/batch for a
-/// mean, 0 for padding). A chunk is [`ROWS`] rows.
+/// The squared error of x against a target, both `[rows, n]`.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub enum Loss {
-    /// `grad = 2 weight[n] / rows * (x - target)`,
-    /// `partial[chunk, n] = sum of (x - target)^2` over the chunk's rows.
+    /// `partial[g] = sum over the g-th [`ROWS`] rows and n of weight[n] / rows * (x - target)^2`,
+    /// with a weight `[n]` (1/batch for a mean, 0 for padding): the parts of the weighted mean.
     Mse { rows: usize, n: usize },
-    /// `image[n] = sum over chunks of partial[chunk, n] / rows`,
-    /// `loss[0] = sum over n of weight[n] * image[n]`.
-    MseSum { rows: usize, n: usize },
+    /// `out[n] = mean over rows of (x - target)^2`.
+    ImageMse { rows: usize, n: usize },
 }
 
-/// Rows (of n pixels each) that one thread of `mse` sums: fixed, so that the sum has the same shape
-/// everywhere.
-pub const ROWS: usize = 16;
+/// Rows (of n pixels each) that one workgroup of `mse` sums.
+pub const ROWS: usize = 64;
+
+/// Parts of the sum that `mse` leaves.
+pub fn groups(rows: usize) -> usize {
+    rows.div_ceil(ROWS)
+}
+
+/// Images that a workgroup of `image_mse` looks at.
+const IMAGES: usize = 4;
 
 pub(super) static SHADER: Shader = Shader {
     name: "loss",
     source: include_str!("../../shaders/loss.wgsl"),
     entries: &[
-        entry("mse", &[read("x"), read("target"), read("weight"), write("grad"), write("partial")]),
-        entry("mse_sum", &[read("partial"), read("weight"), write("image"), write("loss")]),
+        entry("mse", &[read("x"), read("target"), read("weight"), write("partial")]),
+        entry("image_mse", &[read("x"), read("target"), write("out")]),
     ],
-    constants: &[("ROWS", ROWS as f64)],
+    constants: &[("ROWS", ROWS as f64), ("IMAGES", IMAGES as f64)],
 };
 
 impl Family for Loss {
@@ -37,31 +43,39 @@ impl Family for Loss {
     fn entry(&self) -> &'static Entry {
         match self {
             Loss::Mse { .. } => &SHADER.entries[0],
-            Loss::MseSum { .. } => &SHADER.entries[1],
+            Loss::ImageMse { .. } => &SHADER.entries[1],
         }
     }
 
     fn uniforms(&self) -> Uniforms {
-        let (Loss::Mse { rows, n } | Loss::MseSum { rows, n }) = *self;
+        let (Loss::Mse { rows, n } | Loss::ImageMse { rows, n }) = *self;
         Uniforms::new().int("rows", rows).int("n", n)
     }
 
     fn launch(&self) -> Launch {
-        match self {
-            Loss::Mse { rows, n } => Launch::flat(rows.div_ceil(ROWS) * n, 64),
-            Loss::MseSum { .. } => Launch::fixed([256, 1, 1], [1, 1]).with_memory(4 * 256),
-        }
+        let grid = match self {
+            Loss::Mse { rows, .. } => super::launch::fold(int(groups(*rows))),
+            Loss::ImageMse { n, .. } => super::launch::fold(int(n.div_ceil(IMAGES))),
+        };
+        Launch::fixed([256, 1, 1], grid).with_memory(4 * 256)
     }
 
     fn flops(&self) -> u64 {
         match self {
             Loss::Mse { rows, n } => 4 * (rows * n) as u64,
-            Loss::MseSum { rows, n } => (rows.div_ceil(ROWS) * n + 3 * n) as u64,
+            Loss::ImageMse { rows, n } => 3 * (rows * n) as u64,
+        }
+    }
+
+    fn serial(&self) -> usize {
+        match *self {
+            Loss::Mse { rows, n } => (ROWS.min(rows) * n).div_ceil(256),
+            Loss::ImageMse { rows, .. } => rows.div_ceil(256 / IMAGES),
         }
     }
 
     fn details(&self) -> String {
-        let (Loss::Mse { rows, n } | Loss::MseSum { rows, n }) = self;
+        let (Loss::Mse { rows, n } | Loss::ImageMse { rows, n }) = self;
         format!("rows {rows} n{n}")
     }
 }

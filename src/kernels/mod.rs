@@ -26,7 +26,7 @@ pub use batch::Batch;
 pub use constraint::Constraint;
 pub use conv::Conv;
 pub use conv_w::ConvW;
-pub use launch::{Launch, Uniforms, Word};
+pub use launch::{BLOCK, Form, Launch, Uniforms, Word};
 pub use loss::Loss;
 pub use map::MapKernel;
 pub use memory::Memory;
@@ -121,6 +121,16 @@ pub trait Family {
     /// aren't counted.
     fn flops(&self) -> u64;
 
+    /// The multiply-adds of a convolution; `None` for other kernels.
+    fn products(&self) -> Option<Products> {
+        None
+    }
+
+    /// Most times that a thread of the GPU goes round a loop, one after the other.
+    fn serial(&self) -> usize {
+        self.products().map_or(1, |products| products.chain)
+    }
+
     /// Elements of binding `i` that move in one step, if not the whole view: of a log, an index
     /// list or a dataset.
     fn moved(&self, _i: usize) -> Option<usize> {
@@ -134,6 +144,17 @@ pub trait Family {
 
     /// Sizes and fused parts, for people.
     fn details(&self) -> String;
+}
+
+/// Multiply-adds of a convolution, for one replica, as a GPU runs them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Products {
+    /// That the result needs.
+    pub useful: u64,
+    /// That are run: tiles reach beyond the result, and positions of a tile share taps.
+    pub executed: u64,
+    /// Most blocks of [`BLOCK`] terms that a thread takes one after the other.
+    pub chain: usize,
 }
 
 /// One kernel with its parameters. Floats are f64 so that the f64 engine is exact.

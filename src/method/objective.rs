@@ -199,7 +199,7 @@ pub fn score_step(
     // The gradient of each constrained layer's sums: the weight gradient's other factor.
     let sums: Vec<Tensor> = forward.constrained.iter().map(|l| l.sum).collect();
     let sums = tape.grad(mse, &sums);
-    let image_mse = tape.image_mse(forward.reconstruction, x, weight);
+    let image_mse = tape.image_mse(forward.reconstruction, x);
     tape.label("score");
     let segments = model.segments();
     let reference = tape.leaf(REFERENCE, [1, 1, 1, model.reference_len()]);

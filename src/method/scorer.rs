@@ -74,7 +74,7 @@ impl<'e> Scorer<'e> {
     pub fn new(engine: &'e mut dyn Engine, detector: &Detector) -> Result<Scorer<'e>> {
         engine.clear();
         let beta = detector.beta()?;
-        let options = Options { replicas: 1, workgroups: engine.workgroups() };
+        let options = Options { replicas: 1, form: engine.form() };
         let score = engine.load(&score_program(&detector.model, BATCH, STEPS, options))?;
         let reconstruct =
             engine.load(&reconstruction_program(&detector.model, BATCH, STEPS, options))?;

@@ -167,7 +167,7 @@ impl<'e> Trainer<'e> {
             Batches::new(&readings, config.batch_size, |count| 1.0 / count as f64, betas);
 
         engine.clear();
-        let options = Options { replicas, workgroups: engine.workgroups() };
+        let options = Options { replicas, form: engine.form() };
         let train =
             engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
         let images = validation_data.len() / pixels;

@@ -19,9 +19,9 @@ use crate::kernels::{Access, Launch};
 /// The binding of the uniform words in group 0: behind every kernel's storage buffers.
 pub const UNIFORM_BINDING: u32 = 7;
 
-/// Bytes that each dispatch's words have in a program's uniform buffer: where a uniform binding may
-/// start on any device.
-pub const UNIFORM_BYTES: usize = 256;
+/// Bytes that each dispatch's words have in a program's uniform buffer: a multiple of where a
+/// uniform binding may start on any device (256).
+pub const UNIFORM_BYTES: usize = 512;
 
 /// A program as a GPU runs it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -1,13 +1,18 @@
-//! Lowering: from operations to kernel calls, one [`Step`] (one or two calls) for every node that
-//! is needed.
+//! Lowering: from operations to kernel calls, one [`Step`] or a few for every node that is needed.
+//!
+//! A long sum is left in parts by the kernel that computes it ([`Sum`]) and added by the one that
+//! uses it, if that can take [`Piece`]s; else by a call that does nothing else.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::fuse::{Convolution, Extras, Fused, Fusion};
+use super::fuse::{Convolution, Fused, Fusion};
 use super::{Call, Options, View};
+use crate::kernels::batch::{MAX_VALUES, Values};
 use crate::kernels::conv::Epilogue;
+use crate::kernels::map::{Input, Link, MAX_INPUTS, MAX_LINKS, Operand};
+use crate::kernels::reduce::MAX_PIECES;
 use crate::kernels::{self, Element, Kernel, MapKernel};
-use crate::layout::{Shape, Stats, size};
+use crate::layout::{Piece, Segment, Shape, Stats, pack, size};
 use crate::tape::ops::{self, Op};
 use crate::tape::{Tape, Tensor};
 
@@ -21,13 +26,29 @@ pub(super) struct Virtual {
     pub dedicated: bool,
 }
 
-/// Calls that belong together.
+/// A call before it has its place among the others.
 pub(super) struct Step {
-    pub calls: Vec<Call>,
+    pub call: Call,
     /// Order of recording, for a stable schedule.
     pub order: usize,
     /// Must follow everything else: it changes what others read.
     pub last: bool,
+}
+
+/// A node that a kernel leaves as a sum: `terms` of its size, one behind the other, from element
+/// `at` of `view`.
+#[derive(Clone, Copy)]
+struct Sum {
+    view: View,
+    at: usize,
+    terms: usize,
+}
+
+/// Where the parts of a concatenation lie, in one buffer: each sum beside the others.
+struct Joint {
+    whole: View,
+    /// Of each part that isn't computed in place by another's kernel.
+    regions: Vec<Option<View>>,
 }
 
 /// Buffers and steps of everything that the tape's sinks need.
@@ -39,7 +60,10 @@ pub(super) fn lower(tape: &Tape, fusion: &Fusion, options: Options) -> (Vec<Virt
         buffers: vec![],
         persistent: BTreeMap::new(),
         places: HashMap::new(),
+        sums: HashMap::new(),
         homes: HashMap::new(),
+        joints: HashMap::new(),
+        gradients: HashMap::new(),
         steps: vec![],
     };
     // Concatenations first: a part's kernel then writes into place. (A sweep may meet a part
@@ -65,8 +89,13 @@ struct Lowering<'a> {
     persistent: BTreeMap<String, usize>,
     /// Where nodes are; filled when a node is lowered.
     places: HashMap<Tensor, View>,
-    /// Concatenations that a node's kernel can write to directly.
+    /// Those that are sums, before anybody adds them.
+    sums: HashMap<Tensor, Sum>,
+    /// Parts of concatenations: where a node's kernel can write to directly.
     homes: HashMap<Tensor, View>,
+    joints: HashMap<Tensor, Joint>,
+    /// By the node of a constraint's sums: the gradients that they are of.
+    gradients: HashMap<Tensor, View>,
     steps: Vec<Step>,
 }
 
@@ -76,23 +105,41 @@ impl Lowering<'_> {
     }
 
     fn plan_concat(&mut self, node: Tensor, parts: &[(Tensor, usize)]) {
-        let whole = self.dedicated(self.size(node));
-        self.homes.insert(node, whole);
-        for &(part, offset) in parts {
-            // What has a place already is copied.
+        let region = |it: &Self, part: Tensor| {
             let computed = !matches!(
-                self.tape.node(part).op,
+                it.tape.node(part).op,
                 Op::Memory(
                     ops::Memory::Leaf { .. }
                         | ops::Memory::Slice { .. }
                         | ops::Memory::Concat { .. }
                 ) | Op::Constraint(ops::Constraint::Constraint { .. })
             );
-            if computed {
-                let home = View { buffer: whole.buffer, offset, len: self.size(part) };
-                self.homes.entry(part).or_insert(home);
+            let home = computed && !it.homes.contains_key(&part);
+            match it.fusion.bias_grads.get(&part) {
+                Some(end) if parts.iter().any(|(other, _)| other == end) => None,
+                _ => Some((home, it.weight_sums(part).map_or(it.size(part), |k| k.len()))),
             }
+        };
+        let wanted: Vec<_> = parts.iter().map(|&(part, _)| region(self, part)).collect();
+        let (offsets, len) = pack(wanted.iter().map(|region| region.map_or(0, |(_, len)| len)));
+        let whole = self.scratch(len);
+        let mut regions = vec![];
+        for ((&(part, _), region), offset) in parts.iter().zip(&wanted).zip(offsets) {
+            let view = region.map(|(_, len)| View { buffer: whole.buffer, offset, len });
+            if let (Some((true, _)), Some(view)) = (region, view) {
+                self.homes.insert(part, view);
+            }
+            regions.push(view);
         }
+        self.joints.insert(node, Joint { whole, regions });
+    }
+
+    /// The kernel of a weight's gradient, if the node is one.
+    fn weight_sums(&self, node: Tensor) -> Option<kernels::ConvW> {
+        let fused = self.fusion.ends.get(&node)?;
+        let Convolution::Weight(op) = &fused.conv else { return None };
+        let bias = fused.bias_grad.map(|(_, end)| end);
+        Some(kernels::ConvW::new(op.geometry, fused.pair.is_some(), bias, self.options.form))
     }
 
     fn buffer(&mut self, new: Virtual) -> View {
@@ -128,31 +175,25 @@ impl Lowering<'_> {
         view
     }
 
-    /// Where the kernel of `node` writes: its home in a concatenation, unless the kernel also reads
-    /// from that buffer.
-    fn result(&mut self, node: Tensor, reads: &[View]) -> View {
+    /// Where the kernel of `node` writes `len` elements: its home in a concatenation, unless the
+    /// kernel also reads from that buffer.
+    fn result_of(&mut self, node: Tensor, reads: &[View], len: usize) -> View {
         if let Some(&home) = self.homes.get(&node)
             && reads.iter().all(|r| r.buffer != home.buffer)
         {
             return home;
         }
-        self.scratch(self.size(node))
+        self.scratch(len)
     }
 
-    /// A step of one call.
+    fn result(&mut self, node: Tensor, reads: &[View]) -> View {
+        self.result_of(node, reads, self.size(node))
+    }
+
     fn emit(&mut self, node: Tensor, kernel: Kernel, args: Vec<View>) {
         let label = self.tape.node(node).label.clone();
         let last = kernel.family().is_last();
-        let call = Call { kernel, args, label };
-        self.steps.push(Step { calls: vec![call], order: node.0, last });
-    }
-
-    /// A step of two calls, the second of which goes on from the first.
-    fn emit_both(&mut self, node: Tensor, first: (Kernel, Vec<View>), then: (Kernel, Vec<View>)) {
-        let label = &self.tape.node(node).label;
-        let call = |(kernel, args)| Call { kernel, args, label: label.clone() };
-        let calls = vec![call(first), call(then)];
-        self.steps.push(Step { calls, order: node.0, last: false });
+        self.steps.push(Step { call: Call { kernel, args, label }, order: node.0, last });
     }
 
     /// Lowers `node` and what it needs, once.
@@ -160,33 +201,116 @@ impl Lowering<'_> {
         if let Some(&view) = self.places.get(&node) {
             return view;
         }
-        let fusion = self.fusion;
-        let view = match fusion.ends.get(&node) {
-            Some(Fused { conv: Convolution::Activation(op), extras }) => {
-                self.conv(node, op, extras)
-            }
-            Some(Fused { conv: Convolution::Weight(op), extras }) => self.conv_w(node, op, extras),
-            None => self.alone(node),
+        let view = match self.sum(node) {
+            Some(sum) => self.added(node, sum),
+            None => self.computed(node),
         };
         self.places.insert(node, view);
         view
     }
 
-    /// A node that is no fused convolution.
-    fn alone(&mut self, node: Tensor) -> View {
-        let tape = self.tape;
+    /// A node that no kernel leaves as a sum.
+    fn computed(&mut self, node: Tensor) -> View {
+        let (fusion, tape) = (self.fusion, self.tape);
+        if let Some(fused) = fusion.ends.get(&node)
+            && let Convolution::Activation(op) = &fused.conv
+        {
+            return self.conv(node, op, fused);
+        }
         match &tape.node(node).op {
             Op::Memory(op) => self.memory(node, op),
-            Op::Conv(op) => self.conv(node, op, &Extras::default()),
-            Op::ConvW(op) => self.conv_w(node, op, &Extras::default()),
-            Op::Map(op) => self.map(node, op),
+            Op::Map(_) => self.map(node),
             Op::Reduce(op) => self.reduce(node, op),
             Op::Loss(op) => self.loss(node, op),
             Op::Constraint(op) => self.constraint(node, op),
             Op::Score(op) => self.score(node, op),
             Op::Batch(op) => self.batch(node, op),
             Op::Adam(op) => self.adam(node, op),
+            Op::Conv(_) | Op::ConvW(_) => unreachable!("every convolution ends a fusion"),
         }
+    }
+
+    /// A node that a kernel leaves as a sum; `None` for others.
+    fn sum(&mut self, node: Tensor) -> Option<Sum> {
+        let (fusion, tape) = (self.fusion, self.tape);
+        if let Some(&sum) = self.sums.get(&node) {
+            return Some(sum);
+        }
+        match &tape.node(node).op {
+            Op::Loss(ops::Loss::Mse { x, target, weight }) => {
+                let [h, w, c, n] = tape.shape(*x);
+                let rows = h * w * c;
+                let args = [*x, *target, *weight].map(|t| self.place(t));
+                let terms = kernels::loss::groups(rows);
+                let view = self.scratch(terms);
+                let kernel = kernels::Loss::Mse { rows, n };
+                self.emit(node, Kernel::Loss(kernel), [&args[..], &[view]].concat());
+                self.sums.insert(node, Sum { view, at: 0, terms });
+            }
+            _ => {
+                let end = fusion.bias_grads.get(&node).copied().unwrap_or(node);
+                let kernel = self.weight_sums(end)?;
+                self.conv_w(end, &fusion.ends[&end], kernel);
+            }
+        }
+        self.sums.get(&node).copied()
+    }
+
+    /// The sum of a node that is one, added.
+    fn added(&mut self, node: Tensor, Sum { view, at, terms }: Sum) -> View {
+        let len = self.size(node);
+        if terms == 1 && at == 0 {
+            return View { len, ..view };
+        }
+        let pieces = vec![Piece { first: 0, len, at, terms }];
+        self.added_pieces(node, view, pieces)
+    }
+
+    fn added_pieces(&mut self, node: Tensor, parts: View, pieces: Vec<Piece>) -> View {
+        let len = self.size(node);
+        let out = self.scratch(len);
+        let kernel = kernels::Reduce::SumPieces { len, pieces };
+        self.emit(node, Kernel::Reduce(kernel), vec![parts, out]);
+        out
+    }
+
+    /// A flat node as pieces of one buffer, at most `most`.
+    fn pieces(&mut self, node: Tensor, most: usize) -> (View, Vec<Piece>) {
+        let tape = self.tape;
+        match &tape.node(node).op {
+            Op::Memory(ops::Memory::Concat { parts }) if parts.len() <= most => {
+                self.joint(node, parts)
+            }
+            _ => {
+                let len = self.size(node);
+                (self.place(node), vec![Piece::whole(0, Segment { offset: 0, len })])
+            }
+        }
+    }
+
+    /// The parts of a concatenation, each a piece.
+    fn joint(&mut self, node: Tensor, parts: &[(Tensor, usize)]) -> (View, Vec<Piece>) {
+        let whole = self.joints[&node].whole;
+        let mut pieces = vec![];
+        for (i, &(part, first)) in parts.iter().enumerate() {
+            let len = self.size(part);
+            let piece = |at, terms| Piece { first, len, at, terms };
+            if let Some(Sum { view, at, terms }) = self.sum(part)
+                && view.buffer == whole.buffer
+            {
+                pieces.push(piece(view.offset + at, terms));
+                continue;
+            }
+            let mut from = self.place(part);
+            if from.buffer != whole.buffer {
+                let region = self.joints[&node].regions[i];
+                let to = View { len, ..region.unwrap_or_else(|| self.scratch(len)) };
+                self.copy(node, from, to);
+                from = to;
+            }
+            pieces.push(piece(from.offset, 1));
+        }
+        (whole, pieces)
     }
 
     fn copy(&mut self, node: Tensor, from: View, to: View) {
@@ -209,15 +333,8 @@ impl Lowering<'_> {
                 View { buffer: of.buffer, offset: of.offset + offset, len }
             }
             ops::Memory::Concat { parts } => {
-                let whole = self.homes[&node];
-                for &(part, offset) in parts {
-                    let from = self.place(part);
-                    let to = View { buffer: whole.buffer, offset, len: from.len };
-                    if from != to {
-                        self.copy(node, from, to);
-                    }
-                }
-                whole
+                let (whole, pieces) = self.joint(node, parts);
+                self.added_pieces(node, whole, pieces)
             }
             ops::Memory::Store { a, name } => {
                 let a = self.place(*a);
@@ -228,55 +345,56 @@ impl Lowering<'_> {
         }
     }
 
-    fn conv(&mut self, node: Tensor, op: &ops::Conv, extras: &Extras) -> View {
+    fn conv(&mut self, node: Tensor, op: &ops::Conv, fused: &Fused) -> View {
         let (ops::Conv::ConvY { x: a, w, .. } | ops::Conv::ConvX { y: a, w, .. }) = *op;
         let (a, w) = (self.place(a), self.place(w));
-        let [addend, bias, gate] =
-            [extras.addend, extras.bias, extras.gate].map(|t| t.map(|t| self.place(t)));
-        let (bias_used, add) = (bias.is_some(), addend.is_some());
-        let mut args = vec![a, w, bias.unwrap_or(w), addend.unwrap_or(w), gate.unwrap_or(w)];
+        let [a2, w2] = fused.pair.map_or([w, w], |pair| pair.map(|t| self.place(t)));
+        let [bias, gate] = [fused.bias, fused.gate].map(|t| t.map_or(w, |t| self.place(t)));
+        let mut args = vec![a, w, a2, w2, bias, gate];
         let out = self.result(node, &args);
         args.push(out);
-        let epilogue = Epilogue { bias: bias_used, add, activation: extras.activation };
+        let epilogue = Epilogue { bias: fused.bias.is_some(), activation: fused.activation };
+        let (pair, slices) = (fused.pair.is_some(), 1);
         let kernel = match *op {
-            ops::Conv::ConvY { geometry, .. } => kernels::Conv::ConvY { geometry, epilogue },
-            ops::Conv::ConvX { geometry, .. } => kernels::Conv::ConvX { geometry, epilogue },
+            ops::Conv::ConvY { geometry, .. } => {
+                kernels::Conv::ConvY { geometry, pair, epilogue, slices }
+            }
+            ops::Conv::ConvX { geometry, .. } => {
+                kernels::Conv::ConvX { geometry, pair, epilogue, slices }
+            }
         };
-        self.emit(node, Kernel::Conv(kernel), args);
+        self.emit(node, Kernel::Conv(kernel.sliced(self.options.form)), args);
         out
     }
 
-    fn conv_w(&mut self, node: Tensor, op: &ops::ConvW, extras: &Extras) -> View {
-        let geometry = op.geometry;
-        let (x, y) = (self.place(op.x), self.place(op.y));
-        let addend = extras.addend.map(|t| self.place(t));
-        let add = addend.is_some();
-        let splits = kernels::conv_w::splits(&geometry, self.options.workgroups);
-        let sum = |add, splits| Kernel::ConvW(kernels::ConvW::ConvW { geometry, add, splits });
-        if splits == 1 {
-            let args = [x, y, addend.unwrap_or(x)];
-            let out = self.result(node, &args);
-            self.emit(node, sum(add, 1), [&args[..], &[out]].concat());
-            return out;
+    /// The sums of a weight's gradient, and of the bias's if it is fused.
+    fn conv_w(&mut self, node: Tensor, fused: &Fused, kernel: kernels::ConvW) {
+        let Convolution::Weight(op) = &fused.conv else { return };
+        let [x, y] = [op.x, op.y].map(|t| self.place(t));
+        let [x2, y2] = fused.pair.map_or([x, x], |pair| pair.map(|t| self.place(t)));
+        let view = self.result_of(node, &[x, y, x2, y2], kernel.len());
+        let terms = kernel.splits;
+        self.sums.insert(node, Sum { view, at: 0, terms });
+        if let Some((bias, _)) = fused.bias_grad {
+            self.sums.insert(bias, Sum { view, at: kernel.weight_len(), terms });
         }
-        let len = geometry.w_len();
-        let partial = self.scratch(splits * len);
-        let args = [partial, addend.unwrap_or(partial)];
-        let out = self.result(node, &args);
-        let total = Kernel::ConvW(kernels::ConvW::SplitSum { len, splits, add });
-        self.emit_both(
-            node,
-            (sum(false, splits), vec![x, y, x, partial]),
-            (total, [&args[..], &[out]].concat()),
-        );
-        out
+        self.emit(node, Kernel::ConvW(kernel), vec![x, y, x2, y2, view]);
     }
 
-    fn map(&mut self, node: Tensor, op: &ops::Mapped) -> View {
-        let [a, b] = op.of.map(|t| self.place(t));
-        let out = self.result(node, &[a, b]);
-        let kernel = MapKernel { map: op.map, len: out.len };
-        self.emit(node, Kernel::Map(kernel), vec![a, b, out]);
+    /// An elementwise function, with those that are inlined in it.
+    fn map(&mut self, node: Tensor) -> View {
+        let mut chain = Chain { inputs: vec![], links: vec![], known: HashMap::new() };
+        if chain.link(self, node, true).is_none() {
+            chain = Chain { inputs: vec![], links: vec![], known: HashMap::new() };
+            chain.link(self, node, false);
+        }
+        let mut args: Vec<View> = chain.inputs.iter().map(|&(t, _)| self.place(t)).collect();
+        args.resize(MAX_INPUTS, args[0]);
+        let out = self.result(node, &args);
+        args.push(out);
+        let inputs = chain.inputs.into_iter().map(|(_, input)| input).collect();
+        let kernel = MapKernel { len: self.size(node), inputs, links: chain.links };
+        self.emit(node, Kernel::Map(kernel), args);
         out
     }
 
@@ -297,63 +415,58 @@ impl Lowering<'_> {
         out
     }
 
-    /// The pair of kernels behind all parts of one squared error.
     fn loss(&mut self, node: Tensor, op: &ops::Loss) -> View {
-        let terms = op.terms();
-        let [h, w, c, n] = self.tape.shape(terms.x);
-        let rows = h * w * c;
-        let args = [terms.x, terms.target, terms.weight].map(|t| self.place(t));
-        let chunks = rows.div_ceil(kernels::loss::ROWS);
-        let [grad, partial, image, loss] =
-            [rows * n, chunks * n, n, 1].map(|len| self.scratch(len));
-        self.emit_both(
-            node,
-            (Kernel::Loss(kernels::Loss::Mse { rows, n }), [&args[..], &[grad, partial]].concat()),
-            (Kernel::Loss(kernels::Loss::MseSum { rows, n }), vec![partial, args[2], image, loss]),
-        );
-        let part = |op: &ops::Loss| match op {
-            ops::Loss::Mse(_) => loss,
-            ops::Loss::MseGrad(_) => grad,
-            ops::Loss::ImageMse(_) => image,
-        };
-        for (i, other) in self.tape.nodes().iter().enumerate() {
-            if let Op::Loss(other) = &other.op
-                && other.terms() == terms
-            {
-                self.places.insert(Tensor(i), part(other));
-            }
-        }
-        part(op)
+        let ops::Loss::ImageMse { x, target } = *op else { unreachable!("mse is a sum") };
+        let [h, w, c, n] = self.tape.shape(x);
+        let [x, target] = [x, target].map(|t| self.place(t));
+        let out = self.result(node, &[x, target]);
+        let kernel = kernels::Loss::ImageMse { rows: h * w * c, n };
+        self.emit(node, Kernel::Loss(kernel), vec![x, target, out]);
+        out
     }
 
     fn constraint(&mut self, node: Tensor, op: &ops::Constraint) -> View {
         match op {
             ops::Constraint::ConstraintStats { g, r, segments } => {
-                let (g, r) = (self.place(*g), self.place(*r));
+                let r = self.place(*r);
+                let (parts, pieces) = self.segments(*g, segments);
                 let blocks = kernels::constraint::max_blocks(segments);
+                let sums = self.scratch(self.size(*g));
                 let partial = self.scratch(segments.len() * blocks * 3);
                 let stats = self.scratch(self.size(node));
-                let sums = kernels::Constraint::Constraint { segments: segments.clone() };
+                let kernel = kernels::Constraint::Constraint { pieces };
+                self.emit(node, Kernel::Constraint(kernel), vec![parts, r, sums, partial]);
                 let total = kernels::Constraint::ConstraintSum { segments: segments.clone() };
-                self.emit_both(
-                    node,
-                    (Kernel::Constraint(sums), vec![g, r, partial]),
-                    (Kernel::Constraint(total), vec![partial, stats]),
-                );
+                self.emit(node, Kernel::Constraint(total), vec![partial, stats]);
+                self.gradients.insert(node, sums);
                 stats
             }
             ops::Constraint::Constraint { stats, .. } => {
                 let stats = self.place(*stats);
                 View { offset: stats.offset + Stats::CONSTRAINT, len: 1, ..stats }
             }
-            ops::Constraint::ConstraintGrad { stats, g, r, segments, scale } => {
-                let args = [*g, *r, *stats].map(|t| self.place(t));
+            ops::Constraint::ConstraintGrad { stats, r, segments, scale, .. } => {
+                let (r, sums) = (self.place(*r), self.place(*stats));
+                let g = self.gradients[stats];
                 // What lies between the segments stays zero.
                 let out = self.dedicated(self.size(node));
                 let (segments, scale) = (segments.clone(), *scale);
                 let kernel = kernels::Constraint::ConstraintGrad { segments, scale };
-                self.emit(node, Kernel::Constraint(kernel), [&args[..], &[out]].concat());
+                self.emit(node, Kernel::Constraint(kernel), vec![g, r, sums, out]);
                 out
+            }
+        }
+    }
+
+    /// Segments of a flat node, each a piece.
+    fn segments(&mut self, node: Tensor, segments: &[Segment]) -> (View, Vec<Piece>) {
+        let (view, pieces) = self.pieces(node, usize::MAX);
+        let of = |s: &Segment| pieces.iter().find(|p| p.segment() == *s).copied();
+        match segments.iter().map(of).collect() {
+            Some(pieces) => (view, pieces),
+            None => {
+                let whole = |&s: &Segment| Piece::whole(s.offset, s);
+                (self.place(node), segments.iter().map(whole).collect())
             }
         }
     }
@@ -364,17 +477,10 @@ impl Lowering<'_> {
         let stats = self.place(stats);
         let (n, blocks) = (geometry.n, kernels::score::blocks(&geometry));
         let (partial, out) = (self.scratch(blocks * 2 * n), self.scratch(n));
-        self.emit_both(
-            node,
-            (
-                Kernel::Score(kernels::Score::ImageGrad { geometry }),
-                [&args[..], &[partial]].concat(),
-            ),
-            (
-                Kernel::Score(kernels::Score::ImageCos { blocks, n, segment }),
-                vec![partial, stats, out],
-            ),
-        );
+        let sums = kernels::Score::ImageGrad { geometry };
+        self.emit(node, Kernel::Score(sums), [&args[..], &[partial]].concat());
+        let cos = kernels::Score::ImageCos { blocks, n, segment };
+        self.emit(node, Kernel::Score(cos), vec![partial, stats, out]);
         out
     }
 
@@ -387,15 +493,40 @@ impl Lowering<'_> {
                     _ => images,
                 }
             }
-            ops::Batch::Record { a, log, offset, width, steps } => {
-                let (a, len) = (self.place(*a), self.size(node));
-                let rows = steps * self.options.replicas;
-                let log = self.persistent(log, Element::Float, rows * width, false);
-                let (offset, width) = (*offset, *width);
-                let kernel = kernels::Batch::Record { len, offset, width };
-                self.emit(node, Kernel::Batch(kernel), vec![a, log]);
-                log
+            ops::Batch::Record { log, width, steps, .. } => {
+                self.record(log, *width, *steps);
+                self.places[&node]
             }
+        }
+    }
+
+    /// All that is recorded in rows of one log, by as few kernels as it takes.
+    fn record(&mut self, log: &str, width: usize, steps: usize) {
+        let rows = steps * self.options.replicas;
+        let row = self.persistent(log, Element::Float, rows * width, false);
+        let mut of = vec![];
+        for (i, node) in self.tape.nodes().iter().enumerate() {
+            if let Op::Batch(ops::Batch::Record { a, log: other, offset, .. }) = &node.op
+                && other == log
+            {
+                of.push((Tensor(i), *a, *offset));
+                self.places.insert(Tensor(i), row);
+            }
+        }
+        for of in of.chunks(MAX_VALUES) {
+            let mut args = vec![];
+            let mut values = vec![];
+            for &(_, a, offset) in of {
+                let (view, terms) = match self.sum(a) {
+                    Some(Sum { view, at: 0, terms }) => (view, terms),
+                    _ => (self.place(a), 1),
+                };
+                args.push(view);
+                values.push(Values { len: self.size(a), terms, offset });
+            }
+            args.resize(MAX_VALUES, args[0]);
+            args.push(row);
+            self.emit(of[0].0, Kernel::Batch(kernels::Batch::Record { values, width }), args);
         }
     }
 
@@ -424,7 +555,7 @@ impl Lowering<'_> {
 
     fn adam(&mut self, node: Tensor, op: &ops::Adam) -> View {
         let (len, names) = (self.size(node), &op.buffers);
-        let grad = self.place(op.grad);
+        let (parts, pieces) = self.pieces(op.grad, MAX_PIECES);
         let [params, m, v] = [&names.params, &names.m, &names.v]
             .map(|name| self.persistent(name, Element::Float, len, true));
         let reference_len = names.reference_len;
@@ -432,9 +563,75 @@ impl Lowering<'_> {
         let rows = names.steps * self.options.replicas;
         let width = kernels::adam::SCHEDULE;
         let schedule = self.persistent(&names.schedule, Element::Float, rows * width, false);
-        let kernel = kernels::Adam { len, reference_len, config: op.config };
-        let args = vec![params, m, v, reference, grad, schedule];
+        let kernel = kernels::Adam { len, reference_len, pieces, config: op.config };
+        let args = vec![params, m, v, reference, parts, schedule];
         self.emit(node, Kernel::Adam(kernel), args);
         params
     }
+}
+
+/// A chain of elementwise functions in the making.
+struct Chain {
+    inputs: Vec<(Tensor, Input)>,
+    links: Vec<Link>,
+    /// Nodes that are a link already.
+    known: HashMap<Tensor, Operand>,
+}
+
+impl Chain {
+    /// Appends the function at `node` behind those that it is made of, if `deep`; `None` if there
+    /// is no room for all of them.
+    fn link(&mut self, of: &Lowering, node: Tensor, deep: bool) -> Option<Operand> {
+        if let Some(&known) = self.known.get(&node) {
+            return Some(known);
+        }
+        let Op::Map(ops::Mapped { map, of: operands }) = of.tape.node(node).op else {
+            unreachable!("only elementwise functions are linked")
+        };
+        let mut found = [Operand::Input(0); 2];
+        for (found, t) in found.iter_mut().zip(operands) {
+            *found = if deep && of.fusion.inlined.contains(&t) {
+                self.link(of, t, true)?
+            } else {
+                self.input(of, t)?
+            };
+        }
+        if self.links.len() == MAX_LINKS {
+            return None;
+        }
+        self.links.push(Link { map, of: found });
+        let link = Operand::Link(self.links.len() - 1);
+        self.known.insert(node, link);
+        Some(link)
+    }
+
+    /// An input of the chain: a node, or what it repeats.
+    fn input(&mut self, of: &Lowering, node: Tensor) -> Option<Operand> {
+        let input = match of.tape.node(node).op {
+            Op::Reduce(ops::Reduce::Broadcast { a }) => {
+                repeated(of.tape.shape(a), of.tape.shape(node)).map(|input| (a, input))
+            }
+            _ => None,
+        };
+        let input = input.unwrap_or((node, Input::Whole));
+        let known = self.inputs.iter().position(|known| *known == input);
+        let at = known.unwrap_or(self.inputs.len());
+        if at == MAX_INPUTS {
+            return None;
+        }
+        if known.is_none() {
+            self.inputs.push(input);
+        }
+        Some(Operand::Input(at))
+    }
+}
+
+/// How a chain reads a tensor that is repeated along its axes of size 1, if what is kept is one run
+/// of axes.
+fn repeated(small: Shape, large: Shape) -> Option<Input> {
+    let kept: Vec<usize> = (0..4).filter(|&axis| small[axis] > 1).collect();
+    let (first, last) = (*kept.first().unwrap_or(&4), *kept.last().unwrap_or(&3));
+    let whole = (first..=last).all(|axis| small[axis] == large[axis]);
+    let inner = if kept.is_empty() { size(large) } else { large[last + 1..].iter().product() };
+    whole.then_some(Input::Repeated { inner, count: size(small) })
 }

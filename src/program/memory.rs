@@ -1,53 +1,78 @@
 //! Memory by lifetime: scratch buffers that are not needed at the same time share it.
 
 use super::lower::{Step, Virtual};
+use super::waits::{Waits, uses};
 use super::{Buffer, Call};
+use crate::kernels::Form;
 
 /// Gives scratch buffers memory, first to last: a buffer that nobody reads any more serves again.
-pub(super) fn assign(virtuals: Vec<Virtual>, steps: Vec<Step>) -> (Vec<Buffer>, Vec<Call>) {
-    let mut calls: Vec<Call> = steps.into_iter().flat_map(|s| s.calls).collect();
+/// Where neighbours run at once, it only serves a call that waits anyway: a call that would wait for
+/// memory alone gets its own.
+pub(super) fn assign(
+    virtuals: Vec<Virtual>,
+    steps: Vec<Step>,
+    form: Form,
+) -> (Vec<Buffer>, Vec<Call>) {
+    let mut calls: Vec<Call> = steps.into_iter().map(|s| s.call).collect();
     let mut last_use = vec![0; virtuals.len()];
     for (c, call) in calls.iter().enumerate() {
         call.args.iter().for_each(|arg| last_use[arg.buffer] = c);
     }
-    let mut buffers: Vec<Buffer> = vec![];
-    let mut real: Vec<Option<usize>> = vec![None; virtuals.len()];
-    let mut free: Vec<usize> = vec![];
+    let mut places = Places { buffers: vec![], real: vec![None; virtuals.len()], free: vec![] };
+    let mut waits = Waits::new(0);
     for (c, call) in calls.iter_mut().enumerate() {
+        let known = |buffer: usize| places.real[buffer];
+        let reuse = form == Form::Serial
+            || uses(call).any(|(b, write)| known(b).is_some_and(|at| waits.waits_for(at, write)));
         for arg in &mut call.args {
-            let v = &virtuals[arg.buffer];
-            let at = *real[arg.buffer].get_or_insert_with(|| {
-                // The smallest that is large enough, else the largest, which grows.
-                let fits = (0..free.len())
-                    .filter(|&f| buffers[free[f]].len >= v.len)
-                    .min_by_key(|&f| buffers[free[f]].len);
-                let best = fits.or_else(|| (0..free.len()).max_by_key(|&f| buffers[free[f]].len));
-                if let (false, Some(f)) = (v.dedicated, best) {
-                    let at = free.swap_remove(f);
-                    buffers[at].len = buffers[at].len.max(v.len);
-                    return at;
-                }
-                let name = v.name.clone().unwrap_or_else(|| format!("scratch{}", buffers.len()));
-                buffers.push(Buffer {
-                    name,
+            arg.buffer = places.find(arg.buffer, &virtuals[arg.buffer], reuse);
+        }
+        uses(call).for_each(|(buffer, write)| waits.note(buffer, write));
+        for (v, buffer) in virtuals.iter().enumerate() {
+            if last_use[v] == c && !buffer.dedicated {
+                places.free.extend(places.real[v].filter(|at| !places.free.contains(at)));
+            }
+        }
+    }
+    (places.buffers, calls)
+}
+
+struct Places {
+    buffers: Vec<Buffer>,
+    /// Where each virtual buffer is, once it is somewhere.
+    real: Vec<Option<usize>>,
+    free: Vec<usize>,
+}
+
+impl Places {
+    /// The place of virtual buffer `number`; a new one may take one that is free if `reuse`.
+    fn find(&mut self, number: usize, v: &Virtual, reuse: bool) -> usize {
+        if let Some(at) = self.real[number] {
+            return at;
+        }
+        // The smallest that is large enough, else the largest, which grows.
+        let len = |f: &usize| self.buffers[self.free[*f]].len;
+        let fits = (0..self.free.len()).filter(|f| len(f) >= v.len).min_by_key(len);
+        let best = fits.or_else(|| (0..self.free.len()).max_by_key(len));
+        let at = match best.filter(|_| reuse && !v.dedicated) {
+            Some(f) => {
+                let at = self.free.swap_remove(f);
+                self.buffers[at].len = self.buffers[at].len.max(v.len);
+                at
+            }
+            None => {
+                let fresh = format!("scratch{}", self.buffers.len());
+                self.buffers.push(Buffer {
+                    name: v.name.clone().unwrap_or(fresh),
                     element: v.element,
                     len: v.len,
                     replicated: v.replicated,
                     persistent: v.name.is_some(),
                 });
-                buffers.len() - 1
-            });
-            arg.buffer = at;
-        }
-        for (v, buffer) in virtuals.iter().enumerate() {
-            if last_use[v] == c
-                && !buffer.dedicated
-                && let Some(at) = real[v]
-                && !free.contains(&at)
-            {
-                free.push(at);
+                self.buffers.len() - 1
             }
-        }
+        };
+        self.real[number] = Some(at);
+        at
     }
-    (buffers, calls)
 }

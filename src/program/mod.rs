@@ -13,8 +13,9 @@ mod lower;
 mod memory;
 mod print;
 mod schedule;
+mod waits;
 
-use crate::kernels::{Access, Element, Kernel};
+use crate::kernels::{Access, Element, Form, Kernel};
 use crate::layout::ALIGNMENT;
 use crate::tape::Tape;
 
@@ -74,15 +75,14 @@ pub struct Program {
 pub struct Options {
     /// Independent models in one program.
     pub replicas: usize,
-    /// Workgroups that one model's kernel should reach, as far as splitting the sums of weight
-    /// gradients can: 1 for a CPU, hundreds for a GPU. Not a function of `replicas`, so that a
-    /// model's numbers don't depend on its neighbours.
-    pub workgroups: usize,
+    /// The kind of device it is for. Not a function of `replicas`, so that a model's numbers don't
+    /// depend on its neighbours.
+    pub form: Form,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { replicas: 1, workgroups: 1 }
+        Options { replicas: 1, form: Form::Serial }
     }
 }
 
@@ -102,7 +102,7 @@ impl Default for Options {
 pub fn compile(name: &str, tape: &Tape, options: Options) -> Program {
     let fusion = fuse::Fusion::new(tape);
     let (buffers, steps) = lower::lower(tape, &fusion, options);
-    let (buffers, calls) = memory::assign(buffers, schedule::schedule(steps));
+    let (buffers, calls) = memory::assign(buffers, schedule::schedule(steps), options.form);
     let program = Program { name: name.into(), replicas: options.replicas, buffers, calls };
     program.check();
     program

@@ -8,10 +8,11 @@ impl Program {
     /// The table; with seconds per call (from an engine's `time_calls`) also what was achieved.
     pub fn table(&self, seconds: Option<&[f64]>) -> String {
         let mut text = format!(
-            "program {} x {} replica(s): {} kernel calls, {} buffers\n",
+            "program {} x {} replica(s): {} kernel calls, {} waits between them, {} buffers\n",
             self.name,
             self.replicas,
             self.calls.len(),
+            self.waits(),
             self.buffers.len()
         );
         let label_width = self.calls.iter().map(|c| c.label.len()).max().unwrap_or(0).max(3);

@@ -1,12 +1,15 @@
 //! A case of each kernel from its sizes.
 
 use gradcon::geometry::Geometry;
+use gradcon::kernels::batch::{MAX_VALUES, Values};
 use gradcon::kernels::conv::{Activation, Epilogue};
+use gradcon::kernels::conv_w::End;
+use gradcon::kernels::map::{Input, Link, MAX_INPUTS, Operand};
 use gradcon::kernels::{
     Adam, Batch, Constraint, Conv, ConvW, Kernel, Loss, MapKernel, Memory, Reduce, Score, adam,
     constraint as constraints, loss, score,
 };
-use gradcon::layout::{ALIGNMENT, Segment, Shape as Axes, Stats, size};
+use gradcon::layout::{ALIGNMENT, Piece, Segment, Shape as Axes, Stats, size};
 use gradcon::tape::ops::{AdamConfig, Map};
 
 use super::data::{Content, IMAGES};
@@ -32,22 +35,23 @@ fn repeats(other: usize) -> Arg {
     Arg { shape: Shape::Repeats(other), content: Content::Signed }
 }
 
-pub fn conv_y(geometry: Geometry, epilogue: Epilogue) -> Case {
+pub fn conv_y(geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize) -> Case {
     let (source, result) = (geometry.x_len(), geometry.y_len());
-    let terms = geometry.kh * geometry.kw * geometry.cx;
-    let args = conv_args(&geometry, epilogue, (source, result, geometry.cy));
-    Case::new(Kernel::Conv(Conv::ConvY { geometry, epilogue }), terms, args)
+    let terms = geometry.kh * geometry.kw * geometry.cx * (1 + pair as usize);
+    let args = conv_args(&geometry, pair, epilogue, (source, result, geometry.cy));
+    Case::new(Kernel::Conv(Conv::ConvY { geometry, pair, epilogue, slices }), terms, args)
 }
 
-pub fn conv_x(geometry: Geometry, epilogue: Epilogue) -> Case {
+pub fn conv_x(geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize) -> Case {
     let (source, result) = (geometry.y_len(), geometry.x_len());
-    let terms = geometry.kh * geometry.kw * geometry.cy;
-    let args = conv_args(&geometry, epilogue, (source, result, geometry.cx));
-    Case::new(Kernel::Conv(Conv::ConvX { geometry, epilogue }), terms, args)
+    let terms = geometry.kh * geometry.kw * geometry.cy * (1 + pair as usize);
+    let args = conv_args(&geometry, pair, epilogue, (source, result, geometry.cx));
+    Case::new(Kernel::Conv(Conv::ConvX { geometry, pair, epilogue, slices }), terms, args)
 }
 
 fn conv_args(
     g: &Geometry,
+    pair: bool,
     epilogue: Epilogue,
     (source, result, channels): (usize, usize, usize),
 ) -> Vec<Arg> {
@@ -55,25 +59,27 @@ fn conv_args(
     vec![
         input(source),
         input(g.w_len()),
+        optional(pair, source),
+        optional(pair, g.w_len()),
         optional(epilogue.bias, channels),
-        optional(epilogue.add, result),
         optional(epilogue.activation == Activation::Gate, result),
         output(result),
     ]
 }
 
-pub fn conv_w(geometry: Geometry, add: bool, splits: usize) -> Case {
-    let len = geometry.w_len();
-    let addend = if add { input(len) } else { repeats(0) };
-    let args = vec![input(geometry.x_len()), input(geometry.y_len()), addend, output(splits * len)];
-    let terms = geometry.hy * geometry.wy * geometry.n;
-    Case::new(Kernel::ConvW(ConvW::ConvW { geometry, add, splits }), terms, args)
-}
-
-pub fn split_sum(len: usize, splits: usize, add: bool) -> Case {
-    let addend = if add { input(len) } else { repeats(0) };
-    let args = vec![input(splits * len), addend, output(len)];
-    Case::new(Kernel::ConvW(ConvW::SplitSum { len, splits, add }), splits, args)
+pub fn conv_w(
+    geometry: Geometry,
+    pair: bool,
+    bias: Option<End>,
+    (splits, slices): (usize, usize),
+) -> Case {
+    let kernel = ConvW { geometry, pair, bias, splits, slices };
+    let [x, y] = [geometry.x_len(), geometry.y_len()].map(input);
+    let [x2, y2] = if pair { [x, y] } else { [repeats(0); 2] };
+    let terms = geometry.hy * geometry.wy * geometry.n * (1 + pair as usize);
+    let terms = terms.max(bias.map_or(0, |_| geometry.hx * geometry.wx * geometry.n));
+    let args = vec![x, y, x2, y2, output(kernel.len())];
+    Case::new(Kernel::ConvW(kernel), terms, args)
 }
 
 pub fn map(map: Map, len: usize) -> Case {
@@ -86,8 +92,21 @@ pub fn map(map: Map, len: usize) -> Case {
         _ if map.arity() == 1 => repeats(0),
         _ => input(len),
     };
-    let args = vec![holding(content, len), b, output(len)];
-    Case::new(Kernel::Map(MapKernel { map, len }), 1, args)
+    let args = vec![holding(content, len), b, repeats(0), repeats(0), output(len)];
+    Case::new(Kernel::Map(MapKernel::one(map, len)), 1, args)
+}
+
+/// A chain of functions of inputs that are whole or repeated.
+pub fn chain(len: usize, inputs: &[Input], links: &[(Map, [Operand; 2])]) -> Case {
+    let held = |input: &Input| match *input {
+        Input::Whole => len,
+        Input::Repeated { count, .. } => count,
+    };
+    let mut args: Vec<Arg> = inputs.iter().map(|i| input(held(i))).collect();
+    args.resize(MAX_INPUTS, repeats(0));
+    args.push(output(len));
+    let links = links.iter().map(|&(map, of)| Link { map, of }).collect();
+    Case::new(Kernel::Map(MapKernel { len, inputs: inputs.to_vec(), links }), 16, args)
 }
 
 pub fn copy(len: usize) -> Case {
@@ -109,36 +128,55 @@ pub fn sum_to(small: Axes, large: Axes) -> Case {
     Case::new(Kernel::Reduce(Reduce::SumTo { small, large }), terms, args)
 }
 
+/// Pieces of these lengths and numbers of terms, at multiples of ALIGNMENT with a gap between them;
+/// the length of the flat tensor, and of the buffer, where they lie the other way round.
+fn pieces(of: &[(usize, usize)]) -> (Vec<Piece>, usize, usize) {
+    let mut pieces = vec![];
+    let (mut end, mut held) = (0, 0);
+    for &(len, terms) in of {
+        pieces.push(Piece { first: end + ALIGNMENT, len, at: 0, terms });
+        end = (end + ALIGNMENT + len).next_multiple_of(ALIGNMENT);
+    }
+    for piece in pieces.iter_mut().rev() {
+        piece.at = held;
+        held += piece.held() + 3;
+    }
+    (pieces, end, held)
+}
+
+pub fn sum_pieces(of: &[(usize, usize)]) -> Case {
+    let (pieces, len, held) = pieces(of);
+    let terms = pieces.iter().map(|p| p.terms).max().unwrap_or(1);
+    let args = vec![input(held), output(len)];
+    Case::new(Kernel::Reduce(Reduce::SumPieces { len, pieces }), terms, args)
+}
+
 pub fn mse(rows: usize, n: usize) -> [Case; 2] {
-    let (len, chunks) = (rows * n, rows.div_ceil(loss::ROWS));
+    let len = rows * n;
     let weight = holding(Content::Weight, n);
-    let args = vec![input(len), input(len), weight, output(len), output(chunks * n)];
-    let sum_args = vec![holding(Content::Positive, chunks * n), weight, output(n), output(1)];
+    let args = vec![input(len), input(len), weight, output(loss::groups(rows))];
+    let image_args = vec![input(len), input(len), output(n)];
     [
-        Case::new(Kernel::Loss(Loss::Mse { rows, n }), loss::ROWS, args),
-        Case::new(Kernel::Loss(Loss::MseSum { rows, n }), chunks.max(n), sum_args),
+        Case::new(Kernel::Loss(Loss::Mse { rows, n }), loss::ROWS * n, args),
+        Case::new(Kernel::Loss(Loss::ImageMse { rows, n }), rows, image_args),
     ]
 }
 
-/// Segments of these lengths, at multiples of ALIGNMENT with a gap between them.
-pub fn constraint(lens: &[usize], scale: f64) -> [Case; 3] {
-    let mut segments = vec![];
-    let mut end = 0;
-    for &len in lens {
-        segments.push(Segment { offset: end + ALIGNMENT, len });
-        end = (end + ALIGNMENT + len).next_multiple_of(ALIGNMENT);
-    }
+/// Segments of these lengths, whose gradients are sums of so many terms.
+pub fn constraint(of: &[(usize, usize)], scale: f64) -> [Case; 3] {
+    let (pieces, end, held) = pieces(of);
+    let segments: Vec<Segment> = pieces.iter().map(Piece::segment).collect();
     let blocks = constraints::max_blocks(&segments);
+    let most = pieces.iter().map(|p| p.terms).max().unwrap_or(1);
     let (partial, stats) = (segments.len() * blocks * 3, Stats::len(segments.len()));
-    let args = vec![input(end), input(end), output(partial)];
+    let args = vec![input(held), input(end), output(end), output(partial)];
     let sum_args = vec![holding(Content::Sums { run: 1, squares: 2 }, partial), output(stats)];
     let grad_args = vec![input(end), input(end), holding(Content::Stats, stats), output(end)];
-    let same = || segments.clone();
-    let sum = Constraint::ConstraintSum { segments: same() };
-    let grad = Constraint::ConstraintGrad { segments: same(), scale };
-    let first = Constraint::Constraint { segments };
+    let sum = Constraint::ConstraintSum { segments: segments.clone() };
+    let grad = Constraint::ConstraintGrad { segments, scale };
+    let first = Constraint::Constraint { pieces };
     [
-        Case::new(Kernel::Constraint(first), constraints::BLOCK, args),
+        Case::new(Kernel::Constraint(first), constraints::SPAN * most, args),
         Case::new(Kernel::Constraint(sum), blocks, sum_args),
         Case::new(Kernel::Constraint(grad), 1, grad_args),
     ]
@@ -162,18 +200,21 @@ pub fn image_cos(blocks: usize, n: usize, segment: usize) -> Case {
     Case::new(Kernel::Score(Score::ImageCos { blocks, n, segment }), blocks, args)
 }
 
-/// With `idle`, the second model has no batch.
-pub fn adam(len: usize, reference_len: usize, lr: f64, idle: bool) -> Case {
+/// With `idle`, the second model has no batch. The gradient is in pieces of these lengths and
+/// numbers of terms.
+pub fn adam(of: &[(usize, usize)], reference_len: usize, lr: f64, idle: bool) -> Case {
+    let (pieces, len, held) = pieces(of);
     let args = vec![
         input(len),
         input(len),
         holding(Content::Small, len),
         input(reference_len),
-        input(len),
+        input(held),
         stepped(Content::Schedule { idle }, adam::SCHEDULE),
     ];
     let config = AdamConfig { lr, ..AdamConfig::default() };
-    Case::new(Kernel::Adam(Adam { len, reference_len, config }), 1, args)
+    let terms = of.iter().map(|piece| piece.1).max().unwrap_or(1);
+    Case::new(Kernel::Adam(Adam { len, reference_len, pieces, config }), terms, args)
 }
 
 pub fn gather(pixels: usize, n: usize) -> Case {
@@ -187,7 +228,17 @@ pub fn gather(pixels: usize, n: usize) -> Case {
     Case::new(Kernel::Batch(Batch::Gather { pixels, n }), 1, args)
 }
 
-pub fn record(len: usize, offset: usize, width: usize) -> Case {
-    let args = vec![input(len), stepped(Content::Result, width)];
-    Case::new(Kernel::Batch(Batch::Record { len, offset, width }), 1, args)
+/// Values as (elements, terms), one behind the other from `first` of a row, with a gap between them.
+pub fn record(of: &[(usize, usize)], first: usize, width: usize) -> Case {
+    let mut offset = first;
+    let mut values = vec![];
+    for &(len, terms) in of {
+        values.push(Values { len, terms, offset });
+        offset += len + 1;
+    }
+    let mut args: Vec<Arg> = of.iter().map(|&(len, terms)| input(len * terms)).collect();
+    args.resize(MAX_VALUES, repeats(0));
+    args.push(stepped(Content::Result, width));
+    let terms = of.iter().map(|v| v.1).max().unwrap_or(1);
+    Case::new(Kernel::Batch(Batch::Record { values, width }), terms, args)
 }

@@ -2,65 +2,86 @@
 
 use gradcon::geometry::Geometry;
 use gradcon::kernels::conv::{Activation, Epilogue};
-use gradcon::kernels::{constraint as constraints, score};
+use gradcon::kernels::conv_w::End;
+use gradcon::kernels::map::{Input, MAX_LINKS, Operand};
+use gradcon::kernels::{Form, constraint as constraints, reduce, score};
 use gradcon::tape::ops::Map;
 
 use super::Case;
 use super::build::*;
 use super::geometries::{awkward, model_layers};
 
-/// An epilogue for each number below 16, all different.
+/// An epilogue for each number below 8, all different.
 fn epilogue(i: usize) -> Epilogue {
     let activations = [Activation::Gate, Activation::None, Activation::Sigmoid, Activation::Relu];
-    let activation = activations[i / 4 % 4];
-    Epilogue { bias: i.is_multiple_of(2), add: (i / 2).is_multiple_of(2), activation }
+    Epilogue { bias: i.is_multiple_of(2), activation: activations[i / 2 % 4] }
 }
 
 /// A builder of a convolution's case.
-type Conv = fn(Geometry, Epilogue) -> Case;
+type Conv = fn(Geometry, bool, Epilogue, usize) -> Case;
 
-const RELU: Epilogue = Epilogue { bias: true, add: false, activation: Activation::Relu };
+const RELU: Epilogue = Epilogue { bias: true, activation: Activation::Relu };
+
+/// Most slices that `len` can be cut into.
+fn slices(len: usize, most: usize) -> usize {
+    [8, 4, 2, 1].into_iter().find(|&s| s <= most && len.is_multiple_of(s)).unwrap_or(1)
+}
 
 /// The cases of the tests.
 pub fn tests() -> Vec<Case> {
     let mut cases = vec![];
     let awkward = awkward();
-    for conv in [conv_y as Conv, conv_x] {
-        cases.extend((0..16).map(|i| conv(awkward[0], epilogue(i))));
+    for (conv, channels) in
+        [(conv_y as Conv, (|g| g.cx) as fn(&Geometry) -> usize), (conv_x, |g| g.cy)]
+    {
+        cases.extend((0..8).map(|i| conv(awkward[0], i % 3 == 0, epilogue(i), 1)));
         let others = awkward.iter().enumerate().skip(1);
-        cases.extend(others.map(|(i, &g)| conv(g, epilogue(5 * i))));
+        cases.extend(others.clone().map(|(i, &g)| conv(g, i % 2 == 0, epilogue(5 * i), 1)));
+        let sliced = others.filter(|(_, g)| slices(channels(g), 8) > 1);
+        cases.extend(
+            sliced.map(|(i, &g)| conv(g, i % 2 == 1, epilogue(3 * i), slices(channels(&g), 8))),
+        );
     }
+    let ends = [None, Some(End::X), Some(End::Y)];
     for (i, &g) in awkward.iter().enumerate() {
-        cases.push(conv_w(g, false, 1 + 2 * (i % 2)));
+        cases.push(conv_w(g, i % 2 == 1, ends[i % 3], (1 + 2 * (i % 2), slices(g.n, 4))));
         cases.push(image_grad(g));
     }
     cases.extend([
-        conv_w(awkward[0], true, 1),
-        conv_w(awkward[0], false, 3),
-        conv_w(awkward[1], false, 20),
+        conv_w(awkward[0], true, Some(End::Y), (1, 1)),
+        conv_w(awkward[0], false, Some(End::X), (3, 1)),
+        conv_w(awkward[1], true, Some(End::X), (20, 2)),
     ]);
-    for (i, g) in model_layers(3, 1).into_iter().enumerate() {
+    for (i, g) in model_layers(16, 1).into_iter().enumerate() {
         // Encoder layers run as conv_y and are differentiated by conv_x, decoder layers the other
         // way round.
-        cases.extend([conv_y(g, RELU), conv_x(g, RELU), conv_w(g, false, 2)]);
+        cases.extend([
+            conv_y(g, false, RELU, slices(g.cx, 2)),
+            conv_x(g, true, epilogue(4), slices(g.cy, 8)),
+            conv_w(g, i >= 4, Some(if i >= 4 { End::X } else { End::Y }), (2, 4)),
+        ]);
         if i >= 4 {
             cases.push(image_grad(g));
         }
     }
     for g in [model_layers(2, 3)[0], model_layers(2, 3)[7]] {
         cases.extend([
-            conv_y(g, epilogue(4)),
-            conv_x(g, epilogue(8)),
-            conv_w(g, false, 1),
+            conv_y(g, true, epilogue(4), 1),
+            conv_x(g, false, epilogue(2), 4),
+            conv_w(g, false, None, (1, 2)),
             image_grad(g),
         ]);
     }
-    cases.extend([split_sum(1, 2, true), split_sum(300, 3, false), split_sum(1031, 7, true)]);
+    // More images than a tile of a single channel has columns.
+    for g in [model_layers(70, 3)[7], model_layers(70, 1)[7]] {
+        cases.extend([conv_x(g, true, epilogue(1), 2), conv_w(g, true, Some(End::X), (13, 1))]);
+    }
 
     for len in [1, 1301] {
         cases.extend(Map::ALL.map(|member| map(member, len)));
         cases.extend([copy(len), fill(len, 0.375)]);
     }
+    cases.extend(chains());
     for (small, large) in [
         ([1, 1, 5, 1], [3, 4, 5, 7]),
         ([3, 1, 5, 1], [3, 4, 5, 7]),
@@ -71,43 +92,85 @@ pub fn tests() -> Vec<Case> {
     ] {
         cases.extend([broadcast(small, large), sum_to(small, large)]);
     }
+    cases.extend([
+        sum_pieces(&[(1, 2)]),
+        sum_pieces(&[(300, 3), (1, 1), (70, 25)]),
+        sum_pieces(&[(2, 1); reduce::MAX_PIECES]),
+    ]);
     for (rows, n) in [(50, 7), (16, 1), (5, 300), (784, 3)] {
         cases.extend(mse(rows, n));
     }
-    cases.extend(constraint(&[1000, 1, 2500], 0.03));
-    cases.extend(constraint(&[constraints::BLOCK], -2.0));
-    cases.extend(constraint(&[70, 3, 64, 1, 129, 5, 2, 37000], 0.5));
+    cases.extend(constraint(&[(1000, 2), (1, 1), (2500, 7)], 0.03));
+    cases.extend(constraint(&[(constraints::SPAN, 1)], -2.0));
+    let lens = [70, 3, 64, 1, 129, 5, 2, 37000];
+    cases.extend(constraint(&lens.map(|len| (len, 1 + len % 3)), 0.5));
     cases.extend([image_cos(37, 45, 2), image_cos(1, 1, 0), image_cos(16, 5, 3)]);
     cases.extend([
-        adam(1000, 300, 1e-3, true),
-        adam(257, 257, 0.1, false),
-        adam(5, 0, 1e-3, false),
+        adam(&[(900, 1), (1, 3), (57, 25)], 300, 1e-3, true),
+        adam(&[(257, 2)], 257, 0.1, false),
+        adam(&[(5, 1); reduce::MAX_PIECES], 0, 1e-3, false),
     ]);
     cases.extend([gather(35, 5), gather(1, 1), gather(784, 3), gather(30, 70)]);
-    cases.extend([record(3, 5, 11), record(1, 0, 1), record(150, 50, 200)]);
+    cases.extend([
+        record(&[(3, 1)], 5, 11),
+        record(&[(1, 37)], 0, 1),
+        record(&[(150, 1), (1, 5), (2, 2), (70, 1)], 7, 300),
+    ]);
     cases
 }
 
+/// Chains of functions: each operand and each way to read an input, up to the longest.
+fn chains() -> Vec<Case> {
+    use Operand::{Input as I, Link as L};
+    let affine = |scale, shift| Map::Affine { scale, shift };
+    let per_image = Input::Repeated { inner: 1, count: 7 };
+    let per_channel = Input::Repeated { inner: 7, count: 5 };
+    let scalar = Input::Repeated { inner: 3 * 5 * 7, count: 1 };
+    let mut longest = vec![(Map::Sub, [I(0), I(1)])];
+    longest.extend((1..MAX_LINKS).map(|i| match i % 3 {
+        0 => (Map::Add, [L(i - 1), I(i % 4)]),
+        1 => (affine(0.5, 0.25), [L(i - 1); 2]),
+        _ => (Map::Mul, [L(i - 1), L(i / 2)]),
+    }));
+    vec![
+        chain(105, &[Input::Whole, per_image], &[(Map::Mul, [I(0), I(1)])]),
+        chain(
+            105,
+            &[per_channel, Input::Whole, scalar],
+            &[
+                (Map::Sub, [I(1), I(0)]),
+                (Map::Mul, [L(0), I(2)]),
+                (Map::ReluGrad, [I(1), L(1)]),
+                (Map::Sub, [L(0), L(2)]),
+            ],
+        ),
+        chain(1301, &[Input::Whole, Input::Whole, per_image, scalar], &longest),
+    ]
+}
+
 /// The cases of the benchmarks: every kernel as a training step or a scoring of the autoencoder
-/// calls it, with `n` images of `channels` x 28 x 28. `splits` is what a program for the engine
-/// would take (1 on a CPU).
-pub fn benches(n: usize, channels: usize, splits: usize) -> Vec<Case> {
+/// calls it, with `n` images of `channels` x 28 x 28, in the form that the engine wants.
+pub fn benches(n: usize, channels: usize, form: Form) -> Vec<Case> {
     let layers = model_layers(n, channels);
     let gate = Epilogue { activation: Activation::Gate, ..Epilogue::default() };
+    let most = if form == Form::Serial { 1 } else { 8 };
     let mut cases = vec![];
     for (i, &g) in layers.iter().enumerate() {
         let encoder = i < 4;
-        let (forward, backward): (Conv, Conv) =
-            if encoder { (conv_y, conv_x) } else { (conv_x, conv_y) };
+        let ((forward, depth), (backward, back_depth)): ((Conv, usize), (Conv, usize)) = if encoder
+        {
+            ((conv_y, g.cx), (conv_x, g.cy))
+        } else {
+            ((conv_x, g.cy), (conv_y, g.cx))
+        };
         let last = Epilogue { activation: Activation::Sigmoid, ..RELU };
-        cases.push(forward(g, if i == 7 { last } else { RELU }));
+        cases.push(forward(g, false, if i == 7 { last } else { RELU }, slices(depth, most / 4)));
         if i > 0 {
-            cases.push(backward(g, gate));
+            cases.push(backward(g, !encoder, gate, slices(back_depth, most / 2)));
         }
-        cases.push(conv_w(g, false, splits));
-        if splits > 1 {
-            cases.push(split_sum(g.w_len(), splits, false));
-        }
+        let splits = if form == Form::Serial { (1, 1) } else { (4, slices(n, 4)) };
+        let end = if encoder { End::Y } else { End::X };
+        cases.push(conv_w(g, !encoder, Some(end), splits));
         if !encoder {
             cases.push(image_grad(g));
             cases.push(image_cos(score::blocks(&g), n, i - 4));
@@ -119,11 +182,12 @@ pub fn benches(n: usize, channels: usize, splits: usize) -> Vec<Case> {
     let (bias, whole) = ([1, 1, 32, 1], [15, 15, 32, n]);
     cases.extend([broadcast(bias, whole), sum_to(bias, whole)]);
     cases.extend(mse(784 * channels, n));
-    let decoder: Vec<usize> = layers[4..].iter().map(Geometry::w_len).collect();
+    let decoder: Vec<(usize, usize)> = layers[4..].iter().map(|g| (g.w_len(), 4)).collect();
+    cases.push(sum_pieces(&decoder));
     cases.extend(constraint(&decoder, 0.03));
-    let weights = layers.iter().map(|g| g.w_len()).sum::<usize>();
-    let biases = 4 * 64 + 3 * 32 + channels;
-    cases.push(adam(weights + biases, decoder.iter().sum(), 1e-3, false));
-    cases.extend([gather(784 * channels, n), record(4, 0, 4)]);
+    let reference = decoder.iter().map(|part| part.0).sum();
+    let weights: Vec<(usize, usize)> = layers.iter().map(|g| (g.w_len(), 4)).collect();
+    cases.push(adam(&weights, reference, 1e-3, false));
+    cases.extend([gather(784 * channels, n), record(&[(1, 13), (20, 1)], 0, 22)]);
     cases
 }

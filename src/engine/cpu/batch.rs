@@ -4,7 +4,7 @@ use super::Args;
 use super::simd::Real;
 use crate::kernels::Batch;
 use crate::kernels::adam::SCHEDULE;
-use crate::kernels::batch::PADDING_IMAGE;
+use crate::kernels::batch::{MAX_VALUES, PADDING_IMAGE, Values};
 
 pub(super) fn run<T: Real>(kernel: &Batch, args: &Args<T>) {
     match *kernel {
@@ -13,9 +13,11 @@ pub(super) fn run<T: Real>(kernel: &Batch, args: &Args<T>) {
             let image_weight = args.read(2)[args.row * SCHEDULE];
             gather(pixels, args.bytes(0), indices, image_weight, args.write(3), args.write(4));
         }
-        Batch::Record { len, offset, width } => {
-            let log = &mut args.write(1)[args.row * width + offset..][..len];
-            record(args.read(0), log);
+        Batch::Record { ref values, width } => {
+            let row = &mut args.write(MAX_VALUES)[args.row * width..][..width];
+            for (i, value) in values.iter().enumerate() {
+                record(value, args.read(i), &mut row[value.offset..][..value.len]);
+            }
         }
     }
 }
@@ -44,7 +46,9 @@ fn gather<T: Real>(
     }
 }
 
-/// The step's part of its row of the log.
-fn record<T: Real>(a: &[T], log: &mut [T]) {
-    log.copy_from_slice(&a[..log.len()]);
+/// One source's part of the step's row of the log.
+fn record<T: Real>(&Values { len, terms, .. }: &Values, a: &[T], row: &mut [T]) {
+    for (i, out) in row.iter_mut().enumerate() {
+        *out = T::from_f64((0..terms).map(|s| a[s * len + i].to_f64()).sum());
+    }
 }

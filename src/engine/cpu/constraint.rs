@@ -1,18 +1,18 @@
 //! Twins of `constraint.wgsl`. Definitions: [`crate::kernels::constraint`].
 
 use super::map::inv_norm_of;
-use super::reduce::sum_of;
+use super::reduce::{sum_of, sum_piece};
 use super::simd::Real;
 use super::{Args, Out, parallel};
 use crate::kernels::Constraint;
-use crate::kernels::constraint::{BLOCK, max_blocks};
-use crate::layout::{Segment, Stat, Stats};
+use crate::kernels::constraint::{SPAN, max_blocks};
+use crate::layout::{Piece, Segment, Stat, Stats};
 use crate::tape::ops::constraint::COSINE_EPS;
 
 pub(super) fn run<T: Real>(kernel: &Constraint, args: &Args<T>) {
     match kernel {
-        Constraint::Constraint { segments } => {
-            constraint(segments, args.read(0), args.read(1), args.write(2));
+        Constraint::Constraint { pieces } => {
+            constraint(pieces, args.read(0), args.read(1), args.write(2), args.write(3));
         }
         Constraint::ConstraintSum { segments } => {
             constraint_sum(segments, args.read(0), args.write(1));
@@ -24,22 +24,25 @@ pub(super) fn run<T: Real>(kernel: &Constraint, args: &Args<T>) {
     }
 }
 
-/// Block sums of `g.r`, `g.g` and `r.r` of every segment.
-fn constraint<T: Real>(segments: &[Segment], g: &[T], r: &[T], partial: &mut [T]) {
-    let blocks = max_blocks(segments);
+/// g from its pieces, and block sums of `g.r`, `g.g` and `r.r` of every segment.
+fn constraint<T: Real>(pieces: &[Piece], parts: &[T], r: &[T], g: &mut [T], partial: &mut [T]) {
+    let segments: Vec<Segment> = pieces.iter().map(Piece::segment).collect();
+    let blocks = max_blocks(&segments);
     assert!(
-        partial.len() >= segments.len() * blocks * 3,
+        partial.len() >= segments.len() * blocks * 3
+            && segments.iter().all(|s| g.len() >= s.offset + s.len),
         "constraint: sums of {} blocks",
         segments.len() * blocks
     );
-    let out = Out(partial.as_mut_ptr());
+    let (g, out) = (Out(g.as_mut_ptr()), Out(partial.as_mut_ptr()));
     parallel(segments.len() * blocks, |unit| {
-        let Segment { offset, len } = segments[unit / blocks];
-        let start = (unit % blocks * BLOCK).min(len);
-        let end = (start + BLOCK).min(len);
-        let (g, r) = (&g[offset + start..offset + end], &r[offset + start..offset + end]);
-        // SAFETY: three elements a unit, as many as were counted above.
-        let out = unsafe { out.slice(unit * 3, 3) };
+        let (piece, Segment { offset, len }) = (&pieces[unit / blocks], segments[unit / blocks]);
+        let start = (unit % blocks * SPAN).min(len);
+        let end = (start + SPAN).min(len);
+        // SAFETY: a unit owns its block of g and its three sums; both were measured above.
+        let (g, out) = unsafe { (g.slice(offset + start, end - start), out.slice(unit * 3, 3)) };
+        sum_piece(piece, start, parts, g);
+        let (g, r) = (&*g, &r[offset + start..offset + end]);
         out[0] = sum_of(g.len(), |i| g[i] * r[i]);
         out[1] = sum_of(g.len(), |i| g[i] * g[i]);
         out[2] = sum_of(g.len(), |i| r[i] * r[i]);

@@ -21,24 +21,24 @@ pub(super) fn run<T: Real>(kernel: &kernels::Conv, args: &Args<T>) {
         kernels::Conv::ConvY { .. } => true,
         kernels::Conv::ConvX { .. } => false,
     };
-    let [src, w, bias, addend, gate] = [0, 1, 2, 3, 4].map(|i| args.read(i));
-    let result = args.write(5);
+    let [src, w, src2, w2, bias, gate] = [0, 1, 2, 3, 4, 5].map(|i| args.read(i));
+    let pair = kernel.sum().0.then_some((src2, w2));
+    let result = args.write(6);
     let out = Out(result.as_mut_ptr());
-    let conv = Conv { geometry, forward, epilogue, src, w, bias, addend, gate, out };
+    let conv = Conv { geometry, forward, epilogue, of: (src, w), pair, bias, gate, out };
     convolve(args.isa(), &conv, result.len());
 }
 
 /// Arguments of conv_y and conv_x in the terms both share:
-/// `out[p, m, n] = sum over taps t, k of w[t, m, k] src[s, k, n]`.
+/// `out[p, m, n] = sum over taps t, k of w[t, m, k] src[s, k, n]`, of one or two (src, w).
 struct Conv<'a, T> {
     geometry: &'a Geometry,
     /// conv_y (m = cy, k = cx) or conv_x (m = cx, k = cy).
     forward: bool,
     epilogue: Epilogue,
-    src: &'a [T],
-    w: &'a [T],
+    of: (&'a [T], &'a [T]),
+    pair: Option<(&'a [T], &'a [T])>,
     bias: &'a [T],
-    addend: &'a [T],
     gate: &'a [T],
     out: Out<T>,
 }
@@ -50,15 +50,11 @@ fn convolve<T: Real>(isa: Isa, args: &Conv<T>, out_len: usize) {
     } else {
         ("conv_x", g.y_len(), g.x_len())
     };
-    let epilogue = |used: bool| if used { out } else { 0 };
-    let slices = [
-        ("source", args.src.len(), src),
-        ("w", args.w.len(), g.w_len()),
-        ("addend", args.addend.len(), epilogue(args.epilogue.add)),
-        ("gate", args.gate.len(), epilogue(args.epilogue.activation == Activation::Gate)),
-        ("output", out_len, out),
-    ];
-    measure(kernel, g, &slices);
+    let gate = if args.epilogue.activation == Activation::Gate { out } else { 0 };
+    measure(kernel, g, &[("gate", args.gate.len(), gate), ("output", out_len, out)]);
+    for (source, w) in [args.of].into_iter().chain(args.pair) {
+        measure(kernel, g, &[("source", source.len(), src), ("w", w.len(), g.w_len())]);
+    }
     let (positions, channels) =
         if args.forward { (g.hy * g.wy, g.cy) } else { (g.hx * g.wx, g.cx) };
     parallel(positions * units_per_position(positions, channels), |unit| {
@@ -72,9 +68,9 @@ fn units_per_position(positions: usize, channels: usize) -> usize {
 }
 
 /// One output position, ready for its register tiles.
-struct Position {
-    /// Offsets in w and in the source of every tap that meets data.
-    taps: Vec<(usize, usize)>,
+struct Position<T> {
+    /// Where in w and in the source every tap lies that meets data, of one pair after the other.
+    taps: Vec<(*const T, *const T)>,
     /// Channels summed over.
     k_len: usize,
     /// Stride of w along the output channel.
@@ -108,10 +104,16 @@ unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
     } else {
         (g.taps_of_x(row, g.hy, g.kh), g.taps_of_x(col, g.wy, g.kw))
     };
-    let mut taps = Vec::with_capacity(rows.count * cols.count);
-    for (kh, ih) in rows.pairs() {
-        for (kw, iw) in cols.pairs() {
-            taps.push(((kh * g.kw + kw) * g.cy * g.cx, (ih * width_src + iw) * k_len * g.n));
+    let mut taps = Vec::with_capacity(2 * rows.count * cols.count);
+    for (src, w) in [args.of].into_iter().chain(args.pair) {
+        for (kh, ih) in rows.pairs() {
+            for (kw, iw) in cols.pairs() {
+                let (w, src) = (
+                    &w[(kh * g.kw + kw) * g.cy * g.cx..],
+                    &src[(ih * width_src + iw) * k_len * g.n..],
+                );
+                taps.push((w.as_ptr(), src.as_ptr()));
+            }
         }
     }
     let position = Position { taps, k_len, w_m, w_k, n: g.n, out: p * m_len * g.n };
@@ -136,7 +138,11 @@ unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
 /// M output channels, all images: whole register tiles first, then single vectors, then single
 /// images.
 #[inline(always)]
-unsafe fn conv_rows<S: Simd, const M: usize>(args: &Conv<S::Real>, unit: &Position, m0: usize) {
+unsafe fn conv_rows<S: Simd, const M: usize>(
+    args: &Conv<S::Real>,
+    unit: &Position<S::Real>,
+    m0: usize,
+) {
     let mut i = 0;
     // SAFETY: the caller's promises, and no tile reaches beyond the n images. A vector of one lane
     // needs no instructions of its own.
@@ -166,7 +172,7 @@ unsafe fn conv_rows<S: Simd, const M: usize>(args: &Conv<S::Real>, unit: &Positi
 #[inline(always)]
 unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
     args: &Conv<S::Real>,
-    unit: &Position,
+    unit: &Position<S::Real>,
     m0: usize,
     i: usize,
 ) {
@@ -176,8 +182,8 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); V]; M];
         for &(w, src) in &unit.taps {
-            let mut w = args.w.as_ptr().add(w + m0 * unit.w_m);
-            let mut src = args.src.as_ptr().add(src + i);
+            let mut w = w.add(m0 * unit.w_m);
+            let mut src = src.add(i);
             for _ in 0..unit.k_len {
                 let mut b = [S::splat(S::Real::ZERO); V];
                 for (v, b) in b.iter_mut().enumerate() {
@@ -211,17 +217,13 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
 /// Applies the epilogue to one vector of sums of channel `m`, at element `at` of the output.
 #[inline(always)]
 unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
-    let Epilogue { bias, add, activation } = args.epilogue;
-    // SAFETY: the vector at `at` was just written; an addend or gate that is used is as long as the
-    // output.
+    let Epilogue { bias, activation } = args.epilogue;
+    // SAFETY: the vector at `at` was just written; a gate that is used is as long as the output.
     unsafe {
         let out = args.out.0.add(at);
         let mut sum = S::load(out);
         if bias {
             sum = sum.plus(S::splat(args.bias[m]));
-        }
-        if add {
-            sum = sum.plus(S::load(args.addend.as_ptr().add(at)));
         }
         match activation {
             Activation::None => sum.store(out),

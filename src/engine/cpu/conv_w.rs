@@ -3,56 +3,67 @@
 //! A register tile covers channels of both x and y, with images in the lanes, which are summed at
 //! the end.
 
+use super::reduce::sum_of;
 use super::simd::{Isa, Real, Simd, dispatch};
 use super::tile::{COLS, ROWS, measure, outer, pairs_of_tap, tile};
 use super::{Args, Out, parallel};
 use crate::geometry::Geometry;
-use crate::kernels;
+use crate::kernels::{self, conv_w::End};
 
 pub(super) fn run<T: Real>(kernel: &kernels::ConvW, args: &Args<T>) {
-    match *kernel {
-        kernels::ConvW::ConvW { ref geometry, add, splits } => {
-            let (x, y, addend) = (args.read(0), args.read(1), args.read(2));
-            conv_w(args.isa(), geometry, splits, add, x, y, addend, args.write(3));
-        }
-        kernels::ConvW::SplitSum { splits, add, .. } => {
-            split_sum(splits, add, args.read(0), args.read(1), args.write(2));
-        }
+    let [x, y, x2, y2] = [0, 1, 2, 3].map(|i| args.read(i));
+    let (weights, biases) = args.write(4).split_at_mut(kernel.weight_len());
+    let pairs = if kernel.pair { vec![(x, y), (x2, y2)] } else { vec![(x, y)] };
+    conv_w(args.isa(), &kernel.geometry, kernel.splits, pairs, weights);
+    let g = &kernel.geometry;
+    match kernel.bias {
+        Some(End::X) => sum_channels(x, (g.hx * g.wx, g.cx, g.n), biases),
+        Some(End::Y) => sum_channels(y, (g.hy * g.wy, g.cy, g.n), biases),
+        None => {}
     }
+}
+
+/// `out[s, c] = sum of a [positions, c, n]` over the s-th of as many equal runs of positions as
+/// `out` has rows, and over n.
+fn sum_channels<T: Real>(a: &[T], (positions, channels, n): (usize, usize, usize), out: &mut [T]) {
+    let run = positions.div_ceil(out.len() / channels);
+    let ptr = Out(out.as_mut_ptr());
+    parallel(out.len(), |unit| {
+        let (split, c) = (unit / channels, unit % channels);
+        let mut sum = 0.0; // rows are short; their sum may be long
+        for position in split * run..((split + 1) * run).min(positions) {
+            let row = &a[(position * channels + c) * n..][..n];
+            sum += sum_of(n, |i| row[i]).to_f64();
+        }
+        // SAFETY: one element a unit, and as many units as elements.
+        let out = unsafe { ptr.slice(unit, 1) };
+        out[0] = T::from_f64(sum);
+    });
 }
 
 /// Arguments of conv_w.
 struct ConvW<'a, T> {
     geometry: &'a Geometry,
     splits: usize,
-    x: &'a [T],
-    y: &'a [T],
-    addend: Option<&'a [T]>,
+    /// One or two (x, y), whose products are all added.
+    pairs: Vec<(&'a [T], &'a [T])>,
     out: Out<T>,
 }
 
-/// `w = conv_w(x, y)`, by runs of positions: see [`crate::kernels::ConvW::ConvW`].
-#[allow(clippy::too_many_arguments)] // the kernel's order
+/// The weight's sums by runs of positions: see [`crate::kernels::ConvW`].
 fn conv_w<T: Real>(
     isa: Isa,
     geometry: &Geometry,
     splits: usize,
-    add: bool,
-    x: &[T],
-    y: &[T],
-    addend: &[T],
+    pairs: Vec<(&[T], &[T])>,
     w: &mut [T],
 ) {
-    assert!(!add || splits == 1, "conv_w: an addend belongs to split_sum when there are splits");
-    let out = splits * geometry.w_len();
-    let slices = [
-        ("x", x.len(), geometry.x_len()),
-        ("y", y.len(), geometry.y_len()),
-        ("output", w.len(), out),
-    ];
-    measure("conv_w", geometry, &slices);
-    let args =
-        ConvW { geometry, splits, x, y, addend: add.then_some(addend), out: Out(w.as_mut_ptr()) };
+    measure("conv_w", geometry, &[("output", w.len(), splits * geometry.w_len())]);
+    for (x, y) in &pairs {
+        let slices = [("x", x.len(), geometry.x_len()), ("y", y.len(), geometry.y_len())];
+        measure("conv_w", geometry, &slices);
+    }
+    let args = ConvW { geometry, splits, pairs, out: Out(w.as_mut_ptr()) };
     parallel(splits * geometry.kh * geometry.kw * geometry.cy.div_ceil(ROWS), |unit| {
         conv_w_rows(isa, &args, unit)
     });
@@ -73,16 +84,19 @@ unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
     let (split, tap, t) =
         (unit / (tiles * g.kh * g.kw), unit / tiles % (g.kh * g.kw), unit % tiles);
     let per_split = (g.hy * g.wy).div_ceil(args.splits);
-    let pairs = pairs_of_tap(g, tap, split * per_split..((split + 1) * per_split).min(g.hy * g.wy));
+    let run = split * per_split..((split + 1) * per_split).min(g.hy * g.wy);
+    let offsets = pairs_of_tap(g, tap, run);
+    let of = |&(x, y): &(&[S::Real], &[S::Real])| {
+        let of = offsets.iter().map(|&(px, py)| (x[px..].as_ptr(), y[py..].as_ptr()));
+        of.collect::<Vec<_>>()
+    };
+    let pairs: Vec<_> = args.pairs.iter().flat_map(of).collect();
     let (y0, y1) = tile(g.cy, ROWS, t);
     let at = split * g.w_len() + (tap * g.cy + y0) * g.cx;
     let rows = y1 - y0;
     // SAFETY: a unit owns its rows of the weight, and there are as many weights as splits.
     let out = unsafe { args.out.slice(at, rows * g.cx) };
-    match args.addend {
-        Some(addend) => out.copy_from_slice(&addend[at..at + rows * g.cx]),
-        None => out.fill(S::Real::ZERO),
-    }
+    out.fill(S::Real::ZERO);
     let per_block = (BLOCK_BYTES / (rows * g.n * size_of::<S::Real>())).max(1);
     for block in pairs.chunks(per_block) {
         for t in 0..g.cx.div_ceil(COLS) {
@@ -105,7 +119,7 @@ unsafe fn conv_w_rows_body<S: Simd>(args: &ConvW<S::Real>, unit: usize) {
 #[inline(always)]
 unsafe fn conv_w_cols<S: Simd, const Y: usize>(
     args: &ConvW<S::Real>,
-    pairs: &[(usize, usize)],
+    pairs: &[(*const S::Real, *const S::Real)],
     out: *mut S::Real,
     y0: usize,
     x0: usize,
@@ -129,7 +143,7 @@ unsafe fn conv_w_cols<S: Simd, const Y: usize>(
 #[inline(always)]
 unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
     args: &ConvW<S::Real>,
-    pairs: &[(usize, usize)],
+    pairs: &[(*const S::Real, *const S::Real)],
     out: *mut S::Real,
     y0: usize,
     x0: usize,
@@ -141,7 +155,7 @@ unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
     unsafe {
         let mut acc = [[S::splat(S::Real::ZERO); X]; Y];
         for &(px, py) in pairs {
-            let (x, y) = (args.x.as_ptr().add(px + x0 * n), args.y.as_ptr().add(py + y0 * n));
+            let (x, y) = (px.add(x0 * n), py.add(y0 * n));
             let mut i = 0;
             while i < whole {
                 outer::<S, Y, X>(&mut acc, x.add(i), y.add(i), n);
@@ -165,7 +179,7 @@ unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
             return;
         }
         for &(px, py) in pairs {
-            let (x, y) = (args.x.as_ptr().add(px + x0 * n), args.y.as_ptr().add(py + y0 * n));
+            let (x, y) = (px.add(x0 * n), py.add(y0 * n));
             for c in 0..Y {
                 for d in 0..X {
                     for i in whole..n {
@@ -174,18 +188,6 @@ unsafe fn conv_w_tile<S: Simd, const Y: usize, const X: usize>(
                 }
             }
         }
-    }
-}
-
-/// `out = sum over s of partial[s]`, plus the addend.
-fn split_sum<T: Real>(splits: usize, add: bool, partial: &[T], addend: &[T], out: &mut [T]) {
-    let len = out.len();
-    for (i, out) in out.iter_mut().enumerate() {
-        let mut sum = partial[i];
-        for s in 1..splits {
-            sum += partial[s * len + i];
-        }
-        *out = if add { sum + addend[i] } else { sum };
     }
 }
 

@@ -28,7 +28,7 @@ use super::store::{Store, Stored};
 use super::{Data, Engine, Loaded, Timing};
 use crate::error::Result;
 use crate::kernels::adam::SCHEDULE;
-use crate::kernels::{Batch, Element, Kernel};
+use crate::kernels::{Batch, Element, Form, Kernel};
 use crate::program::{Buffer, Call, Program, View};
 pub use simd::Isa;
 use simd::Real;
@@ -363,7 +363,7 @@ impl<T: Real> Engine for CpuEngine<T> {
         )
     }
 
-    fn workgroups(&self) -> usize {
-        1
+    fn form(&self) -> Form {
+        Form::Serial
     }
 }

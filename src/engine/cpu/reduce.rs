@@ -3,7 +3,7 @@
 use super::simd::Real;
 use super::{Args, Out, parallel};
 use crate::kernels::Reduce;
-use crate::layout::Shape;
+use crate::layout::{Piece, Shape};
 
 /// Partial sums per run of elements: independent chains let the compiler use vectors.
 const LANES: usize = 16;
@@ -26,9 +26,30 @@ pub(super) fn sum_of<T: Real>(len: usize, f: impl Fn(usize) -> T) -> T {
 }
 
 pub(super) fn run<T: Real>(kernel: &Reduce, args: &Args<T>) {
-    match *kernel {
-        Reduce::Broadcast { small, large } => broadcast(small, large, args.read(0), args.write(1)),
-        Reduce::SumTo { small, large } => sum_to(small, large, args.read(0), args.write(1)),
+    match kernel {
+        Reduce::Broadcast { small, large } => {
+            broadcast(*small, *large, args.read(0), args.write(1));
+        }
+        Reduce::SumTo { small, large } => sum_to(*small, *large, args.read(0), args.write(1)),
+        Reduce::SumPieces { pieces, .. } => sum_pieces(pieces, args.read(0), args.write(1)),
+    }
+}
+
+/// A flat tensor from its pieces, zero between them.
+pub(super) fn sum_pieces<T: Real>(pieces: &[Piece], parts: &[T], out: &mut [T]) {
+    out.fill(T::ZERO);
+    for piece in pieces {
+        sum_piece(piece, 0, parts, &mut out[piece.first..][..piece.len]);
+    }
+}
+
+/// Elements of a piece, from element `start` of it.
+pub(super) fn sum_piece<T: Real>(piece: &Piece, start: usize, parts: &[T], out: &mut [T]) {
+    let part = |s: usize| &parts[piece.at + s * piece.len + start..];
+    let len = out.len();
+    out.copy_from_slice(&part(0)[..len]);
+    for s in 1..piece.terms {
+        out.iter_mut().zip(part(s)).for_each(|(out, &v)| *out += v);
     }
 }
 

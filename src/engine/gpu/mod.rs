@@ -22,16 +22,13 @@ use self::pipelines::Pipelines;
 use super::store::{Store, Stored};
 use super::{Data, Engine, Loaded, Timing, memory};
 use crate::error::{Error, Result};
-use crate::kernels::Element;
+use crate::kernels::{Element, Form};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use crate::program::{Buffer, Program};
 
 /// Steps that may be under way on the device: enough to keep it busy, few enough that waiting for
 /// them takes no noticeable time.
 const MAX_IN_FLIGHT: usize = 8;
-
-/// Workgroups of one model that keep a hardware GPU of any size busy.
-const WORKGROUPS: usize = 512;
 
 /// A dispatch, ready to be recorded.
 struct Prepared {
@@ -381,9 +378,9 @@ impl Engine for GpuEngine {
         format!("GPU engine ({})", self.gpu.adapter)
     }
 
-    fn workgroups(&self) -> usize {
+    fn form(&self) -> Form {
         // A software adapter has a few cores, and split sums only add work.
-        if self.gpu.adapter.software { 1 } else { WORKGROUPS }
+        if self.gpu.adapter.software { Form::Serial } else { Form::Parallel }
     }
 }
 

@@ -1,35 +1,17 @@
-//! The weighted mean squared error, with a kernel for its value and one for its gradient; the
-//! gradient's own derivative is a product of primitive operations.
+//! The weighted mean squared error. Its value has a kernel; its gradient is elementwise, and so
+//! made of primitive operations.
 
 use super::{Family, Gradients, Op, Want};
-use crate::layout::{SCALAR, Shape, flat};
+use crate::layout::{SCALAR, flat};
 use crate::tape::{Tape, Tensor};
 
-/// A part of the squared error of x against a target, with a weight for each image.
+/// A squared error of x against a target, both `[h, w, c, n]`.
 #[derive(Clone, PartialEq, Debug, strum::VariantNames, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 #[allow(missing_docs)] // documented at the constructors
 pub enum Loss {
-    Mse(Terms),
-    MseGrad(Terms),
-    ImageMse(Terms),
-}
-
-/// What a squared error is of: x and target `[h, w, c, n]`, weight `[1, 1, 1, n]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct Terms {
-    pub x: Tensor,
-    pub target: Tensor,
-    pub weight: Tensor,
-}
-
-impl Loss {
-    /// What it is of: the arguments of [`Tape::mse`] and its siblings.
-    pub fn terms(&self) -> Terms {
-        let (Loss::Mse(terms) | Loss::MseGrad(terms) | Loss::ImageMse(terms)) = self;
-        *terms
-    }
+    Mse { x: Tensor, target: Tensor, weight: Tensor },
+    ImageMse { x: Tensor, target: Tensor },
 }
 
 impl Tape {
@@ -47,11 +29,11 @@ impl Tape {
     /// ```
     #[track_caller]
     pub fn mse(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
-        let (terms, _) = self.check_mse("mse", x, target, weight);
-        self.push(Op::Loss(Loss::Mse(terms)), SCALAR)
+        self.check_mse("mse", x, target, weight);
+        self.push(Op::Loss(Loss::Mse { x, target, weight }), SCALAR)
     }
 
-    /// Gradient of [`Tape::mse`] with respect to x.
+    /// Gradient of [`Tape::mse`] with respect to x, in primitive operations.
     ///
     /// ```
     /// use gradcon::tape::Tape;
@@ -64,43 +46,44 @@ impl Tape {
     /// ```
     #[track_caller]
     pub fn mse_grad(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
-        let (terms, shape) = self.check_mse("mse_grad", x, target, weight);
-        self.push(Op::Loss(Loss::MseGrad(terms)), shape)
+        self.check_mse("mse_grad", x, target, weight);
+        let slope = self.image_mse_slope(x, target);
+        let weight = self.broadcast(weight, self.shape(x));
+        self.mul(slope, weight)
     }
 
-    /// Mean squared error of each image, `[1, 1, 1, n]`; the weights are not applied.
+    /// Mean squared error of each image, `[1, 1, 1, n]`.
     ///
     /// ```
     /// use gradcon::tape::Tape;
     ///
     /// let mut tape = Tape::new();
     /// let (x, target) = (tape.leaf("x", [28, 28, 1, 8]), tape.leaf("target", [28, 28, 1, 8]));
-    /// let weight = tape.leaf("weight", [1, 1, 1, 8]);
-    /// let each = tape.image_mse(x, target, weight);
+    /// let each = tape.image_mse(x, target);
     /// assert_eq!(tape.shape(each), [1, 1, 1, 8]);
     /// // The weighted sum of these is the loss, whose gradient in the weights they therefore are.
+    /// let weight = tape.leaf("weight", [1, 1, 1, 8]);
     /// let loss = tape.mse(x, target, weight);
     /// assert_eq!(tape.grad(loss, &[weight]), [each]);
     /// ```
     #[track_caller]
-    pub fn image_mse(&mut self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor {
-        let (terms, shape) = self.check_mse("image_mse", x, target, weight);
-        self.push(Op::Loss(Loss::ImageMse(terms)), flat(shape[3]))
+    pub fn image_mse(&mut self, x: Tensor, target: Tensor) -> Tensor {
+        self.same_shape("image_mse", x, target);
+        let n = self.shape(x)[3];
+        self.push(Op::Loss(Loss::ImageMse { x, target }), flat(n))
     }
 
     #[track_caller]
-    fn check_mse(&self, op: &str, x: Tensor, target: Tensor, weight: Tensor) -> (Terms, Shape) {
+    fn check_mse(&self, op: &str, x: Tensor, target: Tensor, weight: Tensor) {
         self.same_shape(op, x, target);
         let shape = self.shape(x);
         assert_eq!(self.shape(weight), flat(shape[3]), "{op}: one weight an image of {shape:?}");
-        (Terms { x, target, weight }, shape)
     }
 
     /// `2 / pixels * (x - target)`: the slope of each image's own mean squared error.
     fn image_mse_slope(&mut self, x: Tensor, target: Tensor) -> Tensor {
         let [h, w, c, _] = self.shape(x);
-        let minus = self.affine(target, -1.0, 0.0);
-        let difference = self.add(x, minus);
+        let difference = self.sub(x, target);
         self.affine(difference, 2.0 / (h * w * c) as f64, 0.0)
     }
 }
@@ -111,14 +94,16 @@ impl Family for Loss {
     }
 
     fn inputs(&self) -> Vec<Tensor> {
-        let Terms { x, target, weight } = self.terms();
-        vec![x, target, weight]
+        match *self {
+            Loss::Mse { x, target, weight } => vec![x, target, weight],
+            Loss::ImageMse { x, target } => vec![x, target],
+        }
     }
 
     fn rule(&self, tape: &mut Tape, _node: Tensor, v: Tensor, want: Want) -> Gradients {
         let mut out = vec![];
         match *self {
-            Loss::Mse(Terms { x, target, weight }) => {
+            Loss::Mse { x, target, weight } => {
                 if want(x) || want(target) {
                     let slope = tape.mse_grad(x, target, weight);
                     let v = tape.broadcast(v, tape.shape(x));
@@ -126,33 +111,16 @@ impl Family for Loss {
                     push_difference(tape, &mut out, (x, target), want, part);
                 }
                 if want(weight) {
-                    let image = tape.image_mse(x, target, weight);
+                    let image = tape.image_mse(x, target);
                     let v = tape.broadcast(v, tape.shape(weight));
                     out.push((weight, tape.mul(v, image)));
                 }
             }
-            Loss::MseGrad(Terms { x, target, weight }) => {
-                let [h, w, c, _] = tape.shape(x);
-                if want(x) || want(target) {
-                    let weight = tape.broadcast(weight, tape.shape(x));
-                    let weighted = tape.mul(v, weight);
-                    let part = tape.affine(weighted, 2.0 / (h * w * c) as f64, 0.0);
-                    push_difference(tape, &mut out, (x, target), want, part);
-                }
-                if want(weight) {
-                    let slope = tape.image_mse_slope(x, target);
-                    let product = tape.mul(v, slope);
-                    out.push((weight, tape.sum_to(product, tape.shape(weight))));
-                }
-            }
-            // The weight has no part in it.
-            Loss::ImageMse(Terms { x, target, .. }) => {
-                if want(x) || want(target) {
-                    let slope = tape.image_mse_slope(x, target);
-                    let v = tape.broadcast(v, tape.shape(x));
-                    let part = tape.mul(v, slope);
-                    push_difference(tape, &mut out, (x, target), want, part);
-                }
+            Loss::ImageMse { x, target } => {
+                let slope = tape.image_mse_slope(x, target);
+                let v = tape.broadcast(v, tape.shape(x));
+                let part = tape.mul(v, slope);
+                push_difference(tape, &mut out, (x, target), want, part);
             }
         }
         out

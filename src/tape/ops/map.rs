@@ -13,7 +13,7 @@ use strum::EnumCount;
 /// use gradcon::tape::ops::Map;
 ///
 /// let map = Map::Affine { scale: 2.0, shift: 1.0 };
-/// assert_eq!((map.name(), map.number(), map.arity()), ("affine", 2, 1));
+/// assert_eq!((map.name(), map.number(), map.arity()), ("affine", 3, 1));
 /// assert_eq!((map.constants(), map.flops()), ([2.0, 1.0], 2));
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug, EnumCount, strum::VariantNames, strum::IntoStaticStr)]
@@ -22,6 +22,8 @@ use strum::EnumCount;
 pub enum Map {
     /// `a + b`.
     Add,
+    /// `a - b`.
+    Sub,
     /// `a * b`.
     Mul,
     /// `scale * a + shift`.
@@ -43,6 +45,7 @@ impl Map {
     /// Every member, with constants that are not special.
     pub const ALL: [Map; Map::COUNT] = [
         Map::Add,
+        Map::Sub,
         Map::Mul,
         Map::Affine { scale: -1.5, shift: 0.375 },
         Map::Relu,
@@ -66,7 +69,7 @@ impl Map {
     /// Tensors that it takes. Shown at [`Map`].
     pub fn arity(self) -> usize {
         match self {
-            Map::Add | Map::Mul | Map::ReluGrad | Map::SigmoidGrad => 2,
+            Map::Add | Map::Sub | Map::Mul | Map::ReluGrad | Map::SigmoidGrad => 2,
             Map::Affine { .. } | Map::Relu | Map::Sigmoid | Map::InvNorm { .. } => 1,
         }
     }
@@ -76,16 +79,20 @@ impl Map {
         match self {
             Map::Affine { scale, shift } => [scale, shift],
             Map::InvNorm { eps } => [eps, 0.0],
-            Map::Add | Map::Mul | Map::Relu | Map::ReluGrad | Map::Sigmoid | Map::SigmoidGrad => {
-                [0.0; 2]
-            }
+            Map::Add
+            | Map::Sub
+            | Map::Mul
+            | Map::Relu
+            | Map::ReluGrad
+            | Map::Sigmoid
+            | Map::SigmoidGrad => [0.0; 2],
         }
     }
 
     /// Operations an element. Shown at [`Map`].
     pub fn flops(self) -> u64 {
         match self {
-            Map::Add | Map::Mul | Map::Relu | Map::ReluGrad => 1,
+            Map::Add | Map::Sub | Map::Mul | Map::Relu | Map::ReluGrad => 1,
             Map::Affine { .. } => 2,
             Map::Sigmoid | Map::SigmoidGrad | Map::InvNorm { .. } => 3,
         }
@@ -103,6 +110,14 @@ impl Map {
         let mut out = vec![];
         match self {
             Map::Add => out.extend([a, b].into_iter().filter(|&t| want(t)).map(|t| (t, v))),
+            Map::Sub => {
+                if want(a) {
+                    out.push((a, v));
+                }
+                if want(b) {
+                    out.push((b, tape.affine(v, -1.0, 0.0)));
+                }
+            }
             Map::Mul => {
                 for (t, other) in [(a, b), (b, a)] {
                     if want(t) {
@@ -187,6 +202,26 @@ impl Tape {
             (Some(a), _) => self.affine(b, 1.0, a),
             (_, Some(b)) => self.affine(a, 1.0, b),
             _ => self.map(Map::Add, &[a, b]),
+        }
+    }
+
+    /// `a - b`.
+    ///
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, two) = (tape.leaf("a", [1, 1, 1, 5]), tape.fill([1, 1, 1, 5], 2.0));
+    /// assert_eq!(tape.sub(a, two), tape.affine(a, 1.0, -2.0));
+    /// assert_eq!(tape.sub(two, a), tape.affine(a, -1.0, 2.0));
+    /// ```
+    #[track_caller]
+    pub fn sub(&mut self, a: Tensor, b: Tensor) -> Tensor {
+        self.same_shape("sub", a, b);
+        match (self.constant(a), self.constant(b)) {
+            (Some(a), _) => self.affine(b, -1.0, a),
+            (_, Some(b)) => self.affine(a, 1.0, -b),
+            _ => self.map(Map::Sub, &[a, b]),
         }
     }
 
