@@ -5,7 +5,7 @@ use gradcon::engine::Data;
 use gradcon::engine::cpu;
 use gradcon::geometry::Geometry;
 use gradcon::kernels::conv::Activation;
-use gradcon::kernels::{Access, Conv, Element, Form, Kernel, Memory};
+use gradcon::kernels::{Access, Conv, DIRECT, Element, Form, Kernel, Memory};
 use gradcon::layout::SCALAR;
 use gradcon::method::config::TrainConfig;
 use gradcon::method::model::Model;
@@ -319,21 +319,24 @@ fn split_sums_equal_whole_ones() {
 #[test]
 fn a_plan_is_plain_data_within_the_limits_of_the_web() {
     for program in programs().into_iter().chain(parallel().into_iter().flat_map(|(_, p)| p)) {
-        let plan = program.plan();
-        let text = serde_json::to_string(&plan).unwrap();
-        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
-        assert_eq!(plan.dispatches.len(), program.calls.len());
-        for dispatch in &plan.dispatches {
-            let at = &dispatch.label;
-            assert!(4 * dispatch.uniforms.len() <= UNIFORM_BYTES, "{at}: uniform words");
-            assert!(dispatch.grid.iter().all(|&g| (1..=65535).contains(&g)), "{at}: grid");
-            assert!(dispatch.workgroup_size.iter().product::<u32>() <= 256, "{at}: threads");
-            assert!(dispatch.workgroup_bytes <= 16384, "{at}: workgroup memory");
-            assert!(dispatch.bindings.len() <= UNIFORM_BINDING as usize, "{at}: bindings");
-            assert!(dispatch.bindings.iter().all(|b| b.offset % 256 == 0), "{at}: offsets");
+        for plan in [program.plan(&[]), program.plan(&[DIRECT])] {
+            let text = serde_json::to_string(&plan).unwrap();
+            assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+            assert_eq!(plan.dispatches.len(), program.calls.len());
+            for dispatch in &plan.dispatches {
+                let at = &dispatch.label;
+                assert!(4 * dispatch.uniforms.len() <= UNIFORM_BYTES, "{at}: uniform words");
+                assert!(dispatch.grid.iter().all(|&g| (1..=65535).contains(&g)), "{at}: grid");
+                assert!(dispatch.workgroup_size.iter().product::<u32>() <= 256, "{at}: threads");
+                assert!(dispatch.workgroup_bytes <= 16384, "{at}: workgroup memory");
+                assert!(dispatch.bindings.len() <= UNIFORM_BINDING as usize, "{at}: bindings");
+                assert!(dispatch.bindings.iter().all(|b| b.offset % 256 == 0), "{at}: offsets");
+            }
+            let steps = plan.dispatches.iter().filter(|d| d.reads_step);
+            assert!(
+                steps.into_iter().all(|d| ["gather", "record", "adam"].contains(&&*d.entry_point))
+            );
         }
-        let steps = plan.dispatches.iter().filter(|d| d.reads_step);
-        assert!(steps.into_iter().all(|d| ["gather", "record", "adam"].contains(&&*d.entry_point)));
     }
 }
 

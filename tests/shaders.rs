@@ -7,7 +7,9 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cases::Case;
-use gradcon::kernels::{Access, Element, Entry, Form, Launch, SHADERS, Word, entries};
+use gradcon::kernels::{
+    Access, Element, Entry, Form, Launch, SHADERS, Shader, VARIANTS, Word, entries,
+};
 use gradcon::program::dispatch::{UNIFORM_BINDING, UNIFORM_BYTES};
 use gradcon::tape::ops::Map;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
@@ -21,8 +23,13 @@ fn validate(module: &Module) -> ModuleInfo {
         .unwrap_or_else(|e| panic!("{e:?}"))
 }
 
+/// Every file: the families', and those of variants.
+fn files() -> impl Iterator<Item = &'static Shader> {
+    SHADERS.into_iter().chain(VARIANTS)
+}
+
 fn shaders() -> BTreeMap<&'static str, (Module, ModuleInfo)> {
-    let parse = |shader: &&gradcon::kernels::Shader| {
+    let parse = |shader: &'static Shader| {
         let (name, text) = (shader.name, shader.source);
         let module = naga::front::wgsl::parse_str(text)
             .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
@@ -32,12 +39,12 @@ fn shaders() -> BTreeMap<&'static str, (Module, ModuleInfo)> {
             .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
         (name, (module, info))
     };
-    SHADERS.iter().map(parse).collect()
+    files().map(parse).collect()
 }
 
 /// Every entry point with its file.
 fn table() -> impl Iterator<Item = (&'static str, &'static Entry)> {
-    SHADERS.iter().flat_map(|shader| shader.entries.iter().map(|entry| (shader.name, entry)))
+    files().flat_map(|shader| shader.entries.iter().map(|entry| (shader.name, entry)))
 }
 
 fn entry_point(module: &Module, name: &str) -> usize {
@@ -48,7 +55,7 @@ fn entry_point(module: &Module, name: &str) -> usize {
         .unwrap_or_else(|| panic!("no entry point {name}"))
 }
 
-/// Dispatches of both case tables, one for each kernel and set of constants.
+/// Dispatches of both case tables, one for each kernel, variant and set of constants.
 fn variants() -> Vec<(Case, Launch)> {
     let mut seen = HashMap::new();
     for case in cases::tests()
@@ -56,8 +63,10 @@ fn variants() -> Vec<(Case, Launch)> {
         .chain(cases::benches(64, 1, Form::Parallel))
         .chain(cases::benches(64, 3, Form::Serial))
     {
-        let launch = case.kernel.family().launch();
-        seen.entry((case.kernel.name(), launch.constants.clone())).or_insert((case, launch));
+        for launch in case.kernel.family().variants() {
+            let key = (case.kernel.name(), launch.variant, launch.constants.clone());
+            seen.entry(key).or_insert((case.clone(), launch));
+        }
     }
     seen.into_values().collect()
 }
@@ -65,14 +74,14 @@ fn variants() -> Vec<(Case, Launch)> {
 #[test]
 fn every_file_belongs_to_the_kernel_table_and_every_entry_point_is_a_kernel() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let files: BTreeSet<String> = std::fs::read_dir(folder)
+    let found: BTreeSet<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|f| f.unwrap().file_name().into_string().unwrap())
         .collect();
-    let wanted: BTreeSet<String> = SHADERS.iter().map(|s| format!("{}.wgsl", s.name)).collect();
-    assert_eq!(files, wanted);
+    let wanted: BTreeSet<String> = files().map(|s| format!("{}.wgsl", s.name)).collect();
+    assert_eq!(found, wanted);
     let shaders = shaders();
-    for shader in SHADERS {
+    for shader in files() {
         let module = &shaders[shader.name].0;
         let in_file: BTreeSet<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
         let in_table: BTreeSet<_> = shader.entries.iter().map(|e| e.name).collect();
@@ -99,7 +108,7 @@ fn constant(module: &Module, name: &str) -> f64 {
 #[test]
 fn constants_equal_those_of_the_definitions() {
     let shaders = shaders();
-    for shader in SHADERS {
+    for shader in files() {
         for &(name, want) in shader.constants {
             let got = constant(&shaders[shader.name].0, name);
             assert_eq!(got as f32, want as f32, "{}.wgsl: {name}", shader.name);
@@ -155,10 +164,13 @@ fn bindings_equal_the_kernel_table() {
             } else {
                 ScalarKind::Uint
             };
-            let TypeInner::Scalar(scalar) = module.types[base].inner else {
-                panic!("{at} is no array of scalars")
+            // A variant may take four elements at a time.
+            let (scalar, of) = match module.types[base].inner {
+                TypeInner::Scalar(scalar) => (scalar, 1),
+                TypeInner::Vector { size: naga::VectorSize::Quad, scalar } => (scalar, 4),
+                ref other => panic!("{at} is an array of {other:?}"),
             };
-            assert_eq!((scalar.kind, scalar.width, stride), (want, 4, 4), "{at}");
+            assert_eq!((scalar.kind, scalar.width, stride), (want, 4, 4 * of), "{at}");
         }
     }
 }
@@ -182,35 +194,38 @@ fn uniforms_are_the_parameters_by_name_and_then_the_strides() {
     let shaders = shaders();
     for case in cases::tests() {
         let (kernel, name) = (case.kernel.family(), case.kernel.name());
-        let shader = &shaders[kernel.shader().name];
-        let (module, uniforms) = (&shader.0, uniforms(shader, name));
-        let mut places = vec![(0, UNIFORM_BINDING)];
-        places.extend(kernel.entry().reads_step.then_some((1, 0)));
-        assert_eq!(uniforms.keys().copied().collect::<Vec<_>>(), places, "{name}");
+        let files = kernel.variants().into_iter().map(|v| v.shader.unwrap_or(kernel.shader()));
+        for file in files.map(|file| file.name).collect::<BTreeSet<_>>() {
+            let shader = &shaders[file];
+            let (module, uniforms) = (&shader.0, uniforms(shader, name));
+            let mut places = vec![(0, UNIFORM_BINDING)];
+            places.extend(kernel.entry().reads_step.then_some((1, 0)));
+            assert_eq!(uniforms.keys().copied().collect::<Vec<_>>(), places, "{name}");
 
-        let var = uniforms[&(0, UNIFORM_BINDING)];
-        let TypeInner::Struct { members, span } = &module.types[var.ty].inner else {
-            panic!("{name}: the words are no struct")
-        };
-        assert!(*span as usize <= UNIFORM_BYTES, "{name}: {span} bytes");
-        let words = kernel.uniforms().0;
-        let fields: Vec<(String, u32, naga::Scalar)> =
-            members.iter().flat_map(|member| fields(module, member)).collect();
-        // Kernels of one file share the struct: some have fewer bindings than strides.
-        assert!(fields.len() >= words.len() + case.kernel.bindings().len(), "{name}");
-        for (i, (field, offset, scalar)) in fields.iter().enumerate() {
-            // Words in sequence: the same layout in every language.
-            assert_eq!(*offset as usize, 4 * i, "{name}: {field}");
-            match words.get(i) {
-                Some((word, value)) => {
-                    assert_eq!(field, word, "{name}, word {i}");
-                    let kind = match value {
-                        Word::U32(_) => ScalarKind::Uint,
-                        Word::F32(_) => ScalarKind::Float,
-                    };
-                    assert_eq!(scalar.kind, kind, "{name}: {field}");
+            let var = uniforms[&(0, UNIFORM_BINDING)];
+            let TypeInner::Struct { members, span } = &module.types[var.ty].inner else {
+                panic!("{name}: the words are no struct")
+            };
+            assert!(*span as usize <= UNIFORM_BYTES, "{name}: {span} bytes");
+            let words = kernel.uniforms().0;
+            let fields: Vec<(String, u32, naga::Scalar)> =
+                members.iter().flat_map(|member| fields(module, member)).collect();
+            // Kernels of one file share the struct: some have fewer bindings than strides.
+            assert!(fields.len() >= words.len() + case.kernel.bindings().len(), "{name}");
+            for (i, (field, offset, scalar)) in fields.iter().enumerate() {
+                // Words in sequence: the same layout in every language.
+                assert_eq!(*offset as usize, 4 * i, "{name}: {field}");
+                match words.get(i) {
+                    Some((word, value)) => {
+                        assert_eq!(field, word, "{name}, word {i}");
+                        let kind = match value {
+                            Word::U32(_) => ScalarKind::Uint,
+                            Word::F32(_) => ScalarKind::Float,
+                        };
+                        assert_eq!(scalar.kind, kind, "{name}: {field}");
+                    }
+                    None => assert!(field.contains("stride"), "{name}: {field}"),
                 }
-                None => assert!(field.contains("stride"), "{name}: {field}"),
             }
         }
     }
@@ -240,7 +255,8 @@ fn every_variant_has_the_declared_workgroup_and_translates_for_every_backend() {
     let shaders = shaders();
     for (case, launch) in variants() {
         let name = case.kernel.name();
-        let (module, info) = &shaders[case.kernel.family().shader().name];
+        let family = case.kernel.family();
+        let (module, info) = &shaders[launch.shader.unwrap_or(family.shader()).name];
         let constants = launch
             .constants
             .iter()

@@ -17,19 +17,28 @@ use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine, Timing};
 use gradcon::kernels::batch::Values;
-use gradcon::kernels::{Batch, Element, Form, Kernel, MapKernel, Memory, entries};
+use gradcon::kernels::{
+    Batch, DIRECT, Element, Form, Kernel, MapKernel, Memory, REFERENCE, entries,
+};
 use gradcon::program::{Buffer, Call, Program, View};
 use gradcon::tape::ops::Map;
 
 /// Models that run at once; their data differ.
 const IDS: [u32; 3] = [0, 1, 2];
 
-fn open(shader_checks: bool) -> GpuEngine {
-    GpuEngine::open(
-        &Selector::Hardware,
-        OpenOptions { allow_software: true, shader_checks, ..OpenOptions::default() },
-    )
-    .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"))
+fn open_with(options: OpenOptions) -> GpuEngine {
+    GpuEngine::open(&Selector::Hardware, OpenOptions { allow_software: true, ..options })
+        .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"))
+}
+
+/// With every kernel in this variant, where it has it.
+fn open_as(variant: &'static str, shader_checks: bool) -> GpuEngine {
+    let variant = Some(variant);
+    open_with(OpenOptions { variant, shader_checks, ..OpenOptions::default() })
+}
+
+fn open() -> GpuEngine {
+    open_with(OpenOptions::default())
 }
 
 /// Results of a case within `tolerance` of the oracle's, guards untouched.
@@ -98,7 +107,7 @@ const CONVOLUTIONS: [&str; 3] = ["conv", "conv_w", "score"];
 
 /// The cases of those families that `of` names.
 fn check_gpu(of: impl Fn(&str) -> bool) {
-    let (mut gpu, mut oracle) = (open(false), cpu::f64());
+    let (mut gpu, mut oracle) = (open_as(REFERENCE, false), cpu::f64());
     println!("{}", gpu.description());
     for case in cases::tests().iter().filter(|case| of(case.kernel.family().shader().name)) {
         check_engine(case, &mut gpu, oracle.as_mut());
@@ -137,7 +146,7 @@ fn the_f32_cpu_engine_agrees_with_f64() {
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn an_adapter_works() {
-    println!("{}", open(false).description());
+    println!("{}", open().description());
 }
 
 #[test]
@@ -158,14 +167,48 @@ fn gpu_kernels_of_all_other_families_agree_with_f64() {
     check_gpu(|family| !CONVOLUTIONS.contains(&family));
 }
 
+/// The tuner and the cost model choose between variants by speed alone, so numbers must not know
+/// which one ran.
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn gpu_variants_have_the_bits_of_the_reference() {
+    let mut reference = open_as(REFERENCE, false);
+    for variant in [DIRECT] {
+        let mut engine = open_as(variant, false);
+        let mut ran = 0;
+        for case in cases::tests() {
+            let plan = case.program(IDS.len()).plan(&[variant]);
+            if plan.dispatches[0].variant != variant {
+                continue;
+            }
+            for style in [Style::Rough, Style::Eighths] {
+                let want = case.run(&mut reference, &IDS, style).unwrap();
+                let got = case.run(&mut engine, &IDS, style).unwrap();
+                for (got, want) in got.iter().zip(&want) {
+                    assert_same_bits(&format!("{variant}: {}", case.name), got, want);
+                }
+            }
+            ran += 1;
+        }
+        assert!(ran > 30, "{variant}: only {ran} cases");
+    }
+}
+
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_with_shader_checks_agrees_with_f64() {
-    let (mut gpu, mut oracle) = (open(true), cpu::f64());
+    check_with_shader_checks(REFERENCE);
+    check_with_shader_checks(DIRECT);
+}
+
+fn check_with_shader_checks(variant: &'static str) {
+    let (mut gpu, mut oracle) = (open_as(variant, true), cpu::f64());
     let mut pipelines = HashSet::new();
     for case in cases::tests() {
         // One case a pipeline: the checks are the compiler's, not the sizes'.
-        if pipelines.insert((case.kernel.name(), case.kernel.family().launch().constants)) {
+        let variants = case.kernel.family().variants();
+        let launch = variants.iter().find(|v| v.variant == variant).unwrap_or(&variants[0]);
+        if pipelines.insert((case.kernel.name(), launch.constants.clone())) {
             let want = case.run(oracle.as_mut(), &IDS[2..], Style::Rough).unwrap();
             let got = case.run(&mut gpu, &IDS[2..], Style::Rough).unwrap();
             check(&case, &got, &want, 1, false);
@@ -245,7 +288,7 @@ fn the_cpu_engine_counts_steps() {
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn the_gpu_engine_knows_every_step_by_its_number() {
-    let (mut gpu, steps) = (open(false), 5000);
+    let (mut gpu, steps) = (open(), 5000);
     let loaded = gpu.load(&counting_program(steps)).unwrap();
     let runs = [1020..1030, 4990..5000, 0..3, 2047..2050];
     for run in runs.clone() {
@@ -264,13 +307,13 @@ fn the_gpu_engine_knows_every_step_by_its_number() {
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn the_gpu_engine_counts_steps() {
-    check_steps(&mut open(false));
+    check_steps(&mut open());
 }
 
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_times_are_by_the_device_where_it_can() {
-    let mut gpu = open(false);
+    let mut gpu = open();
     let loaded = gpu.load(&counting_program(1)).unwrap();
     let (_, timing) = gpu.time_calls(loaded, 0, 1).unwrap();
     assert!(timing == Timing::Wall || gpu.adapter().timestamps);
@@ -279,7 +322,7 @@ fn gpu_times_are_by_the_device_where_it_can() {
 #[test]
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_limits_become_errors() {
-    let mut gpu = open(false);
+    let mut gpu = open();
     let mut program = counting_program(1);
     program.replicas = 5;
     program.buffers[2].len = gpu.adapter().max_binding as usize / 4 + 1;
@@ -310,7 +353,7 @@ fn gpu_buffers_longer_than_one_row_of_workgroups_are_written_to_the_end() {
     let kernel = Kernel::Memory(Memory::Fill { len, value: 2.5 });
     let call = Call { kernel, args: vec![view], label: "long".to_string() };
     let program = Program { name: "long".to_string(), replicas: 1, buffers, calls: vec![call] };
-    let mut gpu = open(false);
+    let mut gpu = open();
     let loaded = gpu.load(&program).unwrap();
     gpu.run(loaded, 0..1).unwrap();
     assert!(gpu.read("long").unwrap().iter().all(|&v| v == 2.5));

@@ -68,7 +68,7 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
         _ => ("score", score_program(&model, sizes.batch, 1, options)),
     };
     if args.json {
-        let plan = serde_json::to_string(&program.plan())
+        let plan = serde_json::to_string(&program.plan(&[]))
             .map_err(|e| Error::invalid(format!("the plan of program '{name}': {e}")))?;
         return outln!("{plan}");
     }

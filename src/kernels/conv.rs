@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::launch::{BLOCK, Form, int};
+use super::launch::{BLOCK, Form, MAX_GROUPS, int};
 use super::{Entry, Family, Launch, Products, Shader, Uniforms, entry, read, write};
 use crate::geometry::Geometry;
 
@@ -71,6 +71,13 @@ pub(super) static SHADER: Shader = Shader {
     constants: &[("BIAS", 1.0), ("RELU", 2.0), ("SIGMOID", 4.0), ("GATE", 8.0)],
 };
 
+pub(super) static DIRECT: Shader = Shader {
+    name: "conv_direct",
+    source: include_str!("../../shaders/conv_direct.wgsl"),
+    entries: SHADER.entries,
+    constants: SHADER.constants,
+};
+
 /// One end of the taps, as both kernels see it: what is summed over, and what is computed.
 struct Ends {
     inputs: usize,
@@ -133,6 +140,33 @@ impl Conv {
 /// Most slices of a workgroup.
 const MAX_SLICES: usize = 8;
 
+impl Conv {
+    /// The variant without workgroup memory.
+    fn direct(&self) -> Option<Launch> {
+        let (pair, slices) = self.sum();
+        let (ends, n) = (self.ends(), self.parts().0.n);
+        let rows = [16, 8, 4, 3, 2, 1].into_iter().find(|r| ends.channels.is_multiple_of(*r))?;
+        let lanes = int((n / 4).next_power_of_two().clamp(8, 64));
+        let grid = [int(ends.rows * ends.width), int(ends.channels / rows)];
+        let fits = n.is_multiple_of(4) && grid[0] <= MAX_GROUPS;
+        fits.then(|| Launch {
+            variant: super::DIRECT,
+            shader: Some(&DIRECT),
+            fours: &[0, 2, 5, 6],
+            constants: vec![
+                ("rows", int(rows)),
+                ("lanes", lanes),
+                ("slices", int(slices)),
+                ("pair", pair.into()),
+                ("epilogue", int(self.parts().1.flags())),
+            ],
+            workgroup_size: [lanes, 1, 1],
+            workgroup_bytes: 0,
+            grid,
+        })
+    }
+}
+
 impl Family for Conv {
     fn shader(&self) -> &'static Shader {
         &SHADER
@@ -159,6 +193,10 @@ impl Family for Conv {
         launch.constants.push(("pair", pair.into()));
         launch.constants.push(("epilogue", int(self.parts().1.flags())));
         launch
+    }
+
+    fn variants(&self) -> Vec<Launch> {
+        [Some(self.launch()), self.direct()].into_iter().flatten().collect()
     }
 
     fn flops(&self) -> u64 {
@@ -249,6 +287,9 @@ fn tiles(ends: &Ends, n: usize, slices: usize) -> Launch {
         tn /= 2;
     }
     Launch {
+        variant: super::REFERENCE,
+        shader: None,
+        fours: &[],
         constants: vec![
             ("tm", tm),
             ("tn", tn),

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::launch::{BLOCK, Form, int};
+use super::launch::{BLOCK, Form, MAX_GROUPS, int};
 use super::{Entry, Family, Launch, Products, Shader, Uniforms, entry, read, write};
 use crate::geometry::Geometry;
 
@@ -47,6 +47,13 @@ pub(super) static SHADER: Shader = Shader {
     constants: &[("LANES", LANES as f64)],
 };
 
+pub(super) static DIRECT: Shader = Shader {
+    name: "conv_w_direct",
+    source: include_str!("../../shaders/conv_w_direct.wgsl"),
+    entries: SHADER.entries,
+    constants: SHADER.constants,
+};
+
 impl ConvW {
     /// The sums of this form: as many as it takes.
     pub(crate) fn new(geometry: Geometry, pair: bool, bias: Option<End>, form: Form) -> ConvW {
@@ -63,7 +70,7 @@ impl ConvW {
     }
 
     /// Elements of the result: the weight's sums, and the bias's.
-    pub fn len(&self) -> usize {
+    pub fn result_len(&self) -> usize {
         self.weight_len() + self.splits * self.bias.map_or(0, |end| self.channels(end))
     }
 
@@ -72,6 +79,39 @@ impl ConvW {
             End::X => self.geometry.cx,
             End::Y => self.geometry.cy,
         }
+    }
+
+    /// For a shader: 0 no bias, 1 of x, 2 of y.
+    fn bias_flag(&self) -> u32 {
+        self.bias.map_or(0, |end| 1 + end as u32)
+    }
+
+    /// The variant without tiles in workgroup memory.
+    fn direct(&self) -> Option<Launch> {
+        let g = &self.geometry;
+        let (columns, splits) = (int(g.kh * g.kw * g.cx), int(self.splits));
+        let rows = [16, 8, 4, 3, 2, 1].into_iter().find(|r| g.cy.is_multiple_of(*r))?;
+        let channel_tiles = int(g.cy / rows);
+        let of_bias = self.bias.map_or(0, |end| int(self.channels(end)).div_ceil(channel_tiles));
+        let lanes = 8;
+        let grid = [columns.div_ceil(4 * lanes) + of_bias, splits * channel_tiles];
+        let fits = (g.n / self.slices).is_multiple_of(4) && grid.iter().all(|&v| v <= MAX_GROUPS);
+        fits.then(|| Launch {
+            variant: super::DIRECT,
+            shader: Some(&DIRECT),
+            fours: &[0, 1, 2, 3],
+            constants: vec![
+                ("rows", int(rows)),
+                ("lanes", lanes),
+                ("one_tap", g.cx.is_multiple_of(4 * lanes as usize).into()),
+                ("slices", int(self.slices)),
+                ("pair", self.pair.into()),
+                ("bias", self.bias_flag()),
+            ],
+            workgroup_size: [lanes, 1, 1],
+            workgroup_bytes: 4 * LANES,
+            grid,
+        })
     }
 
     /// Tiles of 32 channels x 32 columns, or two rows of taps where x has few channels: more would
@@ -98,13 +138,16 @@ impl ConvW {
             .map_or(0, |end| int(self.channels(end)).div_ceil(threads / LANES * channel_tiles));
         let memory = slices * block * (tm + 1 + tn + 1 + 2) + 4 * tn + threads;
         Launch {
+            variant: super::REFERENCE,
+            shader: None,
+            fours: &[],
             constants: vec![
                 ("tm", tm),
                 ("tn", tn),
                 ("slices", slices),
                 ("block_size", block),
                 ("pair", self.pair.into()),
-                ("bias", self.bias.map_or(0, |end| 1 + end as u32)),
+                ("bias", self.bias_flag()),
             ],
             workgroup_size: [tn, tm, slices],
             workgroup_bytes: 16 * memory,
@@ -128,6 +171,10 @@ impl Family for ConvW {
 
     fn launch(&self) -> Launch {
         self.tiles()
+    }
+
+    fn variants(&self) -> Vec<Launch> {
+        [Some(self.launch()), self.direct()].into_iter().flatten().collect()
     }
 
     fn flops(&self) -> u64 {

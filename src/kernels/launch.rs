@@ -3,6 +3,7 @@
 //! Nothing here depends on the number of replicas: a model's numbers don't change with its
 //! neighbours.
 
+use super::Shader;
 use crate::geometry::Geometry;
 use crate::layout::Piece;
 
@@ -45,14 +46,28 @@ impl Form {
 }
 
 /// Workgroups per dimension that every device allows.
-const MAX_GROUPS: u32 = 65535;
+pub(super) const MAX_GROUPS: u32 = 65535;
+
+/// The variant that every kernel has and that runs whatever sizes there are.
+pub const REFERENCE: &str = "reference";
+
+/// The variant without tiles in workgroup memory, for devices whose workgroup memory is ordinary
+/// memory.
+pub const DIRECT: &str = "direct";
 
 /// Values of a shader's `override` constants, by name.
 pub type Constants = Vec<(&'static str, u32)>;
 
-/// How a GPU runs a kernel for one replica.
-#[derive(Clone, PartialEq, Debug)]
+/// How a GPU runs a kernel for one replica: one of its variants, which all give the same bits.
+#[derive(Clone, Debug)]
 pub struct Launch {
+    /// Name of the variant.
+    pub variant: &'static str,
+    /// The shader file, if it is not the family's own.
+    pub shader: Option<&'static Shader>,
+    /// Bindings that are read four elements at a time: a replica's part has to begin at a multiple
+    /// of four.
+    pub fours: &'static [usize],
     /// What specialises the shader.
     pub constants: Constants,
     /// Threads of a workgroup.
@@ -66,7 +81,15 @@ pub struct Launch {
 impl Launch {
     /// A grid of workgroups without constants and workgroup memory.
     pub(super) fn fixed(workgroup_size: [u32; 3], grid: [u32; 2]) -> Launch {
-        Launch { constants: vec![], workgroup_size, workgroup_bytes: 0, grid }
+        Launch {
+            variant: REFERENCE,
+            shader: None,
+            fours: &[],
+            constants: vec![],
+            workgroup_size,
+            workgroup_bytes: 0,
+            grid,
+        }
     }
 
     /// A thread for each of `len` elements; workgroups fill x, then y.

@@ -26,7 +26,7 @@ pub use batch::Batch;
 pub use constraint::Constraint;
 pub use conv::Conv;
 pub use conv_w::ConvW;
-pub use launch::{BLOCK, Form, Launch, Uniforms, Word};
+pub use launch::{BLOCK, DIRECT, Form, Launch, REFERENCE, Uniforms, Word};
 pub use loss::Loss;
 pub use map::MapKernel;
 pub use memory::Memory;
@@ -114,8 +114,14 @@ pub trait Family {
     /// Parameters as a shader reads them.
     fn uniforms(&self) -> Uniforms;
 
-    /// How a GPU runs it, for one replica.
+    /// How a GPU runs it, for one replica: the reference variant.
     fn launch(&self) -> Launch;
+
+    /// All ways to run it, the reference first. They give the same bits: the order of a sum is a
+    /// matter of sizes and of the form, never of the variant.
+    fn variants(&self) -> Vec<Launch> {
+        vec![self.launch()]
+    }
 
     /// Floating-point operations, for one replica: a multiply-add counts two, taps in the padding
     /// aren't counted.
@@ -186,6 +192,10 @@ pub static SHADERS: [&Shader; <Kernel as strum::EnumCount>::COUNT] = [
     &adam::SHADER,
     &batch::SHADER,
 ];
+
+/// The shaders of variants that have a file of their own; their entry points are those of the
+/// family.
+pub static VARIANTS: [&Shader; 2] = [&conv::DIRECT, &conv_w::DIRECT];
 
 /// Every kernel's entry point.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {

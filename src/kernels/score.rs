@@ -55,6 +55,9 @@ fn lanes(g: &Geometry) -> Launch {
         lanes = 64;
     }
     Launch {
+        variant: super::REFERENCE,
+        shader: None,
+        fours: &[],
         constants: vec![("lanes", lanes), ("slices", slices)],
         workgroup_size: [lanes, slices, 1],
         workgroup_bytes: 8 * lanes * slices,

@@ -43,6 +43,8 @@ pub struct Dispatch {
     pub label: String,
     /// The file: `shaders/SHADER.wgsl`.
     pub shader: Cow<'static, str>,
+    /// Which of the kernel's variants this is.
+    pub variant: Cow<'static, str>,
     /// Its entry point.
     pub entry_point: Cow<'static, str>,
     /// Values of its `override` constants.
@@ -73,24 +75,47 @@ pub struct Bound {
 }
 
 impl Program {
-    /// The program as a GPU runs it.
-    pub fn plan(&self) -> Plan {
+    /// The program as a GPU runs it: each kernel in the first variant of `preferred` that it has,
+    /// else in the reference.
+    pub fn plan(&self, preferred: &[&str]) -> Plan {
         Plan {
             name: self.name.clone(),
             replicas: self.replicas,
             buffers: self.buffers.clone(),
-            dispatches: self.calls.iter().map(|call| self.dispatch(call)).collect(),
+            dispatches: self.calls.iter().map(|call| self.dispatch(call, preferred)).collect(),
         }
     }
 
-    fn dispatch(&self, call: &super::Call) -> Dispatch {
+    fn dispatch(&self, call: &super::Call, preferred: &[&str]) -> Dispatch {
         let kernel = call.kernel.family();
         let entry = kernel.entry();
-        let Launch { constants, workgroup_size, workgroup_bytes, grid: [x, y] } = kernel.launch();
-        let strides = call.args.iter().map(|view| {
-            let buffer = &self.buffers[view.buffer];
-            if buffer.replicated { buffer.len as u32 } else { 0 }
-        });
+        let strides: Vec<u32> = call
+            .args
+            .iter()
+            .map(|view| {
+                let buffer = &self.buffers[view.buffer];
+                if buffer.replicated { buffer.len as u32 } else { 0 }
+            })
+            .collect();
+        let fits = |launch: &&Launch| {
+            self.replicas == 1 || launch.fours.iter().all(|&i| strides[i].is_multiple_of(4))
+        };
+        let variants = kernel.variants();
+        let launch = preferred
+            .iter()
+            .find_map(|name| variants.iter().find(|launch| launch.variant == *name))
+            .filter(fits)
+            .unwrap_or(&variants[0])
+            .clone();
+        let Launch {
+            variant,
+            shader,
+            constants,
+            workgroup_size,
+            workgroup_bytes,
+            grid: [x, y],
+            ..
+        } = launch;
         let words = kernel.uniforms().0.into_iter().map(|(_, word)| word.bits());
         let bound = |(view, binding): (&super::View, &crate::kernels::Binding)| Bound {
             buffer: view.buffer,
@@ -99,7 +124,8 @@ impl Program {
         };
         Dispatch {
             label: call.label.clone(),
-            shader: kernel.shader().name.into(),
+            shader: shader.unwrap_or(kernel.shader()).name.into(),
+            variant: variant.into(),
             entry_point: entry.name.into(),
             constants: constants.into_iter().map(|(name, v)| (name.into(), v)).collect(),
             workgroup_size,

@@ -117,7 +117,7 @@ impl Lowering<'_> {
             let home = computed && !it.homes.contains_key(&part);
             match it.fusion.bias_grads.get(&part) {
                 Some(end) if parts.iter().any(|(other, _)| other == end) => None,
-                _ => Some((home, it.weight_sums(part).map_or(it.size(part), |k| k.len()))),
+                _ => Some((home, it.weight_sums(part).map_or(it.size(part), |k| k.result_len()))),
             }
         };
         let wanted: Vec<_> = parts.iter().map(|&(part, _)| region(self, part)).collect();
@@ -372,7 +372,7 @@ impl Lowering<'_> {
         let Convolution::Weight(op) = &fused.conv else { return };
         let [x, y] = [op.x, op.y].map(|t| self.place(t));
         let [x2, y2] = fused.pair.map_or([x, x], |pair| pair.map(|t| self.place(t)));
-        let view = self.result_of(node, &[x, y, x2, y2], kernel.len());
+        let view = self.result_of(node, &[x, y, x2, y2], kernel.result_len());
         let terms = kernel.splits;
         self.sums.insert(node, Sum { view, at: 0, terms });
         if let Some((bias, _)) = fused.bias_grad {

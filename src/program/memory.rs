@@ -4,6 +4,7 @@ use super::lower::{Step, Virtual};
 use super::waits::{Waits, uses};
 use super::{Buffer, Call};
 use crate::kernels::Form;
+use crate::layout::ALIGNMENT;
 
 /// Gives scratch buffers memory, first to last: a buffer that nobody reads any more serves again.
 /// Where neighbours run at once, it only serves a call that waits anyway: a call that would wait for
@@ -57,7 +58,7 @@ impl Places {
         let at = match best.filter(|_| reuse && !v.dedicated) {
             Some(f) => {
                 let at = self.free.swap_remove(f);
-                self.buffers[at].len = self.buffers[at].len.max(v.len);
+                self.buffers[at].len = self.buffers[at].len.max(v.len.next_multiple_of(ALIGNMENT));
                 at
             }
             None => {
@@ -65,7 +66,8 @@ impl Places {
                 self.buffers.push(Buffer {
                     name: v.name.clone().unwrap_or(fresh),
                     element: v.element,
-                    len: v.len,
+                    // Every replica's part starts where a binding may.
+                    len: if v.name.is_some() { v.len } else { v.len.next_multiple_of(ALIGNMENT) },
                     replicated: v.replicated,
                     persistent: v.name.is_some(),
                 });

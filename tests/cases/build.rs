@@ -78,7 +78,7 @@ pub fn conv_w(
     let [x2, y2] = if pair { [x, y] } else { [repeats(0); 2] };
     let terms = geometry.hy * geometry.wy * geometry.n * (1 + pair as usize);
     let terms = terms.max(bias.map_or(0, |_| geometry.hx * geometry.wx * geometry.n));
-    let args = vec![x, y, x2, y2, output(kernel.len())];
+    let args = vec![x, y, x2, y2, output(kernel.result_len())];
     Case::new(Kernel::ConvW(kernel), terms, args)
 }
 

@@ -50,3 +50,16 @@ pub fn awkward() -> Vec<Geometry> {
         Geometry::conv_transpose2d(9, (1, 3, 4), 1, (4, 4), 2, 1),
     ]
 }
+
+/// Awkward ones whose images come in fours.
+pub fn fours() -> Vec<Geometry> {
+    vec![
+        Geometry::conv2d(12, (8, 9, 11), 6, (4, 3), 2, 1),
+        Geometry::conv2d(4, (24, 5, 4), 20, (2, 3), 1, 2),
+        Geometry::conv2d(20, (2, 13, 10), 9, (5, 4), 3, 2),
+        // More images than a workgroup has threads for, and more channels than a tile has.
+        Geometry::conv2d(4 * 67, (16, 2, 3), 33, (2, 2), 1, 1),
+        Geometry::conv_transpose2d(8, (40, 3, 4), 3, (4, 4), 2, 1),
+        Geometry::conv_transpose2d(36, (8, 4, 3), 1, (4, 4), 2, 1),
+    ]
+}

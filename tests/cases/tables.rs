@@ -9,7 +9,7 @@ use gradcon::tape::ops::Map;
 
 use super::Case;
 use super::build::*;
-use super::geometries::{awkward, model_layers};
+use super::geometries::{awkward, fours, model_layers};
 
 /// An epilogue for each number below 8, all different.
 fn epilogue(i: usize) -> Epilogue {
@@ -52,6 +52,15 @@ pub fn tests() -> Vec<Case> {
         conv_w(awkward[0], false, Some(End::X), (3, 1)),
         conv_w(awkward[1], true, Some(End::X), (20, 2)),
     ]);
+    // What variants that read four images at a time can run.
+    for (i, g) in fours().into_iter().enumerate() {
+        let (cx, cy) = (slices(g.cx, 8), slices(g.cy, 4));
+        cases.extend([
+            conv_y(g, i % 2 == 0, epilogue(i), cx),
+            conv_x(g, i % 2 == 1, epilogue(2 + i), cy),
+            conv_w(g, i % 2 == 0, ends[i % 3], (1 + 3 * (i % 2), slices(g.n / 4, 4))),
+        ]);
+    }
     for (i, g) in model_layers(16, 1).into_iter().enumerate() {
         // Encoder layers run as conv_y and are differentiated by conv_x, decoder layers the other
         // way round.

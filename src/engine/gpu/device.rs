@@ -47,6 +47,10 @@ pub struct OpenOptions {
     /// kernels guard every access themselves, the tests run them both ways, and the guards cost a
     /// good part of a tight loop.
     pub shader_checks: bool,
+    /// Run every kernel in the variant of this name that has it (see
+    /// [`crate::kernels::Family::variants`]), else in the reference; by default in the one that
+    /// suits the device. All variants give the same bits.
+    pub variant: Option<&'static str>,
     /// Open the device with exactly WebGPU's default limits and no features, as a browser would.
     pub web_limits: bool,
 }

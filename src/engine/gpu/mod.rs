@@ -22,7 +22,7 @@ use self::pipelines::Pipelines;
 use super::store::{Store, Stored};
 use super::{Data, Engine, Loaded, Timing, memory};
 use crate::error::{Error, Result};
-use crate::kernels::{Element, Form};
+use crate::kernels::{DIRECT, Element, Form};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use crate::program::{Buffer, Program};
 
@@ -46,6 +46,8 @@ pub struct GpuEngine {
     store: Store<wgpu::Buffer>,
     programs: Vec<Vec<Prepared>>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// The variant that was asked for.
+    variant: Option<&'static str>,
 }
 
 /// Step numbers on the device, one for each place that a uniform binding may start at: kernels that
@@ -138,7 +140,8 @@ impl GpuEngine {
         let pipelines = Pipelines::new(&gpu, options.shader_checks)?;
         let steps = Steps::new(&gpu, &pipelines)?;
         let (store, programs) = (Store::default(), vec![]);
-        Ok(GpuEngine { gpu, pipelines, steps, store, programs, in_flight: VecDeque::new() })
+        let (in_flight, variant) = (VecDeque::new(), options.variant);
+        Ok(GpuEngine { gpu, pipelines, steps, store, programs, in_flight, variant })
     }
 
     /// The adapter in use.
@@ -146,9 +149,16 @@ impl GpuEngine {
         &self.gpu.adapter
     }
 
+    /// The variant of kernels that suits the device, where there is one.
+    fn preferred(&self) -> Vec<&'static str> {
+        // On a CPU, workgroup memory is one more copy.
+        let suits = self.gpu.adapter.software.then_some(DIRECT);
+        self.variant.or(suits).into_iter().collect()
+    }
+
     /// Allocates a program's buffers and prepares its dispatches.
     fn bind(&mut self, program: &Program) -> Result<Vec<Prepared>> {
-        let (gpu, plan) = (&self.gpu, program.plan());
+        let (gpu, plan) = (&self.gpu, program.plan(&self.preferred()));
         if gpu.adapter.software {
             // Its memory is the machine's.
             self.store.check_memory(&gpu.adapter.to_string(), program, 4)?;

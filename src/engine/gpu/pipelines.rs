@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::device::Gpu;
 use crate::error::{Error, Result};
-use crate::kernels::SHADERS;
+use crate::kernels::{SHADERS, VARIANTS};
 use crate::program::dispatch::{Dispatch, UNIFORM_BINDING, UNIFORM_BYTES};
 
 type Name = std::borrow::Cow<'static, str>;
@@ -103,7 +103,8 @@ impl Pipelines {
     }
 
     fn compile(&self, gpu: &Gpu, shader: &str) -> Result<wgpu::ShaderModule> {
-        let source = SHADERS.iter().find(|s| s.name == shader).map(|s| s.source);
+        let mut files = SHADERS.iter().chain(&VARIANTS);
+        let source = files.find(|s| s.name == shader).map(|s| s.source);
         let source = source
             .ok_or_else(|| Error::invalid(format!("a dispatch names no shader: '{shader}'")))?;
         let descriptor = wgpu::ShaderModuleDescriptor {
