@@ -136,6 +136,9 @@ impl Engine for Failing {
     fn write(&mut self, name: &str, data: Data) -> Result<()> {
         self.engine.write(name, data)
     }
+    fn copy_replicas(&mut self, from: &str, to: &str, replicas: &[usize]) -> Result<()> {
+        self.engine.copy_replicas(from, to, replicas)
+    }
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
         self.engine.read(name)
     }

@@ -75,6 +75,14 @@ pub trait Engine {
     /// There is no buffer of this name, or `data` has not exactly its length and type.
     fn write(&mut self, name: &str, data: Data) -> Result<()>;
 
+    /// Overwrites these replicas of the persistent float buffer `to` with those of `from`, on the
+    /// device: after all runs before it, and before all that follow.
+    ///
+    /// # Errors
+    /// There is no such buffer, the two are one or of different shapes, or they have no such
+    /// replica.
+    fn copy_replicas(&mut self, from: &str, to: &str, replicas: &[usize]) -> Result<()>;
+
     /// Waits for the device and reads a persistent float buffer, all replicas.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! others by name.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::memory;
 use crate::error::{Error, Result};
@@ -123,9 +124,41 @@ impl<M> Store<M> {
             _ => Err(Error::invalid(format!("buffer '{name}' holds no floats"))),
         }
     }
+
+    /// Two persistent buffers of floats of one shape, for a copy of `replicas` from the first to
+    /// the second.
+    pub fn find_pair(
+        &mut self,
+        from: &str,
+        to: &str,
+        replicas: &[usize],
+    ) -> Result<[&mut Stored<M>; 2]> {
+        let shape = |stored: &Stored<M>| (stored.buffer.len, stored.total);
+        let shapes = [shape(self.find_floats(from)?), shape(self.find_floats(to)?)];
+        let places = [self.persistent[from], self.persistent[to]];
+        let refused =
+            |what: &str| Error::invalid(format!("a copy from '{from}' to '{to}': {what}"));
+        let [(len, total), other] = shapes;
+        if other != (len, total) {
+            let what = format!(
+                "they hold {total} and {} elements, {len} and {} a replica",
+                other.1, other.0
+            );
+            return Err(refused(&what));
+        }
+        if let Some(replica) = replicas.iter().find(|&&replica| (replica + 1) * len > total) {
+            return Err(refused(&format!("there is no replica {replica} in {total} elements")));
+        }
+        self.buffers.get_disjoint_mut(places).map_err(|_| refused("they are one buffer"))
+    }
 }
 
 impl<M> Stored<M> {
+    /// The elements of one replica.
+    pub fn replica(&self, replica: usize) -> Range<usize> {
+        replica * self.buffer.len..(replica + 1) * self.buffer.len
+    }
+
     /// The error of data that don't fit.
     pub fn wrong_type(&self) -> Error {
         let Buffer { name, element, .. } = &self.buffer;

@@ -21,6 +21,12 @@ pub const V: &str = "adam.v";
 /// The reference gradients, like the parameters' head.
 pub const REFERENCE: &str = "reference";
 
+/// Each replica's parameters after its best epoch, like the parameters.
+pub const BEST_PARAMS: &str = "best.params";
+
+/// Each replica's references then, like the references.
+pub const BEST_REFERENCE: &str = "best.reference";
+
 /// Where the batches of the program `name` come from: `images` resident images, read in `steps`
 /// steps.
 ///

@@ -60,10 +60,7 @@ pub fn train(
             reports.iter().flatten().for_each(&mut report);
         }
     }
-    let best = trainer
-        .best()
-        .flatten()
-        .next()
+    let best = trainer.best()?[0]
         .cloned()
         .ok_or_else(|| Error::invalid("training: no epoch was completed"))?;
     Ok(best.into_detector(&model, config))

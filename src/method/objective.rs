@@ -105,11 +105,11 @@ impl StepLog {
     }
 
     /// (mse, constraint, cosines) of a row. Shown at [`StepLog`].
-    pub fn parse(row: &[f64]) -> (f64, f64, Vec<f64>) {
+    pub fn parse<T: Copy + Into<f64>>(row: &[T]) -> (f64, f64, Vec<f64>) {
         let stats = &row[1..];
         let layers = (stats.len() - Stats::HEAD) / Stats::ROW;
-        let cosines = (0..layers).map(|layer| stats[Stats::at(layer, Stat::Cos)]).collect();
-        (row[0], stats[Stats::CONSTRAINT], cosines)
+        let cosines = (0..layers).map(|layer| stats[Stats::at(layer, Stat::Cos)].into()).collect();
+        (row[0].into(), stats[Stats::CONSTRAINT].into(), cosines)
     }
 }
 

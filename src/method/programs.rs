@@ -2,11 +2,12 @@
 //! for people to look at.
 
 use super::config::TrainConfig;
-use super::feed::{log, padded, source};
+use super::feed::{BEST_PARAMS, BEST_REFERENCE, log, padded, source};
 use super::model::{IMAGE_SIZE, Model};
 use super::objective::{score_step, training_step, validation_step};
+use crate::kernels::Element;
 use crate::layout::size;
-use crate::program::{Options, Program, compile};
+use crate::program::{Buffer, Options, Program, compile};
 use crate::tape::ops::Source;
 use crate::tape::{Tape, Tensor};
 
@@ -66,6 +67,33 @@ pub fn preview_program(
     on_batches("preview", from, model, config.batch_size, options, |tape, (x, _)| {
         reconstruct(tape, model, x, "preview", 1);
     })
+}
+
+/// No calls, only memory: each model's best epoch, for the device to copy it to.
+///
+/// ```
+/// use gradcon::Model;
+/// use gradcon::engine::cpu;
+/// use gradcon::method::feed::{BEST_PARAMS, BEST_REFERENCE};
+/// use gradcon::method::programs::best_program;
+///
+/// let (model, mut engine) = (Model::new(1), cpu::f32());
+/// engine.load(&best_program(&model, 2))?;
+/// assert_eq!(engine.read_f32(BEST_PARAMS)?, vec![0.0; 2 * model.len()]);
+/// assert_eq!(engine.read_f32(BEST_REFERENCE)?.len(), 2 * model.reference_len());
+/// # Ok::<(), gradcon::Error>(())
+/// ```
+pub fn best_program(model: &Model, replicas: usize) -> Program {
+    let buffer = |name: &str, len| Buffer {
+        name: name.into(),
+        element: Element::Float,
+        len,
+        replicated: true,
+        persistent: true,
+    };
+    let buffers =
+        vec![buffer(BEST_PARAMS, model.len()), buffer(BEST_REFERENCE, model.reference_len())];
+    Program { name: "best".into(), replicas, buffers, calls: vec![] }
 }
 
 /// The program that scores a batch of `batch` resident images in each of `steps` steps.

@@ -89,26 +89,17 @@ pub struct State {
     /// Steps done of the epoch under way.
     pub step: usize,
     /// Rows of the log of those steps, `[step, replicas, width]`; zeros for replicas that diverged.
-    pub log: Vec<f64>,
+    pub log: Vec<f32>,
     /// Each replica's tensors.
     pub replicas: Vec<ReplicaState>,
 }
 
-impl ReplicaState {
-    /// The first element that is no finite number, by the tensor that it is in.
-    pub(super) fn not_finite(&self, model: &Model) -> Option<String> {
-        [
-            ("", &self.params),
-            ("exp_avg.", &self.m),
-            ("exp_avg_sq.", &self.v),
-            ("ref_grad.", &self.reference),
-        ]
-        .into_iter()
-        .find_map(|(prefix, flat)| {
-            let i = flat.iter().position(|v| !v.is_finite())?;
-            // The references lie as the head of the parameters does.
-            let param = model.params().iter().find(|p| (p.offset..p.offset + p.len()).contains(&i));
-            Some(format!("{prefix}{} is {}", param.map_or("padding", |p| &p.name), flat[i]))
-        })
-    }
+/// The first element that is no finite number, by the tensor that it is in. `flat` are tensors that
+/// lie as the parameters do, or as their head does, each with what comes before a tensor's name.
+pub(super) fn first_not_finite(model: &Model, flat: &[(&str, &[f32])]) -> Option<String> {
+    flat.iter().find_map(|(prefix, flat)| {
+        let i = flat.iter().position(|v| !v.is_finite())?;
+        let param = model.params().iter().find(|p| (p.offset..p.offset + p.len()).contains(&i));
+        Some(format!("{prefix}{} is {}", param.map_or("padding", |p| &p.name), flat[i]))
+    })
 }

@@ -4,16 +4,21 @@
 //! One trainer trains one or several models (replicas) as one program. Each replica has its own
 //! images, seed and parameters, and its numbers are those of training it alone. The host writes an
 //! index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
+//! Parameters stay on the device, those of the best epoch too, until somebody asks for them.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use super::config::TrainConfig;
-use super::feed::{self, Batches, Feed, M, REFERENCE, Reading, V, epoch_order, padded};
+use super::feed::{
+    self, BEST_PARAMS, BEST_REFERENCE, Batches, Feed, M, REFERENCE, Reading, V, epoch_order, padded,
+};
 use super::model::{Model, PARAMS};
 use super::objective::StepLog;
-use super::programs::{preview_program, training_program, validation_program};
-use super::state::{Divergence, EpochReport, Losses, ReplicaState, Snapshot, State};
+use super::programs::{best_program, preview_program, training_program, validation_program};
+use super::state::{
+    Divergence, EpochReport, Losses, ReplicaState, Snapshot, State, first_not_finite,
+};
 use crate::engine::{Data, Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -91,7 +96,7 @@ struct Set {
 /// assert!(trainer.diverged().all(|divergence| divergence.is_none()));
 /// assert_eq!(trainer.preview(3)?[1].len(), 3 * model.pixels());
 ///
-/// let best = trainer.best().flatten().next().cloned().expect("an epoch is complete");
+/// let best = trainer.best()?[0].cloned().expect("an epoch is complete");
 /// let detector = best.into_detector(&model, &config);
 /// assert_eq!(detector.number("epoch")?, Some(1.0));
 /// # Ok::<(), gradcon::Error>(())
@@ -108,9 +113,14 @@ pub struct Trainer<'e> {
     validation: Batches,
     epoch: usize,
     step: usize,
-    log: Vec<f64>,
-    /// The last state of each replica that was seen to be finite.
+    log: Vec<f32>,
+    /// The last state of each replica that was read and seen to be finite.
     replicas: Vec<ReplicaState>,
+    /// Of each replica, the best epoch and its validation loss, while its model is on the device
+    /// only.
+    unread: Vec<Option<(usize, f64)>>,
+    /// An epoch's batches, made while the device worked on the one before it.
+    ahead: Option<(usize, Batches)>,
     /// Steps between two looks at the caller, once they were timed.
     steps_per_run: Option<usize>,
 }
@@ -175,6 +185,7 @@ impl<'e> Trainer<'e> {
             engine.load(&program(model, config, images, validation.steps, options))
         };
         let (validate, preview) = (load(validation_program)?, load(preview_program)?);
+        engine.load(&best_program(model, replicas))?;
         Feed::of("validation", engine).images(&validation_data)?.batches(&validation)?;
         let mut params: Vec<f32> = Vec::with_capacity(replicas * model.len());
         for set in sets {
@@ -192,13 +203,14 @@ impl<'e> Trainer<'e> {
         }
         Feed::of("train", engine).images(&data)?.params(&params)?;
         let fresh = |r: usize| ReplicaState {
-            params: part(&params, r, replicas),
+            params: part(&params, r, replicas).to_vec(),
             m: vec![0.0; model.len()],
             v: vec![0.0; model.len()],
             reference: vec![0.0; model.reference_len()],
             best: None,
             diverged: None,
         };
+        let unread = vec![None; replicas];
         let replicas = (0..replicas).map(fresh).collect();
         let (model, config) = (model.clone(), config.clone());
         Ok(Trainer {
@@ -215,6 +227,8 @@ impl<'e> Trainer<'e> {
             step: 0,
             log: vec![],
             replicas,
+            unread,
+            ahead: None,
             steps_per_run: None,
         })
     }
@@ -227,14 +241,17 @@ impl<'e> Trainer<'e> {
     /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps
     /// and may stop the training after any of them. Shown at [`Trainer`].
     ///
-    /// A replica whose losses or tensors are no longer finite takes no more part; the others are
-    /// not touched by it.
+    /// A replica whose losses are no longer finite takes no more part; the others are not touched
+    /// by it. Its tensors are looked at when they are read.
     ///
     /// # Errors
     /// A device failure; no replica is left.
     pub fn epoch(&mut self, mut watch: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Outcome> {
         let replicas = self.sets.len();
-        let batches = self.batches();
+        let batches = match self.ahead.take() {
+            Some((epoch, batches)) if epoch == self.epoch => batches,
+            _ => self.batches(self.epoch),
+        };
         Feed::of("train", self.engine).batches(&batches)?;
         let resumed = self.step;
         while self.step < batches.steps {
@@ -248,38 +265,49 @@ impl<'e> Trainer<'e> {
                 return Ok(Outcome::Stopped);
             }
         }
+        let next = self.epoch + 1;
+        self.ahead = (next < self.config.epochs).then(|| (next, self.batches(next)));
         self.keep_log(resumed)?;
         let log = std::mem::take(&mut self.log);
         let train = self.losses(&log, &batches.counts, |row| row + 1)?;
         self.engine.run(self.validate, 0..self.validation.steps as u32)?;
-        let log = self.engine.read(&feed::log("validation"))?;
+        let log = self.engine.read_f32(&feed::log("validation"))?;
         let validation = self.losses(&log, &self.validation.counts.clone(), |_| batches.steps)?;
-        self.take_tensors()?;
-        self.epoch += 1;
-        self.step = 0;
-        let mut reports = vec![];
-        for ((train, validation), state) in
-            train.into_iter().zip(validation).zip(&mut self.replicas)
-        {
-            let report = match (train, validation) {
-                (Some(train), Some(validation)) if state.diverged.is_none() => {
-                    let best =
-                        state.best.as_ref().is_none_or(|b| validation.loss < b.validation_loss);
-                    if best {
-                        state.best = Some(Snapshot {
-                            epoch: self.epoch,
-                            validation_loss: validation.loss,
-                            params: state.params.clone(),
-                            reference: state.reference.clone(),
-                        });
-                    }
-                    Some(EpochReport { epoch: self.epoch, train, validation, best })
-                }
-                _ => None,
-            };
-            reports.push(report);
-        }
+        (self.epoch, self.step) = (next, 0);
+        let reports: Vec<Option<EpochReport>> = train
+            .into_iter()
+            .zip(validation)
+            .enumerate()
+            .map(|(r, (train, validation))| self.report(r, train?, validation?))
+            .collect();
+        self.keep_best(&reports)?;
         Ok(Outcome::Epoch(reports))
+    }
+
+    /// A replica's epoch, unless it diverged.
+    fn report(&self, r: usize, train: Losses, validation: Losses) -> Option<EpochReport> {
+        let state = &self.replicas[r];
+        let read = || state.best.as_ref().map(|best| best.validation_loss);
+        let least = self.unread[r].map(|(_, loss)| loss).or_else(read);
+        let best = least.is_none_or(|least| validation.loss < least);
+        let report = EpochReport { epoch: self.epoch, train, validation, best };
+        state.diverged.is_none().then_some(report)
+    }
+
+    /// Keeps the models of those replicas for which this epoch is the best, on the device.
+    fn keep_best(&mut self, reports: &[Option<EpochReport>]) -> Result<()> {
+        let mut improved = vec![];
+        for (r, report) in reports.iter().enumerate() {
+            if let Some(report) = report.as_ref().filter(|report| report.best) {
+                self.unread[r] = Some((report.epoch, report.validation.loss));
+                improved.push(r);
+            }
+        }
+        if improved.is_empty() {
+            return Ok(());
+        }
+        self.engine.copy_replicas(PARAMS, BEST_PARAMS, &improved)?;
+        self.engine.copy_replicas(REFERENCE, BEST_REFERENCE, &improved)
     }
 
     /// Runs a few steps, at most to `steps`, and returns where it is then. The first time one step,
@@ -300,17 +328,17 @@ impl<'e> Trainer<'e> {
         Ok(end)
     }
 
-    /// The epoch's batches: a function of the configuration, the seeds and the epoch alone.
-    fn batches(&self) -> Batches {
+    /// An epoch's batches: a function of the configuration, the seeds and the epoch alone.
+    fn batches(&self, epoch: usize) -> Batches {
         let readings: Vec<Reading> = self
             .sets
             .iter()
             .map(|s| Reading {
-                order: epoch_order(s.train, s.seed, self.epoch as u64, self.config.shuffle)
+                order: epoch_order(s.train, s.seed, epoch as u64, self.config.shuffle)
                     .into_iter()
                     .map(|i| i + s.first_image)
                     .collect(),
-                iterations: (self.epoch * s.train.div_ceil(self.config.batch_size)) as u64,
+                iterations: (epoch * s.train.div_ceil(self.config.batch_size)) as u64,
             })
             .collect();
         Batches::new(
@@ -324,7 +352,7 @@ impl<'e> Trainer<'e> {
     /// Takes over the log of the steps since `from`.
     fn keep_log(&mut self, from: usize) -> Result<()> {
         let row = self.sets.len() * self.log_width();
-        let log = self.engine.read(&feed::log("train"))?;
+        let log = self.engine.read_f32(&feed::log("train"))?;
         self.log.truncate(from * row);
         self.log.extend_from_slice(&log[from * row..self.step * row]);
         Ok(())
@@ -338,7 +366,7 @@ impl<'e> Trainer<'e> {
     /// before. `step` tells which step a row belongs to. Errors if none is left.
     fn losses(
         &mut self,
-        log: &[f64],
+        log: &[f32],
         counts: &[usize],
         step: impl Fn(usize) -> usize,
     ) -> Result<Vec<Option<Losses>>> {
@@ -347,7 +375,7 @@ impl<'e> Trainer<'e> {
         Ok((0..self.sets.len()).map(|r| self.replica_losses(log, counts, r)).collect())
     }
 
-    fn replica_losses(&self, log: &[f64], counts: &[usize], r: usize) -> Option<Losses> {
+    fn replica_losses(&self, log: &[f32], counts: &[usize], r: usize) -> Option<Losses> {
         if self.replicas[r].diverged.is_some() {
             return None;
         }
@@ -376,7 +404,7 @@ impl<'e> Trainer<'e> {
     }
 
     /// Marks the replica as diverged if its rows of a log say so.
-    fn check_log(&mut self, log: &[f64], r: usize, step: impl Fn(usize) -> usize) {
+    fn check_log(&mut self, log: &[f32], r: usize, step: impl Fn(usize) -> usize) {
         let rows = log.chunks_exact(self.log_width()).skip(r).step_by(self.sets.len());
         for (i, row) in rows.enumerate() {
             let (mse, constraint, _) = StepLog::parse(row);
@@ -384,13 +412,21 @@ impl<'e> Trainer<'e> {
             if !loss.is_finite() {
                 let what =
                     format!("the loss is {loss} (reconstruction {mse}, constraint {constraint})");
-                return self.mark_diverged(r, step(i), what);
+                return self.mark_diverged(r, (self.epoch + 1, step(i)), what);
             }
         }
     }
 
-    fn mark_diverged(&mut self, r: usize, step: usize, what: String) {
-        self.replicas[r].diverged.get_or_insert(Divergence { epoch: self.epoch + 1, step, what });
+    fn mark_diverged(&mut self, r: usize, (epoch, step): (usize, usize), what: String) {
+        self.replicas[r].diverged.get_or_insert(Divergence { epoch, step, what });
+    }
+
+    /// The epoch, from 1, and its step that were done last.
+    fn last_step(&self) -> (usize, usize) {
+        match self.step {
+            0 => (self.epoch, self.steps),
+            step => (self.epoch + 1, step),
+        }
     }
 
     /// Errors if every replica diverged.
@@ -413,26 +449,47 @@ impl<'e> Trainer<'e> {
         let count = self.sets.len();
         let [params, m, v, reference] =
             [PARAMS, M, V, REFERENCE].map(|name| self.engine.read_f32(name));
-        let (params, m, v, reference) = (params?, m?, v?, reference?);
+        let all = [params?, m?, v?, reference?];
         for r in 0..count {
-            let old = &self.replicas[r];
-            if old.diverged.is_some() {
-                continue;
-            }
-            let new = ReplicaState {
-                params: part(&params, r, count),
-                m: part(&m, r, count),
-                v: part(&v, r, count),
-                reference: part(&reference, r, count),
-                best: old.best.clone(),
-                diverged: None,
-            };
-            match new.not_finite(&self.model) {
-                None => self.replicas[r] = new,
-                Some(what) => self.mark_diverged(r, self.step, what),
+            let [params, m, v, reference] = all.each_ref().map(|all| part(all, r, count));
+            let named =
+                [("", params), ("exp_avg.", m), ("exp_avg_sq.", v), ("ref_grad.", reference)];
+            let state = &mut self.replicas[r];
+            match first_not_finite(&self.model, &named) {
+                _ if state.diverged.is_some() => {}
+                Some(what) => self.mark_diverged(r, self.last_step(), what),
+                None => {
+                    let tensors =
+                        [&mut state.params, &mut state.m, &mut state.v, &mut state.reference];
+                    tensors.into_iter().zip(named).for_each(|(to, (_, from))| *to = from.to_vec());
+                }
             }
         }
         self.check_any_left()
+    }
+
+    /// Takes over the models of best epochs that are on the device only; one that is not finite
+    /// takes no other's place.
+    fn take_best(&mut self) -> Result<()> {
+        if self.unread.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let count = self.sets.len();
+        let params = self.engine.read_f32(BEST_PARAMS)?;
+        let reference = self.engine.read_f32(BEST_REFERENCE)?;
+        for r in 0..count {
+            let Some((epoch, validation_loss)) = self.unread[r].take() else { continue };
+            let (params, reference) = (part(&params, r, count), part(&reference, r, count));
+            match first_not_finite(&self.model, &[("", params), ("ref_grad.", reference)]) {
+                Some(what) => self.mark_diverged(r, (epoch, self.steps), what),
+                None => {
+                    let (params, reference) = (params.to_vec(), reference.to_vec());
+                    self.replicas[r].best =
+                        Some(Snapshot { epoch, validation_loss, params, reference });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reconstructions of the first `count` validation images of each replica (at most a batch),
@@ -454,8 +511,12 @@ impl<'e> Trainer<'e> {
 
     /// The best epoch of each replica; `None` before the first epoch is complete. Shown at
     /// [`Trainer`].
-    pub fn best(&self) -> impl ExactSizeIterator<Item = Option<&Snapshot>> {
-        self.replicas.iter().map(|r| r.best.as_ref())
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn best(&mut self) -> Result<Vec<Option<&Snapshot>>> {
+        self.take_best()?;
+        Ok(self.replicas.iter().map(|r| r.best.as_ref()).collect())
     }
 
     /// Of each replica, when its numbers stopped being finite, if they did. Shown at [`Trainer`].
@@ -463,20 +524,20 @@ impl<'e> Trainer<'e> {
         self.replicas.iter().map(|r| r.diverged.as_ref())
     }
 
-    /// Everything that the rest of the training depends on. Shown at [`Trainer`].
+    /// Everything that the rest of the training depends on, read from the device. Shown at
+    /// [`Trainer`].
     ///
     /// # Errors
     /// A device failure; no replica is left whose numbers are finite.
     pub fn state(&mut self) -> Result<State> {
         let mut log = self.log.clone();
-        if self.step > 0 {
-            (0..self.sets.len()).for_each(|r| self.check_log(&log, r, |row| row + 1));
-            self.take_tensors()?;
-            let width = self.log_width();
-            for (row, r) in log.chunks_exact_mut(width).zip((0..self.sets.len()).cycle()) {
-                if self.replicas[r].diverged.is_some() {
-                    row.fill(0.0);
-                }
+        (0..self.sets.len()).for_each(|r| self.check_log(&log, r, |row| row + 1));
+        self.take_tensors()?;
+        self.take_best()?;
+        let width = self.log_width();
+        for (row, r) in log.chunks_exact_mut(width).zip((0..self.sets.len()).cycle()) {
+            if self.replicas[r].diverged.is_some() {
+                row.fill(0.0);
             }
         }
         Ok(State { epoch: self.epoch, step: self.step, log, replicas: self.replicas.clone() })
@@ -513,11 +574,12 @@ impl<'e> Trainer<'e> {
         self.engine.write(REFERENCE, Data::F32(&join(|r| &r.reference)))?;
         (self.epoch, self.step, self.log) = (state.epoch, state.step, state.log.clone());
         self.replicas = state.replicas.clone();
+        self.unread.fill(None);
         Ok(())
     }
 }
 
-fn part(all: &[f32], replica: usize, replicas: usize) -> Vec<f32> {
+fn part(all: &[f32], replica: usize, replicas: usize) -> &[f32] {
     let len = all.len() / replicas;
-    all[replica * len..][..len].to_vec()
+    &all[replica * len..][..len]
 }

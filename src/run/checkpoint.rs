@@ -63,7 +63,7 @@ struct ModelState {
     diverged: Option<Divergence>,
     /// The other files of the folder.
     files: BTreeMap<String, FileInfo>,
-    /// Rows of the log of the epoch under way.
+    /// Rows of the log of the epoch under way, as wide as they always were in the file.
     log: Vec<f64>,
 }
 
@@ -160,7 +160,7 @@ impl Checkpoints {
                 .skip(k)
                 .step_by(self.folders.len())
                 .flatten()
-                .copied()
+                .map(|&v| v.into())
                 .collect();
             let (best, diverged) = (replica.best.as_ref(), replica.diverged.clone());
             let next = next(folder);
@@ -318,7 +318,8 @@ impl Checkpoints {
             logs.push(state.log);
         }
         let row = |step: usize| {
-            logs.iter().flat_map(move |log| log[step * width..(step + 1) * width].iter().copied())
+            let of = move |log: &'_ Vec<f64>| log[step * width..(step + 1) * width].to_vec();
+            logs.iter().flat_map(of).map(|v| v as f32)
         };
         let log = (0..first.step).flat_map(row).collect();
         let state = State { epoch: first.epoch, step: first.step, log, replicas };

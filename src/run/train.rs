@@ -228,7 +228,8 @@ pub fn train(
         lock.check()?;
         checkpoints.save(&state?, &device, &config.fixed()?)?;
     }
-    let best: Vec<Option<Snapshot>> = trainer.best().map(|best| best.cloned()).collect();
+    let best: Vec<Option<Snapshot>> =
+        trainer.best()?.into_iter().map(|best| best.cloned()).collect();
     let (done, diverged) = (trainer.epochs_done(), trainer.diverged().flatten().count());
     for (k, best) in best.into_iter().enumerate() {
         let Some(best) = best else { continue };

@@ -307,6 +307,15 @@ impl<T: Real> Engine for CpuEngine<T> {
         Ok(())
     }
 
+    fn copy_replicas(&mut self, from: &str, to: &str, replicas: &[usize]) -> Result<()> {
+        let [from, to] = self.store.find_pair(from, to, replicas)?;
+        for &replica in replicas {
+            let range = from.replica(replica);
+            to.floats_mut()[range.clone()].copy_from_slice(&from.floats_mut()[range]);
+        }
+        Ok(())
+    }
+
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
         let floats = self.store.find_floats(name)?.floats_mut();
         Ok(floats.iter().map(|v| v.to_f64()).collect())

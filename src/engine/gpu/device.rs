@@ -548,7 +548,7 @@ impl Gpu {
     }
 
     /// Waits and copies the first `bytes` of a buffer to the host.
-    pub fn fetch(&self, from: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+    pub fn fetch<T: bytemuck::Pod>(&self, from: &wgpu::Buffer, bytes: u64) -> Result<Vec<T>> {
         self.faults.check()?;
         let descriptor = wgpu::BufferDescriptor {
             label: Some("read back"),
@@ -572,7 +572,7 @@ impl Gpu {
         };
         receiver.recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
         let mapped = staging.slice(..).get_mapped_range().map_err(|e| failed(e.to_string()))?;
-        Ok(mapped.to_vec())
+        Ok(bytemuck::pod_collect_to_vec(&mapped))
     }
 }
 

@@ -203,9 +203,9 @@ impl GpuEngine {
         if *total == 0 {
             return Ok(vec![]);
         }
-        let bytes = self.gpu.fetch(memory, 4 * *total as u64)?;
+        let floats = self.gpu.fetch(memory, 4 * *total as u64)?;
         self.in_flight.clear();
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        Ok(floats)
     }
 }
 
@@ -336,6 +336,19 @@ impl Engine for GpuEngine {
             }
             _ => return Err(stored.wrong_type()),
         }
+        self.gpu.faults.check()
+    }
+
+    fn copy_replicas(&mut self, from: &str, to: &str, replicas: &[usize]) -> Result<()> {
+        self.gpu.faults.check()?;
+        let [from, to] = self.store.find_pair(from, to, replicas)?;
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        for &replica in replicas {
+            let range = from.replica(replica);
+            let (start, bytes) = (4 * range.start as u64, 4 * range.len() as u64);
+            encoder.copy_buffer_to_buffer(&from.memory, start, &to.memory, start, bytes);
+        }
+        self.gpu.queue.submit([encoder.finish()]);
         self.gpu.faults.check()
     }
 

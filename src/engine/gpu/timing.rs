@@ -136,6 +136,6 @@ fn on_device(engine: &GpuEngine, clock: &Clock, call: &Prepared, at: (u32, u32))
     engine.record(&mut encoder.begin_compute_pass(&pass), call, at, &mut None);
     encoder.resolve_query_set(&clock.queries, 0..2, &clock.ticks, 0);
     gpu.queue.submit([encoder.finish()]);
-    let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(gpu.fetch(&clock.ticks, 16)?.as_slice());
+    let ticks: Vec<u64> = gpu.fetch(&clock.ticks, 16)?;
     Ok((ticks[1] as f64 - ticks[0] as f64) * gpu.queue.get_timestamp_period() as f64 * 1e-9)
 }
