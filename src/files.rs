@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
@@ -40,7 +41,63 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).open(path).map_err(Error::io(path))?;
     change().and_then(|()| file.write_all(bytes)).map_err(Error::io(path))?;
-    file.sync_all().map_err(Error::io(path))
+    sync(&file).map_err(Error::io(path))
+}
+
+/// A file that grows at its end. What is appended can be read by others at once; that it outlives a
+/// crash of the machine is sure after [`Growing::sync`]. Clones are the same file.
+#[derive(Clone, Debug)]
+pub struct Growing {
+    file: Arc<File>,
+    path: Arc<Path>,
+}
+
+impl Growing {
+    /// A new, empty file.
+    ///
+    /// # Errors
+    /// The file system's; there is one already.
+    pub fn create(path: &Path) -> Result<Growing> {
+        Growing::open(path, OpenOptions::new().create_new(true))
+    }
+
+    /// The first `length` bytes of a file that is there; what follows them is cut off.
+    ///
+    /// # Errors
+    /// The file system's; there is none.
+    pub fn cut(path: &Path, length: u64) -> Result<Growing> {
+        let growing = Growing::open(path, &mut OpenOptions::new())?;
+        if growing.file.metadata().map_err(Error::io(path))?.len() > length {
+            change().and_then(|()| growing.file.set_len(length)).map_err(Error::io(path))?;
+        }
+        Ok(growing)
+    }
+
+    fn open(path: &Path, options: &mut OpenOptions) -> Result<Growing> {
+        let file = change().and_then(|()| options.append(true).open(path));
+        Ok(Growing { file: Arc::new(file.map_err(Error::io(path))?), path: path.into() })
+    }
+
+    /// Writes at the end.
+    ///
+    /// # Errors
+    /// The file system's; a part may be written.
+    pub fn append(&self, bytes: &[u8]) -> Result<()> {
+        change().and_then(|()| (&*self.file).write_all(bytes)).map_err(Error::io(&self.path))
+    }
+
+    /// Flushes what was written so far to the disk.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sync(&self) -> Result<()> {
+        sync(&self.file).map_err(Error::io(&self.path))
+    }
+
+    /// The file written to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Gives a file that is to take another one's place its mode, and its owner where the system lets
@@ -169,7 +226,7 @@ pub fn is_vacant(folder: &Path) -> Result<bool> {
 pub fn sync_folder(folder: &Path) -> Result<()> {
     // Windows has no such call for folders.
     if cfg!(unix) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))?;
+        File::open(folder).and_then(|folder| sync(&folder)).map_err(Error::io(folder))?;
     }
     Ok(())
 }
@@ -270,6 +327,22 @@ pub fn end_after(changes: u64) {
 #[doc(hidden)]
 pub fn changes_left() -> u64 {
     CHANGES_LEFT.load(Ordering::SeqCst)
+}
+
+/// How many files and folders were flushed to the disk.
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// How many files and folders this process has flushed to the disk, each of which may take as long
+/// as many steps of a training. For tests.
+#[doc(hidden)]
+pub fn syncs() -> u64 {
+    SYNCS.load(Ordering::SeqCst)
+}
+
+/// Flushes a file or folder to the disk.
+fn sync(file: &File) -> std::io::Result<()> {
+    SYNCS.fetch_add(1, Ordering::SeqCst);
+    file.sync_all()
 }
 
 /// Stands before everything that changes a file or folder.

@@ -155,7 +155,7 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
     };
 
     let mut child = place
-        .command(&format!("{TRAIN} --inlier 7 --epochs 4 --out killed"))
+        .command(&format!("{TRAIN} --inlier 7 --epochs 4 --checkpoint-every 0 --out killed"))
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -170,7 +170,7 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
 
     // Ctrl-C: finishes the step, saves, says how to go on, exits with 130.
     let child = place
-        .command(&format!("{TRAIN} --inlier 7 --epochs 4 --out stopped"))
+        .command(&format!("{TRAIN} --inlier 7 --epochs 4 --checkpoint-every 0 --out stopped"))
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();

@@ -1,23 +1,22 @@
 //! Which device is meant, and what a user is told where it isn't there or fails.
 
-use std::ops::Range;
+mod engines;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
+use engines::Counting;
 use gradcon::data::Prepared;
-use gradcon::engine::cpu;
+use gradcon::engine::Engine;
 use gradcon::engine::device::Device;
 use gradcon::engine::gpu::{GpuEngine, Machine, OpenOptions, Selector};
-use gradcon::engine::{Data, Engine, Loaded, Timing};
 use gradcon::files::Lock;
-use gradcon::kernels::Form;
 use gradcon::method::programs::training_program;
 use gradcon::method::state::EpochReport;
 use gradcon::program::Options;
-use gradcon::program::Program;
 use gradcon::run::config::RunConfig;
 use gradcon::run::train::{self as run, Watch};
-use gradcon::{Error, Model, Result, TrainConfig};
+use gradcon::{Error, Model, TrainConfig};
 
 /// Runs the program with these variables of the environment and no other of its kind.
 fn gradcon(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Output {
@@ -120,55 +119,6 @@ fn a_device_that_is_not_there_is_answered_with_what_is() {
     assert!(out.status.success(), "{}", text(&out.stderr));
 }
 
-/// A CPU engine whose device is lost after so many runs of a program.
-struct Failing {
-    engine: Box<dyn Engine>,
-    runs: usize,
-}
-
-impl Engine for Failing {
-    fn load(&mut self, program: &Program) -> Result<Loaded> {
-        self.engine.load(program)
-    }
-    fn clear(&mut self) {
-        self.engine.clear();
-    }
-    fn write(&mut self, name: &str, data: Data) -> Result<()> {
-        self.engine.write(name, data)
-    }
-    fn copy_replicas(&mut self, from: &str, to: &str, replicas: &[usize]) -> Result<()> {
-        self.engine.copy_replicas(from, to, replicas)
-    }
-    fn read(&mut self, name: &str) -> Result<Vec<f64>> {
-        self.engine.read(name)
-    }
-    fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
-        self.engine.read_f32(name)
-    }
-    fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {
-        self.runs =
-            self.runs.checked_sub(1).ok_or_else(|| Error::Device("the device was lost".into()))?;
-        self.engine.run(program, steps)
-    }
-    fn wait(&mut self) -> Result<()> {
-        self.engine.wait()
-    }
-    fn time_calls(
-        &mut self,
-        program: Loaded,
-        step: u32,
-        repeats: usize,
-    ) -> Result<(Vec<f64>, Timing)> {
-        self.engine.time_calls(program, step, repeats)
-    }
-    fn description(&self) -> String {
-        self.engine.description()
-    }
-    fn form(&self) -> Form {
-        self.engine.form()
-    }
-}
-
 /// Nobody looks.
 struct Blind;
 
@@ -199,9 +149,17 @@ fn a_lost_device_leaves_the_last_checkpoint() {
     let prepared = Prepared::open(&config.data).unwrap();
     for runs in [1, 6] {
         let lock = Lock::hold(&run, "a test").unwrap();
-        let mut engine = Failing { engine: cpu::f32(), runs };
-        let error = run::train(&run, &lock, &config, &prepared, &mut engine, false, &mut Blind)
-            .unwrap_err();
+        let mut engine = Counting { runs_left: runs, ..Counting::new() };
+        let error = run::train(
+            &run,
+            &lock,
+            &config,
+            &prepared,
+            &mut engine,
+            run::Options::default(),
+            &mut Blind,
+        )
+        .unwrap_err();
         assert!(
             matches!(&error, Error::Device(text) if text.contains("lost"))
                 && error.exit_code() == 3,

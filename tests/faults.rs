@@ -5,18 +5,25 @@
 //! One test at a time changes files here: the simulated end counts the changes of the whole
 //! process.
 
+mod engines;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use engines::Counting;
 
 use gradcon::data::manifest::Source;
 use gradcon::data::{Dataset, Labelled, Prepared, prepare};
-use gradcon::engine::cpu;
-use gradcon::files::{Lock, changes_left, end_after};
+use gradcon::engine::{Engine, cpu};
+use gradcon::files::{Lock, changes_left, end_after, syncs};
 use gradcon::method::state::EpochReport;
 use gradcon::run::checkpoint::Checkpoints;
 use gradcon::run::config::{InitName, RunConfig};
-use gradcon::run::train::{End, Watch, train};
+use gradcon::run::train::{End, Options, Watch, train};
 use gradcon::{Images, Model, Result};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -67,12 +74,16 @@ struct Notes {
     calls: usize,
     warnings: Vec<String>,
     after_epoch: Option<Box<dyn FnMut()>>,
+    after_steps: Option<Box<dyn FnMut()>>,
 }
 
 impl Watch for Notes {
     fn begin(&mut self, _: usize) {}
     fn images(&mut self, _: usize) -> bool {
         self.calls += 1;
+        if let Some(act) = &mut self.after_steps {
+            act();
+        }
         Some(self.calls) == self.stop_at_call
     }
     fn epoch(&mut self, _: &[Option<EpochReport>], _: &[String], _: f64) {
@@ -101,6 +112,12 @@ fn start(run: &Path, config: &RunConfig) {
     config.write(run).unwrap();
 }
 
+/// A checkpoint after every epoch.
+const EVERY_EPOCH: Options = Options { recover: false, checkpoint_every: Duration::ZERO };
+
+/// No checkpoint before the end.
+const RARELY: Options = Options { recover: false, checkpoint_every: Duration::from_secs(3600) };
+
 fn go(
     run: &Path,
     config: &RunConfig,
@@ -108,8 +125,20 @@ fn go(
     recover: bool,
     notes: &mut Notes,
 ) -> Result<End> {
+    let options = Options { recover, ..EVERY_EPOCH };
+    go_on(run, config, prepared, cpu::f32().as_mut(), options, notes)
+}
+
+fn go_on(
+    run: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+    engine: &mut dyn Engine,
+    options: Options,
+    notes: &mut Notes,
+) -> Result<End> {
     let lock = Lock::hold(run, "test")?;
-    train(run, &lock, config, prepared, cpu::f32().as_mut(), recover, notes)
+    train(run, &lock, config, prepared, engine, options, notes)
 }
 
 fn complete(run: &Path, config: &RunConfig, prepared: &Prepared) {
@@ -229,6 +258,142 @@ fn an_end_and_another_one_after_it_end_in_the_same_bits() {
             );
         }
     }
+}
+
+/// What was not kept by a checkpoint is trained again.
+#[test]
+fn an_end_without_a_checkpoint_ends_in_the_same_bits() {
+    let (_alone, place, prepared) = (alone(), place(), dataset(0));
+    let config = RunConfig { batch_size: 12, ..config(&prepared, &["1", "7"], 3) };
+    let rarely = |run: &Path| {
+        let mut notes = Notes::default();
+        go_on(run, &config, &prepared, cpu::f32().as_mut(), RARELY, &mut notes)
+    };
+    let whole = place.path().join("whole");
+    start(&whole, &config);
+    end_after(u64::MAX);
+    rarely(&whole).unwrap();
+    let (expected, changes) = (files(&whole), u64::MAX - changes_left());
+    for end in 0..changes {
+        let run = place.path().join("broken");
+        start(&run, &config);
+        end_after(end);
+        let ended = rarely(&run);
+        end_after(u64::MAX);
+        assert!(ended.is_err(), "{end} of {changes} changes");
+        rarely(&run).unwrap();
+        // A checkpoint may have been there already.
+        let mut found = files(&run);
+        found.retain(|path, _| !path.components().any(|part| part.as_os_str() == "previous"));
+        assert_same(&found, &expected, &format!("ended after {end} of {changes} changes"));
+        std::fs::remove_dir_all(run).unwrap();
+    }
+}
+
+/// Checkpoints that are due in the middle of an epoch are made there, and change nothing.
+#[test]
+fn checkpoints_at_any_step_change_no_bit() {
+    let (_alone, place, prepared) = (alone(), place(), dataset(0));
+    let config = config(&prepared, &["1", "7"], 4);
+    let (mut expected, _) = whole(place.path(), &config, &prepared);
+    let run = place.path().join("often");
+    start(&run, &config);
+    let steps = Rc::new(RefCell::new(vec![]));
+    let (seen, mark) = (steps.clone(), run.join("checkpoint.json"));
+    let look = move || {
+        // The writer has its time.
+        std::thread::sleep(Duration::from_millis(5));
+        let json: Option<serde_json::Value> =
+            std::fs::read(&mark).ok().map(|bytes| serde_json::from_slice(&bytes).unwrap());
+        seen.borrow_mut().extend(json.and_then(|json| json["step"].as_u64()));
+    };
+    let mut notes = Notes { after_steps: Some(Box::new(look)), ..Notes::default() };
+    let often = Options { checkpoint_every: Duration::from_nanos(1), ..Options::default() };
+    go_on(&run, &config, &prepared, cpu::f32().as_mut(), often, &mut notes).unwrap();
+    assert!(steps.borrow().iter().any(|&step| step > 0), "{steps:?}: none in an epoch");
+    let mut found = files(&run);
+    for files in [&mut found, &mut expected] {
+        files.retain(|path, _| !path.components().any(|part| part.as_os_str() == "previous"));
+    }
+    assert_same(&found, &expected, "with checkpoints at any step");
+}
+
+/// A disk is waited for, and a device is read, for a checkpoint and not for an epoch.
+#[test]
+fn between_checkpoints_an_epoch_flushes_nothing_and_reads_little() {
+    let (_alone, place, prepared) = (alone(), place(), dataset(0));
+    let config = config(&prepared, &["1", "7"], 12);
+    // Reads and flushes after each epoch.
+    let costs = |name: &str, options: Options| {
+        let run = place.path().join(name);
+        start(&run, &config);
+        let mut engine = Counting::new();
+        let after = Rc::new(RefCell::new(vec![]));
+        let (counts, noted) = (engine.counts.clone(), after.clone());
+        let note = move || noted.borrow_mut().push((counts.reads.get(), syncs()));
+        let mut notes = Notes { after_epoch: Some(Box::new(note)), ..Notes::default() };
+        go_on(&run, &config, &prepared, &mut engine, options, &mut notes).unwrap();
+        let end = (engine.counts.reads.get(), syncs());
+        let after: Vec<(usize, u64)> = after.borrow().iter().copied().chain([end]).collect();
+        assert_eq!(after.len(), 13);
+        after.windows(2).map(|w| (w[1].0 - w[0].0, w[1].1 - w[0].1)).collect::<Vec<_>>()
+    };
+    let rarely = costs("rarely", RARELY);
+    for (epoch, &(reads, flushed)) in (2..).zip(&rarely[..11]) {
+        assert!(reads <= 3 && flushed == 0, "epoch {epoch}: {reads} reads, {flushed} flushes");
+    }
+    let (reads, flushed) = rarely[11];
+    assert!(reads >= 6 && flushed > 0, "the end: {reads} reads, {flushed} flushes");
+    let often = costs("often", EVERY_EPOCH);
+    assert!(often.iter().all(|&(reads, _)| reads > 6), "{often:?}");
+    assert!(often.iter().map(|&(_, flushed)| flushed).sum::<u64>() > 11 * flushed / 2, "{often:?}");
+    let model = |name: &str| files(&place.path().join(name).join("models/1/last"));
+    assert_same(&model("often"), &model("rarely"), "checkpoints change the training");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_run_and_names_the_file() {
+    let (_alone, place, prepared) = (alone(), place(), dataset(0));
+    let config = config(&prepared, &["3"], 1000);
+    let run = place.path().join("run");
+    start(&run, &config);
+    let (mark, epochs) = (run.join("checkpoint.json"), Rc::new(RefCell::new(0)));
+    let seen = epochs.clone();
+    let act = move || {
+        *seen.borrow_mut() += 1;
+        // No file takes a folder's place.
+        let _ = std::fs::create_dir(&mark);
+    };
+    let mut notes = Notes { after_epoch: Some(Box::new(act)), ..Notes::default() };
+    let error = go(&run, &config, &prepared, false, &mut notes).unwrap_err().to_string();
+    assert!(error.contains("checkpoint.json"), "{error}");
+    assert!(*epochs.borrow() <= 2, "{} epochs", epochs.borrow());
+}
+
+/// The best model is worth more than what ended the training.
+#[test]
+fn an_error_between_checkpoints_keeps_the_best_model() {
+    let (_alone, place, prepared) = (alone(), place(), dataset(0));
+    let config = config(&prepared, &["3"], 5);
+    let run = place.path().join("run");
+    start(&run, &config);
+    let mut engine = Counting::new();
+    let (counts, runs) = (engine.counts.clone(), Rc::new(RefCell::new(vec![])));
+    let noted = runs.clone();
+    let note = move || noted.borrow_mut().push(counts.runs.get());
+    let mut notes = Notes { after_epoch: Some(Box::new(note)), ..Notes::default() };
+    go_on(&run, &config, &prepared, &mut engine, RARELY, &mut notes).unwrap();
+
+    let run = place.path().join("lost");
+    start(&run, &config);
+    let mut engine = Counting { runs_left: runs.borrow()[1] + 1, ..Counting::new() };
+    let mut notes = Notes::default();
+    let error = go_on(&run, &config, &prepared, &mut engine, RARELY, &mut notes).unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(!run.join("checkpoint.json").exists());
+    let best = gradcon::Detector::load(&run.join("best/model.safetensors")).unwrap();
+    assert_eq!(best.number("epoch").unwrap(), Some(2.0));
+    complete(&run, &config, &prepared);
 }
 
 #[test]

@@ -68,6 +68,9 @@ fn a_start_that_fails_leaves_nothing_and_the_corrected_command_works() {
         ("--epochs 0", 2),
         ("--threshold-quantile 2.0", 2),
         ("--seeds 1,1", 2),
+        ("--checkpoint-every -1", 2),
+        ("--checkpoint-every nan", 2),
+        ("--checkpoint-every soon", 2),
         ("--init-from nowhere.safetensors", 1),
         ("--init-from broken.safetensors", 1),
         ("--inlier nobody", 2),
@@ -106,13 +109,16 @@ fn without_a_folder_the_run_is_named_for_its_data() {
     assert!(error.contains("not empty") && error.contains(folder), "{error}");
 }
 
+const ENDLESS: &str =
+    "train --data data --init kaiming --device cpu --epochs 1000000 --checkpoint-every 0";
+
 #[test]
 fn a_folder_has_one_writer_and_the_second_is_told_who_it_is() {
     let place = place();
-    let command =
-        place.command("train --data data --init kaiming --device cpu --epochs 1000000 --out run");
+    let command = place.command(&format!("{ENDLESS} --out run"));
     let mut first = Running::start(command);
-    first.wait_for("epoch   1/");
+    // After the second epoch its checkpoint waits for that of the first.
+    first.wait_for("epoch   3/");
     for second in ["train --resume run --device cpu", "eval run --device cpu"] {
         let error = place.fails(second, 1);
         let pid = format!("process {}", first.child.id());
@@ -325,4 +331,78 @@ fn a_lost_mark_is_no_new_start() {
     place.ok("train --resume run --recover --epochs 3 --device cpu -q");
     place.ok("train --resume run --epochs 4 --device cpu -q");
     assert_eq!(text(&read(&place.path("run/metrics.csv"))).lines().count(), 1 + 4);
+}
+
+/// The files of a run that is complete, without what time decides.
+fn outcome(run: &Path) -> Vec<(&'static str, Vec<u8>)> {
+    let untimed = |bytes: Vec<u8>| {
+        let text = text(&bytes);
+        let timed = text.lines().next().unwrap().split(',').position(|c| c == "images_per_second");
+        let fields = |line: &str| {
+            let fields = line.split(',').enumerate().filter(|(i, _)| Some(*i) != timed);
+            fields.map(|(_, field)| field.to_string()).collect::<Vec<_>>().join(",")
+        };
+        text.lines().map(fields).collect::<Vec<_>>().join("\n").into_bytes()
+    };
+    let files = [
+        "metrics.csv",
+        "checkpoint.json",
+        "last/state.json",
+        "last/model.safetensors",
+        "last/optimizer.safetensors",
+        "last/best.safetensors",
+        "best/model.safetensors",
+    ];
+    let content = |file| match (file, read(&run.join(file))) {
+        ("metrics.csv", bytes) => untimed(bytes),
+        (_, bytes) => bytes,
+    };
+    files.map(|file| (file, content(file))).to_vec()
+}
+
+/// Killed at random moments again and again, runs still end in the bits of one that never was. As
+/// often as GRADCON_KILLS says, else a few times.
+#[cfg(unix)]
+#[test]
+fn random_kills_end_in_the_same_bits() {
+    let kills: usize =
+        std::env::var("GRADCON_KILLS").map_or(6, |text| text.parse().expect("a number of kills"));
+    let place = place();
+    let settings = "--data data --init kaiming --batch-size 4 --epochs 150";
+    place.ok(&format!("train {settings} --device cpu -q --out whole"));
+    let expected = outcome(&place.path("whole"));
+    let mut seed = 1u64;
+    let (mut killed, mut resumed, mut run) = (0, 0, 0);
+    loop {
+        let name = format!("run-{run}");
+        let begun = place.path(&name).join("config.toml").exists();
+        let what =
+            if begun { format!("--resume {name}") } else { format!("{settings} --out {name}") };
+        let command = format!("train {what} --device cpu -q --checkpoint-every 0.03");
+        let from_checkpoint = place.path(&name).join("checkpoint.json").exists();
+        resumed += usize::from(from_checkpoint);
+        if killed == kills {
+            place.ok(&command);
+        } else {
+            let mut training = Running::start(place.command(&command));
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            std::thread::sleep(std::time::Duration::from_micros((seed >> 33) % 300_000));
+            if training.child.try_wait().unwrap().is_none() {
+                training.child.kill().unwrap();
+                training.end();
+                killed += 1;
+                continue;
+            }
+            assert_eq!(training.end(), Some(0), "{}", training.said);
+        }
+        for ((file, found), (_, wanted)) in outcome(&place.path(&name)).iter().zip(&expected) {
+            assert!(found == wanted, "{name}/{file} differs after {killed} kills");
+        }
+        run += 1;
+        if killed == kills {
+            break;
+        }
+    }
+    assert!(resumed > 0, "no kill came after a checkpoint");
+    println!("{killed} kills, {resumed} resumed from a checkpoint, {run} runs");
 }

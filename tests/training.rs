@@ -2,7 +2,11 @@
 //! unbroken one, the same seed gives the same bits, model files survive a round trip, and a trained
 //! model tells classes apart.
 
+mod engines;
+
 use std::ops::ControlFlow;
+
+use engines::Counting;
 
 use gradcon::Images;
 use gradcon::engine::Engine;
@@ -198,6 +202,52 @@ fn a_gpu_trains_like_the_cpu_and_repeats_itself() {
             );
         }
     }
+}
+
+/// The best model stays on the device until somebody asks, and is the one of its epoch then.
+#[test]
+fn the_best_model_is_that_of_its_epoch_whenever_it_is_read() {
+    let data = data();
+    let read = |every_epoch: bool| {
+        let mut engine = engine();
+        let mut trainer =
+            Trainer::new(engine.as_mut(), &Model::new(1), &config(6), &sets(&data)).unwrap();
+        let mut states = vec![];
+        for _ in 0..6 {
+            trainer.epoch(|_| ControlFlow::Continue(())).unwrap();
+            if every_epoch {
+                states.push(trainer.state().unwrap());
+            }
+        }
+        let best: Vec<_> =
+            trainer.best().unwrap().into_iter().map(|best| best.unwrap().clone()).collect();
+        (states, best)
+    };
+    let (states, best) = read(true);
+    assert!(read(false).1 == best, "read at the end, they are others");
+    for (r, best) in best.iter().enumerate() {
+        let then = &states[best.epoch - 1].replicas[r];
+        assert!(best.params == then.params && best.reference == then.reference, "model {r}");
+    }
+}
+
+#[test]
+fn a_best_model_that_is_not_finite_takes_no_others_place() {
+    let data = data();
+    let mut engine = Counting { good_copies: 1, ..Counting::new() };
+    let sets = &sets(&data)[..1];
+    let mut trainer = Trainer::new(&mut engine, &Model::new(1), &config(9), sets).unwrap();
+    let epoch = |trainer: &mut Trainer| match trainer.epoch(|_| ControlFlow::Continue(())).unwrap()
+    {
+        Outcome::Epoch(reports) => reports[0].as_ref().unwrap().best,
+        Outcome::Stopped => unreachable!(),
+    };
+    assert!(epoch(&mut trainer));
+    let first = trainer.best().unwrap()[0].cloned().unwrap();
+    assert!((0..8).any(|_| epoch(&mut trainer)), "no epoch improved on the first");
+    assert!(trainer.best().unwrap() == [Some(&first)]);
+    let diverged = trainer.diverged().next().flatten().unwrap().to_string();
+    assert!(diverged.contains("is NaN"), "{diverged}");
 }
 
 #[test]

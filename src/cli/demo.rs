@@ -16,7 +16,7 @@ use crate::report::scores::{ScoreRow, read_scores};
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, RunConfig};
 use crate::run::evaluate::{Evaluate, evaluate};
-use crate::run::train::End;
+use crate::run::train::{End, Options};
 use crate::sheet;
 
 /// The class that the built-in subset has most images of: Sneaker.
@@ -68,7 +68,9 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     let prepared = prepared(&images, &data, ui)?;
 
     let (config, run_lock) = configured(&args, &run, &data, &prepared, ui)?;
-    if train_one(&run, &run_lock, &config, &prepared, engine.as_mut(), false, ui)? == End::Stopped {
+    let options = Options::default();
+    if train_one(&run, &run_lock, &config, &prepared, engine.as_mut(), options, ui)? == End::Stopped
+    {
         ui.progress("saved; the same command goes on from there");
         return Err(Error::Interrupted);
     }

@@ -1,6 +1,8 @@
 //! `gradcon train`
 
+use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 
@@ -15,7 +17,7 @@ use crate::method::state::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::RunConfig;
-use crate::run::train::{End, Watch, check, train};
+use crate::run::train::{End, Options, Watch, check, train};
 
 /// Train one model for each normal class of a prepared dataset, as a folder that can be
 /// interrupted and continued.
@@ -23,7 +25,7 @@ use crate::run::train::{End, Watch, check, train};
 /// Models of several classes train at once, as replicas of one program; each one's numbers
 /// are those of training it alone. Ctrl-C finishes the step, saves and exits with 130;
 /// `--resume RUN` goes on to the same bits as a run that was never stopped, also after a
-/// kill. A class whose numbers stop being finite is named and takes no more part.
+/// kill, from the last checkpoint (every minute, at the end and at Ctrl-C). A class whose numbers stop being finite is named and takes no more part.
 ///
 /// The folder gets config.toml (resolved), and for each class metrics.csv, TensorBoard
 /// events, best/ (model and model card), last/ (model, optimizer, state) and previous/ (the
@@ -68,8 +70,32 @@ pub struct TrainArgs {
     #[arg(long, requires = "resume")]
     recover: bool,
 
+    /// Seconds between two checkpoints, written while the training goes on; 0: after every epoch.
+    /// A kill costs at most what was done since. [default: 60]
+    #[arg(
+        long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds,
+        default_value_t = Seconds(Options::default().checkpoint_every), hide_default_value = true
+    )]
+    checkpoint_every: Seconds,
+
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// A duration among the flags.
+#[derive(Clone, Copy, Debug)]
+struct Seconds(Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0.as_secs_f64())
+    }
+}
+
+fn seconds(text: &str) -> std::result::Result<Seconds, String> {
+    let number = text.parse::<f64>().map_err(|e| e.to_string());
+    let seconds = number.and_then(|s| Duration::try_from_secs_f64(s).map_err(|e| e.to_string()));
+    seconds.map(Seconds).map_err(|e| format!("{e}; expected seconds from 0"))
 }
 
 pub fn run(args: TrainArgs, ui: &Ui) -> Result<()> {
@@ -78,7 +104,8 @@ pub fn run(args: TrainArgs, ui: &Ui) -> Result<()> {
 }
 
 fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
-    let (device, recover) = (args.device.clone(), args.recover);
+    let device = args.device.clone();
+    let options = Options { recover: args.recover, checkpoint_every: args.checkpoint_every.0 };
     interrupt::catch();
     let (root, config, prepared, lock, mut engine) = match args.resume.clone() {
         Some(root) => {
@@ -92,7 +119,7 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
     for (folder, config) in config.runs(&root) {
         let inner = if folder == root { None } else { Some(seed_folder(&folder, &config)?) };
         let lock = inner.as_ref().unwrap_or(&lock);
-        if train_one(&folder, lock, &config, &prepared, engine.as_mut(), recover, ui)?
+        if train_one(&folder, lock, &config, &prepared, engine.as_mut(), options, ui)?
             == End::Stopped
         {
             ui.progress(&format!(
@@ -114,7 +141,7 @@ pub(super) fn train_one(
     config: &RunConfig,
     prepared: &Prepared,
     engine: &mut dyn Engine,
-    recover: bool,
+    options: Options,
     ui: &Ui,
 ) -> Result<End> {
     ui.progress(&format!(
@@ -127,7 +154,7 @@ pub(super) fn train_one(
         config.epochs
     ));
     let mut progress = Progress::new(*ui, config, prepared)?;
-    let end = train(folder, lock, config, prepared, engine, recover, &mut progress);
+    let end = train(folder, lock, config, prepared, engine, options, &mut progress);
     progress.bar.finish_and_clear();
     end
 }

@@ -1,13 +1,14 @@
 //! `metrics.csv`: one row per training epoch.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::file::write_atomic;
 use super::table::{self, Number, Row, Table, header, to_csv};
 use crate::error::{Error, Result};
+use crate::files::{Growing, remove_file};
 use crate::limits;
 
 /// The file's header, before a cosine for each constrained layer. Losses are means over images; the
@@ -55,38 +56,96 @@ pub struct EpochRow {
     pub cosines: Vec<f64>,
 }
 
-/// Writes the whole table atomically, so that a run killed at any moment leaves a readable file.
+/// Writes the whole table atomically.
 ///
 /// # Errors
 /// A number that is not finite, named by epoch; the file system's.
 pub fn write_epochs(path: &Path, epochs: &Epochs) -> Result<()> {
-    let columns = header::<Line>(&epochs.layers);
-    let lines: Vec<Line> = epochs.rows.iter().map(Line::of).collect();
-    for line in &lines {
-        let epoch = line.epoch;
-        if line.cosines.len() != epochs.layers.len() {
-            let (got, want) = (line.cosines.len(), epochs.layers.len());
-            return Err(Error::invalid(format!(
-                "epoch {epoch}: {got} layer cosines, expected {want}"
-            )));
-        }
-        let wrong = line.wrong().and_then(|i| Some((&columns[i], line.number(i)?)));
-        if let Some((column, bad)) = wrong {
-            return Err(Error::invalid(format!(
-                "epoch {epoch}: {column} is {bad}, expected a finite number"
-            )));
-        }
-    }
-    write_atomic(path, &to_csv(Some(&columns), lines)?)
+    let lines = epochs.rows.iter().map(|row| Line::checked(row, &epochs.layers));
+    let lines = lines.collect::<Result<Vec<Line>>>()?;
+    write_atomic(path, &to_csv(Some(&header::<Line>(&epochs.layers)), lines)?)
 }
 
-/// Reads the table back.
+/// Appends to a table, one epoch after the other. A reader sees whole rows, but perhaps the last.
+pub struct EpochWriter {
+    path: PathBuf,
+    layers: Vec<String>,
+    /// Made for the first row.
+    file: Option<Growing>,
+}
+
+impl EpochWriter {
+    /// Goes on with the rows that the table has up to epoch `kept`; what follows them is cut off,
+    /// also half a row. With 0 the table begins anew.
+    ///
+    /// # Errors
+    /// The table can't be read as far as it is kept, or is of other layers; the file system's.
+    pub fn open(path: &Path, layers: Vec<String>, kept: u64) -> Result<EpochWriter> {
+        let mut writer = EpochWriter { path: path.into(), layers, file: None };
+        if kept == 0 {
+            remove_file(path)?;
+            return Ok(writer);
+        }
+        let bytes = limits::read(path, limits::METRICS, WHAT)?;
+        let epoch = |line: &[u8]| {
+            let field = line.split(|&b| b == b',').next()?;
+            std::str::from_utf8(field).ok()?.parse::<u64>().ok()
+        };
+        // What is no row in the part that is kept is for the reader to name.
+        let is_kept = |line: &&[u8]| line.ends_with(b"\n") && epoch(line).is_none_or(|e| e <= kept);
+        let length =
+            bytes.split_inclusive(|&b| b == b'\n').take_while(is_kept).map(<[u8]>::len).sum();
+        let found = epochs_from(&bytes[..length], path)?.layers;
+        if found != writer.layers {
+            return Err(Error::invalid(format!(
+                "{}: the layers {}, expected {}",
+                path.display(),
+                found.join(", "),
+                writer.layers.join(", ")
+            )));
+        }
+        writer.file = Some(Growing::cut(path, length as u64)?);
+        Ok(writer)
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// As [`write_epochs`].
+    pub fn append(&mut self, row: &EpochRow) -> Result<()> {
+        let csv = to_csv(Some(&header::<Line>(&self.layers)), [Line::checked(row, &self.layers)?])?;
+        match &self.file {
+            Some(file) => {
+                let header = csv.iter().position(|&b| b == b'\n').map_or(0, |end| end + 1);
+                file.append(&csv[header..])
+            }
+            None => self.file.insert(Growing::create(&self.path)?).append(&csv),
+        }
+    }
+
+    /// The names of the layers.
+    pub fn layers(&self) -> &[String] {
+        &self.layers
+    }
+
+    /// The file, once it has a row, for whoever flushes it to the disk.
+    pub fn file(&self) -> Option<&Growing> {
+        self.file.as_ref()
+    }
+}
+
+/// What errors call the file.
+const WHAT: &str = "a table of epochs";
+
+/// Reads the table back. A last line without its end is being written, and left out.
 ///
 /// # Errors
 /// Unreadable file, or one of more than [`limits::METRICS`] bytes; another header; a field that is
 /// no finite number, named by file, line and column.
 pub fn read_epochs(path: &Path) -> Result<Epochs> {
-    epochs_from(limits::open(path, limits::METRICS, "a table of epochs")?, path)
+    let bytes = limits::read(path, limits::METRICS, WHAT)?;
+    let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(bytes.len(), |end| end + 1);
+    epochs_from(&bytes[..whole], path)
 }
 
 /// [`read_epochs`] from anything that can be read. `path` stands for the file in errors.
@@ -113,6 +172,25 @@ struct Line {
 const BEST: usize = 8;
 
 impl Line {
+    /// The line of a row with nothing wrong.
+    fn checked(row: &EpochRow, layers: &[String]) -> Result<Line> {
+        let (line, epoch) = (Line::of(row), row.epoch);
+        if line.cosines.len() != layers.len() {
+            let (got, want) = (line.cosines.len(), layers.len());
+            return Err(Error::invalid(format!(
+                "epoch {epoch}: {got} layer cosines, expected {want}"
+            )));
+        }
+        let wrong = line.wrong().and_then(|i| Some((i, line.number(i)?)));
+        match wrong {
+            None => Ok(line),
+            Some((i, bad)) => Err(Error::invalid(format!(
+                "epoch {epoch}: {} is {bad}, expected a finite number",
+                header::<Line>(layers)[i]
+            ))),
+        }
+    }
+
     fn of(row: &EpochRow) -> Line {
         let losses = |l: Losses| [l.loss, l.mse, l.constraint].map(Number);
         Line {

@@ -9,13 +9,12 @@
 //! string = 1, simple_value float = 2, image = 4 of height = 1, width = 2, colorspace = 3,
 //! encoded_image_string bytes = 4.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::files::Growing;
 use crate::images::Images;
 use crate::sheet::png;
 
@@ -24,8 +23,7 @@ static WRITERS: AtomicU64 = AtomicU64::new(0);
 
 /// Appends events to a new event file; each event is on its way to the disk when its call returns.
 pub struct EventWriter {
-    file: File,
-    path: PathBuf,
+    file: Growing,
 }
 
 impl EventWriter {
@@ -42,12 +40,7 @@ impl EventWriter {
         let host = host.as_deref().unwrap_or("localhost");
         let (pid, n) = (std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed));
         let path = folder.join(format!("events.out.tfevents.{secs:010}.{host}.{pid}.{n}"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
-        let mut writer = EventWriter { file, path };
+        let mut writer = EventWriter { file: Growing::create(&path)? };
         writer.event(0, |event| bytes_field(event, 3, b"brain.Event:2"))?;
         Ok(writer)
     }
@@ -68,7 +61,12 @@ impl EventWriter {
 
     /// The file written to.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
+    }
+
+    /// The file, for whoever flushes it to the disk.
+    pub fn file(&self) -> &Growing {
+        &self.file
     }
 
     /// Writes named numbers of one step.
@@ -111,7 +109,7 @@ impl EventWriter {
         event.extend(now.to_le_bytes());
         varint_field(&mut event, 2, step);
         what(&mut event);
-        self.file.write_all(&record(&event)).map_err(Error::io(&self.path))
+        self.file.append(&record(&event))
     }
 }
 

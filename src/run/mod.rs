@@ -6,3 +6,4 @@ pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
 pub mod train;
+mod writer;

@@ -1,16 +1,20 @@
 //! Driving a training in a run folder: progress, metrics, TensorBoard events, checkpoints,
 //! interruption and what is left for users at the end.
+//!
+//! Between two checkpoints an epoch appends to files and flushes none of them, and reads from the
+//! device no more than losses and a preview.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::checkpoint::{self, Checkpoint, Checkpoints};
+use super::checkpoint::{self, Checkpoint, Checkpoints, Settings};
 use super::config::RunConfig;
+use super::writer::Writer;
 use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::files::{Lock, make_folder, parent};
+use crate::files::{Growing, Lock, make_folder, parent};
 use crate::folders::{self, folder_name};
 use crate::images::Images;
 use crate::method::detector::Detector;
@@ -19,7 +23,7 @@ use crate::method::scorer::Scorer;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
 use crate::method::trainer::{Outcome, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
-use crate::report::epochs::{self, EpochRow, Epochs, read_epochs, write_epochs};
+use crate::report::epochs::{self, EpochRow, EpochWriter};
 use crate::report::metrics::quantile_of_sorted;
 use crate::report::results::Evaluation;
 use crate::report::table::short;
@@ -32,7 +36,7 @@ pub trait Watch {
     fn begin(&mut self, epochs_done: usize);
     /// Images were trained on (over all models) since the last call; true to stop after this step.
     fn images(&mut self, images: usize) -> bool;
-    /// An epoch is complete and saved; no report of a class that diverged.
+    /// An epoch is complete; no report of a class that diverged.
     fn epoch(
         &mut self,
         reports: &[Option<EpochReport>],
@@ -52,6 +56,28 @@ pub enum End {
     Stopped,
 }
 
+/// How a training is driven; what it comes to doesn't depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Continue from the newest checkpoint that is whole, instead of the one that counts.
+    pub recover: bool,
+    /// Time between two checkpoints, which are written while the training goes on; 0 is after every
+    /// epoch. There is one at the end and at a stop in any case.
+    pub checkpoint_every: Duration,
+}
+
+impl Options {
+    /// Seconds between two checkpoints, where nobody says otherwise.
+    pub const CHECKPOINT_EVERY: u64 = 60;
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let checkpoint_every = Duration::from_secs(Options::CHECKPOINT_EVERY);
+        Options { recover: false, checkpoint_every }
+    }
+}
+
 /// Images in TensorBoard's grids.
 const PREVIEW: usize = 16;
 
@@ -62,8 +88,7 @@ pub(super) fn layer_names(model: &Model) -> Vec<String> {
 
 /// One class's side of a run folder.
 struct ClassFiles {
-    folder: PathBuf,
-    epochs: Epochs,
+    epochs: EpochWriter,
     events: EventWriter,
     steps_per_epoch: u64,
 }
@@ -120,29 +145,30 @@ pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -
 }
 
 /// Trains in the folder `run`, which holds its `config.toml` and which the caller has locked, to
-/// the configuration's number of epochs: from the checkpoint that counts, from the newest one that
-/// is whole if `recover`, or from the beginning where there is none yet.
+/// the configuration's number of epochs: from a checkpoint, or from the beginning where there is
+/// none yet.
 ///
 /// The same configuration and data give the same bits on one device, interrupted or not. A class
 /// whose numbers are no longer finite takes no more part; that is an error at the end.
 ///
 /// # Errors
 /// A run that doesn't fit its configuration or its data; a failure of the device or the file
-/// system; at the end, classes that diverged. The last checkpoint stays intact.
+/// system, also in the writing of a checkpoint, which the training doesn't wait for; at the end,
+/// classes that diverged. The last checkpoint stays intact.
 pub fn train(
     run: &Path,
     lock: &Lock,
     config: &RunConfig,
     prepared: &Prepared,
     engine: &mut dyn Engine,
-    recover: bool,
+    options: Options,
     watch: &mut dyn Watch,
 ) -> Result<End> {
     config.check_data(prepared)?;
     let model = Model::try_new(prepared.channels())?;
     let (classes, folders) = (&config.inliers, class_folders(run, config));
     let images = images_of(config, prepared)?;
-    let (checkpoints, checkpoint) = if recover {
+    let (checkpoints, checkpoint) = if options.recover {
         let (checkpoints, checkpoint) = Checkpoints::recover(run, &folders, &model)?;
         (checkpoints, Some(checkpoint))
     } else {
@@ -169,71 +195,45 @@ pub fn train(
         ..config.clone()
     };
     let mut trainer = fresh_trainer(&begin, &images, &model, engine)?;
+    let mut exported = vec![None; classes.len()];
     if let Some(checkpoint) = &checkpoint {
         trainer.restore(&checkpoint.state)?;
+        let best = checkpoint.state.replicas.iter().map(|replica| replica.best.as_ref());
+        exported = best.map(|best| best.map(|best| best.epoch)).collect();
     }
     let mut files = vec![];
-    for (folder, (train, _)) in folders.iter().zip(&images) {
+    for (r, (folder, (train, _))) in folders.iter().zip(&images).enumerate() {
         let steps = (train.n.div_ceil(config.batch_size)) as u64;
         let epochs_done = checkpoint.is_some().then(|| trainer.epochs_done());
-        files.push(ClassFiles::open(run, folder, layer_names(&model), epochs_done, steps)?);
+        let diverged = trainer.diverged().nth(r).flatten().is_some();
+        files.push(ClassFiles::open(run, folder, &model, epochs_done, diverged, steps)?);
     }
-    watch.begin(trainer.epochs_done());
-    let mut end = End::Complete;
-    let mut told = Told::of(&trainer);
-    while trainer.epochs_done() < config.epochs {
-        let (clock, mut seen) = (Instant::now(), 0);
-        let outcome = trainer.epoch(|progress| {
-            seen += progress.images;
-            if watch.images(progress.images) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
-        told.tell(&trainer, classes, watch);
-        let Outcome::Epoch(reports) = outcome? else {
-            end = End::Stopped;
-            break;
-        };
-        lock.check()?;
-        told.tell_dead(&reports, &model, classes, watch);
-        let rate = seen as f64 / clock.elapsed().as_secs_f64();
-        let epoch = trainer.epochs_done();
-        let pictures = (epoch <= 5 || epoch % 10 == 0 || epoch == config.epochs)
-            .then(|| trainer.preview(PREVIEW))
-            .transpose()?;
-        for (r, class) in files.iter_mut().enumerate() {
-            let Some(report) = &reports[r] else { continue };
-            class.record(report, rate)?;
-            if let Some(pictures) = &pictures {
-                class.picture(epoch, &images[r].1.data, &pictures[r], model.channels())?;
-            }
-        }
-        let state = trainer.state()?;
-        checkpoints.save(&state, &device, &config.fixed()?)?;
-        // The threshold comes at the end; a model that is there after a kill has none yet.
-        let improved = |r: usize| reports[r].as_ref().is_some_and(|report| report.best);
-        for (r, replica) in state.replicas.into_iter().enumerate().filter(|(r, _)| improved(*r)) {
-            if let Some(best) = replica.best {
-                let detector = detector(best, &model, config, prepared, &classes[r], &device);
-                export(&folders[r], &detector, config, epoch, None)?;
-            }
-        }
-        watch.epoch(&reports, classes, rate);
-    }
-    if end == End::Stopped {
-        let state = trainer.state();
-        told.tell(&trainer, classes, watch);
-        lock.check()?;
-        checkpoints.save(&state?, &device, &config.fixed()?)?;
-    }
-    let best: Vec<Option<Snapshot>> =
-        trainer.best()?.into_iter().map(|best| best.cloned()).collect();
-    let (done, diverged) = (trainer.epochs_done(), trainer.diverged().flatten().count());
+    let saving = Saving {
+        lock,
+        checkpoints: &checkpoints,
+        config,
+        prepared,
+        model: &model,
+        folders: &folders,
+        device: &device,
+        settings: config.fixed()?,
+    };
+    let (end, done, diverged, best) = std::thread::scope(|scope| {
+        let told = Told::of(&trainer);
+        let (writer, since) = (Writer::new(scope), Instant::now());
+        let every = options.checkpoint_every;
+        let saving = &saving;
+        let mut training =
+            Training { trainer, saving, files, exported, told, writer, every, since, watch };
+        let end = training.go_on(&images)?;
+        let mut trainer = training.trainer;
+        let best: Vec<Option<Snapshot>> = trainer.best()?.into_iter().map(|b| b.cloned()).collect();
+        let diverged = trainer.diverged().flatten().count();
+        Ok::<_, Error>((end, trainer.epochs_done(), diverged, best))
+    })?;
     for (k, best) in best.into_iter().enumerate() {
         let Some(best) = best else { continue };
-        let mut detector = detector(best, &model, config, prepared, &classes[k], &device);
+        let mut detector = saving.detector(k, best);
         set_threshold(engine, &mut detector, &images[k].1, config.threshold_quantile)?;
         export(&folders[k], &detector, config, done, None)?;
     }
@@ -246,6 +246,199 @@ pub fn train(
         )));
     }
     Ok(end)
+}
+
+/// A training under way in its folder.
+struct Training<'a, 'scope, 'env> {
+    trainer: Trainer<'a>,
+    saving: &'env Saving<'env>,
+    files: Vec<ClassFiles>,
+    /// The best epoch of each class that `best/` is of.
+    exported: Vec<Option<usize>>,
+    told: Told,
+    writer: Writer<'scope, 'env>,
+    every: Duration,
+    /// When the last checkpoint was taken.
+    since: Instant,
+    watch: &'a mut dyn Watch,
+}
+
+impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
+    /// Trains until all epochs are done or somebody asks to stop; all is saved then.
+    fn go_on(&mut self, images: &[(Images, Images)]) -> Result<End> {
+        let Saving { config, model, lock, .. } = *self.saving;
+        let classes = &config.inliers;
+        self.watch.begin(self.trainer.epochs_done());
+        let (mut end, mut begun) = (End::Complete, false);
+        let (mut clock, mut seen) = (Instant::now(), 0);
+        while self.trainer.epochs_done() < config.epochs {
+            begun = true;
+            let (mut asked, mut failed) = (false, Ok(()));
+            let outcome = self.trainer.epoch(|progress| {
+                seen += progress.images;
+                asked = self.watch.images(progress.images);
+                let free = self.writer.is_free().unwrap_or_else(|e| {
+                    failed = Err(e);
+                    true
+                });
+                let due = free && !self.every.is_zero() && self.since.elapsed() >= self.every;
+                if asked || failed.is_err() || due {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            self.told.tell(&self.trainer, classes, self.watch);
+            failed?;
+            let reports = match outcome {
+                Ok(Outcome::Epoch(reports)) => reports,
+                Ok(Outcome::Stopped) if asked => {
+                    end = End::Stopped;
+                    break;
+                }
+                Ok(Outcome::Stopped) => {
+                    self.checkpoint()?;
+                    continue;
+                }
+                Err(error) => return Err(self.ended_by(error)),
+            };
+            lock.check()?;
+            self.told.tell_dead(&reports, model, classes, self.watch);
+            let rate = seen as f64 / clock.elapsed().as_secs_f64();
+            self.record(&reports, rate, images)?;
+            self.watch.epoch(&reports, classes, rate);
+            let due = self.every.is_zero() || self.since.elapsed() >= self.every;
+            // The last epoch's is due in any case.
+            if due && self.trainer.epochs_done() < config.epochs {
+                // After every epoch means each of them, also where the disk is the slower one.
+                if self.every.is_zero() || self.writer.is_free()? {
+                    self.checkpoint()?;
+                }
+            }
+            (clock, seen) = (Instant::now(), 0);
+        }
+        if begun {
+            self.checkpoint()?;
+        }
+        self.writer.wait()?;
+        Ok(end)
+    }
+
+    /// Writes what is known after an epoch for whoever watches the folder.
+    fn record(
+        &mut self,
+        reports: &[Option<EpochReport>],
+        rate: f64,
+        images: &[(Images, Images)],
+    ) -> Result<()> {
+        let epoch = self.trainer.epochs_done();
+        let pictures =
+            (epoch <= 5 || epoch.is_multiple_of(10) || epoch == self.saving.config.epochs)
+                .then(|| self.trainer.preview(PREVIEW))
+                .transpose()?;
+        for (r, class) in self.files.iter_mut().enumerate() {
+            let Some(report) = &reports[r] else { continue };
+            class.record(report, rate)?;
+            if let Some(pictures) = &pictures {
+                let channels = self.saving.model.channels();
+                class.picture(epoch, &images[r].1.data, &pictures[r], channels)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what the training depends on to the writer.
+    fn checkpoint(&mut self) -> Result<()> {
+        let state = self.trainer.state();
+        self.told.tell(&self.trainer, &self.saving.config.inliers, self.watch);
+        let state = state.map_err(|error| self.ended_by(error))?;
+        self.since = Instant::now();
+        let grown: Vec<Growing> = self.files.iter().flat_map(ClassFiles::grown).cloned().collect();
+        let mut improved = vec![];
+        for (r, replica) in state.replicas.iter().enumerate() {
+            let best = replica.best.as_ref().map(|best| best.epoch);
+            if best != std::mem::replace(&mut self.exported[r], best) {
+                improved.push(r);
+            }
+        }
+        let saving = self.saving;
+        self.writer.begin(move || saving.save(state, &grown, &improved))
+    }
+
+    /// The error that ends the training. Best models that are on the device only are kept.
+    fn ended_by(&mut self, error: Error) -> Error {
+        // The first error is the one to tell.
+        let _ = self.writer.wait();
+        let epochs = self.trainer.epochs_done();
+        if self.saving.lock.check().is_ok()
+            && let Ok(best) = self.trainer.best()
+        {
+            for (r, best) in best.into_iter().enumerate() {
+                if let Some(best) = best.filter(|best| Some(best.epoch) != self.exported[r]) {
+                    let _ = self.saving.export(r, best.clone(), epochs);
+                }
+            }
+        }
+        error
+    }
+}
+
+/// What every checkpoint of a run is written with.
+struct Saving<'a> {
+    lock: &'a Lock,
+    checkpoints: &'a Checkpoints,
+    config: &'a RunConfig,
+    prepared: &'a Prepared,
+    model: &'a Model,
+    folders: &'a [PathBuf],
+    device: &'a str,
+    settings: Settings,
+}
+
+impl Saving<'_> {
+    /// Writes a checkpoint; what has `grown` outlives a crash before the checkpoint counts. Then
+    /// `best/` of the classes that `improved`.
+    fn save(&self, state: State, grown: &[Growing], improved: &[usize]) -> Result<()> {
+        let save = || {
+            self.lock.check()?;
+            grown.iter().try_for_each(Growing::sync)?;
+            self.checkpoints.save(&state, self.device, &self.settings)?;
+            // The threshold comes at the end; a model that is there after a kill has none yet.
+            for &r in improved {
+                if let Some(best) = &state.replicas[r].best {
+                    self.export(r, best.clone(), state.epoch)?;
+                }
+            }
+            Ok(())
+        };
+        // A folder that was taken away in the midst of it is the reason, not the file that is
+        // missing then.
+        save().map_err(|error| self.lock.check().err().unwrap_or(error))
+    }
+
+    fn export(&self, class: usize, best: Snapshot, epochs: usize) -> Result<()> {
+        export(&self.folders[class], &self.detector(class, best), self.config, epochs, None)
+    }
+
+    /// A class's best epoch with what is known of it.
+    fn detector(&self, class: usize, best: Snapshot) -> Detector {
+        let config = self.config;
+        let mut detector = best.into_detector(self.model, &config.train_config());
+        let resized = format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255");
+        let describe = [
+            ("beta", config.beta.to_string()),
+            ("dataset", self.prepared.manifest().name().to_string()),
+            ("data_sha256", config.data_sha256.clone()),
+            ("inlier", config.inliers[class].clone()),
+            ("device", self.device.to_string()),
+            ("preprocessing", resized),
+        ];
+        detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
+        if let Some(background) = &self.prepared.manifest().background {
+            detector.description.insert("background".into(), background.clone());
+        }
+        detector
+    }
 }
 
 /// Errors if a run is past the epochs that were asked for.
@@ -319,31 +512,6 @@ impl Told {
     }
 }
 
-/// A class's best epoch with what is known of it.
-fn detector(
-    best: Snapshot,
-    model: &Model,
-    config: &RunConfig,
-    prepared: &Prepared,
-    class: &str,
-    device: &str,
-) -> Detector {
-    let mut detector = best.into_detector(model, &config.train_config());
-    let describe = [
-        ("beta", config.beta.to_string()),
-        ("dataset", prepared.manifest().name().to_string()),
-        ("data_sha256", config.data_sha256.clone()),
-        ("inlier", class.to_string()),
-        ("device", device.to_string()),
-        ("preprocessing", format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255")),
-    ];
-    detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
-    if let Some(background) = &prepared.manifest().background {
-        detector.description.insert("background".into(), background.clone());
-    }
-    detector
-}
-
 /// Writes `best/`: the model and its card, which tells of an evaluation if there was one. `epochs`
 /// is how many were trained.
 ///
@@ -413,8 +581,9 @@ impl ClassFiles {
     fn open(
         run: &Path,
         folder: &Path,
-        layers: Vec<String>,
+        model: &Model,
         resumed_after: Option<usize>,
+        diverged: bool,
         steps: u64,
     ) -> Result<ClassFiles> {
         if folder != run {
@@ -422,38 +591,40 @@ impl ClassFiles {
             make_folder(folder)?;
         }
         let metrics = folder.join(folders::METRICS);
-        let mut epochs = Epochs { layers, rows: vec![] };
-        if let Some(epochs_done) = resumed_after.filter(|&epochs| epochs > 0) {
-            epochs = read_epochs(&metrics)?;
-            epochs.rows.retain(|row| row.epoch <= epochs_done as u64);
-        }
+        // A class that diverged in its first epoch has no row, and so no file.
+        let kept = resumed_after.filter(|_| !diverged || metrics.exists()).unwrap_or(0);
+        let epochs = EpochWriter::open(&metrics, layer_names(model), kept as u64)?;
         // TensorBoard hides what an interrupted run logged after its checkpoint.
         let events = match resumed_after {
             Some(epochs_done) => EventWriter::resume(folder, epochs_done as u64 * steps + 1)?,
             None => EventWriter::create(folder)?,
         };
-        Ok(ClassFiles { folder: folder.into(), epochs, events, steps_per_epoch: steps })
+        Ok(ClassFiles { epochs, events, steps_per_epoch: steps })
+    }
+
+    /// The files that grow while the training goes on.
+    fn grown(&self) -> impl Iterator<Item = &Growing> {
+        self.epochs.file().into_iter().chain([self.events.file()])
     }
 
     fn record(&mut self, report: &EpochReport, images_per_second: f64) -> Result<()> {
         let losses =
             |l: &Losses| epochs::Losses { loss: l.loss, mse: l.mse, constraint: l.constraint };
-        self.epochs.rows.push(EpochRow {
+        self.epochs.append(&EpochRow {
             epoch: report.epoch as u64,
             train: losses(&report.train),
             validation: Some(losses(&report.validation)),
             images_per_second,
             best: report.best,
             cosines: report.train.cosines.clone(),
-        });
-        write_epochs(&self.folder.join(folders::METRICS), &self.epochs)?;
+        })?;
         let mut values = vec![("images_per_second".to_string(), images_per_second)];
         for (part, losses) in [("train", &report.train), ("val", &report.validation)] {
             let parts =
                 [("loss", losses.loss), ("mse", losses.mse), ("constraint", losses.constraint)];
             values.extend(parts.map(|(name, v)| (format!("{part}/{name}"), v)));
         }
-        let cosines = self.epochs.layers.iter().zip(&report.train.cosines);
+        let cosines = self.epochs.layers().iter().zip(&report.train.cosines);
         values.extend(cosines.map(|(layer, &v)| (format!("cos/{layer}"), v)));
         let values: Vec<(&str, f32)> =
             values.iter().map(|(tag, v)| (tag.as_str(), *v as f32)).collect();

@@ -1,6 +1,6 @@
 //! `metrics.csv`.
 
-use gradcon::report::epochs::{COLUMNS, EpochRow, Losses, read_epochs, write_epochs};
+use gradcon::report::epochs::{COLUMNS, EpochRow, EpochWriter, Losses, read_epochs, write_epochs};
 
 use crate::message_of;
 use crate::samples::table;
@@ -27,6 +27,40 @@ fn epochs_come_back_bit_by_bit() {
     assert_eq!(read_epochs(&path).unwrap(), table(rows.to_vec()));
     write_epochs(&path, &table(rows[..1].to_vec())).unwrap();
     assert_eq!(read_epochs(&path).unwrap().rows.len(), 1, "replaced, not appended to");
+}
+
+#[test]
+fn appended_epochs_are_the_table_and_what_follows_the_kept_ones_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, whole] = ["metrics.csv", "whole.csv"].map(|name| folder.path().join(name));
+    let rows = [epoch(1, None), epoch(2, None), epoch(3, None)];
+    write_epochs(&whole, &table(rows.to_vec())).unwrap();
+    let layers = table(rows.to_vec()).layers;
+    let open = |kept| EpochWriter::open(&path, layers.clone(), kept);
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let mut writer = open(0).unwrap();
+    assert!(!path.exists());
+    rows.iter().for_each(|row| writer.append(row).unwrap());
+    assert_eq!(read(&path), read(&whole));
+    // A row that a kill cut, and one that a crash of the machine left as zeros.
+    for torn in ["4,0.5,0.", "\0\0\0\0"] {
+        std::fs::write(&path, read(&whole) + torn).unwrap();
+        assert_eq!(read_epochs(&path).unwrap().rows, rows, "{torn}");
+        open(3).unwrap();
+        assert_eq!(read(&path), read(&whole));
+    }
+    let mut writer = open(1).unwrap();
+    assert_eq!(read_epochs(&path).unwrap().rows, rows[..1]);
+    rows[1..].iter().for_each(|row| writer.append(row).unwrap());
+    assert_eq!(read(&path), read(&whole));
+    // Damage in what is kept is told, and so are other layers.
+    let error = EpochWriter::open(&path, vec!["x".into()], 2).err().unwrap().to_string();
+    assert!(error.contains("metrics.csv") && error.contains("expected x"), "{error}");
+    std::fs::write(&path, read(&whole).replace("\n2,", "\ntwo,")).unwrap();
+    let error = open(2).err().unwrap().to_string();
+    assert!(error.contains("metrics.csv:3: epoch is \"two\""), "{error}");
+    open(0).unwrap();
+    assert!(!path.exists());
 }
 
 #[test]
