@@ -25,6 +25,7 @@ fn gradcon(folder: &Path, line: &str, variables: &[(&str, &str)]) -> Output {
         .args(line.split_whitespace())
         .env_remove("WGPU_ADAPTER_NAME")
         .env_remove("WGPU_BACKEND")
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .envs(variables.iter().copied())
         .output()
         .unwrap()

@@ -20,6 +20,7 @@ fn gradcon(folder: &Path, args: &[String]) -> Output {
         .args(args)
         .env_remove("WGPU_ADAPTER_NAME")
         .env_remove("WGPU_BACKEND")
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .output()
         .unwrap()
 }

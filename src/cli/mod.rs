@@ -19,6 +19,8 @@ mod ui;
 
 use clap::{Parser, Subcommand};
 
+use crate::engine::gpu::OpenOptions;
+use crate::engine::{Engine, device};
 use crate::error::Result;
 pub use ui::Ui;
 
@@ -82,11 +84,10 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// No such device, or one that can't be opened.
-    pub fn open(&self, ui: &Ui) -> Result<Box<dyn crate::engine::Engine>> {
-        let engine =
-            crate::engine::device::open_noting(&self.device, self.allow_software, |note| {
-                ui.progress(note)
-            })?;
+    pub fn open(&self, ui: &Ui) -> Result<Box<dyn Engine>> {
+        let options =
+            OpenOptions { allow_software: self.allow_software, cache: true, ..Default::default() };
+        let engine = device::open_noting(&self.device, options, |note| ui.progress(note))?;
         ui.progress(&format!("device: {}", engine.description()));
         Ok(engine)
     }

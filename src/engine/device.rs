@@ -126,16 +126,15 @@ impl Device {
     /// As [`Device::choose`], or a device that can't be opened.
     pub fn open(
         &self,
-        allow_software: bool,
+        options: OpenOptions,
         mut note: impl FnMut(&str),
     ) -> Result<Box<dyn Engine>> {
         if *self == Device::Cpu {
             return Ok(cpu::f32());
         }
         let machine = Machine::look();
-        let (choice, notes) = self.choose(&machine, allow_software)?;
+        let (choice, notes) = self.choose(&machine, options.allow_software)?;
         notes.iter().for_each(|text| note(text));
-        let options = OpenOptions { allow_software, ..OpenOptions::default() };
         Ok(match choice {
             Choice::Cpu => cpu::f32(),
             Choice::Gpu(index) => Box::new(GpuEngine::open_adapter(&machine, index, options)?),
@@ -148,7 +147,7 @@ impl Device {
 /// # Errors
 /// As [`Device::open`], and [`Error::Usage`] for a text that is no device.
 pub fn open(device: &str, allow_software: bool) -> Result<Box<dyn Engine>> {
-    open_noting(device, allow_software, |_| {})
+    open_noting(device, OpenOptions { allow_software, ..OpenOptions::default() }, |_| {})
 }
 
 /// The same, and `note` hears what a user should know of the choice.
@@ -157,10 +156,10 @@ pub fn open(device: &str, allow_software: bool) -> Result<Box<dyn Engine>> {
 /// As [`open`].
 pub fn open_noting(
     device: &str,
-    allow_software: bool,
+    options: OpenOptions,
     note: impl FnMut(&str),
 ) -> Result<Box<dyn Engine>> {
-    device.parse::<Device>().map_err(Error::Usage)?.open(allow_software, note)
+    device.parse::<Device>().map_err(Error::Usage)?.open(options, note)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ impl Place {
             .current_dir(self.0.path())
             .args(line.split_whitespace())
             .env_remove("WGPU_ADAPTER_NAME")
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .env("NO_COLOR", "1");
         command
     }
@@ -35,6 +36,7 @@ impl Place {
         command
             .current_dir(self.0.path())
             .args(["-c", line])
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .env("GRADCON", env!("CARGO_BIN_EXE_gradcon"));
         command
     }

@@ -51,6 +51,8 @@ pub struct OpenOptions {
     /// [`crate::kernels::Family::variants`]), else in the reference; by default in the one that
     /// suits the device. All variants give the same bits.
     pub variant: Option<&'static str>,
+    /// Keep compiled pipelines in the user's cache folder, where the backend can.
+    pub cache: bool,
     /// Open the device with exactly WebGPU's default limits and no features, as a browser would.
     pub web_limits: bool,
 }
@@ -492,10 +494,13 @@ pub(super) fn open(machine: &Machine, index: usize, options: OpenOptions) -> Res
     };
     adapter.timestamps &= !options.web_limits;
     adapter.take_limits(&required_limits);
-    let timestamps = if adapter.timestamps { Features::TIMESTAMP_QUERY } else { Features::empty() };
+    let mut required_features = Features::empty();
+    required_features.set(Features::TIMESTAMP_QUERY, adapter.timestamps);
+    let cache = found.features().contains(Features::PIPELINE_CACHE) && !options.web_limits;
+    required_features.set(Features::PIPELINE_CACHE, cache);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("gradcon"),
-        required_features: timestamps,
+        required_features,
         required_limits,
         ..Default::default()
     };

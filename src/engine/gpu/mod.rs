@@ -2,12 +2,13 @@
 //!
 //! Loading a program makes its plan (see [`crate::program::dispatch`]), allocates its buffers,
 //! fills one uniform buffer with the words of all its dispatches, compiles its pipelines and makes
-//! its bind groups; a run then only records, into one encoder and one compute pass a step,
+//! its bind groups; a run then only records, into one encoder and one compute pass for a few steps,
 //! "pipeline, bind group, dispatch" for each of them. wgpu orders dispatches that share a buffer.
 //!
 //! Nothing is needed beyond core WebGPU. The step's number, the only thing that changes between
 //! runs, is a dynamic offset into a table of numbers.
 
+mod cache;
 mod device;
 mod pipelines;
 mod timing;
@@ -26,9 +27,12 @@ use crate::kernels::{DIRECT, Element, Form};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use crate::program::{Buffer, Program};
 
-/// Steps that may be under way on the device: enough to keep it busy, few enough that waiting for
-/// them takes no noticeable time.
-const MAX_IN_FLIGHT: usize = 8;
+/// Steps that are recorded and submitted together.
+const STEPS_PER_SUBMIT: u32 = 8;
+
+/// Steps that may be under way on the device before those submitted last: enough to keep it busy,
+/// few enough that waiting for them takes no noticeable time.
+const MAX_IN_FLIGHT: u32 = 8;
 
 /// A dispatch, ready to be recorded.
 struct Prepared {
@@ -45,7 +49,8 @@ pub struct GpuEngine {
     steps: Steps,
     store: Store<wgpu::Buffer>,
     programs: Vec<Vec<Prepared>>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// What was submitted and not waited for, with its steps.
+    in_flight: VecDeque<(wgpu::SubmissionIndex, u32)>,
     /// The variant that was asked for.
     variant: Option<&'static str>,
 }
@@ -103,6 +108,11 @@ impl Steps {
         self.first = first;
     }
 
+    /// The step behind the table's last one.
+    fn end(&self) -> u32 {
+        self.first.saturating_add(Steps::COUNT)
+    }
+
     /// The offset of `step`, which the table holds from now on.
     fn offset(&mut self, gpu: &Gpu, step: u32) -> u32 {
         let first = step - step % Steps::COUNT;
@@ -137,7 +147,10 @@ impl GpuEngine {
         options: OpenOptions,
     ) -> Result<GpuEngine> {
         let gpu = device::open(machine, index, options)?;
-        let pipelines = Pipelines::new(&gpu, options.shader_checks)?;
+        let folder =
+            if options.cache { cache::folder(|name| std::env::var_os(name)) } else { None };
+        let cache = folder.and_then(|folder| cache::Cache::open(&gpu, &folder));
+        let pipelines = Pipelines::new(&gpu, options.shader_checks, cache)?;
         let steps = Steps::new(&gpu, &pipelines)?;
         let (store, programs) = (Store::default(), vec![]);
         let (in_flight, variant) = (VecDeque::new(), options.variant);
@@ -166,6 +179,8 @@ impl GpuEngine {
         let make = |buffer: &Buffer, total| allocate(gpu, buffer, program.replicas, total);
         let buffers = self.store.take_in(program, make)?;
         let uniforms = uniform_buffer(gpu, &plan)?;
+        plan.dispatches.iter().try_for_each(|dispatch| check_grid(gpu, dispatch))?;
+        self.pipelines.compile(gpu, &plan)?;
         let prepare = |(i, dispatch): (usize, &Dispatch)| {
             let offset = (i * UNIFORM_BYTES) as u64;
             let storage: Vec<(&wgpu::Buffer, u64)> = dispatch
@@ -173,7 +188,7 @@ impl GpuEngine {
                 .iter()
                 .map(|bound| (&self.store.at(buffers[bound.buffer]).memory, bound.offset))
                 .collect();
-            prepare(gpu, &mut self.pipelines, dispatch, &storage, (&uniforms, offset))
+            prepare(gpu, &self.pipelines, dispatch, &storage, (&uniforms, offset))
         };
         plan.dispatches.iter().enumerate().map(prepare).collect()
     }
@@ -256,23 +271,34 @@ fn uniform_buffer(gpu: &Gpu, plan: &Plan) -> Result<wgpu::Buffer> {
     Ok(buffer)
 }
 
+/// Errors if a dispatch has more workgroups than the device allows.
+fn check_grid(gpu: &Gpu, dispatch: &Dispatch) -> Result<()> {
+    let limit = gpu.device.limits().max_compute_workgroups_per_dimension;
+    if dispatch.grid.iter().all(|&groups| groups <= limit) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{}: {} needs {:?} workgroups, the device allows {limit} in each direction",
+        gpu.adapter,
+        what(dispatch),
+        dispatch.grid
+    );
+    Err(Error::TooLarge { problem, remedy: memory::REMEDY.into() })
+}
+
+/// A dispatch, in errors.
+fn what(dispatch: &Dispatch) -> String {
+    format!("call '{}' of kernel {}", dispatch.label, dispatch.entry_point)
+}
+
 /// `storage` has the buffer and offset of each storage binding, `uniforms` those of the words.
 fn prepare(
     gpu: &Gpu,
-    pipelines: &mut Pipelines,
+    pipelines: &Pipelines,
     dispatch: &Dispatch,
     storage: &[(&wgpu::Buffer, u64)],
     uniforms: (&wgpu::Buffer, u64),
 ) -> Result<Prepared> {
-    let what = || format!("call '{}' of kernel {}", dispatch.label, dispatch.entry_point);
-    let limit = gpu.device.limits().max_compute_workgroups_per_dimension;
-    if dispatch.grid.iter().any(|&groups| groups > limit) {
-        let needs =
-            format!("{:?} workgroups, the device allows {limit} in each direction", dispatch.grid);
-        let problem = format!("{}: {} needs {needs}", gpu.adapter, what());
-        return Err(Error::TooLarge { problem, remedy: memory::REMEDY.into() });
-    }
-    let pipeline = pipelines.get(gpu, dispatch)?;
     let entry = |binding, (buffer, offset), size| wgpu::BindGroupEntry {
         binding,
         resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size }),
@@ -286,9 +312,10 @@ fn prepare(
         layout: pipelines.layout(dispatch),
         entries: &entries,
     };
-    let bind_group = gpu.guarded(what, |device| device.create_bind_group(&descriptor))?;
+    let bind_group =
+        gpu.guarded(|| what(dispatch), |device| device.create_bind_group(&descriptor))?;
     let (reads_step, grid) = (dispatch.reads_step, dispatch.grid);
-    Ok(Prepared { pipeline, bind_group, reads_step, grid })
+    Ok(Prepared { pipeline: pipelines.number(dispatch), bind_group, reads_step, grid })
 }
 
 impl Engine for GpuEngine {
@@ -361,21 +388,29 @@ impl Engine for GpuEngine {
     }
 
     fn run(&mut self, program: Loaded, steps: std::ops::Range<u32>) -> Result<()> {
-        for step in steps {
-            let offset = self.steps.offset(&self.gpu, step);
+        let mut next = steps.start;
+        while next < steps.end {
+            // Numbers that are written to the table now are there for all of a submission.
+            self.steps.offset(&self.gpu, next);
+            let end = steps.end.min(next.saturating_add(STEPS_PER_SUBMIT)).min(self.steps.end());
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let mut current = None;
-            for prepared in &self.programs[program.0] {
-                self.record(&mut pass, prepared, (offset, 1), &mut current);
+            for step in next..end {
+                let offset = self.steps.offset(&self.gpu, step);
+                for prepared in &self.programs[program.0] {
+                    self.record(&mut pass, prepared, (offset, 1), &mut current);
+                }
             }
             drop(pass);
-            self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
-            if self.in_flight.len() > MAX_IN_FLIGHT {
-                let oldest = self.in_flight.pop_front();
+            let submitted = self.gpu.queue.submit([encoder.finish()]);
+            self.in_flight.push_back((submitted, end - next));
+            while self.in_flight.iter().rev().skip(1).map(|(_, n)| n).sum::<u32>() > MAX_IN_FLIGHT {
+                let oldest = self.in_flight.pop_front().map(|(submitted, _)| submitted);
                 self.gpu.wait(oldest)?;
             }
             self.gpu.faults.check()?;
+            next = end;
         }
         // Doesn't wait; lets wgpu notice a device that is gone.
         let _ = self.gpu.device.poll(PollType::Poll);

@@ -1,13 +1,33 @@
-//! Shaders, layouts and pipelines, compiled at their first use and kept.
+//! Shaders, layouts and pipelines, compiled at their first use, on all cores, and kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use rayon::prelude::*;
+
+use super::cache::Cache;
 use super::device::Gpu;
 use crate::error::{Error, Result};
 use crate::kernels::{SHADERS, VARIANTS};
-use crate::program::dispatch::{Dispatch, UNIFORM_BINDING, UNIFORM_BYTES};
+use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 
 type Name = std::borrow::Cow<'static, str>;
+
+/// What a pipeline is made of: shader, entry point, constants.
+type Key = (Name, Name, BTreeMap<Name, u32>);
+
+fn key(dispatch: &Dispatch) -> Key {
+    let Dispatch { shader, entry_point, constants, .. } = dispatch;
+    (shader.clone(), entry_point.clone(), constants.clone())
+}
+
+/// The results of all items, on all cores; the first error, by the items' order.
+fn on_all_cores<I: Sync, O: Send>(
+    items: &[I],
+    make: impl Fn(&I) -> Result<O> + Sync + Send,
+) -> Result<Vec<O>> {
+    let made: Vec<Result<O>> = items.par_iter().map(make).collect();
+    made.into_iter().collect()
+}
 
 /// An entry point's layouts, the same for all its pipelines.
 struct Layout {
@@ -23,11 +43,13 @@ pub(super) struct Pipelines {
     /// By shader and entry point.
     layouts: HashMap<(Name, Name), Layout>,
     pipelines: Vec<wgpu::ComputePipeline>,
-    known: HashMap<(Name, Name, BTreeMap<Name, u32>), usize>,
+    known: HashMap<Key, usize>,
+    /// Pipelines that an earlier process compiled.
+    pub cache: Option<Cache>,
 }
 
 impl Pipelines {
-    pub fn new(gpu: &Gpu, shader_checks: bool) -> Result<Pipelines> {
+    pub fn new(gpu: &Gpu, shader_checks: bool, cache: Option<Cache>) -> Result<Pipelines> {
         let step_layout = gpu.guarded(
             || "layout of the step".to_string(),
             |device| {
@@ -44,6 +66,7 @@ impl Pipelines {
             layouts: HashMap::new(),
             pipelines: vec![],
             known: HashMap::new(),
+            cache,
         })
     }
 
@@ -62,28 +85,51 @@ impl Pipelines {
         &self.pipelines[pipeline]
     }
 
-    /// The number of a dispatch's pipeline.
-    pub fn get(&mut self, gpu: &Gpu, dispatch: &Dispatch) -> Result<usize> {
+    /// The number of the pipeline of a dispatch whose plan was compiled.
+    pub fn number(&self, dispatch: &Dispatch) -> usize {
+        self.known[&key(dispatch)]
+    }
+
+    /// Compiles what a plan needs and nobody needed before.
+    pub fn compile(&mut self, gpu: &Gpu, plan: &Plan) -> Result<()> {
+        let mut seen = HashSet::new();
+        let is_new = |d: &&Dispatch| !self.known.contains_key(&key(d)) && seen.insert(key(d));
+        let new: Vec<&Dispatch> = plan.dispatches.iter().filter(is_new).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        new.iter().try_for_each(|dispatch| check_workgroup(gpu, dispatch))?;
+        let shaders = new.iter().map(|dispatch| &dispatch.shader);
+        let shaders: BTreeSet<&Name> =
+            shaders.filter(|&shader| !self.shaders.contains_key(shader)).collect();
+        let shaders: Vec<&Name> = shaders.into_iter().collect();
+        let modules = on_all_cores(&shaders, |shader| self.compile_shader(gpu, shader))?;
+        self.shaders.extend(shaders.into_iter().cloned().zip(modules));
+        for dispatch in &new {
+            let entry = (dispatch.shader.clone(), dispatch.entry_point.clone());
+            if !self.layouts.contains_key(&entry) {
+                let layout = self.make_layout(gpu, dispatch)?;
+                self.layouts.insert(entry, layout);
+            }
+        }
+        let pipelines = on_all_cores(&new, |dispatch| self.make(gpu, dispatch))?;
+        let numbers = self.pipelines.len()..;
+        self.known.extend(new.into_iter().map(key).zip(numbers));
+        self.pipelines.extend(pipelines);
+        if let Some(cache) = &mut self.cache {
+            cache.save();
+        }
+        Ok(())
+    }
+
+    /// A dispatch's pipeline.
+    fn make(&self, gpu: &Gpu, dispatch: &Dispatch) -> Result<wgpu::ComputePipeline> {
         let Dispatch { shader, entry_point, constants, .. } = dispatch;
-        let key = (shader.clone(), entry_point.clone(), constants.clone());
-        if let Some(&at) = self.known.get(&key) {
-            return Ok(at);
-        }
-        check_workgroup(gpu, dispatch)?;
-        if !self.shaders.contains_key(shader) {
-            let module = self.compile(gpu, shader)?;
-            self.shaders.insert(shader.clone(), module);
-        }
-        let entry = (shader.clone(), entry_point.clone());
-        if !self.layouts.contains_key(&entry) {
-            let layout = self.make_layout(gpu, dispatch)?;
-            self.layouts.insert(entry.clone(), layout);
-        }
         let constants: Vec<(&str, f64)> =
             constants.iter().map(|(name, value)| (name.as_ref(), f64::from(*value))).collect();
         let descriptor = wgpu::ComputePipelineDescriptor {
             label: Some(entry_point),
-            layout: Some(&self.layouts[&entry].pipeline),
+            layout: Some(&self.layouts[&(shader.clone(), entry_point.clone())].pipeline),
             module: &self.shaders[shader],
             entry_point: Some(entry_point),
             // Every kernel writes workgroup memory before it reads it.
@@ -91,18 +137,15 @@ impl Pipelines {
                 constants: &constants,
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.cache.as_ref().map(|cache| &cache.pipelines),
         };
-        let pipeline = gpu.guarded(
+        gpu.guarded(
             || format!("kernel {entry_point}"),
             |device| device.create_compute_pipeline(&descriptor),
-        )?;
-        self.pipelines.push(pipeline);
-        self.known.insert(key, self.pipelines.len() - 1);
-        Ok(self.pipelines.len() - 1)
+        )
     }
 
-    fn compile(&self, gpu: &Gpu, shader: &str) -> Result<wgpu::ShaderModule> {
+    fn compile_shader(&self, gpu: &Gpu, shader: &str) -> Result<wgpu::ShaderModule> {
         let mut files = SHADERS.iter().chain(&VARIANTS);
         let source = files.find(|s| s.name == shader).map(|s| s.source);
         let source = source
