@@ -88,50 +88,78 @@ impl<T> Out<T> {
     }
 }
 
-/// 64 bytes of f32 or 128 of f64: keeps rows of images on cache-line boundaries. A cell, since
-/// outputs are written through a shared engine.
-#[repr(C, align(64))]
-struct Line<T>(UnsafeCell<[T; 16]>);
+/// Floats that start as zeros, in cells, since outputs are written through a shared engine. The
+/// system gives them their pages when they are first used: what is loaded and never run costs none.
+struct Floats<T> {
+    cells: Vec<UnsafeCell<T>>,
+    /// Where the first one is: rows of images lie on cache-line boundaries.
+    start: usize,
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+impl<T: Real> Floats<T> {
+    /// Room for whole vectors of floats.
+    fn new(buffer: &Buffer, total: usize) -> Result<Self> {
+        let len = total.checked_next_multiple_of(16).unwrap_or(total);
+        let len = len.saturating_add(LINE / size_of::<T>());
+        // `vec!` gives memory that nobody has touched yet, but aborts where there is none.
+        room::<T>(buffer, len)?;
+        let mut zeros = std::mem::ManuallyDrop::new(vec![T::ZERO; len]);
+        let (start, capacity) = (zeros.as_ptr().align_offset(LINE), zeros.capacity());
+        // SAFETY: the vector's own parts, which it gives up; an UnsafeCell is laid out as what it
+        // holds.
+        let cells = unsafe { Vec::from_raw_parts(zeros.as_mut_ptr().cast(), len, capacity) };
+        Ok(Floats { cells, start })
+    }
+
+    fn as_ptr(&self) -> *mut T {
+        self.cells[self.start..].as_ptr().cast_mut().cast()
+    }
+}
 
 /// Memory of one buffer.
 enum Memory<T> {
-    Float(Vec<Line<T>>),
+    Float(Floats<T>),
     U32(Vec<u32>),
     U8(Vec<u8>),
 }
 
-/// `len` elements, or an error where the allocator has no room: a limit of the process that nobody
-/// told us of.
-fn filled<V>(buffer: &Buffer, len: usize, value: impl FnMut() -> V) -> Result<Vec<V>> {
+/// An empty vector with room for `len` elements, or an error where the allocator has none: a limit
+/// of the process that nobody told us of.
+fn room<V>(buffer: &Buffer, len: usize) -> Result<Vec<V>> {
     let mut memory = Vec::new();
-    if memory.try_reserve_exact(len).is_err() {
-        let bytes = (len as u64).checked_mul(size_of::<V>() as u64);
-        return Err(super::memory::lack(
-            &format!("buffer '{}'", buffer.name),
-            bytes,
-            "the system refuses it",
-        ));
+    match memory.try_reserve_exact(len) {
+        Ok(()) => Ok(memory),
+        Err(_) => {
+            let bytes = (len as u64).checked_mul(size_of::<V>() as u64);
+            let what = format!("buffer '{}'", buffer.name);
+            Err(super::memory::lack(&what, bytes, "the system refuses it"))
+        }
     }
-    memory.resize_with(len, value);
+}
+
+/// `len` zeros.
+fn filled<V: Clone + Default>(buffer: &Buffer, len: usize) -> Result<Vec<V>> {
+    let mut memory = room(buffer, len)?;
+    memory.resize(len, V::default());
     Ok(memory)
 }
 
 impl<T: Real> Memory<T> {
     fn new(buffer: &Buffer, total: usize) -> Result<Self> {
         Ok(match buffer.element {
-            Element::Float => {
-                let lines = total.div_ceil(16);
-                Memory::Float(filled(buffer, lines, || Line(UnsafeCell::new([T::ZERO; 16])))?)
-            }
-            Element::U32 => Memory::U32(filled(buffer, total, || 0)?),
-            Element::U8 => Memory::U8(filled(buffer, total, || 0)?),
+            Element::Float => Memory::Float(Floats::new(buffer, total)?),
+            Element::U32 => Memory::U32(filled(buffer, total)?),
+            Element::U8 => Memory::U8(filled(buffer, total)?),
         })
     }
 
     /// The memory as an output; `None` if it holds no floats.
     fn out(&self) -> Option<Out<T>> {
         match self {
-            Memory::Float(lines) => Some(Out(lines.as_ptr().cast_mut().cast())),
+            Memory::Float(floats) => Some(Out(floats.as_ptr())),
             Memory::U32(_) | Memory::U8(_) => None,
         }
     }
@@ -140,10 +168,9 @@ impl<T: Real> Memory<T> {
 impl<T: Real> Stored<Memory<T>> {
     fn floats(&self) -> Option<&[T]> {
         match &self.memory {
-            Memory::Float(lines) => {
-                // SAFETY: a Line is 16 elements without padding, and `total` rounded up to lines
-                // was allocated.
-                Some(unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.total) })
+            Memory::Float(floats) => {
+                // SAFETY: at least `total` elements from there on were allocated, as zeros.
+                Some(unsafe { std::slice::from_raw_parts(floats.as_ptr(), self.total) })
             }
             Memory::U32(_) | Memory::U8(_) => None,
         }
