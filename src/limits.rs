@@ -41,6 +41,8 @@ pub const SCORES: u64 = 512 * MIB;
 pub const RESULTS: u64 = 16 * MIB;
 /// `extremes.json`.
 pub const EXTREMES: u64 = MIB;
+/// What is kept of compiled kernels; a file that has grown beyond is begun anew.
+pub const PIPELINES: u64 = 64 * MIB;
 /// A picture that a page embeds.
 pub const TILE: u64 = MIB;
 

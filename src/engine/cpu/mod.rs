@@ -103,14 +103,8 @@ impl<T: Real> Floats<T> {
     /// Room for whole vectors of floats.
     fn new(buffer: &Buffer, total: usize) -> Result<Self> {
         let len = total.checked_next_multiple_of(16).unwrap_or(total);
-        let len = len.saturating_add(LINE / size_of::<T>());
-        // `vec!` gives memory that nobody has touched yet, but aborts where there is none.
-        room::<T>(buffer, len)?;
-        let mut zeros = std::mem::ManuallyDrop::new(vec![T::ZERO; len]);
-        let (start, capacity) = (zeros.as_ptr().align_offset(LINE), zeros.capacity());
-        // SAFETY: the vector's own parts, which it gives up; an UnsafeCell is laid out as what it
-        // holds.
-        let cells = unsafe { Vec::from_raw_parts(zeros.as_mut_ptr().cast(), len, capacity) };
+        let cells: Vec<UnsafeCell<T>> = zeros(buffer, len.saturating_add(LINE / size_of::<T>()))?;
+        let start = cells.as_ptr().align_offset(LINE);
         Ok(Floats { cells, start })
     }
 
@@ -126,33 +120,22 @@ enum Memory<T> {
     U8(Vec<u8>),
 }
 
-/// An empty vector with room for `len` elements, or an error where the allocator has none: a limit
-/// of the process that nobody told us of.
-fn room<V>(buffer: &Buffer, len: usize) -> Result<Vec<V>> {
-    let mut memory = Vec::new();
-    match memory.try_reserve_exact(len) {
-        Ok(()) => Ok(memory),
-        Err(_) => {
-            let bytes = (len as u64).checked_mul(size_of::<V>() as u64);
-            let what = format!("buffer '{}'", buffer.name);
-            Err(super::memory::lack(&what, bytes, "the system refuses it"))
-        }
-    }
-}
-
-/// `len` zeros.
-fn filled<V: Clone + Default>(buffer: &Buffer, len: usize) -> Result<Vec<V>> {
-    let mut memory = room(buffer, len)?;
-    memory.resize(len, V::default());
-    Ok(memory)
+/// `len` zeros, or an error where the allocator has no room: a limit of the process that nobody told
+/// us of.
+fn zeros<V: bytemuck::Zeroable>(buffer: &Buffer, len: usize) -> Result<Vec<V>> {
+    bytemuck::try_zeroed_vec(len).map_err(|()| {
+        let bytes = (len as u64).checked_mul(size_of::<V>() as u64);
+        let what = format!("buffer '{}'", buffer.name);
+        super::memory::lack(&what, bytes, "the system refuses it")
+    })
 }
 
 impl<T: Real> Memory<T> {
     fn new(buffer: &Buffer, total: usize) -> Result<Self> {
         Ok(match buffer.element {
             Element::Float => Memory::Float(Floats::new(buffer, total)?),
-            Element::U32 => Memory::U32(filled(buffer, total)?),
-            Element::U8 => Memory::U8(filled(buffer, total)?),
+            Element::U32 => Memory::U32(zeros(buffer, total)?),
+            Element::U8 => Memory::U8(zeros(buffer, total)?),
         })
     }
 

@@ -9,6 +9,7 @@ use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 /// Float of an engine: f32 or f64.
 pub trait Real:
     Copy
+    + bytemuck::Zeroable
     + Send
     + Sync
     + PartialOrd

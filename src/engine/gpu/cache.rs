@@ -12,9 +12,6 @@ use super::device::Gpu;
 use crate::files::write_atomically;
 use crate::limits;
 
-/// Most bytes of a file that are read. A file that has grown beyond is begun anew.
-const LIMIT: u64 = 64 << 20;
-
 const HASH: usize = 32;
 
 /// What is kept of an adapter's pipelines.
@@ -67,7 +64,7 @@ impl Cache {
 
 /// The whole file, if its hash is right.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let bytes = limits::read(path, LIMIT, "a cache of pipelines").ok()?;
+    let bytes = limits::read(path, limits::PIPELINES, "a cache of pipelines").ok()?;
     let (hash, data) = bytes.split_at_checked(HASH)?;
     (Sha256::digest(data)[..] == *hash).then_some(bytes)
 }
