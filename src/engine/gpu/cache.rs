@@ -89,11 +89,10 @@ pub(super) fn folder(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Engine;
     use crate::engine::gpu::{GpuEngine, OpenOptions, Selector};
-    use crate::method::model::Model;
-    use crate::method::programs::reconstruction_program;
-    use crate::program::Options;
+    use crate::engine::{Data, Engine};
+    use crate::program::{Options, compile};
+    use crate::tape::Tape;
 
     #[cfg(unix)]
     #[test]
@@ -110,19 +109,23 @@ mod tests {
         assert_eq!(of(&[]), None);
     }
 
-    /// What an engine with this folder reconstructs, and whether it found pipelines there.
+    /// What an engine with this folder computes, and whether it found pipelines there.
     fn run(folder: &Path) -> (Vec<f32>, bool) {
         let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
         let mut gpu = GpuEngine::open(&Selector::Hardware, options)
             .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
         gpu.pipelines.cache = Cache::open(&gpu.gpu, folder);
         let found = gpu.pipelines.cache.as_ref().is_some_and(|cache| cache.kept.is_some());
-        let program = reconstruction_program(&Model::new(1), 16, 1, Options::default());
-        let loaded = gpu.load(&program).unwrap();
-        let params = Model::new(1).init(crate::Init::Kaiming, 0);
-        crate::method::feed::Feed::of("reconstruct", &mut gpu).params(&params).unwrap();
+        let mut tape = Tape::new();
+        let x = tape.leaf("x", [1, 1, 1, 48]);
+        let y = tape.sigmoid(x);
+        let y = tape.mul(x, y);
+        tape.store(y, "y");
+        let loaded = gpu.load(&compile("swish", &tape, Options::default())).unwrap();
+        let numbers: Vec<f32> = (0..48).map(|i| i as f32 / 7.0 - 3.0).collect();
+        gpu.write("x", Data::F32(&numbers)).unwrap();
         gpu.run(loaded, 0..1).unwrap();
-        (gpu.read_f32(&crate::method::feed::log("reconstruct")).unwrap(), found)
+        (gpu.read_f32("y").unwrap(), found)
     }
 
     #[test]
