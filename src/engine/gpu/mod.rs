@@ -394,15 +394,16 @@ impl Engine for GpuEngine {
             self.steps.offset(&self.gpu, next);
             let end = steps.end.min(next.saturating_add(STEPS_PER_SUBMIT)).min(self.steps.end());
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            let mut current = None;
             for step in next..end {
                 let offset = self.steps.offset(&self.gpu, step);
+                // A pass a step: what it uses first is made ready at once before it. In one pass,
+                // every kernel would wait for who read its result in the step before.
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let mut current = None;
                 for prepared in &self.programs[program.0] {
                     self.record(&mut pass, prepared, (offset, 1), &mut current);
                 }
             }
-            drop(pass);
             let submitted = self.gpu.queue.submit([encoder.finish()]);
             self.in_flight.push_back((submitted, end - next));
             while self.in_flight.iter().rev().skip(1).map(|(_, n)| n).sum::<u32>() > MAX_IN_FLIGHT {
