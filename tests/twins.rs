@@ -15,6 +15,7 @@ use common::{Tolerance, assert_close, assert_same_bits};
 use gradcon::Error;
 use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
+use gradcon::engine::measure::time_calls;
 use gradcon::engine::{Data, Engine, Timing};
 use gradcon::kernels::batch::Values;
 use gradcon::kernels::{
@@ -269,7 +270,7 @@ fn check_steps(engine: &mut dyn Engine) {
     assert!(name(engine.write("counter", Data::U32(&[1, 2]))).contains("'counter'"));
     assert!(name(engine.read("nothing").map(|_| ())).contains("'nothing'"));
 
-    let (seconds, _) = engine.time_calls(again, 0, 2).unwrap();
+    let (seconds, _) = time_calls(engine.measure(), again, 3, 0, 2).unwrap();
     assert!(seconds.len() == 3 && seconds.iter().all(|&s| s > 0.0 && s < 10.0), "{seconds:?}");
 
     engine.clear();
@@ -315,7 +316,7 @@ fn the_gpu_engine_counts_steps() {
 fn gpu_times_are_by_the_device_where_it_can() {
     let mut gpu = open();
     let loaded = gpu.load(&counting_program(1)).unwrap();
-    let (_, timing) = gpu.time_calls(loaded, 0, 1).unwrap();
+    let (_, timing) = time_calls(gpu.measure(), loaded, 3, 0, 1).unwrap();
     assert!(timing == Timing::Wall || gpu.adapter().timestamps);
 }
 

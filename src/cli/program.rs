@@ -5,7 +5,7 @@ use strum::VariantNames;
 
 use super::sizes::SizeArgs;
 use super::{DeviceArgs, Ui};
-use crate::engine::{Timing, memory};
+use crate::engine::{Timing, measure, memory};
 use crate::error::{Error, Result};
 use crate::kernels::Form;
 use crate::method::feed::Feed;
@@ -82,7 +82,8 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
         .map_err(explain)?;
     Feed::of(name, engine.as_mut()).pattern(&model, sizes.batch, 1, sizes.replicas)?;
     engine.run(loaded, 0..1)?;
-    let (seconds, timing) = engine.time_calls(loaded, 0, 10)?;
+    let calls = program.calls.len();
+    let (seconds, timing) = measure::time_calls(engine.measure(), loaded, calls, 0, 10)?;
     print(&program.table(Some(&seconds)))?;
     outln!(
         "least of 10 measurements by {}",

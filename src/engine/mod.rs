@@ -4,9 +4,11 @@
 pub mod cpu;
 pub mod device;
 pub mod gpu;
+pub mod measure;
 pub mod memory;
 mod store;
 
+pub use self::measure::{Measure, Timing};
 use crate::error::Result;
 use crate::kernels::Form;
 use crate::program::Program;
@@ -42,15 +44,6 @@ impl Data<'_> {
 /// A program that an engine has taken in; valid only for that engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Loaded(pub(crate) usize);
-
-/// What a time was measured with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Timing {
-    /// Timestamps that the device wrote.
-    Device,
-    /// The host's clock around work that was waited for.
-    Wall,
-}
 
 /// A device that runs programs.
 ///
@@ -108,18 +101,8 @@ pub trait Engine {
     /// A device error of an earlier run.
     fn wait(&mut self) -> Result<()>;
 
-    /// Seconds of every call of the program at `step`, each the least of several measurements, and
-    /// what measured them. Runs each call many times: what the program updates is not meaningful
-    /// afterwards.
-    ///
-    /// # Errors
-    /// A device error.
-    fn time_calls(
-        &mut self,
-        program: Loaded,
-        step: u32,
-        repeats: usize,
-    ) -> Result<(Vec<f64>, Timing)>;
+    /// The engine as something to be measured.
+    fn measure(&mut self) -> &mut dyn Measure;
 
     /// The device, for people.
     fn description(&self) -> String;

@@ -13,6 +13,7 @@ mod conv_w;
 mod loss;
 mod map;
 mod memory;
+mod peaks;
 mod reduce;
 mod score;
 mod simd;
@@ -20,12 +21,11 @@ mod tile;
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
-use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::store::{Store, Stored};
-use super::{Data, Engine, Loaded, Timing};
+use super::{Data, Engine, Loaded, Measure};
 use crate::error::Result;
 use crate::kernels::adam::SCHEDULE;
 use crate::kernels::{Batch, Element, Form, Kernel};
@@ -183,12 +183,14 @@ struct CpuEngine<T> {
     isa: Isa,
     store: Store<Memory<T>>,
     programs: Vec<LoadedProgram>,
+    /// Made when it is first asked for.
+    peaks: Option<peaks::Peaks<T>>,
 }
 
 impl<T: Real> CpuEngine<T> {
     fn new(isa: Isa) -> Self {
         assert!(Isa::available().contains(&isa), "this CPU has no {}", isa.name());
-        CpuEngine { isa, store: Store::default(), programs: vec![] }
+        CpuEngine { isa, store: Store::default(), programs: vec![], peaks: None }
     }
 
     fn has_batch(&self, program: &LoadedProgram, replica: usize, step: u32) -> bool {
@@ -354,23 +356,8 @@ impl<T: Real> Engine for CpuEngine<T> {
         Ok(())
     }
 
-    fn time_calls(
-        &mut self,
-        program: Loaded,
-        step: u32,
-        repeats: usize,
-    ) -> Result<(Vec<f64>, Timing)> {
-        let program = &self.programs[program.0];
-        let mut seconds = vec![f64::INFINITY; program.program.calls.len()];
-        for _ in 0..repeats.max(1) {
-            for (call, seconds) in program.program.calls.iter().zip(&mut seconds) {
-                let start = Instant::now();
-                (0..program.program.replicas)
-                    .for_each(|replica| self.call(program, call, replica, step));
-                *seconds = seconds.min(start.elapsed().as_secs_f64());
-            }
-        }
-        Ok((seconds, Timing::Wall))
+    fn measure(&mut self) -> &mut dyn Measure {
+        self
     }
 
     fn description(&self) -> String {

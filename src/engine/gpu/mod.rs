@@ -10,6 +10,7 @@
 
 mod cache;
 mod device;
+mod peaks;
 mod pipelines;
 mod timing;
 
@@ -21,7 +22,7 @@ use self::device::Gpu;
 pub use self::device::{AdapterSummary, Environment, Machine, OpenOptions, Selector, adapters};
 use self::pipelines::Pipelines;
 use super::store::{Store, Stored};
-use super::{Data, Engine, Loaded, Timing, memory};
+use super::{Data, Engine, Loaded, Measure, memory};
 use crate::error::{Error, Result};
 use crate::kernels::{DIRECT, Element, Form};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
@@ -53,6 +54,7 @@ pub struct GpuEngine {
     in_flight: VecDeque<(wgpu::SubmissionIndex, u32)>,
     /// The variant that was asked for.
     variant: Option<&'static str>,
+    measuring: timing::Measuring,
 }
 
 /// Step numbers on the device, one for each place that a uniform binding may start at: kernels that
@@ -154,7 +156,8 @@ impl GpuEngine {
         let steps = Steps::new(&gpu, &pipelines)?;
         let (store, programs) = (Store::default(), vec![]);
         let (in_flight, variant) = (VecDeque::new(), options.variant);
-        Ok(GpuEngine { gpu, pipelines, steps, store, programs, in_flight, variant })
+        let measuring = timing::Measuring::default();
+        Ok(GpuEngine { gpu, pipelines, steps, store, programs, in_flight, variant, measuring })
     }
 
     /// The adapter in use.
@@ -423,14 +426,8 @@ impl Engine for GpuEngine {
         self.gpu.wait(None)
     }
 
-    fn time_calls(
-        &mut self,
-        program: Loaded,
-        step: u32,
-        repeats: usize,
-    ) -> Result<(Vec<f64>, Timing)> {
-        let offset = self.steps.offset(&self.gpu, step);
-        timing::time_calls(self, program.0, offset, repeats)
+    fn measure(&mut self) -> &mut dyn Measure {
+        self
     }
 
     fn description(&self) -> String {

@@ -1,31 +1,42 @@
-//! How long each dispatch takes: by the device's own clock where it has one.
+//! How long something takes on the device: by its own clock where it has one.
 
 use std::time::Instant;
 
 use wgpu::BufferUsages;
 
+use super::GpuEngine;
 use super::device::Gpu;
-use super::{GpuEngine, Prepared};
-use crate::engine::Timing;
+use super::peaks::Peaks;
+use crate::engine::Loaded;
+use crate::engine::measure::{Facts, Measure, Probe, Span, Timing};
 use crate::error::Result;
 
-/// A measurement on the device repeats a dispatch until it takes this long, in seconds.
-const LONG_ENOUGH: f64 = 1e-3;
+/// A device clock that sees nothing of so many seconds does not run.
+const NOTICEABLE: f64 = 1e-3;
 
-/// Most repetitions of a dispatch in one measurement.
-const MAX_REPEATS: u32 = 1 << 12;
+/// What measurements need, made when they are first asked for.
+#[derive(Default)]
+pub(super) struct Measuring {
+    clock: Clock,
+    peaks: Option<Peaks>,
+}
 
-/// Two timestamps of the device.
-struct Clock {
-    queries: wgpu::QuerySet,
-    ticks: wgpu::Buffer,
+/// The device's clock.
+#[derive(Default, Clone)]
+enum Clock {
+    /// Not asked for yet.
+    #[default]
+    Unknown,
+    /// There is none, or it doesn't run.
+    Missing,
+    /// Two timestamps, and where they can be read.
+    Here(wgpu::QuerySet, wgpu::Buffer),
 }
 
 impl Clock {
-    /// The device's clock, if it has one.
-    fn new(gpu: &Gpu) -> Result<Option<Clock>> {
+    fn new(gpu: &Gpu) -> Result<Clock> {
         if !gpu.adapter.timestamps {
-            return Ok(None);
+            return Ok(Clock::Missing);
         }
         gpu.guarded(
             || "timestamps".to_string(),
@@ -41,101 +52,122 @@ impl Clock {
                     usage: BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
                     mapped_at_creation: false,
                 });
-                Some(Clock { queries, ticks })
+                Clock::Here(queries, ticks)
             },
         )
     }
 }
 
-/// Seconds of every dispatch of a program, each the least of `repeats` measurements.
-pub(super) fn time_calls(
-    engine: &GpuEngine,
-    program: usize,
-    step_offset: u32,
-    repeats: usize,
-) -> Result<(Vec<f64>, Timing)> {
-    let calls = &engine.programs[program];
-    if let Some(clock) = Clock::new(&engine.gpu)?
-        && let Some(seconds) = time_all(engine, Some(&clock), calls, step_offset, repeats)?
-    {
-        return Ok((seconds, Timing::Device));
-    }
-    let seconds = time_all(engine, None, calls, step_offset, repeats)?;
-    Ok((seconds.unwrap_or_default(), Timing::Wall))
-}
-
-/// The least of `repeats` measurements of every dispatch; None if the device's clock doesn't run.
-fn time_all(
-    engine: &GpuEngine,
-    clock: Option<&Clock>,
-    calls: &[Prepared],
-    step_offset: u32,
-    repeats: usize,
-) -> Result<Option<Vec<f64>>> {
-    let mut least = Vec::with_capacity(calls.len());
-    for call in calls {
-        // A pipeline's first dispatch may still compile it.
-        on_host(engine, call, (step_offset, 1))?;
-        let mut seconds = f64::INFINITY;
-        for _ in 0..repeats.max(1) {
-            match time_one(engine, clock, call, step_offset)? {
-                Some(measured) => seconds = seconds.min(measured),
-                None => return Ok(None),
+impl GpuEngine {
+    /// Seconds of what `record` records into a pass of its own.
+    fn time(&mut self, record: impl Fn(&GpuEngine, &mut wgpu::ComputePass)) -> Result<Span> {
+        if matches!(self.measuring.clock, Clock::Unknown) {
+            self.measuring.clock = Clock::new(&self.gpu)?;
+        }
+        if let Clock::Here(queries, ticks) = self.measuring.clock.clone() {
+            let start = Instant::now();
+            let seconds = on_device(&self.gpu, (&queries, &ticks), |pass| record(self, pass))?;
+            if seconds > 0.0 {
+                return Ok(Span { seconds, clock: Timing::Device });
             }
+            if seconds == 0.0 && start.elapsed().as_secs_f64() < NOTICEABLE {
+                // Less than a tick: no more than that.
+                let seconds = f64::from(self.gpu.queue.get_timestamp_period()) * 1e-9;
+                return Ok(Span { seconds, clock: Timing::Device });
+            }
+            self.measuring.clock = Clock::Missing;
         }
-        least.push(seconds);
+        let seconds = on_host(&self.gpu, |pass| record(self, pass))?;
+        Ok(Span { seconds, clock: Timing::Wall })
     }
-    Ok(Some(least))
-}
 
-/// Seconds per repetition of a dispatch, over enough repetitions to be measurable; None if the
-/// device's clock doesn't run.
-fn time_one(
-    engine: &GpuEngine,
-    clock: Option<&Clock>,
-    call: &Prepared,
-    step_offset: u32,
-) -> Result<Option<f64>> {
-    let mut times = 1;
-    loop {
-        let seconds = match clock {
-            Some(clock) => on_device(engine, clock, call, (step_offset, times))?,
-            None => on_host(engine, call, (step_offset, times))?,
+    fn peaks(&mut self) -> Result<&mut Peaks> {
+        let peaks = match self.measuring.peaks.take() {
+            Some(peaks) => peaks,
+            None => Peaks::new(&self.gpu)?,
         };
-        if seconds <= 0.0 && clock.is_some() {
-            return Ok(None);
-        }
-        if seconds >= LONG_ENOUGH || times >= MAX_REPEATS {
-            return Ok(Some(seconds / times as f64));
-        }
-        times *= 4;
+        Ok(self.measuring.peaks.insert(peaks))
     }
 }
 
-/// Seconds of repetitions of a dispatch, by the host's clock.
-fn on_host(engine: &GpuEngine, call: &Prepared, at: (u32, u32)) -> Result<f64> {
+impl Measure for GpuEngine {
+    fn time_call(&mut self, program: Loaded, call: usize, step: u32, times: u32) -> Result<Span> {
+        let offset = self.steps.offset(&self.gpu, step);
+        self.time(|engine, pass| {
+            engine.record(pass, &engine.programs[program.0][call], (offset, times), &mut None);
+        })
+    }
+
+    fn flush_caches(&mut self) -> Result<()> {
+        self.peaks()?;
+        match &self.measuring.peaks {
+            Some(peaks) => peaks.flush(&self.gpu),
+            None => Ok(()),
+        }
+    }
+
+    fn probes(&mut self) -> Result<Vec<Probe>> {
+        Ok(self.peaks()?.probes())
+    }
+
+    fn time_probe(&mut self, probe: usize, times: u32) -> Result<Span> {
+        // Taken out for as long as it needs the engine.
+        self.peaks()?;
+        let Some(mut peaks) = self.measuring.peaks.take() else {
+            unreachable!("made a line above")
+        };
+        let checked = peaks.check(&self.gpu, probe);
+        let span = checked.and_then(|()| match peaks.is_submission(probe) {
+            true => {
+                let start = Instant::now();
+                (0..times).try_for_each(|_| on_host(&self.gpu, |_| ()).map(drop))?;
+                Ok(Span { seconds: start.elapsed().as_secs_f64(), clock: Timing::Wall })
+            }
+            false => self.time(|_, pass| peaks.record(pass, probe, times)),
+        });
+        self.measuring.peaks = Some(peaks);
+        span
+    }
+
+    fn facts(&self) -> Facts {
+        let adapter = &self.gpu.adapter;
+        Facts {
+            name: adapter.name.clone(),
+            backend: adapter.backend.clone(),
+            driver: adapter.driver.clone(),
+            kind: adapter.device_type.to_string(),
+            threads: 0,
+        }
+    }
+}
+
+/// Seconds of a pass by the host's clock, its submission included.
+fn on_host(gpu: &Gpu, record: impl FnOnce(&mut wgpu::ComputePass)) -> Result<f64> {
     let start = Instant::now();
-    let mut encoder = engine.gpu.device.create_command_encoder(&Default::default());
-    engine.record(&mut encoder.begin_compute_pass(&Default::default()), call, at, &mut None);
-    let done = engine.gpu.queue.submit([encoder.finish()]);
-    engine.gpu.wait(Some(done))?;
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    record(&mut encoder.begin_compute_pass(&Default::default()));
+    let done = gpu.queue.submit([encoder.finish()]);
+    gpu.wait(Some(done))?;
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// The same by the device's clock, in a pass of their own; 0 or less if the device wrote no times.
-fn on_device(engine: &GpuEngine, clock: &Clock, call: &Prepared, at: (u32, u32)) -> Result<f64> {
-    let gpu = &engine.gpu;
+/// The same by the device's clock; 0 or less if the device wrote no times.
+fn on_device(
+    gpu: &Gpu,
+    (queries, ticks): (&wgpu::QuerySet, &wgpu::Buffer),
+    record: impl FnOnce(&mut wgpu::ComputePass),
+) -> Result<f64> {
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
-        query_set: &clock.queries,
+        query_set: queries,
         beginning_of_pass_write_index: Some(0),
         end_of_pass_write_index: Some(1),
     });
     let label = Some("timing");
     let pass = wgpu::ComputePassDescriptor { label, timestamp_writes };
-    engine.record(&mut encoder.begin_compute_pass(&pass), call, at, &mut None);
-    encoder.resolve_query_set(&clock.queries, 0..2, &clock.ticks, 0);
+    record(&mut encoder.begin_compute_pass(&pass));
+    encoder.resolve_query_set(queries, 0..2, ticks, 0);
     gpu.queue.submit([encoder.finish()]);
-    let ticks: Vec<u64> = gpu.fetch(&clock.ticks, 16)?;
-    Ok((ticks[1] as f64 - ticks[0] as f64) * gpu.queue.get_timestamp_period() as f64 * 1e-9)
+    let ticks: Vec<u64> = gpu.fetch(ticks, 16)?;
+    Ok((ticks[1] as f64 - ticks[0] as f64) * f64::from(gpu.queue.get_timestamp_period()) * 1e-9)
 }
