@@ -37,7 +37,7 @@ pub enum Error {
         /// What lowers the need.
         remedy: String,
     },
-    /// A check ran and did not pass.
+    /// A check ran and did not pass; also what `bench compare` found slower.
     #[error("{0}")]
     Verification(String),
     /// The user asked to stop; everything was saved first.
@@ -84,7 +84,8 @@ impl Error {
         }
     }
 
-    /// The process exit code: 1 failure, 2 usage, 3 device, 4 verification, 130 interrupted.
+    /// The process exit code: 1 failure, 2 usage, 3 device, 4 verification (or a measurement that
+    /// became slower), 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Io { .. } | Error::Invalid(_) => 1,

@@ -38,7 +38,8 @@
 //! what programs are made of; [`program`] compiles a tape to a list of kernel calls, plain data;
 //! [`engine`] runs programs, on a GPU through wgpu or on the CPU; [`method`] is GradCon: the model,
 //! its objective, training and scoring. Around it: [`data`] (formats, splits, resizing), [`run`]
-//! (trainings as folders), [`report`] (metrics, pictures, pages) and [`cli`].
+//! (trainings as folders), [`report`] (metrics, pictures, pages), [`mod@bench`] (measuring) and
+//! [`cli`].
 //!
 //! `docs/architecture.md` in the repository is the map: what each room must not know, how a
 //! training step flows through them, how to add to them, and what holds everywhere. `examples/` has
@@ -48,6 +49,7 @@
 // They panic where nothing can be written; see `output`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod engine;

@@ -39,6 +39,8 @@ pub const METRICS: u64 = 32 * MIB;
 pub const SCORES: u64 = 512 * MIB;
 /// `results.json`, which has a kilobyte for each class and share of outliers.
 pub const RESULTS: u64 = 16 * MIB;
+/// A measurement of `gradcon bench`, which has some hundred rows with all their samples.
+pub const BENCH: u64 = 64 * MIB;
 /// `extremes.json`.
 pub const EXTREMES: u64 = MIB;
 /// What is kept of compiled kernels; a file that has grown beyond is begun anew.

@@ -17,7 +17,7 @@ enum Part {
 use Part::{Engine, Ground, Pages, Top};
 
 /// The rooms, each above those before it.
-const ROOMS: [(&str, Part); 18] = [
+const ROOMS: [(&str, Part); 19] = [
     ("error", Ground),
     ("limits", Ground),
     ("files", Ground),
@@ -35,6 +35,7 @@ const ROOMS: [(&str, Part); 18] = [
     ("data", Pages),
     ("report", Pages),
     ("run", Top),
+    ("bench", Top),
     ("cli", Top),
 ];
 

@@ -13,7 +13,11 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use gradcon::Detector;
+use gradcon::bench::record::{Kind, Record, Row, StepRow, Unit};
+use gradcon::bench::stats::Summary;
 use gradcon::data::{Manifest, Prepared, cifar, idx, npy, prepare, source};
+use gradcon::engine::Timing;
+use gradcon::engine::measure::Facts;
 use gradcon::method::model::Model;
 use gradcon::report::epochs::read_epochs;
 use gradcon::report::extremes::{Extreme, Extremes, read_extremes};
@@ -320,6 +324,7 @@ fn files_of_absurd_size_are_refused_before_they_are_read() {
     refused(MIB, &["manifest.json", &size], || Manifest::read(dir));
     refused(MIB, &["results.json", &size], || Results::read(&path("results.json")));
     refused(MIB, &["extremes.json", &size], || read_extremes(&path("extremes.json")));
+    refused(MIB, &["old.json", &size], || Record::read(&path("old.json")));
     refused(MIB, &["metrics.csv", &size], || read_epochs(&path("metrics.csv")));
     refused(MIB, &["scores.csv", &size], || read_scores(&path("scores.csv")));
     path("config.toml");
@@ -592,6 +597,16 @@ fn made(target: &str) -> Vec<Vec<u8>> {
                 serde_json::to_vec_pretty(&results).unwrap()
             };
             vec![text(targets::about())]
+        }
+        "measurement" => {
+            let values = || Summary::of(vec![3.0, 1.5, 2.0]);
+            let row = Row::new(Kind::Step, "training", "5 steps", Unit::Images);
+            let step = Some(StepRow { dispatches: 40, waits: 30, gflops: Some(1.5) });
+            let row = Row { step, ..row.measured(values(), Timing::Wall) };
+            let peak = Row::new(Kind::Peak, "read DRAM", "256 MiB", Unit::Gbytes);
+            let rows = vec![row, peak.measured(values(), Timing::Device)];
+            let record = Record::new("steps", Facts::default(), "a device".into(), rows);
+            vec![record.to_json().unwrap()]
         }
         "safetensors" => {
             let dir = tempfile::tempdir().unwrap();

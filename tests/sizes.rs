@@ -187,11 +187,14 @@ const VALUES: [&str; 10] = [
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
 /// for the next test.)
-const LINES: [(&str, &str); 12] = [
+const LINES: [(&str, &str); 15] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
-    ("bench", "--steps=1 --rounds=1 --batch=16 --device=cpu"),
+    ("bench peaks", "--samples=1 --time=0 --limit=0 --device=cpu"),
+    ("bench kernels", "--kernels=adam --batch=4 --samples=1 --time=0 --limit=0 --device=cpu"),
+    ("bench steps", "--steps=1 --rounds=1 --batch=16 --device=cpu"),
+    ("bench compare", "old.json new.json"),
     ("prep", "fmnist --subset --out={out}"),
     ("data show", "data --out={out}"),
     ("data verify", "data"),

@@ -46,7 +46,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no such device, a \
                           device failure or too little memory, \
-4 a verification failed, 130 interrupted (what was done is saved).\n\
+4 a verification failed (also: `bench compare` found something slower), 130 interrupted (what was \
+                          done is saved).\n\
 Environment: NO_COLOR (any value: no colours), WGPU_ADAPTER_NAME and WGPU_BACKEND (which GPU \
 `auto` and `gpu` mean), RAYON_NUM_THREADS (threads of the CPU engine).";
 

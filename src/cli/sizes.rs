@@ -11,11 +11,11 @@ use crate::program::Options;
 use crate::program::Program;
 
 /// Most images in a batch.
-const MAX_BATCH: usize = 4096;
+pub const MAX_BATCH: usize = 4096;
 
 /// Most models in one program: with the greatest batches and images, every count of a program still
 /// fits 64 bits.
-const MAX_REPLICAS: usize = 4096;
+pub const MAX_REPLICAS: usize = 4096;
 
 /// A number of a command line from 1 to `most`.
 pub fn up_to(most: usize) -> RangedU64ValueParser<usize> {

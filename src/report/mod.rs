@@ -19,5 +19,5 @@ pub mod tensorboard;
 pub mod tiles;
 
 mod colour;
-mod plot;
+pub(crate) mod plot;
 mod svg;

@@ -9,6 +9,8 @@
 use std::path::Path;
 
 use gradcon::Error;
+use gradcon::bench::compare::Comparison;
+use gradcon::bench::record::Record;
 use gradcon::data::picture::Decode;
 use gradcon::data::{Images, Labelled, Manifest, cifar, idx, npy};
 use gradcon::method::detector::Detector;
@@ -25,7 +27,7 @@ use gradcon::run::config::RunConfig;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 14] = [
+pub const ALL: [Target; 15] = [
     ("idx", idx),
     ("gzip", gzip),
     ("tar", tar),
@@ -40,6 +42,7 @@ pub const ALL: [Target; 14] = [
     ("scores", scores),
     ("results", results),
     ("extremes", extremes),
+    ("measurement", measurement),
 ];
 
 /// The limit that targets give to readers that take one.
@@ -256,5 +259,15 @@ pub fn extremes(bytes: &[u8]) {
         for image in extremes.most_normal.iter().chain(&extremes.most_anomalous) {
             assert!(image.score.is_finite() && image.input.components().count() == 1);
         }
+    }
+}
+
+/// A file of `gradcon bench --json`, written again and compared with itself.
+pub fn measurement(bytes: &[u8]) {
+    if let Some(record) = taken(Record::parse(bytes, name())) {
+        let again = record.to_json().expect("JSON");
+        assert!(Record::parse(&again, name()).is_ok_and(|again| again == record));
+        assert!(!record.to_csv().expect("CSV").is_empty());
+        assert!(!Comparison::of(&record, &record).table().is_empty());
     }
 }

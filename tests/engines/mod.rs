@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use gradcon::engine::{Data, Engine, Loaded, Timing, cpu};
+use gradcon::engine::{Data, Engine, Loaded, Measure, cpu};
 use gradcon::kernels::Form;
 use gradcon::method::feed::BEST_PARAMS;
 use gradcon::program::Program;
@@ -82,13 +82,8 @@ impl Engine for Counting {
     fn wait(&mut self) -> Result<()> {
         self.engine.wait()
     }
-    fn time_calls(
-        &mut self,
-        program: Loaded,
-        step: u32,
-        repeats: usize,
-    ) -> Result<(Vec<f64>, Timing)> {
-        self.engine.time_calls(program, step, repeats)
+    fn measure(&mut self) -> &mut dyn Measure {
+        self.engine.measure()
     }
     fn description(&self) -> String {
         self.engine.description()

@@ -269,8 +269,7 @@ impl Peaks {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             ready.record(&mut encoder.begin_compute_pass(&Default::default()), 1);
             gpu.queue.submit([encoder.finish()]);
-            let bytes = gpu.fetch(&self.result, u64::from(self.threads) * VECTOR)?;
-            let found: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            let found: Vec<f32> = gpu.fetch(&self.result, u64::from(self.threads) * VECTOR)?;
             check(&found, *expected).map_err(|why| {
                 Error::Verification(format!("peak '{}' ({entry}): {why}", about.name))
             })?;
