@@ -115,6 +115,9 @@ impl Engine for Off {
     fn write(&mut self, name: &str, data: Data) -> Result<()> {
         self.0.write(name, data)
     }
+    fn copy_replicas(&mut self, from: &str, to: &str, replicas: &[usize]) -> Result<()> {
+        self.0.copy_replicas(from, to, replicas)
+    }
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
         let off = |(i, v)| if i % 100 == 7 { v * 1.01 } else { v };
         Ok(self.0.read(name)?.into_iter().enumerate().map(off).collect())

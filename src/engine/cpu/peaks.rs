@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::simd::{Isa, Real, Simd, dispatch};
-use super::{CpuEngine, Line, Out, parallel};
+use super::{CpuEngine, Out, parallel};
 use crate::engine::measure::{Facts, Measure, Probe, Roof, Span, Timing, Work};
 use crate::engine::{Loaded, memory};
 use crate::error::{Error, Result};
@@ -23,6 +23,10 @@ const SUMS: usize = 8;
 
 /// Elements of a [`Line`].
 const LINE: usize = 16;
+
+/// A cache line of f32, two of f64: cells, since units copy from one to the other.
+#[repr(C, align(64))]
+struct Line<T>(UnsafeCell<[T; LINE]>);
 
 /// Bytes that a unit reads at least, again and again where it has fewer of its own.
 const READ: usize = 4 << 20;
