@@ -55,7 +55,7 @@ fn gather(
         }
     }
     for (var j = 0u; j < count; j++) {
-        x[z * p.x_stride + (pixel + j) * p.n + n] = f32(bytes >> (8u * j) & 0xffu) / 255.0;
+        x[z * p.x_stride + (pixel + j) * p.n + n] = f32((bytes >> (8u * j)) & 0xffu) / 255.0;
     }
     if (pixel == 0u) {
         weight[z * p.weight_stride + n] = select(0.0, schedule[row * 4u], exists);

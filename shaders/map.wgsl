@@ -83,7 +83,7 @@ fn apply(op: u32, a: f32, b: f32, x: f32, y: f32) -> f32 {
 
 // Which element of input `which` belongs to element i of the result.
 fn index(which: u32, i: u32, inner: u32, count: u32) -> u32 {
-    if ((repeated >> which & 1u) == 0u) {
+    if (((repeated >> which) & 1u) == 0u) {
         return i;
     }
     return i / inner % count;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::launch::{BLOCK, Form, MAX_GROUPS, int};
+use super::tiles::{MEMORY, TILES, Tile};
 use super::{Entry, Family, Launch, Products, Shader, Uniforms, entry, read, write};
 use crate::geometry::Geometry;
 
@@ -78,6 +79,13 @@ pub(super) static DIRECT: Shader = Shader {
     constants: SHADER.constants,
 };
 
+pub(super) static IN_TILES: Shader = Shader {
+    name: "conv_tiles",
+    source: include_str!("../../shaders/conv_tiles.wgsl"),
+    entries: SHADER.entries,
+    constants: SHADER.constants,
+};
+
 /// One end of the taps, as both kernels see it: what is summed over, and what is computed.
 struct Ends {
     inputs: usize,
@@ -141,6 +149,41 @@ impl Conv {
 const MAX_SLICES: usize = 8;
 
 impl Conv {
+    /// The variant of a register tile, if the layer comes in whole blocks and fills it by half.
+    fn in_tiles(&self, tile: &Tile) -> Option<Launch> {
+        let ((g, epilogue), (pair, slices)) = (self.parts(), self.sum());
+        let ends = self.ends();
+        let inner = match self {
+            Conv::ConvY { .. } => ends.inputs,
+            Conv::ConvX { .. } => ends.channels,
+        };
+        let whole = g.n.is_multiple_of(4)
+            && inner.is_multiple_of(4)
+            && (ends.inputs / slices).is_multiple_of(tile.block as usize);
+        let slices = int(slices);
+        let quads = int(ends.width.div_ceil(ends.classes) * g.n / 4);
+        let channels = int(ends.channels);
+        let bytes = tile.bytes(slices);
+        let fits = slices * tile.tm * tile.tn <= 256 && bytes <= MEMORY;
+        (whole && fits && 2 * channels > tile.channels()).then(|| {
+            let mut constants = tile.constants(slices);
+            constants.push(("pair", pair.into()));
+            constants.push(("epilogue", int(epilogue.flags())));
+            Launch {
+                variant: tile.name,
+                shader: Some(&IN_TILES),
+                fours: &[0, 1, 2, 3, 5, 6],
+                constants,
+                workgroup_size: [tile.tn, tile.tm, slices],
+                workgroup_bytes: bytes,
+                grid: [
+                    int(ends.classes) * quads.div_ceil(tile.quads * tile.tn),
+                    int(ends.rows) * channels.div_ceil(tile.channels()),
+                ],
+            }
+        })
+    }
+
     /// The variant without workgroup memory.
     fn direct(&self) -> Option<Launch> {
         let (pair, slices) = self.sum();
@@ -196,7 +239,8 @@ impl Family for Conv {
     }
 
     fn variants(&self) -> Vec<Launch> {
-        [Some(self.launch()), self.direct()].into_iter().flatten().collect()
+        let others = TILES.iter().filter_map(|tile| self.in_tiles(tile));
+        [self.launch()].into_iter().chain(others).chain(self.direct()).collect()
     }
 
     fn flops(&self) -> u64 {

@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::launch::{BLOCK, Form, MAX_GROUPS, int};
+use super::tiles::{MEMORY, TILES, Tile};
 use super::{Entry, Family, Launch, Products, Shader, Uniforms, entry, read, write};
 use crate::geometry::Geometry;
 
@@ -54,6 +55,13 @@ pub(super) static DIRECT: Shader = Shader {
     constants: SHADER.constants,
 };
 
+pub(super) static IN_TILES: Shader = Shader {
+    name: "conv_w_tiles",
+    source: include_str!("../../shaders/conv_w_tiles.wgsl"),
+    entries: SHADER.entries,
+    constants: SHADER.constants,
+};
+
 impl ConvW {
     /// The sums of this form: as many as it takes.
     pub(crate) fn new(geometry: Geometry, pair: bool, bias: Option<End>, form: Form) -> ConvW {
@@ -84,6 +92,37 @@ impl ConvW {
     /// For a shader: 0 no bias, 1 of x, 2 of y.
     fn bias_flag(&self) -> u32 {
         self.bias.map_or(0, |end| 1 + end as u32)
+    }
+
+    /// The variant of a register tile, if images come in whole blocks and the layer fills it by
+    /// half.
+    fn in_tiles(&self, tile: &Tile) -> Option<Launch> {
+        let g = &self.geometry;
+        let images = g.n / self.slices;
+        let (columns, channels) = (int(g.kh * g.kw * g.cx), int(g.cy));
+        let (splits, slices) = (int(self.splits), int(self.slices));
+        let threads = slices * tile.tm * tile.tn;
+        let bytes = tile.bytes(slices) + 16 * threads;
+        let filled = 2 * channels > tile.channels() && 2 * columns > tile.columns();
+        let fits = images.is_multiple_of(tile.block as usize) && threads <= 256 && bytes <= MEMORY;
+        (filled && fits).then(|| {
+            let mut constants = tile.constants(slices);
+            constants.push(("pair", self.pair.into()));
+            constants.push(("bias", self.bias_flag()));
+            let channel_tiles = channels.div_ceil(tile.channels());
+            let of_bias = self
+                .bias
+                .map_or(0, |end| int(self.channels(end)).div_ceil(threads / LANES * channel_tiles));
+            Launch {
+                variant: tile.name,
+                shader: Some(&IN_TILES),
+                fours: &[0, 1, 2, 3],
+                constants,
+                workgroup_size: [tile.tn, tile.tm, slices],
+                workgroup_bytes: bytes,
+                grid: [columns.div_ceil(tile.columns()) + of_bias, splits * channel_tiles],
+            }
+        })
     }
 
     /// The variant without tiles in workgroup memory.
@@ -174,7 +213,8 @@ impl Family for ConvW {
     }
 
     fn variants(&self) -> Vec<Launch> {
-        [Some(self.launch()), self.direct()].into_iter().flatten().collect()
+        let others = TILES.iter().filter_map(|tile| self.in_tiles(tile));
+        [self.launch()].into_iter().chain(others).chain(self.direct()).collect()
     }
 
     fn flops(&self) -> u64 {

@@ -20,6 +20,7 @@ pub mod map;
 pub mod memory;
 pub mod reduce;
 pub mod score;
+pub mod tiles;
 
 pub use adam::Adam;
 pub use batch::Batch;
@@ -195,7 +196,8 @@ pub static SHADERS: [&Shader; <Kernel as strum::EnumCount>::COUNT] = [
 
 /// The shaders of variants that have a file of their own; their entry points are those of the
 /// family.
-pub static VARIANTS: [&Shader; 2] = [&conv::DIRECT, &conv_w::DIRECT];
+pub static VARIANTS: [&Shader; 4] =
+    [&conv::DIRECT, &conv::IN_TILES, &conv_w::DIRECT, &conv_w::IN_TILES];
 
 /// Every kernel's entry point.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {

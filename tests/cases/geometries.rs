@@ -55,6 +55,8 @@ pub fn awkward() -> Vec<Geometry> {
 pub fn fours() -> Vec<Geometry> {
     vec![
         Geometry::conv2d(12, (8, 9, 11), 6, (4, 3), 2, 1),
+        Geometry::conv2d(16, (8, 9, 11), 24, (4, 3), 2, 1),
+        Geometry::conv2d(48, (16, 6, 5), 36, (3, 2), 1, 1),
         Geometry::conv2d(4, (24, 5, 4), 20, (2, 3), 1, 2),
         Geometry::conv2d(20, (2, 13, 10), 9, (5, 4), 3, 2),
         // More images than a workgroup has threads for, and more channels than a tile has.

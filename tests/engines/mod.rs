@@ -18,6 +18,8 @@ pub struct Counts {
     pub reads: Cell<usize>,
     pub writes: Cell<usize>,
     pub runs: Cell<usize>,
+    /// The device is lost at the next run.
+    pub lost: Cell<bool>,
 }
 
 fn count(cell: &Cell<usize>) {
@@ -77,6 +79,9 @@ impl Engine for Counting {
         count(&self.counts.runs);
         let lost = || Error::Device("the device was lost".into());
         self.runs_left = self.runs_left.checked_sub(1).ok_or_else(lost)?;
+        if self.counts.lost.get() {
+            return Err(lost());
+        }
         self.engine.run(program, steps)
     }
     fn wait(&mut self) -> Result<()> {
