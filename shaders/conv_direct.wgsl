@@ -94,10 +94,10 @@ fn finish(sum: vec4<f32>, m: u32, index: u32, z: u32) {
         v = sigmoid_of(v);
     }
     if ((epilogue & GATE) != 0u) {
-        let open = gate[z * (p.gate_stride / 4u) + index] > vec4<f32>(0.0);
+        let open = gate[z * (p.gate_stride >> 2u) + index] > vec4<f32>(0.0);
         v = select(vec4<f32>(0.0), v, open);
     }
-    result[z * (p.result_stride / 4u) + index] = v;
+    result[z * (p.result_stride >> 2u) + index] = v;
 }
 
 fn convolve(group: vec3<u32>, lane: u32, transposed: bool) {
@@ -158,7 +158,7 @@ fn convolve(group: vec3<u32>, lane: u32, transposed: bool) {
                 for (var j = 0u; j < along.count; j++) {
                     let place = row * source_width + along.at + j * along.at_step;
                     let tap = tap_row + along.tap + j * along.tap_step;
-                    var at = z * (p.source_stride / 4u) + (place * inputs + first_c) * fours + q;
+                    var at = z * (p.source_stride >> 2u) + (place * inputs + first_c) * fours + q;
                     var in_w = z * p.w_stride + tap * p.cy * p.cx + first_c * of_c + m * of_m;
                     for (var c = 0u; c < depth; c++) {
                         let v = source[at];
@@ -191,7 +191,7 @@ fn convolve(group: vec3<u32>, lane: u32, transposed: bool) {
                         let place = row * source_width + along.at + j * along.at_step;
                         let tap = tap_row + along.tap + j * along.tap_step;
                         let row_at = (place * inputs + first_c) * fours + q;
-                        var at = z * (p.source2_stride / 4u) + row_at;
+                        var at = z * (p.source2_stride >> 2u) + row_at;
                         var in_w = z * p.w2_stride + tap * p.cy * p.cx + first_c * of_c + m * of_m;
                         for (var c = 0u; c < depth; c++) {
                             let v = source2[at];

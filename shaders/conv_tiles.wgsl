@@ -119,10 +119,10 @@ fn finish(sum: vec4<f32>, m: u32, place: u32, owns: bool, at: vec3<u32>) {
         v = sigmoid_of(v);
     }
     if ((epilogue & GATE) != 0u) {
-        let open = gate[z * (p.gate_stride / 4u) + place] > vec4<f32>(0.0);
+        let open = gate[z * (p.gate_stride >> 2u) + place] > vec4<f32>(0.0);
         v = select(vec4<f32>(0.0), v, open);
     }
-    result[z * (p.result_stride / 4u) + place] = v;
+    result[z * (p.result_stride >> 2u) + place] = v;
 }
 
 fn weight_at(at: u32, z: u32, exists: bool, second: bool) -> vec4<f32> {
@@ -130,9 +130,9 @@ fn weight_at(at: u32, z: u32, exists: bool, second: bool) -> vec4<f32> {
         return vec4<f32>(0.0);
     }
     if (pair && second) {
-        return w2[z * (p.w2_stride / 4u) + at];
+        return w2[z * (p.w2_stride >> 2u) + at];
     }
-    return w[z * (p.w_stride / 4u) + at];
+    return w[z * (p.w_stride >> 2u) + at];
 }
 
 fn source_at(at: u32, z: u32, exists: bool, second: bool) -> vec4<f32> {
@@ -140,9 +140,9 @@ fn source_at(at: u32, z: u32, exists: bool, second: bool) -> vec4<f32> {
         return vec4<f32>(0.0);
     }
     if (pair && second) {
-        return source2[z * (p.source2_stride / 4u) + at];
+        return source2[z * (p.source2_stride >> 2u) + at];
     }
-    return source[z * (p.source_stride / 4u) + at];
+    return source[z * (p.source_stride >> 2u) + at];
 }
 
 fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
@@ -237,6 +237,10 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     var s7a = vec4<f32>(0.0);
     var s7b = vec4<f32>(0.0);
 
+    // Of a row of weights in workgroup memory: input channels in conv_y, output channels in conv_x.
+    let row_fours = block_size / 4u;
+    let channel_fours = tile_channels / 4u;
+
     // The block to be carried next: tap (i, j), block of input channels, source.
     var i = 0u;
     var j = 0u;
@@ -305,13 +309,13 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
             let of_c = columns0 + half * columns_size + tx;
             for (var k = 0u; k < block_size; k += 4u) {
                 if (transposed) {
-                    let x0 = of_w + (k + 0u) * (tile_channels / 4u) + ty;
+                    let x0 = of_w + (k + 0u) * channel_fours + ty;
                     let y0 = of_c + (k + 0u) * tile_quads;
-                    let x1 = of_w + (k + 1u) * (tile_channels / 4u) + ty;
+                    let x1 = of_w + (k + 1u) * channel_fours + ty;
                     let y1 = of_c + (k + 1u) * tile_quads;
-                    let x2 = of_w + (k + 2u) * (tile_channels / 4u) + ty;
+                    let x2 = of_w + (k + 2u) * channel_fours + ty;
                     let y2 = of_c + (k + 2u) * tile_quads;
-                    let x3 = of_w + (k + 3u) * (tile_channels / 4u) + ty;
+                    let x3 = of_w + (k + 3u) * channel_fours + ty;
                     let y3 = of_c + (k + 3u) * tile_quads;
                     let a0 = weights[x0];
                     let p0 = columns[y0];
@@ -422,16 +426,16 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
                         }
                     }
                 } else {
-                    let x = of_w + ty * block_size + k / 4u;
+                    let x = of_w + ty * block_size + (k >> 2u);
                     let y = of_c + k * tile_quads;
                     let p0 = columns[y + 0u * tile_quads];
                     let p1 = columns[y + 1u * tile_quads];
                     let p2 = columns[y + 2u * tile_quads];
                     let p3 = columns[y + 3u * tile_quads];
-                    let a0 = weights[x + 0u * (block_size / 4u)];
-                    let a1 = weights[x + 1u * (block_size / 4u)];
-                    let a2 = weights[x + 2u * (block_size / 4u)];
-                    let a3 = weights[x + 3u * (block_size / 4u)];
+                    let a0 = weights[x + 0u * row_fours];
+                    let a1 = weights[x + 1u * row_fours];
+                    let a2 = weights[x + 2u * row_fours];
+                    let a3 = weights[x + 3u * row_fours];
                     s0a = fma(vec4<f32>(a0.x), p0, s0a);
                     s0a = fma(vec4<f32>(a0.y), p1, s0a);
                     s0a = fma(vec4<f32>(a0.z), p2, s0a);
@@ -472,10 +476,10 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
                     }
                     if (rows > 4u) {
                         let far = x + tm * block_size;
-                        let b0 = weights[far + 0u * (block_size / 4u)];
-                        let b1 = weights[far + 1u * (block_size / 4u)];
-                        let b2 = weights[far + 2u * (block_size / 4u)];
-                        let b3 = weights[far + 3u * (block_size / 4u)];
+                        let b0 = weights[far + 0u * row_fours];
+                        let b1 = weights[far + 1u * row_fours];
+                        let b2 = weights[far + 2u * row_fours];
+                        let b3 = weights[far + 3u * row_fours];
                         s4a = fma(vec4<f32>(b0.x), p0, s4a);
                         s4a = fma(vec4<f32>(b0.y), p1, s4a);
                         s4a = fma(vec4<f32>(b0.z), p2, s4a);

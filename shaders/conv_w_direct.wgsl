@@ -220,9 +220,9 @@ fn conv_w(
             let oh = top + at / cols;
             let ow = left_ + at % cols;
             let position = (oh * p.stride * p.wx + ow * p.stride) * p.cx * fours;
-            let in_x = z * (p.x_stride / 4u) + position + first_image;
+            let in_x = z * (p.x_stride >> 2u) + position + first_image;
             let row = ((oh * p.wy + ow) * p.cy + m) * fours + first_image;
-            let in_y = z * (p.y_stride / 4u) + row;
+            let in_y = z * (p.y_stride >> 2u) + row;
             let meets0 = meets(column0, oh, ow);
             let meets1 = meets(column1, oh, ow);
             let meets2 = meets(column2, oh, ow);
@@ -261,9 +261,9 @@ fn conv_w(
                 let oh = top + at / cols;
                 let ow = left_ + at % cols;
                 let position = (oh * p.stride * p.wx + ow * p.stride) * p.cx * fours;
-                let in_x = z * (p.x2_stride / 4u) + position + first_image;
+                let in_x = z * (p.x2_stride >> 2u) + position + first_image;
                 let row = ((oh * p.wy + ow) * p.cy + m) * fours + first_image;
-                let in_y = z * (p.y2_stride / 4u) + row;
+                let in_y = z * (p.y2_stride >> 2u) + row;
                 let meets0 = meets(column0, oh, ow);
                 let meets1 = meets(column1, oh, ow);
                 let meets2 = meets(column2, oh, ow);

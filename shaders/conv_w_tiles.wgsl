@@ -109,8 +109,8 @@ fn column_of(column: u32) -> vec4<u32> {
 
 // Where four `k` of a column lie: behind each other's, but swapped.
 fn swapped(column: u32, k: u32) -> u32 {
-    let fours = block_size / 4u;
-    return column * fours + (k ^ ((column * fours / 8u) & (fours - 1u)));
+    let fours = block_size >> 2u;
+    return column * fours + (k ^ (((column * fours) >> 3u) & (fours - 1u)));
 }
 
 fn x_at(z: u32, at: u32, column: vec4<u32>, high: u32, wide: u32, second: bool) -> vec4<f32> {
@@ -118,9 +118,9 @@ fn x_at(z: u32, at: u32, column: vec4<u32>, high: u32, wide: u32, second: bool) 
         return vec4<f32>(0.0);
     }
     if (pair && second) {
-        return x2[z * (p.x2_stride / 4u) + at + column.x];
+        return x2[z * (p.x2_stride >> 2u) + at + column.x];
     }
-    return x[z * (p.x_stride / 4u) + at + column.x];
+    return x[z * (p.x_stride >> 2u) + at + column.x];
 }
 
 fn y_at(z: u32, at: u32, exists: bool, second: bool) -> vec4<f32> {
@@ -128,9 +128,9 @@ fn y_at(z: u32, at: u32, exists: bool, second: bool) -> vec4<f32> {
         return vec4<f32>(0.0);
     }
     if (pair && second) {
-        return y2[z * (p.y2_stride / 4u) + at];
+        return y2[z * (p.y2_stride >> 2u) + at];
     }
-    return y[z * (p.y_stride / 4u) + at];
+    return y[z * (p.y_stride >> 2u) + at];
 }
 
 // Adds the slices' sums in order and stores channel m of y of four columns, tn apart.

@@ -11,6 +11,7 @@ use gradcon::method::config::TrainConfig;
 use gradcon::method::model::Model;
 use gradcon::method::programs::{score_program, training_program, validation_program};
 use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
+use gradcon::program::predict::CLASSES;
 use gradcon::program::{Buffer, Call, Options, Program, View, compile};
 use gradcon::tape::Tape;
 
@@ -86,6 +87,34 @@ fn a_step_is_few_dispatches_and_fewer_waits() {
         assert_eq!((score.calls.len(), score.waits()), (26, 20), "{at}");
         let per_model = train.memory().0 / train.replicas as u64;
         assert!(per_model < 21_000_000, "{at}: {per_model} bytes of scratch memory");
+    }
+}
+
+/// The model of costs: every call has a time that no device of the class could beat, ten models
+/// don't cost much more than ten times one, and where there is much to do larger tiles are chosen.
+#[test]
+fn predictions_are_possible_and_choose_by_size() {
+    for class in &CLASSES {
+        let predicted = |replicas: usize| {
+            let options = Options { replicas, form: Form::Parallel };
+            let (model, config) = (Model::new(3), TrainConfig::default());
+            let program = training_program(&model, &config, 100, 2, options);
+            let (calls, total) = program.predict(class);
+            assert_eq!(calls.len(), program.calls.len());
+            for (call, (launch, of)) in program.calls.iter().zip(&calls) {
+                let least = call.kernel.family().products().map_or(0, |of| of.useful) as f64
+                    * replicas as f64
+                    / (class.processors * class.products * class.gigahertz * 1e3);
+                let at =
+                    format!("{}, {}: {} for {}", class.name, launch.variant, of.us, call.label);
+                assert!(of.us.is_finite() && of.us >= least && of.us > 0.0, "{at}");
+            }
+            let large = calls.iter().filter(|(launch, _)| launch.variant.starts_with("tile-8x8"));
+            (total, large.count())
+        };
+        let ((one, few), (ten, many)) = (predicted(1), predicted(10));
+        assert!(one < ten && ten < 12.0 * one, "{}: {one} and {ten} us", class.name);
+        assert!(many > 0 && many >= few, "{}: {few} and {many} large tiles", class.name);
     }
 }
 

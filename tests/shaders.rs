@@ -307,3 +307,135 @@ fn every_variant_has_the_declared_workgroup_and_translates_for_every_backend() {
             .unwrap_or_else(|e| panic!("{} HLSL: {e:?}", case.name));
     }
 }
+
+/// What the inner loops of a shader do that costs more than the multiplications they are for.
+#[derive(Default, PartialEq, Debug)]
+struct Costly {
+    divisions: usize,
+    /// Of private memory, by an index that is no constant: registers become memory.
+    private_indices: usize,
+    scalar_loads: usize,
+    products: usize,
+}
+
+impl Costly {
+    /// Adds up the statements of `block`, those of functions called in it included; only what is in
+    /// a loop, if not `inside` of one already.
+    fn add(
+        &mut self,
+        module: &Module,
+        function: &naga::Function,
+        block: &naga::Block,
+        inside: bool,
+    ) {
+        for statement in block {
+            match statement {
+                naga::Statement::Emit(range) if inside => {
+                    range.clone().for_each(|at| self.add_expression(module, function, at));
+                }
+                naga::Statement::Call { function: called, .. } if inside => {
+                    let called = &module.functions[*called];
+                    self.add(module, called, &called.body, true);
+                }
+                naga::Statement::Loop { body, continuing, .. } => {
+                    self.add(module, function, body, true);
+                    self.add(module, function, continuing, true);
+                }
+                naga::Statement::Block(body) => self.add(module, function, body, inside),
+                naga::Statement::If { accept, reject, .. } => {
+                    self.add(module, function, accept, inside);
+                    self.add(module, function, reject, inside);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add_expression(
+        &mut self,
+        module: &Module,
+        function: &naga::Function,
+        at: naga::Handle<Expression>,
+    ) {
+        let expressions = &function.expressions;
+        match expressions[at] {
+            Expression::Binary { op, .. } => {
+                use naga::BinaryOperator::{Divide, Modulo};
+                self.divisions += matches!(op, Divide | Modulo) as usize;
+            }
+            Expression::Math { fun: naga::MathFunction::Fma, .. } => self.products += 1,
+            // A literal is an index that the front end did not know yet.
+            Expression::Access { base, index } => {
+                let mut root = base;
+                while let Expression::Access { base, .. } | Expression::AccessIndex { base, .. } =
+                    expressions[root]
+                {
+                    root = base;
+                }
+                let private = match expressions[root] {
+                    Expression::GlobalVariable(var) => {
+                        module.global_variables[var].space == AddressSpace::Private
+                    }
+                    _ => true,
+                };
+                let constant = matches!(expressions[index], Expression::Literal(_));
+                self.private_indices += (private && !constant) as usize;
+            }
+            Expression::Load { pointer } => {
+                let Expression::Access { base, .. } = expressions[pointer] else { return };
+                let Expression::GlobalVariable(var) = expressions[base] else { return };
+                let var = &module.global_variables[var];
+                let TypeInner::Array { base, .. } = module.types[var.ty].inner else { return };
+                let scalar = matches!(module.types[base].inner, TypeInner::Scalar(_));
+                let storage = matches!(var.space, AddressSpace::Storage { .. });
+                self.scalar_loads += (scalar && storage) as usize;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is in the loops of a launch of a convolution.
+fn costly(shader: &(Module, ModuleInfo), launch: &Launch, entry: &str) -> Costly {
+    let constants: Vec<(String, f64)> =
+        launch.constants.iter().map(|&(name, value)| (name.to_string(), value.into())).collect();
+    let constants = constants.into_iter().collect();
+    let at = Some((ShaderStage::Compute, entry));
+    let (module, info) = shader;
+    let (module, _) =
+        naga::back::pipeline_constants::process_overrides(module, info, at, &constants).unwrap();
+    let of = |f: &&naga::Function| f.name.as_deref() == Some("convolve");
+    let function = module.functions.iter().map(|(_, f)| f).find(of);
+    let function =
+        function.unwrap_or_else(|| &module.entry_points[entry_point(&module, entry)].function);
+    let mut costly = Costly::default();
+    costly.add(&module, function, &function.body, false);
+    costly
+}
+
+/// In the loops of the register tiles nothing is divided, no register is picked by a number, and
+/// nothing is loaded one by one.
+#[test]
+fn loops_of_register_tiles_only_move_on_and_multiply() {
+    let shaders = shaders();
+    let mut seen = BTreeSet::new();
+    let mut references = 0;
+    for (case, launch) in variants() {
+        let (kernel, name) = (case.kernel.family(), case.kernel.name());
+        if kernel.products().is_none() || launch.variant == gradcon::kernels::DIRECT {
+            continue;
+        }
+        let file = launch.shader.unwrap_or(kernel.shader()).name;
+        let found = costly(&shaders[file], &launch, name);
+        if launch.variant == gradcon::kernels::REFERENCE {
+            // Which is what they are compared with, and shows that the count counts.
+            references += (found.divisions > 0 && found.scalar_loads > 0) as usize;
+            continue;
+        }
+        let none = Costly { products: found.products, ..Costly::default() };
+        assert_eq!(found, none, "{name}, {}", launch.variant);
+        assert!(found.products >= 16, "{name}, {}", launch.variant);
+        seen.insert((name, launch.variant));
+    }
+    assert!(references > 10 && seen.len() > 20, "{references} references, {} tiles", seen.len());
+}

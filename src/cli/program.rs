@@ -11,6 +11,7 @@ use crate::kernels::Form;
 use crate::method::feed::Feed;
 use crate::method::programs::{score_program, training_program, validation_program};
 use crate::output::{outln, print};
+use crate::program::predict::CLASSES;
 
 /// Show what a step runs: every kernel call with shapes, operations and bytes.
 ///
@@ -53,6 +54,14 @@ pub struct ProgramArgs {
     )]
     form: Option<Form>,
 
+    /// How long every call should take on a class of GPUs, by a model of it.
+    #[arg(
+        long,
+        conflicts_with_all = ["time", "json", "form"],
+        value_parser = PossibleValuesParser::new(CLASSES.iter().map(|class| class.name))
+    )]
+    predict: Option<String>,
+
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -60,7 +69,9 @@ pub struct ProgramArgs {
 pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
     let (sizes, model, config) = (&args.sizes, args.sizes.model()?, args.sizes.config());
     let mut engine = if args.time { Some(args.device.open(ui)?) } else { None };
-    let form = args.form.or(engine.as_ref().map(|e| e.form())).unwrap_or_default();
+    let class = CLASSES.iter().find(|class| args.predict.as_deref() == Some(class.name));
+    let form = args.form.or(class.map(|_| Form::Parallel)).or(engine.as_ref().map(|e| e.form()));
+    let form = form.unwrap_or_default();
     let options = sizes.options(form);
     let (name, program) = match args.step.as_str() {
         "train" => ("train", training_program(&model, &config, sizes.batch, 1, options)),
@@ -71,6 +82,9 @@ pub fn run(args: ProgramArgs, ui: &Ui) -> Result<()> {
         let plan = serde_json::to_string(&program.plan(&[]))
             .map_err(|e| Error::invalid(format!("the plan of program '{name}': {e}")))?;
         return outln!("{plan}");
+    }
+    if let Some(class) = class {
+        return print(&program.predicted_table(class));
     }
     let Some(engine) = &mut engine else {
         print(&program.table(None))?;

@@ -173,6 +173,7 @@ impl Conv {
                 variant: tile.name,
                 shader: Some(&IN_TILES),
                 fours: &[0, 1, 2, 3, 5, 6],
+                tile: [tile.channels(), tile.columns(), tile.block].map(|v| v as usize),
                 constants,
                 workgroup_size: [tile.tn, tile.tm, slices],
                 workgroup_bytes: bytes,
@@ -196,6 +197,7 @@ impl Conv {
             variant: super::DIRECT,
             shader: Some(&DIRECT),
             fours: &[0, 2, 5, 6],
+            tile: [rows, n, 1],
             constants: vec![
                 ("rows", int(rows)),
                 ("lanes", lanes),
@@ -252,11 +254,10 @@ impl Family for Conv {
         2 * g.macs() * (1 + self.sum().0 as u64) + out as u64 * epilogue.bias as u64
     }
 
-    fn products(&self) -> Option<Products> {
+    fn products_of(&self, launch: &Launch) -> Option<Products> {
         let (g, (pair, slices)) = (self.parts().0, self.sum());
-        let (ends, launch) = (self.ends(), self.launch());
-        let [tile, tm, per_thread, block] = ["tn", "tm", "per_thread", "block_size"]
-            .map(|name| launch.constant(name) as usize * if name == "tn" { 4 } else { 1 });
+        let ends = self.ends();
+        let [channels, tile, block] = launch.tile;
         // Taps along one axis that positions of a class meet together.
         let met = |class: usize, run: RangeInclusive<usize>, size: usize, kernel: usize| {
             let taps = run.flat_map(|q| match self {
@@ -284,7 +285,7 @@ impl Family for Conv {
         let blocks = |a: usize, b: usize| (a * b * ends.inputs / slices).div_ceil(block);
         let blocks: usize =
             across.map(|a| along.iter().map(|&b| blocks(a, b)).sum::<usize>()).sum();
-        let channels = launch.grid[1] as usize / ends.rows * per_thread * tm;
+        let channels = ends.channels.div_ceil(channels) * channels;
         let terms = blocks * block * slices * (1 + pair as usize);
         let depth = ends.taps * ends.inputs / slices * (1 + pair as usize);
         Some(Products {
@@ -334,6 +335,7 @@ fn tiles(ends: &Ends, n: usize, slices: usize) -> Launch {
         variant: super::REFERENCE,
         shader: None,
         fours: &[],
+        tile: [per_thread * tm, 4 * tn, block].map(|v| v as usize),
         constants: vec![
             ("tm", tm),
             ("tn", tn),

@@ -117,6 +117,7 @@ impl ConvW {
                 variant: tile.name,
                 shader: Some(&IN_TILES),
                 fours: &[0, 1, 2, 3],
+                tile: [tile.channels(), tile.columns(), tile.block].map(|v| v as usize),
                 constants,
                 workgroup_size: [tile.tn, tile.tm, slices],
                 workgroup_bytes: bytes,
@@ -139,6 +140,7 @@ impl ConvW {
             variant: super::DIRECT,
             shader: Some(&DIRECT),
             fours: &[0, 1, 2, 3],
+            tile: [rows, 4 * lanes as usize, 4],
             constants: vec![
                 ("rows", int(rows)),
                 ("lanes", lanes),
@@ -180,6 +182,7 @@ impl ConvW {
             variant: super::REFERENCE,
             shader: None,
             fours: &[],
+            tile: [4 * tm, 4 * tn, block].map(|v| v as usize),
             constants: vec![
                 ("tm", tm),
                 ("tn", tn),
@@ -226,13 +229,13 @@ impl Family for ConvW {
         2 * self.geometry.macs() * (1 + self.pair as u64) + bias as u64
     }
 
-    fn products(&self) -> Option<Products> {
-        let (g, launch) = (&self.geometry, self.launch());
-        let [tile, tm, block] = ["tn", "tm", "block_size"].map(|c| launch.constant(c) as usize);
+    fn products_of(&self, launch: &Launch) -> Option<Products> {
+        let g = &self.geometry;
+        let [channels, tile, block] = launch.tile;
         let columns = g.kh * g.kw * g.cx;
         let run = (g.hy * g.wy).div_ceil(self.splits);
         let terms = |first: usize| {
-            let last = (first + 4 * tile).min(columns) - 1;
+            let last = (first + tile).min(columns) - 1;
             let (low, high) = (first / g.cx, last / g.cx);
             let taps_h = low / g.kw..=high / g.kw;
             let whole = taps_h.start() != taps_h.end();
@@ -249,12 +252,12 @@ impl Family for ConvW {
             let blocks = |r: &usize| (r * g.n / self.slices).div_ceil(block) * block * self.slices;
             runs.iter().map(blocks).sum::<usize>()
         };
-        let terms: usize = (0..columns).step_by(4 * tile).map(terms).sum();
-        let channels = g.cy.div_ceil(4 * tm) * 4 * tm;
+        let terms: usize = (0..columns).step_by(tile).map(terms).sum();
+        let channels = g.cy.div_ceil(channels) * channels;
         let times = 1 + self.pair as usize;
         Some(Products {
             useful: g.macs() * times as u64,
-            executed: (terms * 4 * tile * channels * times) as u64,
+            executed: (terms * tile * channels * times) as u64,
             chain: (run * g.n / self.slices * times).div_ceil(BLOCK),
         })
     }

@@ -68,6 +68,9 @@ pub struct Launch {
     /// Bindings that are read four elements at a time: a replica's part has to begin at a multiple
     /// of four.
     pub fours: &'static [usize],
+    /// Of a convolution, the channels and columns that a workgroup computes, and the terms that it
+    /// takes at a time; 1 elsewhere.
+    pub tile: [usize; 3],
     /// What specialises the shader.
     pub constants: Constants,
     /// Threads of a workgroup.
@@ -85,6 +88,7 @@ impl Launch {
             variant: REFERENCE,
             shader: None,
             fours: &[],
+            tile: [1; 3],
             constants: vec![],
             workgroup_size,
             workgroup_bytes: 0,

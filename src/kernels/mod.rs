@@ -128,8 +128,13 @@ pub trait Family {
     /// aren't counted.
     fn flops(&self) -> u64;
 
-    /// The multiply-adds of a convolution; `None` for other kernels.
+    /// The multiply-adds of a convolution, in the reference variant; `None` for other kernels.
     fn products(&self) -> Option<Products> {
+        self.products_of(&self.launch())
+    }
+
+    /// The same in one of its variants.
+    fn products_of(&self, _launch: &Launch) -> Option<Products> {
         None
     }
 

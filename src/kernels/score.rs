@@ -58,6 +58,7 @@ fn lanes(g: &Geometry) -> Launch {
         variant: super::REFERENCE,
         shader: None,
         fours: &[],
+        tile: [1; 3],
         constants: vec![("lanes", lanes), ("slices", slices)],
         workgroup_size: [lanes, slices, 1],
         workgroup_bytes: 8 * lanes * slices,

@@ -28,12 +28,17 @@ pub struct Tile {
 }
 
 /// Every row, from the smallest register tile to the largest.
-pub const TILES: [Tile; 6] = [
-    Tile { name: "tile-4x4", rows: 4, quads: 1, tm: 8, tn: 8, block: 16, buffers: 1 },
+///
+/// A workgroup has a tile for each slice of a sum: those with one buffer are for many slices.
+pub const TILES: [Tile; 9] = [
+    Tile { name: "tile-4x4", rows: 4, quads: 1, tm: 8, tn: 8, block: 8, buffers: 1 },
+    Tile { name: "tile-4x4-deep", rows: 4, quads: 1, tm: 8, tn: 8, block: 16, buffers: 1 },
     Tile { name: "tile-4x4-double", rows: 4, quads: 1, tm: 8, tn: 8, block: 8, buffers: 2 },
+    Tile { name: "tile-8x4", rows: 8, quads: 1, tm: 4, tn: 8, block: 8, buffers: 1 },
     Tile { name: "tile-8x4-wide", rows: 8, quads: 1, tm: 4, tn: 16, block: 8, buffers: 2 },
     Tile { name: "tile-8x4-tall", rows: 8, quads: 1, tm: 8, tn: 8, block: 8, buffers: 2 },
-    Tile { name: "tile-8x8", rows: 8, quads: 2, tm: 4, tn: 8, block: 8, buffers: 2 },
+    Tile { name: "tile-8x8", rows: 8, quads: 2, tm: 4, tn: 8, block: 8, buffers: 1 },
+    Tile { name: "tile-8x8-double", rows: 8, quads: 2, tm: 4, tn: 8, block: 8, buffers: 2 },
     Tile { name: "tile-8x8-large", rows: 8, quads: 2, tm: 8, tn: 8, block: 8, buffers: 2 },
 ];
 

@@ -11,6 +11,7 @@ pub mod dispatch;
 mod fuse;
 mod lower;
 mod memory;
+pub mod predict;
 mod print;
 mod schedule;
 mod waits;

@@ -35,12 +35,17 @@ pub(super) fn uses(call: &Call) -> impl Iterator<Item = (usize, bool)> {
 impl Program {
     /// How often a GPU waits, in one pass over the program, for all dispatches so far to end.
     pub fn waits(&self) -> usize {
+        self.waits_before().into_iter().filter(|&waits| waits).count()
+    }
+
+    /// Of each call, whether a GPU waits before it.
+    pub(super) fn waits_before(&self) -> Vec<bool> {
         let mut waits = Waits::new(self.buffers.len());
-        let mut count = 0;
-        for call in &self.calls {
-            count += uses(call).any(|(buffer, write)| waits.waits_for(buffer, write)) as usize;
+        let before = |call: &Call| {
+            let before = uses(call).any(|(buffer, write)| waits.waits_for(buffer, write));
             uses(call).for_each(|(buffer, write)| waits.note(buffer, write));
-        }
-        count
+            before
+        };
+        self.calls.iter().map(before).collect()
     }
 }
