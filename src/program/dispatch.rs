@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Buffer, Program};
+use super::{Buffer, Call, Program};
 use crate::kernels::{Access, Launch};
 
 /// The binding of the uniform words in group 0: behind every kernel's storage buffers.
@@ -78,33 +78,45 @@ impl Program {
     /// The program as a GPU runs it: each kernel in the first variant of `preferred` that it has,
     /// else in the reference.
     pub fn plan(&self, preferred: &[&str]) -> Plan {
+        self.plan_by(|_| preferred.to_vec())
+    }
+
+    /// The same, where `preferred` gives names for each call.
+    pub fn plan_by<'a>(&self, preferred: impl Fn(&Call) -> Vec<&'a str>) -> Plan {
+        let dispatch = |call| self.dispatch(call, &preferred(call));
         Plan {
             name: self.name.clone(),
             replicas: self.replicas,
             buffers: self.buffers.clone(),
-            dispatches: self.calls.iter().map(|call| self.dispatch(call, preferred)).collect(),
+            dispatches: self.calls.iter().map(dispatch).collect(),
         }
     }
 
-    fn dispatch(&self, call: &super::Call, preferred: &[&str]) -> Dispatch {
-        let kernel = call.kernel.family();
-        let entry = kernel.entry();
-        let strides: Vec<u32> = call
-            .args
-            .iter()
-            .map(|view| {
-                let buffer = &self.buffers[view.buffer];
-                if buffer.replicated { buffer.len as u32 } else { 0 }
-            })
-            .collect();
-        let fits = |launch: &&Launch| {
+    /// The variants of a call that suit this program's buffers, the reference first.
+    pub fn variants(&self, call: &Call) -> Vec<Launch> {
+        let strides = self.strides(call);
+        let fits = |launch: &Launch| {
             self.replicas == 1 || launch.fours.iter().all(|&i| strides[i].is_multiple_of(4))
         };
-        let variants = kernel.variants();
+        call.kernel.family().variants().into_iter().filter(fits).collect()
+    }
+
+    /// For each binding the distance between replicas, in elements.
+    fn strides(&self, call: &Call) -> Vec<u32> {
+        let stride = |view: &super::View| {
+            let buffer = &self.buffers[view.buffer];
+            if buffer.replicated { buffer.len as u32 } else { 0 }
+        };
+        call.args.iter().map(stride).collect()
+    }
+
+    fn dispatch(&self, call: &Call, preferred: &[&str]) -> Dispatch {
+        let kernel = call.kernel.family();
+        let entry = kernel.entry();
+        let variants = self.variants(call);
         let launch = preferred
             .iter()
             .find_map(|name| variants.iter().find(|launch| launch.variant == *name))
-            .filter(fits)
             .unwrap_or(&variants[0])
             .clone();
         let Launch {
@@ -131,7 +143,7 @@ impl Program {
             workgroup_size,
             workgroup_bytes,
             grid: [x, y, self.replicas as u32],
-            uniforms: words.chain(strides).collect(),
+            uniforms: words.chain(self.strides(call)).collect(),
             reads_step: entry.reads_step,
             bindings: call.args.iter().zip(entry.bindings).map(bound).collect(),
         }

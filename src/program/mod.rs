@@ -5,8 +5,9 @@
 //! `fuse` decides which nodes disappear into a convolution, `lower` makes calls of the others,
 //! `schedule` puts independent calls next to each other, and `memory` gives scratch buffers that
 //! don't live at the same time the same place. The CPU engine runs the calls; for a GPU,
-//! [`dispatch`] turns them into dispatches.
+//! [`dispatch`] turns them into dispatches, in the variants of [`choices`].
 
+pub mod choices;
 pub mod dispatch;
 mod fuse;
 mod lower;
