@@ -41,6 +41,8 @@ pub const SCORES: u64 = 512 * MIB;
 pub const RESULTS: u64 = 16 * MIB;
 /// A measurement of `gradcon bench`, which has some hundred rows with all their samples.
 pub const BENCH: u64 = 64 * MIB;
+/// A plan of `gradcon tune`, which has some hundred kernels with all their samples.
+pub const TUNED: u64 = 16 * MIB;
 /// `extremes.json`.
 pub const EXTREMES: u64 = MIB;
 /// What is kept of compiled kernels; a file that has grown beyond is begun anew.

@@ -18,7 +18,10 @@ use gradcon::bench::stats::Summary;
 use gradcon::data::{Manifest, Prepared, cifar, idx, npy, prepare, source};
 use gradcon::engine::Timing;
 use gradcon::engine::measure::Facts;
+use gradcon::engine::tuned::{Key, TunedPlan};
+use gradcon::kernels::{Kernel, Memory};
 use gradcon::method::model::Model;
+use gradcon::program::choices::{Choice, Choices};
 use gradcon::report::epochs::read_epochs;
 use gradcon::report::extremes::{Extreme, Extremes, read_extremes};
 use gradcon::report::results::{About, ClassResult, Evaluation, Results};
@@ -607,6 +610,15 @@ fn made(target: &str) -> Vec<Vec<u8>> {
             let rows = vec![row, peak.measured(values(), Timing::Device)];
             let record = Record::new("steps", Facts::default(), "a device".into(), rows);
             vec![record.to_json().unwrap()]
+        }
+        "tuned" => {
+            let here = ["adapter", "Vulkan", "driver", "30.0.2", "0123"].map(String::from);
+            let [adapter, backend, driver, wgpu, kernels] = here;
+            let key = Key { adapter, backend, driver, wgpu, kernels };
+            let fill = Kernel::Memory(Memory::Fill { len: 5, value: 1.0 });
+            let choices = Choices(vec![Choice::new(&fill, 2, "wide")]);
+            let measured = serde_json::json!([{ "us": [1.5, 2.0] }]);
+            vec![TunedPlan::new(key, choices, measured).to_json().unwrap()]
         }
         "safetensors" => {
             let dir = tempfile::tempdir().unwrap();

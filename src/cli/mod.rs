@@ -17,9 +17,13 @@ mod sizes;
 mod train;
 mod ui;
 
+use std::path::{Path, PathBuf};
+
 use clap::{Parser, Subcommand};
 
+use crate::engine::device::Note;
 use crate::engine::gpu::OpenOptions;
+use crate::engine::tuned::PlanSource;
 use crate::engine::{Engine, device};
 use crate::error::Result;
 pub use ui::Ui;
@@ -67,9 +71,9 @@ enum Command {
     Man(shell::ManArgs),
 }
 
-/// Which device computes.
+/// Which device is meant.
 #[derive(clap::Args, Clone, Debug)]
-pub struct DeviceArgs {
+pub struct AdapterArgs {
     /// auto (a hardware GPU, else the CPU engine), cpu, gpu, gpu:N, or part of an adapter's name
     /// (see `gradcon devices`).
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
@@ -80,17 +84,50 @@ pub struct DeviceArgs {
     pub allow_software: bool,
 }
 
+/// Which device computes, and how.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeviceArgs {
+    #[command(flatten)]
+    adapter: AdapterArgs,
+
+    /// Which variants a GPU runs kernels in: default, or a file of `gradcon tune --export`. It
+    /// changes speed and no number. [default: the plan that `gradcon tune` made for the device, if
+    /// there is one]
+    #[arg(long, value_name = "default|FILE")]
+    plan: Option<PathBuf>,
+}
+
+impl AdapterArgs {
+    fn options(&self, plan: PlanSource) -> OpenOptions {
+        let allow_software = self.allow_software;
+        OpenOptions { allow_software, plan, cache: true, ..OpenOptions::default() }
+    }
+}
+
 impl DeviceArgs {
     /// Opens the device and says which it is.
     ///
     /// # Errors
-    /// No such device, or one that can't be opened.
+    /// No such device, or one that can't be opened; a plan that doesn't fit.
     pub fn open(&self, ui: &Ui) -> Result<Box<dyn Engine>> {
-        let options =
-            OpenOptions { allow_software: self.allow_software, cache: true, ..Default::default() };
-        let engine = device::open_noting(&self.device, options, |note| ui.progress(note))?;
-        ui.progress(&format!("device: {}", engine.description()));
+        let plan = match self.plan.as_deref() {
+            None => PlanSource::Cache,
+            Some(file) if file == Path::new("default") => PlanSource::Default,
+            Some(file) => PlanSource::File(file.to_path_buf()),
+        };
+        let options = self.adapter.options(plan);
+        let engine = device::open_noting(&self.adapter.device, options, |note| tell(ui, note))?;
+        let plan = engine.plan().map(|plan| format!(", {plan}")).unwrap_or_default();
+        ui.progress(&format!("device: {}{plan}", engine.description()));
         Ok(engine)
+    }
+}
+
+/// What a user should know of a device that is opened.
+fn tell(ui: &Ui, note: Note) {
+    match note {
+        Note::Choice(text) => ui.progress(text),
+        Note::Warning(text) => ui.warn(text),
     }
 }
 

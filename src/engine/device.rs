@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::Engine;
 use super::cpu;
 use super::gpu::{GpuEngine, Machine, OpenOptions, Selector};
+use super::tuned::PlanSource;
 use crate::error::{Error, Result};
 
 /// A choice of device, as `auto`, `cpu`, `gpu`, `gpu:N` or part of an adapter's name.
@@ -123,23 +124,53 @@ impl Device {
     /// Opens the device; `note` hears what a user should know of the choice.
     ///
     /// # Errors
-    /// As [`Device::choose`], or a device that can't be opened.
-    pub fn open(
-        &self,
-        options: OpenOptions,
-        mut note: impl FnMut(&str),
-    ) -> Result<Box<dyn Engine>> {
-        if *self == Device::Cpu {
-            return Ok(cpu::f32());
-        }
-        let machine = Machine::look();
-        let (choice, notes) = self.choose(&machine, options.allow_software)?;
-        notes.iter().for_each(|text| note(text));
-        Ok(match choice {
-            Choice::Cpu => cpu::f32(),
-            Choice::Gpu(index) => Box::new(GpuEngine::open_adapter(&machine, index, options)?),
+    /// As [`Device::choose`], or a device that can't be opened; a plan that was named and doesn't
+    /// fit.
+    pub fn open(&self, options: OpenOptions, note: impl FnMut(Note)) -> Result<Box<dyn Engine>> {
+        Ok(match self.open_gpu(options, note)? {
+            Some(gpu) => Box::new(gpu),
+            None => cpu::f32(),
         })
     }
+
+    /// Opens the device if it is a GPU: there is none if it is the CPU engine.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_gpu(
+        &self,
+        options: OpenOptions,
+        mut note: impl FnMut(Note),
+    ) -> Result<Option<GpuEngine>> {
+        // Looking for adapters takes a while.
+        let machine = (*self != Device::Cpu).then(Machine::look);
+        if let Some(machine) = machine {
+            let (choice, notes) = self.choose(&machine, options.allow_software)?;
+            notes.iter().for_each(|text| note(Note::Choice(text)));
+            if let Choice::Gpu(index) = choice {
+                let gpu = GpuEngine::open_adapter(&machine, index, options)?;
+                gpu.warning().into_iter().for_each(|text| note(Note::Warning(text)));
+                return Ok(Some(gpu));
+            }
+        }
+        match options.plan {
+            PlanSource::File(path) => Err(Error::Usage(format!(
+                "--plan {}: the CPU engine has one variant of each kernel and no plan, expected a \
+                 GPU (--device gpu, gpu:N or part of an adapter's name)",
+                path.display()
+            ))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What a user should know of a device that is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note<'a> {
+    /// Of its choice.
+    Choice(&'a str),
+    /// What nobody should miss.
+    Warning(&'a str),
 }
 
 /// [`Device::open`] for the text of a flag.
@@ -157,7 +188,7 @@ pub fn open(device: &str, allow_software: bool) -> Result<Box<dyn Engine>> {
 pub fn open_noting(
     device: &str,
     options: OpenOptions,
-    note: impl FnMut(&str),
+    note: impl FnMut(Note),
 ) -> Result<Box<dyn Engine>> {
     device.parse::<Device>().map_err(Error::Usage)?.open(options, note)
 }

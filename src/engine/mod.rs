@@ -7,11 +7,16 @@ pub mod gpu;
 pub mod measure;
 pub mod memory;
 mod store;
+pub mod tuned;
+
+use std::ops::Range;
+use std::time::Instant;
 
 pub use self::measure::{Measure, Timing};
 use crate::error::Result;
 use crate::kernels::Form;
-use crate::program::Program;
+use crate::program::choices::Choices;
+use crate::program::{Call, Program};
 
 /// Host data to be written into a persistent buffer. Floats are converted to the engine's own
 /// float.
@@ -93,7 +98,7 @@ pub trait Engine {
     ///
     /// # Errors
     /// A device error; one of this run may surface at a later call.
-    fn run(&mut self, program: Loaded, steps: std::ops::Range<u32>) -> Result<()>;
+    fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()>;
 
     /// Waits for all work.
     ///
@@ -107,6 +112,33 @@ pub trait Engine {
     /// The device, for people.
     fn description(&self) -> String;
 
+    /// The tuned plan that it uses (see [`tuned`]), for people. No number depends on it.
+    fn plan(&self) -> Option<String> {
+        None
+    }
+
     /// What [`crate::program::Options::form`] should be for this device.
     fn form(&self) -> Form;
+}
+
+/// An engine that has variants of kernels, of which the fastest can be found by measuring.
+pub trait Tunable: Engine {
+    /// Names of the variants of a call that this device can run. The first is the one that it runs
+    /// where nothing else is chosen; the reference is among them.
+    fn variants(&self, program: &Program, call: &Call) -> Vec<&'static str>;
+
+    /// What is loaded from now on runs in these variants, and calls without a choice in the default.
+    fn choose(&mut self, choices: Choices);
+
+    /// Seconds, by the host's clock, in which these steps of a program are run `times` times and
+    /// waited for.
+    ///
+    /// # Errors
+    /// A device error.
+    fn time_steps(&mut self, program: Loaded, steps: Range<u32>, times: usize) -> Result<f64> {
+        let start = Instant::now();
+        (0..times).try_for_each(|_| self.run(program, steps.clone()))?;
+        self.wait()?;
+        Ok(start.elapsed().as_secs_f64())
+    }
 }

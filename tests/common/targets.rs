@@ -13,6 +13,7 @@ use gradcon::bench::compare::Comparison;
 use gradcon::bench::record::Record;
 use gradcon::data::picture::Decode;
 use gradcon::data::{Images, Labelled, Manifest, cifar, idx, npy};
+use gradcon::engine::tuned::TunedPlan;
 use gradcon::method::detector::Detector;
 use gradcon::report::epochs::epochs_from;
 use gradcon::report::extremes::extremes_from;
@@ -27,7 +28,7 @@ use gradcon::run::config::RunConfig;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 15] = [
+pub const ALL: [Target; 16] = [
     ("idx", idx),
     ("gzip", gzip),
     ("tar", tar),
@@ -43,6 +44,7 @@ pub const ALL: [Target; 15] = [
     ("results", results),
     ("extremes", extremes),
     ("measurement", measurement),
+    ("tuned", tuned),
 ];
 
 /// The limit that targets give to readers that take one.
@@ -269,5 +271,13 @@ pub fn measurement(bytes: &[u8]) {
         assert!(Record::parse(&again, name()).is_ok_and(|again| again == record));
         assert!(!record.to_csv().expect("CSV").is_empty());
         assert!(!Comparison::of(&record, &record).table().is_empty());
+    }
+}
+
+/// A plan of `gradcon tune`, written again.
+pub fn tuned(bytes: &[u8]) {
+    if let Some(plan) = taken(TunedPlan::parse(bytes, name())) {
+        let again = plan.to_json().expect("JSON");
+        assert!(TunedPlan::parse(&again, name()).is_ok_and(|again| again == plan));
     }
 }

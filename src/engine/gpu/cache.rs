@@ -69,7 +69,8 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     (Sha256::digest(data)[..] == *hash).then_some(bytes)
 }
 
-fn make_private(folder: &Path) -> std::io::Result<()> {
+/// Makes a folder that only the user can look into, with those above it.
+pub(in crate::engine) fn make_private(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -77,7 +78,7 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 }
 
 /// This program's folder for what can be made again, by the environment.
-pub(super) fn folder(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub(in crate::engine) fn folder(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let all = match cfg!(windows) {
         true => absolute("LOCALAPPDATA"),

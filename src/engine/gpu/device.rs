@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use wgpu::{Backends, DeviceType, Features};
 
 use crate::engine::memory::REMEDY;
+use crate::engine::tuned::PlanSource;
 use crate::error::{Error, Result};
 use crate::kernels;
 
@@ -39,7 +40,7 @@ pub enum Selector {
 }
 
 /// How to open an adapter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct OpenOptions {
     /// Let [`Selector::Hardware`] take a software adapter if there is no hardware.
     pub allow_software: bool,
@@ -51,6 +52,8 @@ pub struct OpenOptions {
     /// [`crate::kernels::Family::variants`]), else in the reference; by default in the one that
     /// suits the device. All variants give the same bits.
     pub variant: Option<&'static str>,
+    /// Which calls run in another variant than `variant` or what suits the device.
+    pub plan: PlanSource,
     /// Keep compiled pipelines in the user's cache folder, where the backend can.
     pub cache: bool,
     /// Open the device with exactly WebGPU's default limits and no features, as a browser would.
@@ -480,7 +483,7 @@ pub(super) struct Gpu {
 }
 
 /// Opens an adapter, with all of its limits if nothing else is asked for.
-pub(super) fn open(machine: &Machine, index: usize, options: OpenOptions) -> Result<Gpu> {
+pub(super) fn open(machine: &Machine, index: usize, options: &OpenOptions) -> Result<Gpu> {
     let (found, mut adapter) = (&machine.found[index], machine.adapters[index].clone());
     let required_limits = match options.web_limits {
         true => wgpu::Limits::default(),

@@ -8,7 +8,7 @@
 //! Nothing is needed beyond core WebGPU. The step's number, the only thing that changes between
 //! runs, is a dynamic offset into a table of numbers.
 
-mod cache;
+pub(super) mod cache;
 mod device;
 mod peaks;
 mod pipelines;
@@ -22,11 +22,13 @@ use self::device::Gpu;
 pub use self::device::{AdapterSummary, Environment, Machine, OpenOptions, Selector, adapters};
 use self::pipelines::Pipelines;
 use super::store::{Store, Stored};
-use super::{Data, Engine, Loaded, Measure, memory};
+use super::tuned::{InUse, Key};
+use super::{Data, Engine, Loaded, Measure, Tunable, memory};
 use crate::error::{Error, Result};
-use crate::kernels::{DIRECT, Element, Form};
+use crate::kernels::{DIRECT, Element, Form, Launch, REFERENCE};
+use crate::program::choices::{Choice, Choices};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
-use crate::program::{Buffer, Program};
+use crate::program::{Buffer, Call, Program};
 
 /// Steps that are recorded and submitted together.
 const STEPS_PER_SUBMIT: u32 = 8;
@@ -54,6 +56,9 @@ pub struct GpuEngine {
     in_flight: VecDeque<(wgpu::SubmissionIndex, u32)>,
     /// The variant that was asked for.
     variant: Option<&'static str>,
+    tuned: Option<InUse>,
+    /// What of the opening nobody should miss.
+    warning: Option<String>,
     measuring: timing::Measuring,
 }
 
@@ -129,7 +134,8 @@ impl GpuEngine {
     /// Opens an adapter.
     ///
     /// # Errors
-    /// There is none such, or it can't be opened: what was asked for and what this machine has.
+    /// There is none such, or it can't be opened: what was asked for and what this machine has. A
+    /// plan that was named and doesn't fit.
     pub fn open(selector: &Selector, options: OpenOptions) -> Result<GpuEngine> {
         let machine = Machine::look();
         let index = machine.choose(selector, options.allow_software)?;
@@ -139,7 +145,7 @@ impl GpuEngine {
     /// Opens the adapter number `index` of a machine.
     ///
     /// # Errors
-    /// It can't be opened.
+    /// It can't be opened; a plan that was named and doesn't fit.
     ///
     /// # Panics
     /// If there are fewer.
@@ -148,7 +154,8 @@ impl GpuEngine {
         index: usize,
         options: OpenOptions,
     ) -> Result<GpuEngine> {
-        let gpu = device::open(machine, index, options)?;
+        let gpu = device::open(machine, index, &options)?;
+        let (tuned, warning) = InUse::find(&options.plan, &Key::of(&gpu.adapter))?;
         let folder =
             if options.cache { cache::folder(|name| std::env::var_os(name)) } else { None };
         let cache = folder.and_then(|folder| cache::Cache::open(&gpu, &folder));
@@ -157,7 +164,18 @@ impl GpuEngine {
         let (store, programs) = (Store::default(), vec![]);
         let (in_flight, variant) = (VecDeque::new(), options.variant);
         let measuring = timing::Measuring::default();
-        Ok(GpuEngine { gpu, pipelines, steps, store, programs, in_flight, variant, measuring })
+        Ok(GpuEngine {
+            gpu,
+            pipelines,
+            steps,
+            store,
+            programs,
+            in_flight,
+            variant,
+            tuned,
+            warning,
+            measuring,
+        })
     }
 
     /// The adapter in use.
@@ -165,16 +183,44 @@ impl GpuEngine {
         &self.gpu.adapter
     }
 
-    /// The variant of kernels that suits the device, where there is one.
-    fn preferred(&self) -> Vec<&'static str> {
+    /// Why the plan of the cache folder is not used, if there is one that doesn't fit.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// The variants to prefer for a call where they can run.
+    fn preferred(&self, program: &Program, call: &Call) -> Vec<&str> {
+        let chosen =
+            self.tuned.as_ref().and_then(|t| t.choices.find(&call.kernel, program.replicas));
+        // A file may name what doesn't run here.
+        let runs = |choice: &&Choice| {
+            let mut variants = program.variants(call).into_iter();
+            variants.any(|launch| launch.variant == choice.variant && self.has_room(&launch))
+        };
+        let chosen = chosen.filter(runs).map(|choice| &choice.variant[..]);
+        chosen.into_iter().chain(self.default_variant()).collect()
+    }
+
+    /// What calls run in that nothing is chosen for, where they have it; else the reference.
+    fn default_variant(&self) -> Option<&'static str> {
         // On a CPU, workgroup memory is one more copy.
-        let suits = self.gpu.adapter.software.then_some(DIRECT);
-        self.variant.or(suits).into_iter().collect()
+        self.variant.or(self.gpu.adapter.software.then_some(DIRECT))
+    }
+
+    /// Whether the device has room for the workgroups of a launch, and for as many.
+    fn has_room(&self, launch: &Launch) -> bool {
+        let (adapter, limits) = (&self.gpu.adapter, self.gpu.device.limits());
+        launch.workgroup_bytes <= adapter.workgroup_memory
+            && launch.workgroup_size.iter().product::<u32>() <= adapter.workgroup_threads
+            && launch.grid.iter().all(|&g| g <= limits.max_compute_workgroups_per_dimension)
     }
 
     /// Allocates a program's buffers and prepares its dispatches.
     fn bind(&mut self, program: &Program) -> Result<Vec<Prepared>> {
-        let (gpu, plan) = (&self.gpu, program.plan(&self.preferred()));
+        if let Some(tuned) = &self.tuned {
+            tuned.check(program)?;
+        }
+        let (gpu, plan) = (&self.gpu, program.plan_by(|call| self.preferred(program, call)));
         if gpu.adapter.software {
             // Its memory is the machine's.
             self.store.check_memory(&gpu.adapter.to_string(), program, 4)?;
@@ -434,9 +480,29 @@ impl Engine for GpuEngine {
         format!("GPU engine ({})", self.gpu.adapter)
     }
 
+    fn plan(&self) -> Option<String> {
+        self.tuned.as_ref().map(|tuned| tuned.text.clone())
+    }
+
     fn form(&self) -> Form {
         // A software adapter has a few cores, and split sums only add work.
         if self.gpu.adapter.software { Form::Serial } else { Form::Parallel }
+    }
+}
+
+impl Tunable for GpuEngine {
+    fn variants(&self, program: &Program, call: &Call) -> Vec<&'static str> {
+        let mut launches = program.variants(call);
+        launches.retain(|launch| launch.variant == REFERENCE || self.has_room(launch));
+        let mut names: Vec<_> = launches.iter().map(|launch| launch.variant).collect();
+        let default = self.default_variant();
+        let default = default.and_then(|default| names.iter().position(|name| *name == default));
+        names.swap(0, default.unwrap_or(0));
+        names
+    }
+
+    fn choose(&mut self, choices: Choices) {
+        self.tuned = Some(InUse::choices(choices));
     }
 }
 
