@@ -17,7 +17,7 @@ enum Part {
 use Part::{Engine, Ground, Pages, Top};
 
 /// The rooms, each above those before it.
-const ROOMS: [(&str, Part); 19] = [
+const ROOMS: [(&str, Part); 20] = [
     ("error", Ground),
     ("limits", Ground),
     ("files", Ground),
@@ -36,6 +36,7 @@ const ROOMS: [(&str, Part); 19] = [
     ("report", Pages),
     ("run", Top),
     ("bench", Top),
+    ("tune", Top),
     ("cli", Top),
 ];
 

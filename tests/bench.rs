@@ -25,6 +25,7 @@ fn gradcon(folder: &Path, line: &str) -> (i32, String, String) {
         .args(line.split_whitespace())
         .env_remove("WGPU_ADAPTER_NAME")
         .env_remove("WGPU_BACKEND")
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -187,7 +187,7 @@ const VALUES: [&str; 10] = [
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
 /// for the next test.)
-const LINES: [(&str, &str); 15] = [
+const LINES: [(&str, &str); 16] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
@@ -195,6 +195,7 @@ const LINES: [(&str, &str); 15] = [
     ("bench kernels", "--kernels=adam --batch=4 --samples=1 --time=0 --limit=0 --device=cpu"),
     ("bench steps", "--steps=1 --rounds=1 --batch=16 --device=cpu"),
     ("bench compare", "old.json new.json"),
+    ("tune", "--batch=4 --samples=3 --limit=0 --device=cpu"),
     ("prep", "fmnist --subset --out={out}"),
     ("data show", "data --out={out}"),
     ("data verify", "data"),

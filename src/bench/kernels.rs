@@ -33,14 +33,14 @@ pub struct Plan<'a> {
 const STEADY: f64 = 0.03;
 
 /// Calls of a step that are the same but for their operands.
-struct Group<'p> {
-    call: &'p Call,
-    shape: String,
-    count: usize,
+pub(crate) struct Group<'p> {
+    pub call: &'p Call,
+    pub shape: String,
+    pub count: usize,
 }
 
 /// The distinct calls of a program, in order.
-fn groups(program: &Program) -> Vec<Group<'_>> {
+pub(crate) fn groups(program: &Program) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = vec![];
     for call in &program.calls {
         match groups.iter_mut().find(|group| group.call.kernel == call.kernel) {
@@ -63,7 +63,7 @@ fn groups(program: &Program) -> Vec<Group<'_>> {
 }
 
 /// The programs that are measured.
-fn programs(model: &Model, sizes: Sizes, form: Form) -> [Program; 2] {
+pub(crate) fn programs(model: &Model, sizes: Sizes, form: Form) -> [Program; 2] {
     let options = Options { replicas: sizes.replicas, form };
     let config = TrainConfig { batch_size: sizes.batch, ..TrainConfig::default() };
     [

@@ -18,7 +18,7 @@ pub mod verify;
 use crate::error::Result;
 
 /// Sizes that something is measured at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Sizes {
     /// Images in a batch.
     pub batch: usize,
@@ -32,7 +32,7 @@ pub struct Sizes {
 pub type GoOn<'a> = &'a dyn Fn() -> Result<()>;
 
 /// Pseudo-random bytes that are the same everywhere (SplitMix64).
-fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0u64;
     let mut draw = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

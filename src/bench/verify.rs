@@ -23,7 +23,7 @@ pub const STEPS: usize = 2;
 pub const STEP: u32 = 1;
 
 /// What results hold before.
-const SENTINEL: f32 = -12345.0;
+pub(crate) const SENTINEL: f32 = -12345.0;
 
 /// Writes random images, their order, parameters and references for a program of [`STEPS`] steps.
 ///
@@ -45,7 +45,7 @@ pub fn feed(engine: &mut dyn Engine, name: &str, model: &Model, sizes: Sizes) ->
 }
 
 /// The call alone, over buffers that the host can read and write.
-fn one_call(program: &Program, call: &Call) -> Program {
+pub(crate) fn one_call(program: &Program, call: &Call) -> Program {
     let mut used: Vec<usize> = call.args.iter().map(|view| view.buffer).collect();
     used.sort_unstable();
     used.dedup();
@@ -145,7 +145,7 @@ impl<'p> Oracle<'p> {
 }
 
 /// Where a view lies in its buffer: once a replica.
-fn ranges(program: &Program, view: &View) -> impl Iterator<Item = Range<usize>> + use<> {
+pub(crate) fn ranges(program: &Program, view: &View) -> impl Iterator<Item = Range<usize>> + use<> {
     let buffer = &program.buffers[view.buffer];
     let (len, times) = (buffer.len, if buffer.replicated { program.replicas } else { 1 });
     let View { offset, len: elements, .. } = *view;

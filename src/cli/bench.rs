@@ -205,7 +205,7 @@ impl StopArgs {
 }
 
 /// Seconds of a command line.
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn seconds(text: &str) -> std::result::Result<f64, String> {
     let seconds = text.parse().ok().filter(|s| (0.0..=3600.0).contains(s));
     seconds.ok_or_else(|| "expected seconds from 0 to 3600".to_string())
 }
@@ -257,7 +257,9 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
 }
 
 fn record(command: &str, engine: &mut dyn Engine, rows: Vec<Row>) -> Record {
-    Record::new(command, engine.measure().facts(), engine.description(), rows)
+    let plan = engine.plan().map(|plan| format!(", {plan}")).unwrap_or_default();
+    let description = engine.description() + &plan;
+    Record::new(command, engine.measure().facts(), description, rows)
 }
 
 fn run_peaks(args: PeaksArgs, ui: &Ui) -> Result<()> {

@@ -15,17 +15,18 @@ mod settings;
 mod shell;
 mod sizes;
 mod train;
+mod tune;
 mod ui;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::engine::device::Note;
-use crate::engine::gpu::OpenOptions;
+use crate::engine::device::{Device, Note};
+use crate::engine::gpu::{GpuEngine, OpenOptions};
 use crate::engine::tuned::PlanSource;
 use crate::engine::{Engine, device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub use ui::Ui;
 
 /// Anomaly detection by gradient constraints (GradCon), on any GPU or the CPU.
@@ -61,6 +62,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Program(program::ProgramArgs),
     Bench(bench::BenchArgs),
+    Tune(tune::TuneArgs),
     Prep(prep::PrepArgs),
     Data(data::DataArgs),
     Train(train::TrainArgs),
@@ -101,6 +103,19 @@ impl AdapterArgs {
     fn options(&self, plan: PlanSource) -> OpenOptions {
         let allow_software = self.allow_software;
         OpenOptions { allow_software, plan, cache: true, ..OpenOptions::default() }
+    }
+
+    /// Opens the device without a plan if it is a GPU, and says which it is.
+    ///
+    /// # Errors
+    /// No such device, or one that can't be opened.
+    fn open_gpu(&self, ui: &Ui) -> Result<Option<GpuEngine>> {
+        let device = self.device.parse::<Device>().map_err(Error::Usage)?;
+        let engine = device.open_gpu(self.options(PlanSource::Default), |note| tell(ui, note))?;
+        if let Some(engine) = &engine {
+            ui.progress(&format!("device: {}", engine.description()));
+        }
+        Ok(engine)
     }
 }
 
@@ -143,6 +158,7 @@ impl Cli {
             Command::Devices(args) => devices::run(args),
             Command::Program(args) => program::run(args, &ui),
             Command::Bench(args) => bench::run(args, &ui),
+            Command::Tune(args) => tune::run(args, &ui),
             Command::Prep(args) => prep::run(args, &ui),
             Command::Data(args) => data::run(args, &ui),
             Command::Train(args) => train::run(args, &ui),
