@@ -127,8 +127,9 @@ mod tests {
                 check("far columns of conv are read", &|t| t % tn + tn * (quads - 1));
                 check("weights of conv_x are read", &|t| t / tn + tm * (rows / 8));
                 check("weights of conv_y are read", &|t| t / tn * block);
-                let swapped =
-                    |column: u32, k: u32| column * fours + (k ^ (column * fours / 8 & (fours - 1)));
+                let swapped = |column: u32, k: u32| {
+                    column * fours + (k ^ ((column * fours / 8) & (fours - 1)))
+                };
                 check("columns of conv_w are stored", &|t| swapped(t / fours, t % fours));
                 for j in 0..4 * quads {
                     for k in 0..fours {
