@@ -11,7 +11,7 @@ use gradcon::method::config::TrainConfig;
 use gradcon::method::model::Model;
 use gradcon::method::programs::{score_program, training_program, validation_program};
 use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
-use gradcon::program::predict::CLASSES;
+use gradcon::program::predict::{CLASSES, Class};
 use gradcon::program::{Buffer, Call, Options, Program, View, compile};
 use gradcon::tape::Tape;
 
@@ -94,6 +94,11 @@ fn a_step_is_few_dispatches_and_fewer_waits() {
 /// don't cost much more than ten times one, and where there is much to do larger tiles are chosen.
 #[test]
 fn predictions_are_possible_and_choose_by_size() {
+    let like = ["NVIDIA H100", "AMD Radeon RX 6600", "Apple M1", "Intel(R) Iris", "?"];
+    assert_eq!(
+        like.map(|name| Class::like(name).name),
+        ["h100", "rx-7900-xtx", "m2", "iris-xe", "h100"]
+    );
     for class in &CLASSES {
         let predicted = |replicas: usize| {
             let options = Options { replicas, form: Form::Parallel };

@@ -49,6 +49,17 @@ const fn class(
     Class { name, processors, products, gigahertz, memory, cache, cache_bytes, latency, gap }
 }
 
+impl Class {
+    /// The class that an adapter of this name is closest to: by its maker, since what matters is how
+    /// much of a kernel's time goes where, not how much there is.
+    pub fn like(adapter: &str) -> &'static Class {
+        let name = adapter.to_lowercase();
+        let makers = [("apple", 2), ("radeon", 1), ("amd", 1), ("intel", 3)];
+        let class = makers.iter().find(|(maker, _)| name.contains(maker)).map_or(0, |m| m.1);
+        &CLASSES[class]
+    }
+}
+
 /// What a call should take.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Prediction {

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{DIRECT, Element, Form, Launch, REFERENCE};
 use crate::program::choices::{Choice, Choices};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
+use crate::program::predict::Class;
 use crate::program::{Buffer, Call, Program};
 
 /// Steps that are recorded and submitted together.
@@ -198,13 +199,17 @@ impl GpuEngine {
             variants.any(|launch| launch.variant == choice.variant && self.has_room(&launch))
         };
         let chosen = chosen.filter(runs).map(|choice| &choice.variant[..]);
-        chosen.into_iter().chain(self.default_variant()).collect()
+        chosen.into_iter().chain([self.default_variant(program, call)]).collect()
     }
 
-    /// What calls run in that nothing is chosen for, where they have it; else the reference.
-    fn default_variant(&self) -> Option<&'static str> {
-        // On a CPU, workgroup memory is one more copy.
-        self.variant.or(self.gpu.adapter.software.then_some(DIRECT))
+    /// What a call runs in that nothing is chosen for, where it has it; else the reference.
+    fn default_variant(&self, program: &Program, call: &Call) -> &'static str {
+        match self.variant {
+            Some(variant) => variant,
+            // On a CPU, workgroup memory is one more copy.
+            None if self.gpu.adapter.software => DIRECT,
+            None => program.choose(call, Class::like(&self.gpu.adapter.name)).0.variant,
+        }
     }
 
     /// Whether the device has room for the workgroups of a launch, and for as many.
@@ -495,9 +500,9 @@ impl Tunable for GpuEngine {
         let mut launches = program.variants(call);
         launches.retain(|launch| launch.variant == REFERENCE || self.has_room(launch));
         let mut names: Vec<_> = launches.iter().map(|launch| launch.variant).collect();
-        let default = self.default_variant();
-        let default = default.and_then(|default| names.iter().position(|name| *name == default));
-        names.swap(0, default.unwrap_or(0));
+        let default = self.default_variant(program, call);
+        let place = names.iter().position(|name| *name == default);
+        names.swap(0, place.unwrap_or(0));
         names
     }
 
