@@ -16,6 +16,7 @@ mod memory;
 mod peaks;
 mod reduce;
 mod score;
+mod scratch;
 mod simd;
 mod tile;
 
@@ -183,6 +184,7 @@ struct CpuEngine<T> {
     isa: Isa,
     store: Store<Memory<T>>,
     programs: Vec<LoadedProgram>,
+    scratch: scratch::Pool<T>,
     /// Made when it is first asked for.
     peaks: Option<peaks::Peaks<T>>,
 }
@@ -190,7 +192,8 @@ struct CpuEngine<T> {
 impl<T: Real> CpuEngine<T> {
     fn new(isa: Isa) -> Self {
         assert!(Isa::available().contains(&isa), "this CPU has no {}", isa.name());
-        CpuEngine { isa, store: Store::default(), programs: vec![], peaks: None }
+        let (store, scratch) = (Store::default(), scratch::Pool::default());
+        CpuEngine { isa, store, programs: vec![], scratch, peaks: None }
     }
 
     fn has_batch(&self, program: &LoadedProgram, replica: usize, step: u32) -> bool {
@@ -272,6 +275,11 @@ impl<'a, T: Real> Args<'a, T> {
         // call does; calls run one after the other, and `run` borrows the engine mutably, so nobody
         // else looks at its memory.
         unsafe { out.slice(range.start, range.len()) }
+    }
+
+    /// Memory for `len` elements of any value until the call ends.
+    fn scratch(&self, len: usize) -> scratch::Scratch<'a, T> {
+        self.engine.scratch.take(len)
     }
 }
 

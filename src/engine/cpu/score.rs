@@ -1,17 +1,20 @@
 //! Twins of `score.wgsl`. Definitions: [`crate::kernels::score`].
 //!
-//! image_grad tiles as conv_w does but keeps the lanes, each an image, apart: a per-image gradient
-//! costs no more than the batch's.
+//! image_grad keeps the lanes, each an image, apart: a per-image gradient costs no more than the
+//! batch's.
 
 use super::map::inv_norm_of;
 use super::simd::{Isa, Portable, Real, Simd, dispatch};
-use super::tile::{COLS, measure, outer, pairs_of_tap, tile};
+use super::tile::{measure, tile};
 use super::{Args, Out, parallel};
 use crate::geometry::Geometry;
 use crate::kernels::Score;
 use crate::kernels::score::{TILE, blocks};
 use crate::layout::{Stat, Stats};
 use crate::tape::ops::constraint::COSINE_EPS;
+
+/// Channels of x in a register tile, times TILE channels of y.
+const COLS: usize = 6;
 
 pub(super) fn run<T: Real>(kernel: &Score, args: &Args<T>) {
     match *kernel {
@@ -55,6 +58,43 @@ fn image_grad<T: Real>(
     parallel(blocks, |block| image_grad_block(isa, &args, block));
 }
 
+/// Offsets in x and in y of every pair of positions that a tap joins.
+fn pairs_of_tap(g: &Geometry, tap: usize) -> Vec<(usize, usize)> {
+    let (kh, kw) = (tap / g.kw, tap % g.kw);
+    let mut pairs = Vec::with_capacity(g.hy * g.wy);
+    for oh in g.outputs_of_tap(kh, g.hx, g.hy) {
+        for ow in g.outputs_of_tap(kw, g.wx, g.wy) {
+            let (ih, iw) = (oh * g.stride + kh - g.padding, ow * g.stride + kw - g.padding);
+            pairs.push(((ih * g.wx + iw) * g.cx * g.n, (oh * g.wy + ow) * g.cy * g.n));
+        }
+    }
+    pairs
+}
+
+/// `acc[c][d] += y[c] * x[d]` for one vector of images; rows are `n` apart.
+#[inline(always)]
+unsafe fn outer<S: Simd, const Y: usize, const X: usize>(
+    acc: &mut [[S; X]; Y],
+    x: *const S::Real,
+    y: *const S::Real,
+    n: usize,
+) {
+    // SAFETY: the caller's promises: there are X rows from x and Y rows from y, each with a vector
+    // of images left.
+    unsafe {
+        let mut b = [S::splat(S::Real::ZERO); X];
+        for (d, b) in b.iter_mut().enumerate() {
+            *b = S::load(x.add(d * n));
+        }
+        for (c, row) in acc.iter_mut().enumerate() {
+            let a = S::load(y.add(c * n));
+            for (sum, &b) in row.iter_mut().zip(&b) {
+                *sum = a.fma(b, *sum);
+            }
+        }
+    }
+}
+
 /// One block: one tap and TILE channels of y, all channels of x and all images.
 ///
 /// # Safety
@@ -64,7 +104,7 @@ unsafe fn image_grad_block_body<S: Simd>(args: &ImageGrad<S::Real>, block: usize
     let g = args.geometry;
     let tiles = g.cy.div_ceil(TILE);
     let (tap, y0) = (block / tiles, block % tiles * TILE);
-    let pairs = pairs_of_tap(g, tap, 0..g.hy * g.wy);
+    let pairs = pairs_of_tap(g, tap);
     // SAFETY: the caller's promises, and no vector reaches beyond the n images.
     unsafe {
         let mut i = 0;

@@ -108,6 +108,69 @@ pub unsafe trait Simd: Copy {
     unsafe fn gate(self, gate: Self) -> Self;
     /// Sum of the lanes, in a fixed order.
     unsafe fn sum(self) -> Self::Real;
+    /// The lanes of both in turn: `[a0, b0, a1, b1, ..]`, in two vectors.
+    unsafe fn interleave(self, b: Self) -> [Self; 2];
+}
+
+/// Most lanes of a vector.
+const MAX_LANES: usize = 16;
+
+/// Turns `rows x cols` elements, with rows `from_stride` apart, into `cols x padded` elements with
+/// rows `to_stride` apart: what is beyond `rows` is 0.
+///
+/// # Safety
+/// The CPU has S's instructions, all of `from` may be read and all of `to` be written.
+#[inline(always)]
+pub unsafe fn transpose<S: Simd>(
+    (from, from_stride): (*const S::Real, usize),
+    (rows, cols): (usize, usize),
+    (to, to_stride): (*mut S::Real, usize),
+    padded: usize,
+) {
+    let whole = |len: usize| len - len % S::LANES;
+    let (whole_rows, whole_cols) = (whole(rows), whole(cols));
+    // SAFETY: the caller's promises, and no block reaches beyond the whole vectors.
+    unsafe {
+        for c in (0..whole_cols).step_by(S::LANES) {
+            for r in (0..whole_rows).step_by(S::LANES) {
+                let (from, to) = (from.add(r * from_stride + c), to.add(c * to_stride + r));
+                transpose_block::<S>((from, from_stride), (to, to_stride));
+            }
+        }
+        for c in 0..cols {
+            let first = if c < whole_cols { whole_rows } else { 0 };
+            for r in first..padded {
+                let v = if r < rows { *from.add(r * from_stride + c) } else { S::Real::ZERO };
+                *to.add(c * to_stride + r) = v;
+            }
+        }
+    }
+}
+
+/// LANES x LANES elements: each time all vectors are interleaved with those half of them away, one
+/// bit of the row's number moves into the lane's.
+#[inline(always)]
+unsafe fn transpose_block<S: Simd>(
+    (from, from_stride): (*const S::Real, usize),
+    (to, to_stride): (*mut S::Real, usize),
+) {
+    let half = S::LANES / 2;
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut rows = [S::splat(S::Real::ZERO); MAX_LANES];
+        for (r, row) in rows[..S::LANES].iter_mut().enumerate() {
+            *row = S::load(from.add(r * from_stride));
+        }
+        for _ in 0..S::LANES.ilog2() {
+            let old = rows;
+            for i in 0..half {
+                [rows[2 * i], rows[2 * i + 1]] = old[i].interleave(old[i + half]);
+            }
+        }
+        for (r, row) in rows[..S::LANES].iter().enumerate() {
+            row.store(to.add(r * to_stride));
+        }
+    }
 }
 
 /// Arrays that the compiler maps to the baseline's vectors; with one lane, the tails of every
@@ -167,6 +230,11 @@ unsafe impl<T: Real, const L: usize> Simd for Portable<T, L> {
     unsafe fn sum(self) -> T {
         self.0.into_iter().sum()
     }
+    #[inline(always)]
+    unsafe fn interleave(self, b: Self) -> [Self; 2] {
+        let lane = |i: usize| if i.is_multiple_of(2) { self.0[i / 2] } else { b.0[i / 2] };
+        [0, L].map(|first| Portable(std::array::from_fn(|i| lane(first + i))))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -182,7 +250,8 @@ mod x86 {
          rows $rows:literal, vectors $vectors:literal,
          $set1:ident, $loadu:ident, $storeu:ident, $fmadd:ident, $add:ident, $max:ident,
          $zero:ident,
-         |$v:ident, $g:ident| $gate:expr, |$s:ident| $sum:expr) => {
+         |$v:ident, $g:ident| $gate:expr, |$s:ident| $sum:expr,
+         |$a:ident, $b:ident| $interleave:expr) => {
             #[doc = concat!(stringify!($lanes), " lanes of ", stringify!($real), ".")]
             #[derive(Clone, Copy)]
             pub struct $name($reg);
@@ -237,26 +306,42 @@ mod x86 {
                     // SAFETY: the caller promises the instructions.
                     unsafe { $sum }
                 }
+                #[inline(always)]
+                unsafe fn interleave(self, b: Self) -> [Self; 2] {
+                    let ($a, $b) = (self.0, b.0);
+                    // SAFETY: the caller promises the instructions.
+                    unsafe { $interleave.map($name) }
+                }
             }
         };
     }
 
     vector!(F32x16, f32, __m512, 16, rows 6, vectors 4,
-        _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_add_ps,
-        _mm512_max_ps, _mm512_setzero_ps,
-        |v, g| {
-            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(g, _mm512_setzero_ps());
-            _mm512_maskz_mov_ps(above, v)
-        },
-        |s| _mm512_reduce_add_ps(s));
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_add_ps,
+    _mm512_max_ps, _mm512_setzero_ps,
+    |v, g| {
+        let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(g, _mm512_setzero_ps());
+        _mm512_maskz_mov_ps(above, v)
+    },
+    |s| _mm512_reduce_add_ps(s),
+    |a, b| {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+        [_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b)]
+    });
     vector!(F64x8, f64, __m512d, 8, rows 6, vectors 4,
-        _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd, _mm512_add_pd,
-        _mm512_max_pd, _mm512_setzero_pd,
-        |v, g| {
-            let above = _mm512_cmp_pd_mask::<_CMP_GT_OQ>(g, _mm512_setzero_pd());
-            _mm512_maskz_mov_pd(above, v)
-        },
-        |s| _mm512_reduce_add_pd(s));
+    _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd, _mm512_add_pd,
+    _mm512_max_pd, _mm512_setzero_pd,
+    |v, g| {
+        let above = _mm512_cmp_pd_mask::<_CMP_GT_OQ>(g, _mm512_setzero_pd());
+        _mm512_maskz_mov_pd(above, v)
+    },
+    |s| _mm512_reduce_add_pd(s),
+    |a, b| {
+        let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        let high = _mm512_add_epi64(low, _mm512_set1_epi64(4));
+        [_mm512_permutex2var_pd(a, low, b), _mm512_permutex2var_pd(a, high, b)]
+    });
     vector!(F32x8, f32, __m256, 8, rows 6, vectors 2,
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_add_ps,
     _mm256_max_ps, _mm256_setzero_ps,
@@ -265,6 +350,10 @@ mod x86 {
         let q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
         let d = _mm_add_ps(q, _mm_movehl_ps(q, q));
         _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)))
+    },
+    |a, b| {
+        let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]
     });
     vector!(F64x4, f64, __m256d, 4, rows 6, vectors 2,
     _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd, _mm256_add_pd,
@@ -273,6 +362,10 @@ mod x86 {
     |s| {
         let q = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd::<1>(s));
         _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)))
+    },
+    |a, b| {
+        let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+        [_mm256_permute2f128_pd::<0x20>(low, high), _mm256_permute2f128_pd::<0x31>(low, high)]
     });
 }
 
@@ -316,6 +409,15 @@ impl Isa {
         let all = [Isa::Avx512, Isa::Avx2, Isa::Portable];
         let widest = all.iter().position(|&i| i == Isa::detect()).unwrap_or(0);
         all[widest..].to_vec()
+    }
+
+    /// Elements in its vectors of this float.
+    pub(super) fn lanes<T: Real>(self) -> usize {
+        match self {
+            Isa::Avx512 => T::Avx512::LANES,
+            Isa::Avx2 => T::Avx2::LANES,
+            Isa::Portable => T::Portable::LANES,
+        }
     }
 
     /// Name for people.
@@ -393,6 +495,20 @@ mod tests {
                 .plus(S::splat(real(1.0)))
                 .store(out.as_mut_ptr());
             assert!((0..n).all(|i| out[i].to_f64() == if i > 1 { 4.0 } else { 1.0 }));
+        }
+        // Whole blocks and what is left of them, padded.
+        let (rows, cols, padded) = (2 * n + 1, n + 2, 3 * n);
+        let from: Vec<S::Real> = (0..rows * cols).map(|i| real(i as f64)).collect();
+        let mut to = vec![real(-1.0); cols * padded];
+        // SAFETY: as above; the sizes are those of `from` and `to`.
+        unsafe {
+            let to = (to.as_mut_ptr(), padded);
+            transpose::<S>((from.as_ptr(), cols), (rows, cols), to, padded);
+        }
+        for (i, &v) in to.iter().enumerate() {
+            let (c, r) = (i / padded, i % padded);
+            let want = if r < rows { from[r * cols + c] } else { real(0.0) };
+            assert_eq!(v, want, "{n} lanes: row {r}, column {c}");
         }
     }
 
