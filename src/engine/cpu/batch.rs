@@ -14,7 +14,7 @@ pub(super) fn run<T: Real>(kernel: &Batch, args: &Args<T>) {
             gather(pixels, args.bytes(0), indices, image_weight, args.write(3), args.write(4));
         }
         Batch::Record { ref values, width } => {
-            let row = &mut args.write(MAX_VALUES)[args.row * width..][..width];
+            let row = args.write_row(MAX_VALUES, width);
             for (i, value) in values.iter().enumerate() {
                 record(value, args.read(i), &mut row[value.offset..][..value.len]);
             }

@@ -20,7 +20,7 @@ mod scratch;
 mod simd;
 mod tile;
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -60,9 +60,14 @@ pub fn f64_with(isa: Isa) -> Box<dyn Engine> {
     Box::new(CpuEngine::<f64>::new(isa))
 }
 
-/// Runs `unit(0) .. unit(units - 1)` on all threads.
+thread_local! {
+    /// This thread runs a replica by itself, and the others run theirs.
+    static BESIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `unit(0) .. unit(units - 1)` on all threads, unless they have replicas of their own.
 fn parallel(units: usize, unit: impl Fn(usize) + Sync + Send) {
-    if units <= 1 {
+    if units <= 1 || BESIDE.get() {
         (0..units).for_each(unit);
     } else {
         (0..units).into_par_iter().for_each(unit);
@@ -96,6 +101,9 @@ struct Floats<T> {
     /// Where the first one is: rows of images lie on cache-line boundaries.
     start: usize,
 }
+
+// SAFETY: the cells are written through `Out` only, by calls that own their part.
+unsafe impl<T: Send> Sync for Floats<T> {}
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -244,11 +252,20 @@ impl<'a, T: Real> Args<'a, T> {
         (stored, start..start + view.len)
     }
 
-    fn read(&self, i: usize) -> &'a [T] {
+    /// The floats of an argument's buffer, and which of them are the argument.
+    fn floats(&self, i: usize) -> (Out<T>, Range<usize>) {
         let (stored, range) = self.locate(i);
-        &stored.floats().unwrap_or_else(|| {
+        let out = stored.memory.out().unwrap_or_else(|| {
             panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name)
-        })[range]
+        });
+        (out, range)
+    }
+
+    fn read(&self, i: usize) -> &'a [T] {
+        let (floats, range) = self.floats(i);
+        // SAFETY: `load` checked that the view lies in its buffer. Who writes to this part of it is
+        // a call of the same replica, and those run one after the other.
+        unsafe { std::slice::from_raw_parts(floats.0.add(range.start), range.len()) }
     }
 
     fn indices(&self, i: usize) -> &'a [u32] {
@@ -267,14 +284,20 @@ impl<'a, T: Real> Args<'a, T> {
 
     /// The memory of an output.
     fn write(&self, i: usize) -> &'a mut [T] {
-        let (stored, range) = self.locate(i);
-        let out = stored.memory.out().unwrap_or_else(|| {
-            panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name)
-        });
+        let (floats, range) = self.floats(i);
         // SAFETY: `load` checked that the view lies in its buffer and that no other argument of the
-        // call does; calls run one after the other, and `run` borrows the engine mutably, so nobody
-        // else looks at its memory.
-        unsafe { out.slice(range.start, range.len()) }
+        // call does. Calls of a replica run one after the other, other replicas have their own part
+        // of the buffer, and `run` borrows the engine mutably, so nobody else looks at it.
+        unsafe { floats.slice(range.start, range.len()) }
+    }
+
+    /// The step's and replica's row, of `width` elements, of an output that replicas share.
+    fn write_row(&self, i: usize, width: usize) -> &'a mut [T] {
+        let (floats, range) = self.floats(i);
+        let row = self.row * width..(self.row + 1) * width;
+        assert!(row.end <= range.len(), "{}: no row {}", self.call.label, self.row);
+        // SAFETY: as in `write`, and a replica has rows of its own.
+        unsafe { floats.slice(range.start + row.start, width) }
     }
 
     /// Memory for `len` elements of any value until the call ends.
@@ -348,15 +371,24 @@ impl<T: Real> Engine for CpuEngine<T> {
 
     fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {
         let program = &self.programs[program.0];
-        let replicas = program.program.replicas;
-        for step in steps {
-            // A replica without a batch in this step would only compute with padding images.
-            let active: Vec<usize> =
-                (0..replicas).filter(|&r| self.has_batch(program, r, step)).collect();
-            for call in &program.program.calls {
-                active.iter().for_each(|&replica| self.call(program, call, replica, step));
+        let run = |replica: usize| {
+            // Without a batch in this step it would only compute with padding images.
+            for step in steps.clone().filter(|&step| self.has_batch(program, replica, step)) {
+                program.program.calls.iter().for_each(|c| self.call(program, c, replica, step));
             }
-        }
+        };
+        // A replica at a time, whose memory stays in the caches from call to call: one for each
+        // thread while there are enough of them, all threads for each of the others.
+        let active = |&r: &usize| steps.clone().any(|step| self.has_batch(program, r, step));
+        let replicas: Vec<usize> = (0..program.program.replicas).filter(active).collect();
+        let rest = replicas.len() % rayon::current_num_threads();
+        let (beside, rest) = replicas.split_at(replicas.len() - rest);
+        beside.par_iter().with_max_len(1).for_each(|&replica| {
+            BESIDE.set(true);
+            run(replica);
+            BESIDE.set(false);
+        });
+        rest.iter().for_each(|&replica| run(replica));
         Ok(())
     }
 

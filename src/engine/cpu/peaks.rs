@@ -28,6 +28,9 @@ const LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line<T>(UnsafeCell<[T; LINE]>);
 
+// SAFETY: the cells are written through `Out` only, by units that own their part.
+unsafe impl<T: Send> Sync for Line<T> {}
+
 /// Bytes that a unit reads at least, again and again where it has fewer of its own.
 const READ: usize = 4 << 20;
 
