@@ -7,7 +7,6 @@
 //!
 //! Work is split by outputs only, so results don't depend on the number of threads.
 
-use super::map::sigmoid_of;
 use super::simd::{Isa, Portable, Real, Simd, dispatch};
 use super::tile::{measure, tile};
 use super::{Args, Out, parallel};
@@ -55,11 +54,34 @@ fn convolve<T: Real>(isa: Isa, args: &Conv<T>, out_len: usize) {
     for (source, w) in [args.of].into_iter().chain(args.pair) {
         measure(kernel, g, &[("source", source.len(), src), ("w", w.len(), g.w_len())]);
     }
-    let (positions, channels) =
-        if args.forward { (g.hy * g.wy, g.cy) } else { (g.hx * g.wx, g.cx) };
+    let (rows, channels) = if args.forward { (g.hy, g.cy) } else { (g.hx, g.cx) };
+    let positions = rows * args.columns().groups;
     parallel(positions * units_per_position(positions, channels), |unit| {
         conv_unit(isa, args, unit)
     });
+}
+
+/// Groups of the output's columns.
+struct Columns {
+    groups: usize,
+    width: usize,
+    /// What the first group lacks.
+    missing: usize,
+}
+
+impl<T> Conv<'_, T> {
+    /// Columns that are computed together, as if they were channels. Of one channel there would be
+    /// as many loads as products: so conv_x takes a stride of columns, which read the same
+    /// positions of y, each through the next tap.
+    fn columns(&self) -> Columns {
+        let g = self.geometry;
+        if self.forward {
+            return Columns { groups: g.wy, width: 1, missing: 0 };
+        }
+        let width = if g.cx == 1 && g.kw.is_multiple_of(g.stride) { g.stride } else { 1 };
+        let missing = g.padding % width;
+        Columns { groups: (g.wx + missing).div_ceil(width), width, missing }
+    }
 }
 
 /// Few positions are split further, by channels, so that every thread gets work.
@@ -67,13 +89,13 @@ fn units_per_position(positions: usize, channels: usize) -> usize {
     if positions < 64 { channels.div_ceil(16) } else { 1 }
 }
 
-/// One output position, ready for its register tiles.
+/// One output position, or a group of columns, ready for its register tiles.
 struct Position<T> {
     /// Where in w and in the source every tap lies that meets data, of one pair after the other.
     taps: Vec<(*const T, *const T)>,
     /// Channels summed over.
     k_len: usize,
-    /// Stride of w along the output channel.
+    /// Stride of w along the output channel, or column.
     w_m: usize,
     /// Stride of w along the summed channel.
     w_k: usize,
@@ -91,32 +113,41 @@ struct Position<T> {
 #[inline(always)]
 unsafe fn conv_unit_body<S: Simd>(args: &Conv<S::Real>, unit: usize) {
     let g = args.geometry;
-    let (positions, m_len, k_len, w_m, w_k, width_out, width_src) = if args.forward {
-        (g.hy * g.wy, g.cy, g.cx, g.cx, 1, g.wy, g.wx)
+    let (height, channels, inputs, w_m, w_k, width_out, width_src) = if args.forward {
+        (g.hy, g.cy, g.cx, g.cx, 1, g.wy, g.wx)
     } else {
-        (g.hx * g.wx, g.cx, g.cy, 1, g.cx, g.wx, g.wy)
+        (g.hx, g.cx, g.cy, 1, g.cx, g.wx, g.wy)
     };
-    let shares = units_per_position(positions, m_len);
+    let Columns { groups, width, missing } = args.columns();
+    let shares = units_per_position(height * groups, channels);
     let (p, share) = (unit / shares, unit % shares);
-    let (row, col) = (p / width_out, p % width_out);
+    let (row, col) = (p / groups, (p % groups * width).saturating_sub(missing));
+    let col_end = ((p % groups + 1) * width - missing).min(width_out);
     let (rows, cols) = if args.forward {
         (g.taps_of_y(row, g.hx, g.kh), g.taps_of_y(col, g.wx, g.kw))
     } else {
         (g.taps_of_x(row, g.hy, g.kh), g.taps_of_x(col, g.wy, g.kw))
     };
+    let tap = g.cy * g.cx;
     let mut taps = Vec::with_capacity(2 * rows.count * cols.count);
     for (src, w) in [args.of].into_iter().chain(args.pair) {
         for (kh, ih) in rows.pairs() {
             for (kw, iw) in cols.pairs() {
-                let (w, src) = (
-                    &w[(kh * g.kw + kw) * g.cy * g.cx..],
-                    &src[(ih * width_src + iw) * k_len * g.n..],
-                );
+                let (w, src) =
+                    (&w[(kh * g.kw + kw) * tap..], &src[(ih * width_src + iw) * inputs * g.n..]);
                 taps.push((w.as_ptr(), src.as_ptr()));
             }
         }
     }
-    let position = Position { taps, k_len, w_m, w_k, n: g.n, out: p * m_len * g.n };
+    let position = Position {
+        taps,
+        k_len: inputs,
+        w_m: if width > 1 { tap } else { w_m },
+        w_k,
+        n: g.n,
+        out: (row * width_out + col) * channels * g.n,
+    };
+    let m_len = (col_end - col) * channels;
     let (first, last) = (share * m_len / shares, (share + 1) * m_len / shares);
     for t in 0..(last - first).div_ceil(S::TILE_ROWS) {
         let (m0, m1) = tile(last - first, S::TILE_ROWS, t);
@@ -214,7 +245,8 @@ unsafe fn conv_tile<S: Simd, const M: usize, const V: usize>(
     }
 }
 
-/// Applies the epilogue to one vector of sums of channel `m`, at element `at` of the output.
+/// Applies the epilogue to one vector of sums of row `m` (a channel, or a column of the only one),
+/// at element `at` of the output.
 #[inline(always)]
 unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
     let Epilogue { bias, activation } = args.epilogue;
@@ -223,7 +255,8 @@ unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
         let out = args.out.0.add(at);
         let mut sum = S::load(out);
         if bias {
-            sum = sum.plus(S::splat(args.bias[m]));
+            let channels = if args.forward { args.geometry.cy } else { args.geometry.cx };
+            sum = sum.plus(S::splat(args.bias[m % channels]));
         }
         match activation {
             Activation::None => sum.store(out),
@@ -232,7 +265,7 @@ unsafe fn finish<S: Simd>(args: &Conv<S::Real>, m: usize, at: usize) {
             Activation::Sigmoid => {
                 sum.store(out);
                 for lane in 0..S::LANES {
-                    *out.add(lane) = sigmoid_of(*out.add(lane));
+                    *out.add(lane) = (*out.add(lane)).sigmoid();
                 }
             }
         }

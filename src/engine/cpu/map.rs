@@ -24,11 +24,6 @@ pub(super) fn chunks<T: Real>(out: &mut [T], f: impl Fn(usize, &mut [T]) + Sync)
     });
 }
 
-/// `1 / (1 + exp(-a))`, saturating to 0 and 1.
-pub(super) fn sigmoid_of<T: Real>(a: T) -> T {
-    T::ONE / (T::ONE + (-a).exp())
-}
-
 /// `1 / max(sqrt(a), eps)`.
 pub(super) fn inv_norm_of<T: Real>(a: T, eps: f64) -> T {
     let (norm, eps) = (a.sqrt(), T::from_f64(eps));
@@ -93,7 +88,7 @@ fn apply<T: Real>(map: Map, a: &[T; BLOCK], b: &[T; BLOCK], out: &mut [T; BLOCK]
         }
         Map::Relu => binary(a, a, out, gated),
         Map::ReluGrad => binary(a, b, out, gated),
-        Map::Sigmoid => binary(a, a, out, |a, _| sigmoid_of(a)),
+        Map::Sigmoid => binary(a, a, out, |a, _| a.sigmoid()),
         Map::SigmoidGrad => binary(a, b, out, |a, s| a * s * (T::ONE - s)),
         Map::InvNorm { eps } => binary(a, a, out, |a, _| inv_norm_of(a, eps)),
     }

@@ -41,14 +41,14 @@ pub trait Real:
     fn to_f64(self) -> f64;
     /// Square root.
     fn sqrt(self) -> Self;
-    /// Exponential.
-    fn exp(self) -> Self;
+    /// `1 / (1 + exp(-self))`, saturating to 0 and 1.
+    fn sigmoid(self) -> Self;
     /// `self * b + c`, rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
 }
 
 macro_rules! real {
-    ($t:ty, $avx512:ty, $avx2:ty, $lanes:literal) => {
+    ($t:ty, $exp:path, $avx512:ty, $avx2:ty, $lanes:literal) => {
         impl Real for $t {
             type Avx512 = $avx512;
             type Avx2 = $avx2;
@@ -64,14 +64,37 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
-            fn exp(self) -> Self {
-                self.exp()
+            #[inline(always)]
+            fn sigmoid(self) -> Self {
+                1.0 / (1.0 + $exp(-self))
             }
             fn mul_add(self, b: Self, c: Self) -> Self {
                 self.mul_add(b, c)
             }
         }
     };
+}
+
+/// Exponential, within 2e-7 of its value; infinite from 88.4 on, and 1e-38 where it is less.
+/// Without a branch or a call, so that loops over it become vectors.
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    /// Added to a float, it leaves the nearest whole number in the lowest bits.
+    const ROUND: f32 = 12582912.0;
+    // A NaN is not less than anything and stays.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -87.0 { -87.0 } else { x };
+    // x = whole ln 2 + rest, with ln 2 in two parts, the first of which has few enough bits.
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let whole = shifted - ROUND;
+    let rest = (x - whole * (355.0 / 512.0)) + whole * 2.1219444e-4;
+    // Cephes' polynomial.
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * rest + c;
+    }
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
+    ((p * rest * rest + rest) + 1.0) * power
 }
 
 /// A vector of [`Real`]s.
@@ -370,13 +393,13 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-real!(f32, F32x16, F32x8, 4);
+real!(f32, exp_f32, F32x16, F32x8, 4);
 #[cfg(target_arch = "x86_64")]
-real!(f64, F64x8, F64x4, 2);
+real!(f64, f64::exp, F64x8, F64x4, 2);
 #[cfg(not(target_arch = "x86_64"))]
-real!(f32, Portable<f32, 4>, Portable<f32, 4>, 4);
+real!(f32, exp_f32, Portable<f32, 4>, Portable<f32, 4>, 4);
 #[cfg(not(target_arch = "x86_64"))]
-real!(f64, Portable<f64, 2>, Portable<f64, 2>, 2);
+real!(f64, f64::exp, Portable<f64, 2>, Portable<f64, 2>, 2);
 
 /// Instruction sets with kernels of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -510,6 +533,18 @@ mod tests {
             let want = if r < rows { from[r * cols + c] } else { real(0.0) };
             assert_eq!(v, want, "{n} lanes: row {r}, column {c}");
         }
+    }
+
+    #[test]
+    fn the_sigmoid_is_its_definition() {
+        for i in -12000..12000 {
+            let a = i as f32 / 100.0;
+            let (got, want) = (a.sigmoid() as f64, (a as f64).sigmoid());
+            assert!((got - want).abs() <= 4e-7 * want + 1.2e-38, "sigmoid({a}): {got}, not {want}");
+        }
+        let of = [f32::INFINITY, f32::NEG_INFINITY, 0.0].map(f32::sigmoid);
+        assert_eq!(of, [1.0, 0.0, 0.5]);
+        assert!(f32::NAN.sigmoid().is_nan());
     }
 
     #[test]
