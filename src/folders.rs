@@ -20,8 +20,9 @@
 //!                             them, and RUN/results.json is of all of them
 //! ```
 //!
-//! CLASS is [`folder_name`] of the class.
+//! CLASS is [`folder_name`] of the class. And where the user's cache is.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Parameters, references and description of a model.
@@ -138,9 +139,34 @@ pub fn home(folder: &Path, full: &Path) -> (PathBuf, Option<String>) {
     }
 }
 
+/// This program's folder for what can be made again, by the environment.
+pub(crate) fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let all = match cfg!(windows) {
+        true => absolute("LOCALAPPDATA"),
+        false => absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache"))),
+    };
+    Some(all?.join("gradcon"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_cache_is_the_users() {
+        let of = |set: &'static [(&str, &str)]| {
+            cache(move |name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+        };
+        assert_eq!(of(&[("HOME", "/home/a")]), Some("/home/a/.cache/gradcon".into()));
+        let both = of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/fast")]);
+        assert_eq!(both, Some("/fast/gradcon".into()));
+        // What is relative counts as not set, says the standard.
+        let relative = of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "cache")]);
+        assert_eq!(relative, Some("/home/a/.cache/gradcon".into()));
+        assert_eq!(of(&[]), None);
+    }
 
     #[test]
     fn folder_names_stay_inside_the_run() {

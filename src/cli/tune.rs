@@ -85,7 +85,7 @@ pub fn run(args: TuneArgs, ui: &Ui) -> Result<()> {
             args.adapter.device
         )));
     };
-    let key = Key::of(engine.adapter());
+    let key = engine.adapter().key();
     // Better known before the work than after it.
     let path = key.path()?;
     if args.clear {

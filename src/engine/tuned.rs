@@ -10,10 +10,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::gpu::AdapterSummary;
-use super::gpu::cache::{folder, make_private};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{make_private, write_atomically};
+use crate::folders;
 use crate::kernels::fingerprint;
 use crate::limits::{self, shown};
 use crate::program::Program;
@@ -54,12 +53,12 @@ pub struct Key {
 }
 
 impl Key {
-    /// Of an adapter and this program.
-    pub fn of(adapter: &AdapterSummary) -> Key {
+    /// Of an adapter, its backend and driver, and this program.
+    pub fn of([adapter, backend, driver]: [&str; 3]) -> Key {
         Key {
-            adapter: adapter.name.clone(),
-            backend: adapter.backend.clone(),
-            driver: adapter.driver.clone(),
+            adapter: adapter.into(),
+            backend: backend.into(),
+            driver: driver.into(),
             wgpu: wgpu_version().to_string(),
             kernels: fingerprint(),
         }
@@ -92,7 +91,7 @@ impl Key {
     /// # Errors
     /// The environment names no folder.
     pub fn path(&self) -> Result<PathBuf> {
-        let folder = folder(|name| std::env::var_os(name)).ok_or_else(|| {
+        let folder = folders::cache(|name| std::env::var_os(name)).ok_or_else(|| {
             let wanted = match cfg!(windows) {
                 true => "LOCALAPPDATA",
                 false => "XDG_CACHE_HOME or HOME",

@@ -3,13 +3,12 @@
 //! A file of the user's cache folder holds a SHA-256 and what wgpu gave to be kept. What is damaged,
 //! foreign, or of another driver is not used: then everything is compiled, and kept anew.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::device::Gpu;
-use crate::files::write_atomically;
+use crate::files::{make_private, write_atomically};
 use crate::limits;
 
 const HASH: usize = 32;
@@ -69,24 +68,6 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     (Sha256::digest(data)[..] == *hash).then_some(bytes)
 }
 
-/// Makes a folder that only the user can look into, with those above it.
-pub(in crate::engine) fn make_private(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)
-}
-
-/// This program's folder for what can be made again, by the environment.
-pub(in crate::engine) fn folder(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let all = match cfg!(windows) {
-        true => absolute("LOCALAPPDATA"),
-        false => absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache"))),
-    };
-    Some(all?.join("gradcon"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,21 +75,6 @@ mod tests {
     use crate::engine::{Data, Engine};
     use crate::program::{Options, compile};
     use crate::tape::Tape;
-
-    #[cfg(unix)]
-    #[test]
-    fn the_folder_is_the_users() {
-        let of = |set: &'static [(&str, &str)]| {
-            folder(move |name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
-        };
-        assert_eq!(of(&[("HOME", "/home/a")]), Some("/home/a/.cache/gradcon".into()));
-        let both = of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/fast")]);
-        assert_eq!(both, Some("/fast/gradcon".into()));
-        // What is relative counts as not set, says the standard.
-        let relative = of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "cache")]);
-        assert_eq!(relative, Some("/home/a/.cache/gradcon".into()));
-        assert_eq!(of(&[]), None);
-    }
 
     /// What an engine with this folder computes, and whether it found pipelines there.
     fn run(folder: &Path) -> (Vec<f32>, bool) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use wgpu::{Backends, DeviceType, Features};
 
 use crate::engine::memory::REMEDY;
-use crate::engine::tuned::PlanSource;
+use crate::engine::tuned::{Key, PlanSource};
 use crate::error::{Error, Result};
 use crate::kernels;
 
@@ -87,6 +87,13 @@ pub struct AdapterSummary {
     pub timestamps: bool,
     /// What the kernels need and the adapter lacks, if anything.
     pub lacks: Option<String>,
+}
+
+impl AdapterSummary {
+    /// What a tuned plan has to be for.
+    pub fn key(&self) -> Key {
+        Key::of([&self.name, &self.backend, &self.driver])
+    }
 }
 
 impl AdapterSummary {

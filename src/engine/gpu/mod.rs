@@ -22,9 +22,10 @@ use self::device::Gpu;
 pub use self::device::{AdapterSummary, Environment, Machine, OpenOptions, Selector, adapters};
 use self::pipelines::Pipelines;
 use super::store::{Store, Stored};
-use super::tuned::{InUse, Key};
+use super::tuned::InUse;
 use super::{Data, Engine, Loaded, Measure, Tunable, memory};
 use crate::error::{Error, Result};
+use crate::folders;
 use crate::kernels::{DIRECT, Element, Form, Launch, REFERENCE};
 use crate::program::choices::{Choice, Choices};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
@@ -156,9 +157,9 @@ impl GpuEngine {
         options: OpenOptions,
     ) -> Result<GpuEngine> {
         let gpu = device::open(machine, index, &options)?;
-        let (tuned, warning) = InUse::find(&options.plan, &Key::of(&gpu.adapter))?;
+        let (tuned, warning) = InUse::find(&options.plan, &gpu.adapter.key())?;
         let folder =
-            if options.cache { cache::folder(|name| std::env::var_os(name)) } else { None };
+            if options.cache { folders::cache(|name| std::env::var_os(name)) } else { None };
         let cache = folder.and_then(|folder| cache::Cache::open(&gpu, &folder));
         let pipelines = Pipelines::new(&gpu, options.shader_checks, cache)?;
         let steps = Steps::new(&gpu, &pipelines)?;
