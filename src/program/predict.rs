@@ -132,10 +132,11 @@ pub fn predict(
 }
 
 impl Program {
-    /// The variant of a call that the model prefers on a class of devices, and what it should take.
+    /// The variant of a call that the model prefers on a class of devices, of those that suit the
+    /// program's buffers, and what it should take.
     pub fn choose(&self, call: &Call, on: &Class) -> (Launch, Prediction) {
         let bytes = call.cost(self).bytes as f64;
-        let rated = call.kernel.family().variants().into_iter().map(|launch| {
+        let rated = self.variants(call).into_iter().map(|launch| {
             let prediction = predict(call, &launch, self.replicas, bytes, on);
             (launch, prediction)
         });

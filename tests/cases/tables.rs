@@ -67,8 +67,8 @@ pub fn tests() -> Vec<Case> {
         // Encoder layers run as conv_y and are differentiated by conv_x, decoder layers the other
         // way round.
         cases.extend([
-            conv_y(g, false, RELU, 1 + i % 2 * (cut(g.cx) - 1)),
-            conv_x(g, true, epilogue(4), 1 + i % 3 * (cut(g.cy) - 1) / 2),
+            conv_y(g, false, RELU, [1, cut(g.cx)][i % 2]),
+            conv_x(g, true, epilogue(4), [1, 2, 4][i % 3].min(cut(g.cy))),
             conv_w(g, i >= 4, Some(if i >= 4 { End::X } else { End::Y }), (2, 1 + i % 2)),
         ]);
         if i >= 4 {
