@@ -54,7 +54,7 @@ fn steps(c: &mut Criterion) {
     }
     for (name, mut engine) in engines {
         println!("{name}: {}", engine.description());
-        let options = Options { replicas: 1, form: engine.form() };
+        let options = Options::new(1, engine.form());
         let programs = [
             training_program(&model, &TrainConfig::default(), BATCH, 1, options),
             score_program(&model, BATCH, 1, options),

@@ -3,7 +3,8 @@
 //
 // Letters: len parameters, of which the first reference_len have a reference gradient. params, m, v
 // are [len], reference is [reference_len], schedule is [steps, replicas, 4], shared by all
-// replicas. parts holds the gradient [len] in pieces: who computes a long sum leaves it in terms.
+// replicas. parts holds the gradient / scale [len] in pieces: who computes a long sum leaves it in
+// terms.
 //
 // Grid: a thread owns one parameter; workgroups of 256 fill x, then y; z = replica.
 
@@ -12,6 +13,7 @@ struct Params {
     pieces: array<vec4<u32>, MAX_PIECES>,
     // one_minus_beta and not beta: 1 - 0.999 loses five digits in f32.
     len: u32, reference_len: u32, lr: f32, one_minus_beta1: f32, one_minus_beta2: f32, eps: f32,
+    scale: f32,
     params_stride: u32, m_stride: u32, v_stride: u32, reference_stride: u32, parts_stride: u32,
     schedule_stride: u32,
 }
@@ -40,7 +42,7 @@ fn grad_at(i: u32, z: u32) -> f32 {
             }
         }
     }
-    return sum;
+    return p.scale * sum;
 }
 
 // schedule[step, replica] = (image weight, c1, c2, 1/t). With a weight of 0 the replica has no

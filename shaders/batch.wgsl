@@ -6,7 +6,8 @@
 // n], weight is [n]; log is [steps, replicas, width]. data, indices, schedule and log are shared by
 // all replicas.
 //
-// Grid of gather: a thread owns four pixels of one image, which are at most two words of data;
+// Grid of gather: a thread owns four pixels of one image, or of two, which are at most two words of
+// data each;
 // workgroups of 64 fill x, then y; z = replica. Neighbouring threads are neighbouring images: x is
 // written in whole lines, data read in pieces. Grid of record: a thread owns one value;
 // workgroups of 64 fill x, then y, source after source; z = replica.
@@ -24,8 +25,28 @@ const PADDING_IMAGE: u32 = 0xffffffffu; // an index that is no image
 @group(0) @binding(0) var<storage, read> data: array<u32>;
 @group(0) @binding(1) var<storage, read> indices: array<u32>;
 @group(0) @binding(2) var<storage, read> schedule: array<f32>;
-@group(0) @binding(3) var<storage, read_write> x: array<f32>;
+@group(0) @binding(3) var<storage, read_write> x: array<u32>;
 @group(0) @binding(4) var<storage, read_write> weight: array<f32>;
+
+override half: bool = false; // whether x is f16, two to a word, instead of f32
+
+// Up to four pixels, from `pixel` on, of a row of `indices`: a byte each; 0 of PADDING_IMAGE.
+fn pixels_of(image: u32, pixel: u32) -> u32 {
+    if (image == PADDING_IMAGE) {
+        return 0u;
+    }
+    let first = image * p.pixels + pixel;
+    let shift = first % 4u * 8u;
+    var bytes = data[first / 4u] >> shift;
+    if (first % 4u + min(4u, p.pixels - pixel) > 4u) {
+        bytes |= data[first / 4u + 1u] << (32u - shift);
+    }
+    return bytes;
+}
+
+fn value_of(bytes: u32, j: u32) -> f32 {
+    return f32((bytes >> (8u * j)) & 0xffu) / 255.0;
+}
 
 // x[pixel, n] = data[indices[step, replica, n], pixel] / 255, weight[n] = schedule[step, replica,
 // 0]; 0 for PADDING_IMAGE.
@@ -35,7 +56,8 @@ fn gather(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let z = group.z;
-    let i = (group.y * grid.x + group.x) * 64u + thread;
+    let images = select(1u, 2u, half); // of a thread
+    let i = ((group.y * grid.x + group.x) * 64u + thread) * images;
     let n = i % p.n;
     let pixel = i / p.n * 4u;
     if (pixel >= p.pixels) {
@@ -43,23 +65,31 @@ fn gather(
     }
     let row = step_number * grid.z + z;
     let image = indices[row * p.n + n];
-    let exists = image != PADDING_IMAGE;
+    let bytes = pixels_of(image, pixel);
+    let first = z * p.x_stride + pixel * p.n + n;
     let count = min(4u, p.pixels - pixel);
-    var bytes = 0u;
-    if (exists) {
-        let first = image * p.pixels + pixel;
-        let shift = first % 4u * 8u;
-        bytes = data[first / 4u] >> shift;
-        if (first % 4u + count > 4u) {
-            bytes |= data[first / 4u + 1u] << (32u - shift);
+    if (pixel == 0u) {
+        weight[z * p.weight_stride + n] = weight_of(image, row);
+    }
+    if (half) {
+        let beside = indices[row * p.n + n + 1u];
+        let bytes_beside = pixels_of(beside, pixel);
+        for (var j = 0u; j < count; j++) {
+            let pair = vec2<f32>(value_of(bytes, j), value_of(bytes_beside, j));
+            x[(first + j * p.n) / 2u] = pack2x16float(pair);
         }
+        if (pixel == 0u) {
+            weight[z * p.weight_stride + n + 1u] = weight_of(beside, row);
+        }
+        return;
     }
     for (var j = 0u; j < count; j++) {
-        x[z * p.x_stride + (pixel + j) * p.n + n] = f32((bytes >> (8u * j)) & 0xffu) / 255.0;
+        x[first + j * p.n] = bitcast<u32>(value_of(bytes, j));
     }
-    if (pixel == 0u) {
-        weight[z * p.weight_stride + n] = select(0.0, schedule[row * 4u], exists);
-    }
+}
+
+fn weight_of(image: u32, row: u32) -> f32 {
+    return select(0.0, schedule[row * 4u], image != PADDING_IMAGE);
 }
 
 struct RecordParams {

@@ -17,13 +17,19 @@ struct Params {
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// Four images as they are stored. In half precision the host puts other lines here
+// (src/kernels/half.rs).
+alias Four = vec4<f32>;
+fn loaded(v: Four) -> vec4<f32> { return v; }
+fn stored(v: vec4<f32>) -> Four { return v; }
+
+@group(0) @binding(0) var<storage, read> source: array<Four>;
 @group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read> source2: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> source2: array<Four>;
 @group(0) @binding(3) var<storage, read> w2: array<f32>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read> gate: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> gate: array<Four>;
+@group(0) @binding(6) var<storage, read_write> result: array<Four>;
 
 override rows: u32 = 16u; // channels of a thread
 override lanes: u32 = 16u; // threads, each with four images
@@ -94,10 +100,10 @@ fn finish(sum: vec4<f32>, m: u32, index: u32, z: u32) {
         v = sigmoid_of(v);
     }
     if ((epilogue & GATE) != 0u) {
-        let open = gate[z * (p.gate_stride >> 2u) + index] > vec4<f32>(0.0);
+        let open = loaded(gate[z * (p.gate_stride >> 2u) + index]) > vec4<f32>(0.0);
         v = select(vec4<f32>(0.0), v, open);
     }
-    result[z * (p.result_stride >> 2u) + index] = v;
+    result[z * (p.result_stride >> 2u) + index] = stored(v);
 }
 
 fn convolve(group: vec3<u32>, lane: u32, transposed: bool) {
@@ -161,7 +167,7 @@ fn convolve(group: vec3<u32>, lane: u32, transposed: bool) {
                     var at = z * (p.source_stride >> 2u) + (place * inputs + first_c) * fours + q;
                     var in_w = z * p.w_stride + tap * p.cy * p.cx + first_c * of_c + m * of_m;
                     for (var c = 0u; c < depth; c++) {
-                        let v = source[at];
+                        let v = loaded(source[at]);
                         sum0 = fma(of_w(in_w), v, sum0);
                         if (rows > 1u) { sum1 = fma(of_w(in_w + of_m), v, sum1); }
                         if (rows > 2u) { sum2 = fma(of_w(in_w + 2u * of_m), v, sum2); }
@@ -194,7 +200,7 @@ fn convolve(group: vec3<u32>, lane: u32, transposed: bool) {
                         var at = z * (p.source2_stride >> 2u) + row_at;
                         var in_w = z * p.w2_stride + tap * p.cy * p.cx + first_c * of_c + m * of_m;
                         for (var c = 0u; c < depth; c++) {
-                            let v = source2[at];
+                            let v = loaded(source2[at]);
                             sum0 = fma(of_w2(in_w), v, sum0);
                             if (rows > 1u) { sum1 = fma(of_w2(in_w + of_m), v, sum1); }
                             if (rows > 2u) { sum2 = fma(of_w2(in_w + 2u * of_m), v, sum2); }

@@ -18,13 +18,19 @@ struct Params {
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+// Four images as they are stored. In half precision the host puts other lines here
+// (src/kernels/half.rs).
+alias Four = vec4<f32>;
+fn loaded(v: Four) -> vec4<f32> { return v; }
+fn stored(v: vec4<f32>) -> Four { return v; }
+
+@group(0) @binding(0) var<storage, read> source: array<Four>;
 @group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> source2: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> source2: array<Four>;
 @group(0) @binding(3) var<storage, read> w2: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read> gate: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> gate: array<Four>;
+@group(0) @binding(6) var<storage, read_write> result: array<Four>;
 
 override tm: u32 = 8u; // threads along channels
 override tn: u32 = 8u; // threads along column quads
@@ -119,10 +125,10 @@ fn finish(sum: vec4<f32>, m: u32, place: u32, owns: bool, at: vec3<u32>) {
         v = sigmoid_of(v);
     }
     if ((epilogue & GATE) != 0u) {
-        let open = gate[z * (p.gate_stride >> 2u) + place] > vec4<f32>(0.0);
+        let open = loaded(gate[z * (p.gate_stride >> 2u) + place]) > vec4<f32>(0.0);
         v = select(vec4<f32>(0.0), v, open);
     }
-    result[z * (p.result_stride >> 2u) + place] = v;
+    result[z * (p.result_stride >> 2u) + place] = stored(v);
 }
 
 fn weight_at(at: u32, z: u32, exists: bool, second: bool) -> vec4<f32> {
@@ -140,9 +146,9 @@ fn source_at(at: u32, z: u32, exists: bool, second: bool) -> vec4<f32> {
         return vec4<f32>(0.0);
     }
     if (pair && second) {
-        return source2[z * (p.source2_stride >> 2u) + at];
+        return loaded(source2[z * (p.source2_stride >> 2u) + at]);
     }
-    return source[z * (p.source_stride >> 2u) + at];
+    return loaded(source[z * (p.source_stride >> 2u) + at]);
 }
 
 fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {

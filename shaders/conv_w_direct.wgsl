@@ -18,10 +18,15 @@ struct Params {
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> y: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> x2: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> y2: array<vec4<f32>>;
+// Four images as they are stored. In half precision the host puts other lines here
+// (src/kernels/half.rs).
+alias Four = vec4<f32>;
+fn loaded(v: Four) -> vec4<f32> { return v; }
+
+@group(0) @binding(0) var<storage, read> x: array<Four>;
+@group(0) @binding(1) var<storage, read> y: array<Four>;
+@group(0) @binding(2) var<storage, read> x2: array<Four>;
+@group(0) @binding(3) var<storage, read> y2: array<Four>;
 @group(0) @binding(4) var<storage, read_write> w: array<f32>;
 
 override pair: bool = false; // whether there is a second x and y
@@ -70,9 +75,9 @@ fn sum_bias(c: u32, split: u32, z: u32, thread: u32) {
             let row = (at * channels + c) * p.n;
             for (var image = lane; image < p.n; image += LANES) {
                 if (of_x) {
-                    sum += x[(z * p.x_stride + row + image) / 4u][image % 4u];
+                    sum += loaded(x[(z * p.x_stride + row + image) / 4u])[image % 4u];
                 } else {
-                    sum += y[(z * p.y_stride + row + image) / 4u][image % 4u];
+                    sum += loaded(y[(z * p.y_stride + row + image) / 4u])[image % 4u];
                 }
             }
         }
@@ -233,27 +238,27 @@ fn conv_w(
             let at3 = select(0u, in_x + column3.x, meets3);
             for (var i = 0u; i < fours / slices; i++) {
                 let v = by_image(
-                    select(vec4<f32>(0.0), x[at0 + i], meets0),
-                    select(vec4<f32>(0.0), x[at1 + i], meets1),
-                    select(vec4<f32>(0.0), x[at2 + i], meets2),
-                    select(vec4<f32>(0.0), x[at3 + i], meets3),
+                    select(vec4<f32>(0.0), loaded(x[at0 + i]), meets0),
+                    select(vec4<f32>(0.0), loaded(x[at1 + i]), meets1),
+                    select(vec4<f32>(0.0), loaded(x[at2 + i]), meets2),
+                    select(vec4<f32>(0.0), loaded(x[at3 + i]), meets3),
                 );
-                sum0 = along(y[in_y + i], v, sum0);
-                if (rows > 1u) { sum1 = along(y[in_y + fours + i], v, sum1); }
-                if (rows > 2u) { sum2 = along(y[in_y + 2u * fours + i], v, sum2); }
-                if (rows > 3u) { sum3 = along(y[in_y + 3u * fours + i], v, sum3); }
-                if (rows > 4u) { sum4 = along(y[in_y + 4u * fours + i], v, sum4); }
-                if (rows > 5u) { sum5 = along(y[in_y + 5u * fours + i], v, sum5); }
-                if (rows > 6u) { sum6 = along(y[in_y + 6u * fours + i], v, sum6); }
-                if (rows > 7u) { sum7 = along(y[in_y + 7u * fours + i], v, sum7); }
-                if (rows > 8u) { sum8 = along(y[in_y + 8u * fours + i], v, sum8); }
-                if (rows > 9u) { sum9 = along(y[in_y + 9u * fours + i], v, sum9); }
-                if (rows > 10u) { sum10 = along(y[in_y + 10u * fours + i], v, sum10); }
-                if (rows > 11u) { sum11 = along(y[in_y + 11u * fours + i], v, sum11); }
-                if (rows > 12u) { sum12 = along(y[in_y + 12u * fours + i], v, sum12); }
-                if (rows > 13u) { sum13 = along(y[in_y + 13u * fours + i], v, sum13); }
-                if (rows > 14u) { sum14 = along(y[in_y + 14u * fours + i], v, sum14); }
-                if (rows > 15u) { sum15 = along(y[in_y + 15u * fours + i], v, sum15); }
+                sum0 = along(loaded(y[in_y + i]), v, sum0);
+                if (rows > 1u) { sum1 = along(loaded(y[in_y + fours + i]), v, sum1); }
+                if (rows > 2u) { sum2 = along(loaded(y[in_y + 2u * fours + i]), v, sum2); }
+                if (rows > 3u) { sum3 = along(loaded(y[in_y + 3u * fours + i]), v, sum3); }
+                if (rows > 4u) { sum4 = along(loaded(y[in_y + 4u * fours + i]), v, sum4); }
+                if (rows > 5u) { sum5 = along(loaded(y[in_y + 5u * fours + i]), v, sum5); }
+                if (rows > 6u) { sum6 = along(loaded(y[in_y + 6u * fours + i]), v, sum6); }
+                if (rows > 7u) { sum7 = along(loaded(y[in_y + 7u * fours + i]), v, sum7); }
+                if (rows > 8u) { sum8 = along(loaded(y[in_y + 8u * fours + i]), v, sum8); }
+                if (rows > 9u) { sum9 = along(loaded(y[in_y + 9u * fours + i]), v, sum9); }
+                if (rows > 10u) { sum10 = along(loaded(y[in_y + 10u * fours + i]), v, sum10); }
+                if (rows > 11u) { sum11 = along(loaded(y[in_y + 11u * fours + i]), v, sum11); }
+                if (rows > 12u) { sum12 = along(loaded(y[in_y + 12u * fours + i]), v, sum12); }
+                if (rows > 13u) { sum13 = along(loaded(y[in_y + 13u * fours + i]), v, sum13); }
+                if (rows > 14u) { sum14 = along(loaded(y[in_y + 14u * fours + i]), v, sum14); }
+                if (rows > 15u) { sum15 = along(loaded(y[in_y + 15u * fours + i]), v, sum15); }
             }
         }
         if (pair) {
@@ -274,27 +279,27 @@ fn conv_w(
                 let at3 = select(0u, in_x + column3.x, meets3);
                 for (var i = 0u; i < fours / slices; i++) {
                     let v = by_image(
-                        select(vec4<f32>(0.0), x2[at0 + i], meets0),
-                        select(vec4<f32>(0.0), x2[at1 + i], meets1),
-                        select(vec4<f32>(0.0), x2[at2 + i], meets2),
-                        select(vec4<f32>(0.0), x2[at3 + i], meets3),
+                        select(vec4<f32>(0.0), loaded(x2[at0 + i]), meets0),
+                        select(vec4<f32>(0.0), loaded(x2[at1 + i]), meets1),
+                        select(vec4<f32>(0.0), loaded(x2[at2 + i]), meets2),
+                        select(vec4<f32>(0.0), loaded(x2[at3 + i]), meets3),
                     );
-                    sum0 = along(y2[in_y + i], v, sum0);
-                    if (rows > 1u) { sum1 = along(y2[in_y + fours + i], v, sum1); }
-                    if (rows > 2u) { sum2 = along(y2[in_y + 2u * fours + i], v, sum2); }
-                    if (rows > 3u) { sum3 = along(y2[in_y + 3u * fours + i], v, sum3); }
-                    if (rows > 4u) { sum4 = along(y2[in_y + 4u * fours + i], v, sum4); }
-                    if (rows > 5u) { sum5 = along(y2[in_y + 5u * fours + i], v, sum5); }
-                    if (rows > 6u) { sum6 = along(y2[in_y + 6u * fours + i], v, sum6); }
-                    if (rows > 7u) { sum7 = along(y2[in_y + 7u * fours + i], v, sum7); }
-                    if (rows > 8u) { sum8 = along(y2[in_y + 8u * fours + i], v, sum8); }
-                    if (rows > 9u) { sum9 = along(y2[in_y + 9u * fours + i], v, sum9); }
-                    if (rows > 10u) { sum10 = along(y2[in_y + 10u * fours + i], v, sum10); }
-                    if (rows > 11u) { sum11 = along(y2[in_y + 11u * fours + i], v, sum11); }
-                    if (rows > 12u) { sum12 = along(y2[in_y + 12u * fours + i], v, sum12); }
-                    if (rows > 13u) { sum13 = along(y2[in_y + 13u * fours + i], v, sum13); }
-                    if (rows > 14u) { sum14 = along(y2[in_y + 14u * fours + i], v, sum14); }
-                    if (rows > 15u) { sum15 = along(y2[in_y + 15u * fours + i], v, sum15); }
+                    sum0 = along(loaded(y2[in_y + i]), v, sum0);
+                    if (rows > 1u) { sum1 = along(loaded(y2[in_y + fours + i]), v, sum1); }
+                    if (rows > 2u) { sum2 = along(loaded(y2[in_y + 2u * fours + i]), v, sum2); }
+                    if (rows > 3u) { sum3 = along(loaded(y2[in_y + 3u * fours + i]), v, sum3); }
+                    if (rows > 4u) { sum4 = along(loaded(y2[in_y + 4u * fours + i]), v, sum4); }
+                    if (rows > 5u) { sum5 = along(loaded(y2[in_y + 5u * fours + i]), v, sum5); }
+                    if (rows > 6u) { sum6 = along(loaded(y2[in_y + 6u * fours + i]), v, sum6); }
+                    if (rows > 7u) { sum7 = along(loaded(y2[in_y + 7u * fours + i]), v, sum7); }
+                    if (rows > 8u) { sum8 = along(loaded(y2[in_y + 8u * fours + i]), v, sum8); }
+                    if (rows > 9u) { sum9 = along(loaded(y2[in_y + 9u * fours + i]), v, sum9); }
+                    if (rows > 10u) { sum10 = along(loaded(y2[in_y + 10u * fours + i]), v, sum10); }
+                    if (rows > 11u) { sum11 = along(loaded(y2[in_y + 11u * fours + i]), v, sum11); }
+                    if (rows > 12u) { sum12 = along(loaded(y2[in_y + 12u * fours + i]), v, sum12); }
+                    if (rows > 13u) { sum13 = along(loaded(y2[in_y + 13u * fours + i]), v, sum13); }
+                    if (rows > 14u) { sum14 = along(loaded(y2[in_y + 14u * fours + i]), v, sum14); }
+                    if (rows > 15u) { sum15 = along(loaded(y2[in_y + 15u * fours + i]), v, sum15); }
                 }
             }
         }

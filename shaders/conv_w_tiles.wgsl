@@ -19,10 +19,15 @@ struct Params {
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> y: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> x2: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> y2: array<vec4<f32>>;
+// Four images as they are stored. In half precision the host puts other lines here
+// (src/kernels/half.rs).
+alias Four = vec4<f32>;
+fn loaded(v: Four) -> vec4<f32> { return v; }
+
+@group(0) @binding(0) var<storage, read> x: array<Four>;
+@group(0) @binding(1) var<storage, read> y: array<Four>;
+@group(0) @binding(2) var<storage, read> x2: array<Four>;
+@group(0) @binding(3) var<storage, read> y2: array<Four>;
 @group(0) @binding(4) var<storage, read_write> w: array<f32>;
 
 override pair: bool = false; // whether there is a second x and y
@@ -78,9 +83,9 @@ fn sum_bias(first: u32, split: u32, z: u32, thread: u32) {
             let row = (at * channels + c) * p.n;
             for (var image = lane; image < p.n; image += LANES) {
                 if (of_x) {
-                    sum += x[(z * p.x_stride + row + image) / 4u][image % 4u];
+                    sum += loaded(x[(z * p.x_stride + row + image) / 4u])[image % 4u];
                 } else {
-                    sum += y[(z * p.y_stride + row + image) / 4u][image % 4u];
+                    sum += loaded(y[(z * p.y_stride + row + image) / 4u])[image % 4u];
                 }
             }
         }
@@ -118,9 +123,9 @@ fn x_at(z: u32, at: u32, column: vec4<u32>, high: u32, wide: u32, second: bool) 
         return vec4<f32>(0.0);
     }
     if (pair && second) {
-        return x2[z * (p.x2_stride >> 2u) + at + column.x];
+        return loaded(x2[z * (p.x2_stride >> 2u) + at + column.x]);
     }
-    return x[z * (p.x_stride >> 2u) + at + column.x];
+    return loaded(x[z * (p.x_stride >> 2u) + at + column.x]);
 }
 
 fn y_at(z: u32, at: u32, exists: bool, second: bool) -> vec4<f32> {
@@ -128,9 +133,9 @@ fn y_at(z: u32, at: u32, exists: bool, second: bool) -> vec4<f32> {
         return vec4<f32>(0.0);
     }
     if (pair && second) {
-        return y2[z * (p.y2_stride >> 2u) + at];
+        return loaded(y2[z * (p.y2_stride >> 2u) + at]);
     }
-    return y[z * (p.y_stride >> 2u) + at];
+    return loaded(y[z * (p.y_stride >> 2u) + at]);
 }
 
 // Adds the slices' sums in order and stores channel m of y of four columns, tn apart.

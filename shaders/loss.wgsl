@@ -17,12 +17,24 @@ struct Params {
 const ROWS: u32 = 64u; // of a group
 const IMAGES: u32 = 4u; // of a workgroup of image_mse
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> target_: array<f32>;
+override half: bool = false; // whether x and target are f16, two to a word, instead of f32
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> target_: array<u32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partial: array<f32>;
 
 var<workgroup> tree: array<f32, 256>;
+
+// Element i of x minus element j of the target.
+fn difference(i: u32, j: u32) -> f32 {
+    if (half) {
+        let a = unpack2x16float(x[i / 2u]);
+        let b = unpack2x16float(target_[j / 2u]);
+        return select(a.x, a.y, i % 2u == 1u) - select(b.x, b.y, j % 2u == 1u);
+    }
+    return bitcast<f32>(x[i]) - bitcast<f32>(target_[j]);
+}
 
 // x, target [rows, n], weight [n]: partial[group] = sum over the group's rows and n of weight[n] /
 // rows * (x - target)^2.
@@ -40,7 +52,7 @@ fn mse(
     let end = min(first + ROWS, p.rows) * p.n;
     var sum = 0.0;
     for (var i = first * p.n + thread; i < end; i += 256u) {
-        let d = x[z * p.stride0 + i] - target_[z * p.stride1 + i];
+        let d = difference(z * p.stride0 + i, z * p.stride1 + i);
         sum = fma(weight[z * p.stride2 + i % p.n] * d, d, sum);
     }
     tree[thread] = sum;
@@ -69,7 +81,7 @@ fn image_mse(
     if (image < p.n) {
         for (var row = thread / IMAGES; row < p.rows; row += 256u / IMAGES) {
             let at = row * p.n + image;
-            let d = x[z * p.stride0 + at] - target_[z * p.stride1 + at];
+            let d = difference(z * p.stride0 + at, z * p.stride1 + at);
             sum = fma(d, d, sum);
         }
     }

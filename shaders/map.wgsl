@@ -6,7 +6,8 @@
 // (0 .. MAX_INPUTS) or the result of an earlier link (MAX_INPUTS + j). A function of one value has
 // it twice. All of that is constant in a pipeline, so nothing of it is left to decide.
 //
-// Grid: a thread owns one element; workgroups of 256 fill x, then y; z = replica.
+// Grid: a thread owns one element, or two beside each other in half precision; workgroups of 256
+// fill x, then y; z = replica.
 
 struct Params {
     len: u32,
@@ -21,15 +22,17 @@ struct Params {
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
-@group(0) @binding(0) var<storage, read> input0: array<f32>;
-@group(0) @binding(1) var<storage, read> input1: array<f32>;
-@group(0) @binding(2) var<storage, read> input2: array<f32>;
-@group(0) @binding(3) var<storage, read> input3: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(0) var<storage, read> input0: array<u32>;
+@group(0) @binding(1) var<storage, read> input1: array<u32>;
+@group(0) @binding(2) var<storage, read> input2: array<u32>;
+@group(0) @binding(3) var<storage, read> input3: array<u32>;
+@group(0) @binding(4) var<storage, read_write> out: array<u32>;
 
 override inputs: u32 = 1u;
 override repeated: u32 = 0u; // bit i: input i is repeated
 override links: u32 = 1u;
+// Whether the result, and inputs that aren't repeated, are f16, two to a word, instead of f32.
+override half: bool = false;
 
 override op0: u32 = 0u; override a0: u32 = 0u; override b0: u32 = 0u;
 override op1: u32 = 0u; override a1: u32 = 0u; override b1: u32 = 0u;
@@ -89,22 +92,46 @@ fn index(which: u32, i: u32, inner: u32, count: u32) -> u32 {
     return i / inner % count;
 }
 
-// inputs and out [len]: out = the last link.
-@compute @workgroup_size(256)
-fn map(
-    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let i = (group.y * grid.x + group.x) * 256u + thread;
-    let z = group.z;
-    if (i >= p.len) {
-        return;
+// Whether input `which` is in half precision.
+fn is_half(which: u32) -> bool {
+    return half && ((repeated >> which) & 1u) == 0u;
+}
+
+fn of_word(word: u32, i: u32, which: u32) -> f32 {
+    if (is_half(which)) {
+        let v = unpack2x16float(word);
+        return select(v.x, v.y, i % 2u == 1u);
     }
+    return bitcast<f32>(word);
+}
+
+fn input0_at(i: u32, z: u32) -> f32 {
+    let at = z * p.stride0 + index(0u, i, p.inner0, p.count0);
+    return of_word(input0[select(at, at / 2u, is_half(0u))], at, 0u);
+}
+
+fn input1_at(i: u32, z: u32) -> f32 {
+    let at = z * p.stride1 + index(1u, i, p.inner1, p.count1);
+    return of_word(input1[select(at, at / 2u, is_half(1u))], at, 1u);
+}
+
+fn input2_at(i: u32, z: u32) -> f32 {
+    let at = z * p.stride2 + index(2u, i, p.inner2, p.count2);
+    return of_word(input2[select(at, at / 2u, is_half(2u))], at, 2u);
+}
+
+fn input3_at(i: u32, z: u32) -> f32 {
+    let at = z * p.stride3 + index(3u, i, p.inner3, p.count3);
+    return of_word(input3[select(at, at / 2u, is_half(3u))], at, 3u);
+}
+
+// Element i of the last link.
+fn chain(i: u32, z: u32) -> f32 {
     var v: array<f32, 20>; // the inputs, then the links
-    v[0] = input0[z * p.stride0 + index(0u, i, p.inner0, p.count0)];
-    if (inputs > 1u) { v[1] = input1[z * p.stride1 + index(1u, i, p.inner1, p.count1)]; }
-    if (inputs > 2u) { v[2] = input2[z * p.stride2 + index(2u, i, p.inner2, p.count2)]; }
-    if (inputs > 3u) { v[3] = input3[z * p.stride3 + index(3u, i, p.inner3, p.count3)]; }
+    v[0] = input0_at(i, z);
+    if (inputs > 1u) { v[1] = input1_at(i, z); }
+    if (inputs > 2u) { v[2] = input2_at(i, z); }
+    if (inputs > 3u) { v[3] = input3_at(i, z); }
     v[4] = apply(op0, v[a0], v[b0], p.x0, p.y0);
     if (links > 1u) { v[5] = apply(op1, v[a1], v[b1], p.x1, p.y1); }
     if (links > 2u) { v[6] = apply(op2, v[a2], v[b2], p.x2, p.y2); }
@@ -121,5 +148,24 @@ fn map(
     if (links > 13u) { v[17] = apply(op13, v[a13], v[b13], p.x13, p.y13); }
     if (links > 14u) { v[18] = apply(op14, v[a14], v[b14], p.x14, p.y14); }
     if (links > 15u) { v[19] = apply(op15, v[a15], v[b15], p.x15, p.y15); }
-    out[z * p.out_stride + i] = v[MAX_INPUTS + links - 1u];
+    return v[MAX_INPUTS + links - 1u];
+}
+
+// inputs and out [len]: out = the last link.
+@compute @workgroup_size(256)
+fn map(
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = ((group.y * grid.x + group.x) * 256u + thread) * select(1u, 2u, half);
+    let z = group.z;
+    if (i >= p.len) {
+        return;
+    }
+    let at = z * p.out_stride + i;
+    if (half) {
+        out[at / 2u] = pack2x16float(vec2<f32>(chain(i, z), chain(i + 1u, z)));
+    } else {
+        out[at] = bitcast<u32>(chain(i, z));
+    }
 }

@@ -26,9 +26,10 @@ const TILE: u32 = 4u; // channels of y in a block
 
 override lanes: u32 = 32u; // images of a workgroup
 override slices: u32 = 8u; // threads of one image: a power of two
+override half: bool = false; // whether x and y are f16, two to a word, instead of f32
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> y: array<u32>;
 @group(0) @binding(2) var<storage, read> r: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partial: array<f32>;
 
@@ -41,6 +42,22 @@ fn monus(a: u32, b: u32) -> u32 {
 // First position o of y with o * stride - padding + tap >= edge, at most `size`.
 fn first_reaching(tap: u32, edge: u32, size: u32) -> u32 {
     return min((monus(edge + p.padding, tap) + p.stride - 1u) / p.stride, size);
+}
+
+fn x_at(i: u32) -> f32 {
+    if (half) {
+        let v = unpack2x16float(x[i / 2u]);
+        return select(v.x, v.y, i % 2u == 1u);
+    }
+    return bitcast<f32>(x[i]);
+}
+
+fn y_at(i: u32) -> f32 {
+    if (half) {
+        let v = unpack2x16float(y[i / 2u]);
+        return select(v.x, v.y, i % 2u == 1u);
+    }
+    return bitcast<f32>(y[i]);
 }
 
 // (g.r, g.g) of one row of a tile: one channel of y at `row` in r, channels of x from c on, of
@@ -94,12 +111,10 @@ fn image_grad(
             let ih = oh * p.stride + th - p.padding;
             for (var ow = left_; ow < right_; ow++) {
                 let iw = ow * p.stride + tw - p.padding;
-                let y_at = y_base + (oh * p.wy + ow) * p.cy * p.n;
-                let x_at = x_base + (ih * p.wx + iw) * p.cx * p.n;
-                let ya = y_at + y_channel;
-                let xa = x_at + x_channel;
-                let a = vec4<f32>(y[ya.x], y[ya.y], y[ya.z], y[ya.w]);
-                let b = vec4<f32>(x[xa.x], x[xa.y], x[xa.z], x[xa.w]);
+                let ya = y_base + (oh * p.wy + ow) * p.cy * p.n + y_channel;
+                let xa = x_base + (ih * p.wx + iw) * p.cx * p.n + x_channel;
+                let a = vec4<f32>(y_at(ya.x), y_at(ya.y), y_at(ya.z), y_at(ya.w));
+                let b = vec4<f32>(x_at(xa.x), x_at(xa.y), x_at(xa.z), x_at(xa.w));
                 g0 = fma(vec4<f32>(a.x), b, g0);
                 g1 = fma(vec4<f32>(a.y), b, g1);
                 g2 = fma(vec4<f32>(a.z), b, g2);

@@ -7,9 +7,11 @@ pub type Shape = [usize; 4];
 /// The shape of a scalar.
 pub const SCALAR: Shape = [1; 4];
 
-/// Flat buffers hold their tensors at multiples of this many elements (256 bytes in f32: what a GPU
-/// binding may start at).
-pub const ALIGNMENT: usize = 64;
+/// Bytes that a GPU's binding may start at a multiple of.
+pub const BINDING: usize = 256;
+
+/// Flat buffers hold their tensors at multiples of this many elements: [`BINDING`] in f32.
+pub const ALIGNMENT: usize = BINDING / 4;
 
 /// Elements of a shape.
 pub fn size(shape: Shape) -> usize {

@@ -49,19 +49,12 @@ fn dataset(seed: u64) -> Prepared {
 fn config(prepared: &Prepared, inliers: &[&str], epochs: usize) -> RunConfig {
     let mut config = RunConfig {
         data: "data".into(),
-        data_sha256: String::new(),
         inliers: inliers.iter().map(|name| name.to_string()).collect(),
         epochs,
         batch_size: 6,
-        lr: 1e-3,
-        alpha: 0.03,
-        beta: 0.12,
         seed: 5,
-        seeds: None,
         init: InitName::Kaiming,
-        shuffle: true,
-        threshold_quantile: 0.95,
-        init_from: None,
+        ..RunConfig::default()
     };
     config.bind(prepared).unwrap();
     config

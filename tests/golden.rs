@@ -10,7 +10,7 @@ use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
 use gradcon::kernels::Form;
 use gradcon::method::model::{IMAGE_SIZE, Model};
-use gradcon::method::objective::{StepLog, score_step, training_step};
+use gradcon::method::objective::{StepLog, Terms, score_step, training_step};
 use gradcon::program::{Options, compile};
 use gradcon::tape::Tape;
 use gradcon::tape::ops::AdamConfig;
@@ -125,8 +125,9 @@ fn check(
     let mut tape = Tape::new();
     let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, channels, batch]);
     let weight = tape.fill([1, 1, 1, batch], 1.0 / batch as f64);
+    let terms = Terms { alpha: 0.03, scale: 1.0 };
     let objective =
-        training_step(&mut tape, &model, (x, weight), 0.03, AdamConfig::default(), "train", steps);
+        training_step(&mut tape, &model, (x, weight), terms, AdamConfig::default(), "train", steps);
     tape.store(objective.forward.reconstruction, "reconstruction");
     tape.store(objective.gradients, "g");
     let gradient = gradcon::method::objective::parameter_gradient(&mut tape, &model, &objective);
@@ -208,7 +209,7 @@ fn check(
     let mut tape = Tape::new();
     let x = tape.leaf("score.x", [IMAGE_SIZE, IMAGE_SIZE, channels, images]);
     let weight = tape.fill([1, 1, 1, images], 1.0);
-    score_step(&mut tape, &model, (x, weight), "score", 1);
+    score_step(&mut tape, &model, (x, weight), 1.0, "score", 1);
     let program = engine.load(&compile("score", &tape, options)).unwrap();
     let mut flat = vec![0.0; model.len()];
     for p in model.params() {
@@ -263,14 +264,14 @@ fn cpu_f32_c3() {
 /// The same with weight gradients summed in splits, as a GPU does.
 #[test]
 fn cpu_f32_splits() {
-    check(cpu::f32().as_mut(), Options { replicas: 1, form: Form::Parallel }, &F32, 1, 8, 6);
+    check(cpu::f32().as_mut(), Options::new(1, Form::Parallel), &F32, 1, 8, 6);
 }
 
 fn check_gpu(channels: usize, batch: usize, steps: usize, web_limits: bool) {
     let options = OpenOptions { allow_software: true, web_limits, ..OpenOptions::default() };
     let mut engine = GpuEngine::open(&Selector::Hardware, options)
         .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
-    let options = Options { replicas: 1, form: engine.form() };
+    let options = Options::new(1, engine.form());
     check(&mut engine, options, &GPU, channels, batch, steps);
 }
 

@@ -13,7 +13,7 @@ use gradcon::geometry::Geometry;
 use gradcon::layout::{SCALAR, Segment, Shape, flat, pack, size};
 use gradcon::method::feed;
 use gradcon::method::model::{IMAGE_SIZE, Init, Model};
-use gradcon::method::objective::{objective, parameter_gradient};
+use gradcon::method::objective::{Terms, objective, parameter_gradient};
 use gradcon::program::{Options, compile};
 use gradcon::tape::ops::{AdamConfig, FAMILIES, Map, Memory, Op};
 use gradcon::tape::{Tape, Tensor};
@@ -353,7 +353,7 @@ fn loss_tape(model: &Model, n: usize) -> Tape {
     let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, model.channels(), n]);
     let weight = tape.leaf("weight", [1, 1, 1, n]);
     // A large alpha, so that the second-order part dominates.
-    let o = objective(&mut tape, model, x, weight, 0.5);
+    let o = objective(&mut tape, model, x, weight, Terms { alpha: 0.5, scale: 1.0 });
     let gradient = parameter_gradient(&mut tape, model, &o);
     tape.store(o.loss, "loss");
     tape.store(gradient, "gradient");
@@ -431,7 +431,7 @@ fn the_gpus_gradient_of_the_complete_loss() {
         let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
         let mut engine = GpuEngine::open(&Selector::Hardware, options)
             .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
-        let options = Options { replicas: 1, form: engine.form() };
+        let options = Options::new(1, engine.form());
         let program = engine.load(&compile("loss", &loss_tape(&loss.model, 3), options)).unwrap();
         for (name, data) in &loss.inputs {
             engine.write(name, Data::F64(data)).unwrap();

@@ -63,7 +63,7 @@ fn image_grad(g: &Geometry) -> Program {
     let sizes = [("x", g.x_len()), ("y", g.y_len()), ("w", g.w_len()), ("sums", sums)];
     let buffers: Vec<Buffer> = sizes.iter().map(|&(name, len)| buffer(name, len)).collect();
     let args = (0..).zip(sizes).map(|(i, (_, len))| View { buffer: i, offset: 0, len }).collect();
-    let kernel = Kernel::Score(Score::ImageGrad { geometry: *g });
+    let kernel = Kernel::Score(Score::ImageGrad { geometry: *g, half: false });
     let call = Call { kernel, args, label: "oracle".to_string() };
     Program { name: "image_grad".to_string(), replicas: 1, buffers, calls: vec![call] }
 }

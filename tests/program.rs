@@ -35,7 +35,7 @@ fn parallel() -> Vec<(String, [Program; 3])> {
     let sizes = [(1, 1), (3, 1), (1, 10), (3, 10)];
     let programs = |(channels, replicas)| {
         let (model, config) = (Model::new(channels), TrainConfig::default());
-        let options = Options { replicas, form: Form::Parallel };
+        let options = Options::new(replicas, Form::Parallel);
         let programs = [
             training_program(&model, &config, 100, 2, options),
             validation_program(&model, &config, 100, 2, options),
@@ -101,7 +101,7 @@ fn predictions_are_possible_and_choose_by_size() {
     );
     for class in &CLASSES {
         let predicted = |replicas: usize| {
-            let options = Options { replicas, form: Form::Parallel };
+            let options = Options::new(replicas, Form::Parallel);
             let (model, config) = (Model::new(3), TrainConfig::default());
             let program = training_program(&model, &config, 100, 2, options);
             let (calls, total) = program.predict(class);
@@ -328,7 +328,7 @@ fn split_sums_equal_whole_ones() {
         let bias = tape.sum_to(y2, [1, 1, 7, 1]);
         tape.store(w, "w");
         tape.store(bias, "bias");
-        let program = compile("test", &tape, Options { replicas: 1, form });
+        let program = compile("test", &tape, Options::new(1, form));
         let mut engine = cpu::f64();
         let loaded = engine.load(&program).unwrap();
         // Whole numbers: every order of summation is exact.

@@ -17,8 +17,11 @@ use naga::{
     AddressSpace, Expression, Literal, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner,
 };
 
+/// Core WebGPU, whose packing of two halves into a word naga counts as a capability.
+const CORE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+
 fn validate(module: &Module) -> ModuleInfo {
-    Validator::new(ValidationFlags::all(), Capabilities::empty())
+    Validator::new(ValidationFlags::all(), CORE)
         .validate(module)
         .unwrap_or_else(|e| panic!("{e:?}"))
 }
@@ -30,21 +33,21 @@ fn files() -> impl Iterator<Item = &'static Shader> {
 
 fn shaders() -> BTreeMap<&'static str, (Module, ModuleInfo)> {
     let parse = |shader: &'static Shader| {
-        let (name, text) = (shader.name, shader.source);
-        let module = naga::front::wgsl::parse_str(text)
-            .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
+        let (name, text) = (shader.name, shader.text());
+        let module = naga::front::wgsl::parse_str(&text)
+            .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(&text)));
         // No capability beyond core WebGPU.
-        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        let info = Validator::new(ValidationFlags::all(), CORE)
             .validate(&module)
-            .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(text)));
+            .unwrap_or_else(|e| panic!("{name}.wgsl: {}", e.emit_to_string(&text)));
         (name, (module, info))
     };
     files().map(parse).collect()
 }
 
 /// Every entry point with its file.
-fn table() -> impl Iterator<Item = (&'static str, &'static Entry)> {
-    files().flat_map(|shader| shader.entries.iter().map(|entry| (shader.name, entry)))
+fn table() -> impl Iterator<Item = (&'static Shader, &'static Entry)> {
+    files().flat_map(|shader| shader.entries.iter().map(move |entry| (shader, entry)))
 }
 
 fn entry_point(module: &Module, name: &str) -> usize {
@@ -79,7 +82,7 @@ fn every_file_belongs_to_the_kernel_table_and_every_entry_point_is_a_kernel() {
         .map(|f| f.unwrap().file_name().into_string().unwrap())
         .collect();
     // `bench.rs` looks at peaks.wgsl, which has no kernel of a program.
-    let names = files().map(|s| s.name).chain(["peaks"]);
+    let names = files().filter(|s| !s.half).map(|s| s.name).chain(["peaks"]);
     let wanted: BTreeSet<String> = names.map(|name| format!("{name}.wgsl")).collect();
     assert_eq!(found, wanted);
     let shaders = shaders();
@@ -125,8 +128,18 @@ fn constants_equal_those_of_the_definitions() {
 #[test]
 fn bindings_equal_the_kernel_table() {
     let shaders = shaders();
+    // Bindings that some call has in half precision.
+    let cases = cases::tests();
+    let half = |case: &Case, i: usize| case.kernel.element(i) == Element::Half;
+    let halves: BTreeSet<(&str, usize)> = cases
+        .iter()
+        .flat_map(|case| (0..case.kernel.bindings().len()).map(move |i| (case, i)))
+        .filter(|&(case, i)| half(case, i))
+        .map(|(case, i)| (case.kernel.name(), i))
+        .collect();
+    assert!(halves.len() > 20, "{halves:?}");
     for (shader, row) in table() {
-        let (module, info) = &shaders[shader];
+        let (module, info) = &shaders[shader.name];
         let used = info.get_entry_point(entry_point(module, row.name));
         let mut bindings = BTreeMap::new();
         for (handle, var) in module.global_variables.iter() {
@@ -143,7 +156,7 @@ fn bindings_equal_the_kernel_table() {
         }
         let numbers: Vec<u32> = bindings.keys().copied().collect();
         assert_eq!(numbers, (0..row.bindings.len() as u32).collect::<Vec<_>>(), "{}", row.name);
-        for ((var, uses), binding) in bindings.values().zip(row.bindings) {
+        for (i, ((var, uses), binding)) in bindings.values().zip(row.bindings).enumerate() {
             let at = format!("{} {}", row.name, binding.name);
             let AddressSpace::Storage { access } = var.space else {
                 panic!("{at} is no storage buffer")
@@ -161,18 +174,23 @@ fn bindings_equal_the_kernel_table() {
             let TypeInner::Array { base, stride, .. } = module.types[var.ty].inner else {
                 panic!("{at} is no array")
             };
-            let want = if binding.element == Element::Float {
-                ScalarKind::Float
-            } else {
-                ScalarKind::Uint
-            };
-            // A variant may take four elements at a time.
+            // A variant may take four elements at a time, of which half precision makes two words.
             let (scalar, of) = match module.types[base].inner {
                 TypeInner::Scalar(scalar) => (scalar, 1),
-                TypeInner::Vector { size: naga::VectorSize::Quad, scalar } => (scalar, 4),
+                TypeInner::Vector { size, scalar } => (scalar, size as u32),
                 ref other => panic!("{at} is an array of {other:?}"),
             };
-            assert_eq!((scalar.kind, scalar.width, stride), (want, 4, 4 * of), "{at}");
+            let float = binding.element == Element::Float;
+            let can_half = halves.contains(&(row.name, i));
+            let want = match (shader.half && can_half, float) {
+                (true, _) => (of == 2, ScalarKind::Uint),
+                // Words that the shader takes for either.
+                (_, true) if can_half && of == 1 => (true, scalar.kind),
+                (_, true) => (of == 1 || of == 4, ScalarKind::Float),
+                (_, false) => (of == 1, ScalarKind::Uint),
+            };
+            assert_eq!((true, scalar.kind), want, "{at} in {}", shader.name);
+            assert_eq!((scalar.width, stride), (4, 4 * of), "{at}");
         }
     }
 }

@@ -47,7 +47,7 @@ fn enormous() -> Program {
         &config,
         1 << 20,
         256,
-        Options { replicas: 4096, form: Form::Serial },
+        Options::new(4096, Form::Serial),
     )
 }
 
@@ -79,7 +79,7 @@ fn a_program_that_does_not_fit_is_refused_before_anything_is_allocated() {
 
 #[test]
 fn memory_of_a_program_counts_every_buffer() {
-    let options = Options { replicas: 3, form: Form::Serial };
+    let options = Options::new(3, Form::Serial);
     let program = training_program(&Model::new(2), &TrainConfig::default(), 100, 7, options);
     let (scratch, persistent) = program.memory();
     // Data, index list, schedule and log; then parameters, two moments, references.

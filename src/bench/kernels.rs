@@ -64,7 +64,7 @@ pub(crate) fn groups(program: &Program) -> Vec<Group<'_>> {
 
 /// The programs that are measured.
 pub(crate) fn programs(model: &Model, sizes: Sizes, form: Form) -> [Program; 2] {
-    let options = Options { replicas: sizes.replicas, form };
+    let options = Options::new(sizes.replicas, form);
     let config = TrainConfig { batch_size: sizes.batch, ..TrainConfig::default() };
     [
         training_program(model, &config, sizes.batch * STEPS, STEPS, options),

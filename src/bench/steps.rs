@@ -31,7 +31,7 @@ pub fn measure(
 ) -> Result<[Row; 2]> {
     let Sizes { batch, channels, replicas } = sizes;
     let (model, images) = (Model::try_new(channels)?, batch * steps);
-    let options = Options { replicas, form: engine.form() };
+    let options = Options::new(replicas, engine.form());
     let config = TrainConfig { batch_size: batch, ..TrainConfig::default() };
     let program = training_program(&model, &config, images, steps, options);
     engine.clear();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::sizes::{MAX_BATCH, MAX_REPLICAS, SizeArgs, up_to};
+use super::sizes::{MAX_BATCH, MAX_REPLICAS, PrecisionArgs, SizeArgs, up_to};
 use super::{DeviceArgs, Ui, interrupt};
 use crate::bench::compare::{Change, Comparison, same_device};
 use crate::bench::peaks::Peaks;
@@ -169,7 +169,12 @@ impl SizeLists {
         let mut all = vec![];
         for &replicas in &self.replicas {
             for &channels in &self.channels {
-                all.extend(self.batch.iter().map(|&batch| SizeArgs { batch, channels, replicas }));
+                all.extend(self.batch.iter().map(|&batch| SizeArgs {
+                    batch,
+                    channels,
+                    replicas,
+                    precision: PrecisionArgs::default(),
+                }));
             }
         }
         all

@@ -1,14 +1,14 @@
 //! The sizes that `bench` and `program` share, each within what a program can count, and what to
 //! say when memory doesn't suffice.
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use strum::VariantNames;
 
 use crate::error::{Error, Result};
 use crate::kernels::Form;
 use crate::method::config::TrainConfig;
 use crate::method::model::{MAX_CHANNELS, Model};
-use crate::program::Options;
-use crate::program::Program;
+use crate::program::{Options, Precision, Program};
 
 /// Most images in a batch.
 pub const MAX_BATCH: usize = 4096;
@@ -20,6 +20,19 @@ pub const MAX_REPLICAS: usize = 4096;
 /// A number of a command line from 1 to `most`.
 pub fn up_to(most: usize) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most as u64)
+}
+
+/// How activations are kept.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct PrecisionArgs {
+    /// How activations and their gradients are kept: f32, or f16 in half of the memory. All else is
+    /// kept, and everything is computed, in f32.
+    #[arg(
+        long, default_value_t,
+        value_parser = PossibleValuesParser::new(Precision::VARIANTS)
+            .try_map(|v| v.parse::<Precision>())
+    )]
+    pub precision: Precision,
 }
 
 /// Sizes of a program.
@@ -36,6 +49,9 @@ pub struct SizeArgs {
     /// Independent models in one program.
     #[arg(long, default_value_t = 1, value_parser = up_to(MAX_REPLICAS))]
     pub replicas: usize,
+
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
 }
 
 impl SizeArgs {
@@ -46,12 +62,13 @@ impl SizeArgs {
 
     /// The configuration of a training with this batch.
     pub fn config(&self) -> TrainConfig {
-        TrainConfig { batch_size: self.batch, ..TrainConfig::default() }
+        let precision = self.precision.precision;
+        TrainConfig { batch_size: self.batch, precision, ..TrainConfig::default() }
     }
 
     /// Options of a compilation for these models.
     pub fn options(&self, form: Form) -> Options {
-        Options { replicas: self.replicas, form }
+        Options { replicas: self.replicas, form, precision: self.precision.precision }
     }
 
     /// Says of a lack of memory which of the flags lower the need: `flags` and those of this

@@ -125,6 +125,14 @@ impl<M> Store<M> {
         }
     }
 
+    /// The persistent buffer of this name, of floats in any precision.
+    pub fn find_numbers(&mut self, name: &str) -> Result<&mut Stored<M>> {
+        match self.find(name)?.buffer.element {
+            Element::Half => self.find(name),
+            _ => self.find_floats(name),
+        }
+    }
+
     /// Two persistent buffers of floats of one shape, for a copy of `replicas` from the first to
     /// the second.
     pub fn find_pair(

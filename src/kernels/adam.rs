@@ -16,7 +16,8 @@ use crate::tape::ops::AdamConfig;
 /// params -= lr c1 m / (sqrt(v c2) + eps)
 /// ```
 ///
-/// `parts` holds grad in [`Piece`]s, at most [`MAX_PIECES`]; it is 0 where there is none. An image
+/// `parts` holds grad / scale in [`Piece`]s, at most [`MAX_PIECES`]; it is 0 where there is none. An
+/// image
 /// weight of 0 means that this replica has no batch in this step: nothing changes.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
@@ -24,6 +25,7 @@ pub struct Adam {
     pub len: usize,
     pub reference_len: usize,
     pub pieces: Vec<Piece>,
+    pub scale: f64,
     pub config: AdamConfig,
 }
 
@@ -45,6 +47,7 @@ pub(super) static SHADER: Shader = Shader {
         ],
     )],
     constants: &[("MAX_PIECES", MAX_PIECES as f64)],
+    half: false,
 };
 
 impl Family for Adam {
@@ -67,6 +70,7 @@ impl Family for Adam {
             .float("one_minus_beta1", 1.0 - beta1)
             .float("one_minus_beta2", 1.0 - beta2)
             .float("eps", eps)
+            .float("scale", self.scale)
     }
 
     fn launch(&self) -> Launch {

@@ -14,8 +14,8 @@ use crate::layout::Piece;
 pub enum Batch {
     /// `indices[step, replica, n]` names images of `data [images, pixels]`; pixels = h*w*c.
     /// `x[pixel, n] = data / 255` and `weight[n] = schedule[step, replica, 0]`, both 0 for
-    /// [`PADDING_IMAGE`].
-    Gather { pixels: usize, n: usize },
+    /// [`PADDING_IMAGE`]. If `half`, x is in half precision and n even.
+    Gather { pixels: usize, n: usize, half: bool },
     /// `log[step, replica, offset + i]` is the i-th value of one of up to [`MAX_VALUES`] sources;
     /// a row of the log has `width`. Bindings without a source repeat the first.
     Record { values: Vec<Values>, width: usize },
@@ -48,6 +48,7 @@ pub(super) static SHADER: Shader = Shader {
         stepped("record", &[read("a0"), read("a1"), read("a2"), read("a3"), update("log")]),
     ],
     constants: &[("PADDING_IMAGE", PADDING_IMAGE as f64), ("MAX_VALUES", MAX_VALUES as f64)],
+    half: false,
 };
 
 impl Family for Batch {
@@ -64,7 +65,7 @@ impl Family for Batch {
 
     fn uniforms(&self) -> Uniforms {
         match self {
-            Batch::Gather { pixels, n } => Uniforms::new().int("pixels", *pixels).int("n", *n),
+            Batch::Gather { pixels, n, .. } => Uniforms::new().int("pixels", *pixels).int("n", *n),
             Batch::Record { values, width } => {
                 let piece =
                     |v: &Values| Piece { first: v.offset, len: v.len, at: 0, terms: v.terms };
@@ -79,7 +80,12 @@ impl Family for Batch {
 
     fn launch(&self) -> Launch {
         match self {
-            Batch::Gather { pixels, n } => Launch::flat(pixels.div_ceil(4) * n, 64),
+            Batch::Gather { pixels, n, half } => {
+                let images = if *half { 2 } else { 1 };
+                let mut launch = Launch::flat(pixels.div_ceil(4) * n / images, 64);
+                launch.constants.push(("half", (*half).into()));
+                launch
+            }
             Batch::Record { values, .. } => {
                 let longest = values.iter().map(|v| v.len).max().unwrap_or(0);
                 let [x, rows] = fold(int(longest).div_ceil(64));
@@ -88,9 +94,13 @@ impl Family for Batch {
         }
     }
 
+    fn is_half(&self, i: usize) -> bool {
+        matches!(self, Batch::Gather { half: true, .. }) && i == 3
+    }
+
     fn flops(&self) -> u64 {
         match self {
-            Batch::Gather { pixels, n } => (pixels * n) as u64,
+            Batch::Gather { pixels, n, .. } => (pixels * n) as u64,
             Batch::Record { values, .. } => {
                 values.iter().map(|v| (v.len * (v.terms - 1)) as u64).sum()
             }
@@ -106,7 +116,7 @@ impl Family for Batch {
 
     fn moved(&self, i: usize) -> Option<usize> {
         match *self {
-            Batch::Gather { pixels, n } => Some([pixels * n, n, SCHEDULE, pixels * n, n][i]),
+            Batch::Gather { pixels, n, .. } => Some([pixels * n, n, SCHEDULE, pixels * n, n][i]),
             Batch::Record { ref values, .. } => Some(match values.get(i) {
                 Some(v) => v.len * v.terms,
                 None if i == MAX_VALUES => values.iter().map(|v| v.len).sum(),
@@ -117,7 +127,7 @@ impl Family for Batch {
 
     fn details(&self) -> String {
         match self {
-            Batch::Gather { pixels, n } => format!("pixels {pixels} n{n}"),
+            Batch::Gather { pixels, n, .. } => format!("pixels {pixels} n{n}"),
             Batch::Record { values, width } => {
                 let text = |v: &Values| match v.terms {
                     1 => format!("{} at {}", v.len, v.offset),

@@ -51,6 +51,7 @@ pub(super) static SHADER: Shader = Shader {
         ("RR", Stat::RR as u32 as f64),
         ("COS", Stat::Cos as u32 as f64),
     ],
+    half: false,
 };
 
 /// Blocks of the longest segment: the middle size of `constraint`'s partial sums.

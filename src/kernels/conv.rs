@@ -9,14 +9,15 @@ use super::{Entry, Family, Launch, Products, Shader, Uniforms, entry, read, writ
 use crate::geometry::Geometry;
 
 /// A convolution and what becomes of its sums. `pair` adds a second convolution of the same
-/// geometry. Bindings that a call doesn't use repeat `w`.
+/// geometry. If `half`, all but weights and bias is in half precision, which only some variants can
+/// ([`Conv::halved`]). Bindings that a call doesn't use repeat the first two.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub enum Conv {
     /// `y = epilogue(conv_y(x, w) [+ conv_y(x2, w2)])`.
-    ConvY { geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize },
+    ConvY { geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize, half: bool },
     /// `x = epilogue(conv_x(y, w) [+ conv_x(y2, w2)])`.
-    ConvX { geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize },
+    ConvX { geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize, half: bool },
 }
 
 /// What a convolution does to a sum before it is stored, in this order: `+ bias[c]`, then one
@@ -70,6 +71,7 @@ pub(super) static SHADER: Shader = Shader {
         ),
     ],
     constants: &[("BIAS", 1.0), ("RELU", 2.0), ("SIGMOID", 4.0), ("GATE", 8.0)],
+    half: false,
 };
 
 pub(super) static DIRECT: Shader = Shader {
@@ -77,6 +79,7 @@ pub(super) static DIRECT: Shader = Shader {
     source: include_str!("../../shaders/conv_direct.wgsl"),
     entries: SHADER.entries,
     constants: SHADER.constants,
+    half: false,
 };
 
 pub(super) static IN_TILES: Shader = Shader {
@@ -84,7 +87,12 @@ pub(super) static IN_TILES: Shader = Shader {
     source: include_str!("../../shaders/conv_tiles.wgsl"),
     entries: SHADER.entries,
     constants: SHADER.constants,
+    half: false,
 };
+
+pub(super) static HALF_DIRECT: Shader = Shader { name: "conv_direct_f16", half: true, ..DIRECT };
+
+pub(super) static HALF_IN_TILES: Shader = Shader { name: "conv_tiles_f16", half: true, ..IN_TILES };
 
 /// One end of the taps, as both kernels see it: what is summed over, and what is computed.
 struct Ends {
@@ -112,6 +120,18 @@ impl Conv {
     pub fn sum(&self) -> (bool, usize) {
         let (Conv::ConvY { pair, slices, .. } | Conv::ConvX { pair, slices, .. }) = *self;
         (pair, slices)
+    }
+
+    /// The same in half precision, if images come in fours.
+    pub fn halved(mut self) -> Option<Conv> {
+        let (Conv::ConvY { half, .. } | Conv::ConvX { half, .. }) = &mut self;
+        *half = true;
+        self.direct().is_some().then_some(self)
+    }
+
+    fn half(&self) -> bool {
+        let (Conv::ConvY { half, .. } | Conv::ConvX { half, .. }) = *self;
+        half
     }
 
     fn ends(&self) -> Ends {
@@ -171,7 +191,7 @@ impl Conv {
             constants.push(("epilogue", int(epilogue.flags())));
             Launch {
                 variant: tile.name,
-                shader: Some(&IN_TILES),
+                shader: Some(if self.half() { &HALF_IN_TILES } else { &IN_TILES }),
                 fours: &[0, 1, 2, 3, 5, 6],
                 tile: [tile.channels(), tile.columns(), tile.block].map(|v| v as usize),
                 constants,
@@ -195,7 +215,7 @@ impl Conv {
         let fits = n.is_multiple_of(4) && grid[0] <= MAX_GROUPS;
         fits.then(|| Launch {
             variant: super::DIRECT,
-            shader: Some(&DIRECT),
+            shader: Some(if self.half() { &HALF_DIRECT } else { &DIRECT }),
             fours: &[0, 2, 5, 6],
             tile: [rows, n, 1],
             constants: vec![
@@ -230,6 +250,9 @@ impl Family for Conv {
     }
 
     fn launch(&self) -> Launch {
+        if self.half() {
+            return self.direct().expect("made by `halved`");
+        }
         let (pair, slices) = self.sum();
         let (ends, g) = (self.ends(), self.parts().0);
         let mut launch = tiles(&ends, g.n, slices);
@@ -242,7 +265,12 @@ impl Family for Conv {
 
     fn variants(&self) -> Vec<Launch> {
         let others = TILES.iter().filter_map(|tile| self.in_tiles(tile));
-        [self.launch()].into_iter().chain(others).chain(self.direct()).collect()
+        let last = if self.half() { None } else { self.direct() };
+        [self.launch()].into_iter().chain(others).chain(last).collect()
+    }
+
+    fn is_half(&self, i: usize) -> bool {
+        self.half() && [0, 2, 5, 6].contains(&i)
     }
 
     fn flops(&self) -> u64 {

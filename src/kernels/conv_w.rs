@@ -15,7 +15,8 @@ use crate::geometry::Geometry;
 ///
 /// Behind the weight's sums lie, if `bias` names an end, as many sums of x or y over its own runs
 /// of positions and over images, `[splits, c]`: the gradient of the bias that was added there.
-/// Bindings that a call doesn't use repeat `x`.
+/// Bindings that a call doesn't use repeat `x`. If `half`, all but the result is in half precision,
+/// which only some variants can ([`ConvW::halved`]).
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub struct ConvW {
@@ -24,6 +25,7 @@ pub struct ConvW {
     pub bias: Option<End>,
     pub splits: usize,
     pub slices: usize,
+    pub half: bool,
 }
 
 /// An end of a convolution's taps.
@@ -46,6 +48,7 @@ pub(super) static SHADER: Shader = Shader {
     source: include_str!("../../shaders/conv_w.wgsl"),
     entries: &[entry("conv_w", &[read("x"), read("y"), read("x2"), read("y2"), write("w")])],
     constants: &[("LANES", LANES as f64)],
+    half: false,
 };
 
 pub(super) static DIRECT: Shader = Shader {
@@ -53,6 +56,7 @@ pub(super) static DIRECT: Shader = Shader {
     source: include_str!("../../shaders/conv_w_direct.wgsl"),
     entries: SHADER.entries,
     constants: SHADER.constants,
+    half: false,
 };
 
 pub(super) static IN_TILES: Shader = Shader {
@@ -60,7 +64,13 @@ pub(super) static IN_TILES: Shader = Shader {
     source: include_str!("../../shaders/conv_w_tiles.wgsl"),
     entries: SHADER.entries,
     constants: SHADER.constants,
+    half: false,
 };
+
+pub(super) static HALF_DIRECT: Shader = Shader { name: "conv_w_direct_f16", half: true, ..DIRECT };
+
+pub(super) static HALF_IN_TILES: Shader =
+    Shader { name: "conv_w_tiles_f16", half: true, ..IN_TILES };
 
 impl ConvW {
     /// The sums of this form: as many as it takes.
@@ -69,7 +79,13 @@ impl ConvW {
         let blocks = terms.div_ceil(BLOCK);
         let slices = form.slices(blocks, MAX_SLICES, geometry.n);
         let splits = form.parts(blocks.div_ceil(slices)).min(geometry.hy * geometry.wy);
-        ConvW { geometry, pair, bias, splits, slices }
+        ConvW { geometry, pair, bias, splits, slices, half: false }
+    }
+
+    /// The same in half precision, if images come in fours.
+    pub fn halved(self) -> Option<ConvW> {
+        let kernel = ConvW { half: true, ..self };
+        kernel.direct().is_some().then_some(kernel)
     }
 
     /// Elements of the weight's sums.
@@ -115,7 +131,7 @@ impl ConvW {
                 .map_or(0, |end| int(self.channels(end)).div_ceil(threads / LANES * channel_tiles));
             Launch {
                 variant: tile.name,
-                shader: Some(&IN_TILES),
+                shader: Some(if self.half { &HALF_IN_TILES } else { &IN_TILES }),
                 fours: &[0, 1, 2, 3],
                 tile: [tile.channels(), tile.columns(), tile.block].map(|v| v as usize),
                 constants,
@@ -138,7 +154,7 @@ impl ConvW {
         let fits = (g.n / self.slices).is_multiple_of(4) && grid.iter().all(|&v| v <= MAX_GROUPS);
         fits.then(|| Launch {
             variant: super::DIRECT,
-            shader: Some(&DIRECT),
+            shader: Some(if self.half { &HALF_DIRECT } else { &DIRECT }),
             fours: &[0, 1, 2, 3],
             tile: [rows, 4 * lanes as usize, 4],
             constants: vec![
@@ -212,12 +228,17 @@ impl Family for ConvW {
     }
 
     fn launch(&self) -> Launch {
-        self.tiles()
+        if self.half { self.direct().expect("made by `halved`") } else { self.tiles() }
     }
 
     fn variants(&self) -> Vec<Launch> {
         let others = TILES.iter().filter_map(|tile| self.in_tiles(tile));
-        [self.launch()].into_iter().chain(others).chain(self.direct()).collect()
+        let last = if self.half { None } else { self.direct() };
+        [self.launch()].into_iter().chain(others).chain(last).collect()
+    }
+
+    fn is_half(&self, i: usize) -> bool {
+        self.half && i < 4
     }
 
     fn flops(&self) -> u64 {
@@ -295,7 +316,8 @@ mod tests {
             for cx in [1, 3, 4, 5, 32, 64, 65] {
                 for (slices, bias) in [(1, None), (2, Some(End::X)), (4, Some(End::Y))] {
                     let geometry = Geometry::conv2d(8, (cx, 9, 7), cy, (4, 3), 2, 1);
-                    let kernel = ConvW { geometry, pair: true, bias, splits: 3, slices };
+                    let kernel =
+                        ConvW { geometry, pair: true, bias, splits: 3, slices, half: false };
                     let l = kernel.launch();
                     let [tn, tm, _] = l.workgroup_size;
                     let threads = (LANES..=256).contains(&(tn * tm * int(slices)));

@@ -17,6 +17,7 @@ const DEFINITIONS: &[(&str, &str)] = &texts![
     "constraint.rs",
     "conv.rs",
     "conv_w.rs",
+    "half.rs",
     "launch.rs",
     "loss.rs",
     "map.rs",

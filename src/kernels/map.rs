@@ -13,6 +13,8 @@ pub struct MapKernel {
     pub inputs: Vec<Input>,
     /// 1 to [`MAX_LINKS`].
     pub links: Vec<Link>,
+    /// Whether the result, and inputs that aren't repeated, are in half precision; len is even then.
+    pub half: bool,
 }
 
 /// How an input is read.
@@ -57,7 +59,7 @@ impl MapKernel {
     pub fn one(map: Map, len: usize) -> MapKernel {
         let inputs = vec![Input::Whole; map.arity()];
         let of = [Operand::Input(0), Operand::Input(map.arity() - 1)];
-        MapKernel { len, inputs, links: vec![Link { map, of }] }
+        MapKernel { len, inputs, links: vec![Link { map, of }], half: false }
     }
 }
 
@@ -89,6 +91,7 @@ pub(super) static SHADER: Shader = Shader {
         &[read("input0"), read("input1"), read("input2"), read("input3"), write("out")],
     )],
     constants: &[("MAX_INPUTS", MAX_INPUTS as f64)],
+    half: false,
 };
 
 impl Family for MapKernel {
@@ -116,12 +119,13 @@ impl Family for MapKernel {
     }
 
     fn launch(&self) -> Launch {
-        let mut launch = Launch::flat(self.len, 256);
+        let mut launch = Launch::flat(if self.half { self.len / 2 } else { self.len }, 256);
         let repeated = self.inputs.iter().enumerate();
         let repeated = repeated.filter(|(_, input)| **input != Input::Whole);
         launch.constants.push(("inputs", self.inputs.len() as u32));
         launch.constants.push(("repeated", repeated.map(|(i, _)| 1u32 << i).sum()));
         launch.constants.push(("links", self.links.len() as u32));
+        launch.constants.push(("half", self.half.into()));
         let place = |from: Operand| match from {
             Operand::Input(i) => i as u32,
             Operand::Link(i) => (MAX_INPUTS + i) as u32,
@@ -131,6 +135,12 @@ impl Family for MapKernel {
             launch.constants.extend([(op, link.map.number()), (a, first), (b, second)]);
         }
         launch
+    }
+
+    fn is_half(&self, i: usize) -> bool {
+        // Bindings without an input repeat the first.
+        let input = (i < MAX_INPUTS).then(|| self.inputs.get(i).unwrap_or(&self.inputs[0]));
+        self.half && input.is_none_or(|input| *input == Input::Whole)
     }
 
     fn flops(&self) -> u64 {

@@ -15,6 +15,7 @@ pub mod constraint;
 pub mod conv;
 pub mod conv_w;
 mod fingerprint;
+mod half;
 mod launch;
 pub mod loss;
 pub mod map;
@@ -22,6 +23,8 @@ pub mod memory;
 pub mod reduce;
 pub mod score;
 pub mod tiles;
+
+use std::borrow::Cow;
 
 pub use adam::Adam;
 pub use batch::Batch;
@@ -42,6 +45,9 @@ pub use score::Score;
 pub enum Element {
     /// The engine's float: f32 on a GPU, f32 or f64 on the CPU.
     Float,
+    /// A float in half precision (f16), which kernels compute with as the engine's; on a GPU two to
+    /// a word.
+    Half,
     /// 32-bit index.
     U32,
     /// Byte; on a GPU four to a word, little-endian.
@@ -53,6 +59,7 @@ impl Element {
     pub fn bytes(self, float: usize) -> usize {
         match self {
             Element::Float => float,
+            Element::Half => 2,
             Element::U32 => 4,
             Element::U8 => 1,
         }
@@ -78,7 +85,7 @@ pub struct Binding {
     pub name: &'static str,
     /// Read, written or updated.
     pub access: Access,
-    /// Element type.
+    /// Element type, unless a kernel has it in half precision ([`Kernel::element`]).
     pub element: Element,
 }
 
@@ -96,14 +103,23 @@ pub struct Entry {
 /// A shader file: plain WGSL, one a family.
 #[derive(Debug)]
 pub struct Shader {
-    /// The family's name; the file is `shaders/NAME.wgsl`.
+    /// The family's name; the file is `shaders/NAME.wgsl`, without `_f16`.
     pub name: &'static str,
-    /// Its text.
+    /// The file's text.
     pub source: &'static str,
     /// Its entry points.
     pub entries: &'static [Entry],
     /// Constants of the text that have to agree with the definition's.
     pub constants: &'static [(&'static str, f64)],
+    /// Whether it is the file's form for half precision.
+    pub half: bool,
+}
+
+impl Shader {
+    /// The WGSL that a device gets.
+    pub fn text(&self) -> Cow<'static, str> {
+        if self.half { half::halved(self.source).into() } else { self.source.into() }
+    }
 }
 
 /// What the program and the engines ask a kernel, whatever its family.
@@ -124,6 +140,11 @@ pub trait Family {
     /// matter of sizes and of the form, never of the variant.
     fn variants(&self) -> Vec<Launch> {
         vec![self.launch()]
+    }
+
+    /// Whether binding `i` is in half precision: [`Element::Half`] instead of a float.
+    fn is_half(&self, _i: usize) -> bool {
+        false
     }
 
     /// Floating-point operations, for one replica: a multiply-add counts two, taps in the padding
@@ -203,8 +224,16 @@ pub static SHADERS: [&Shader; <Kernel as strum::EnumCount>::COUNT] = [
 
 /// The shaders of variants that have a file of their own; their entry points are those of the
 /// family.
-pub static VARIANTS: [&Shader; 4] =
-    [&conv::DIRECT, &conv::IN_TILES, &conv_w::DIRECT, &conv_w::IN_TILES];
+pub static VARIANTS: [&Shader; 8] = [
+    &conv::DIRECT,
+    &conv::IN_TILES,
+    &conv::HALF_DIRECT,
+    &conv::HALF_IN_TILES,
+    &conv_w::DIRECT,
+    &conv_w::IN_TILES,
+    &conv_w::HALF_DIRECT,
+    &conv_w::HALF_IN_TILES,
+];
 
 /// Every kernel's entry point.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
@@ -236,6 +265,11 @@ impl Kernel {
     /// Its bindings, in order.
     pub fn bindings(&self) -> &'static [Binding] {
         self.family().entry().bindings
+    }
+
+    /// Element type of binding `i`.
+    pub fn element(&self, i: usize) -> Element {
+        if self.family().is_half(i) { Element::Half } else { self.bindings()[i].element }
     }
 }
 

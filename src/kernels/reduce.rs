@@ -31,6 +31,7 @@ pub(super) static SHADER: Shader = Shader {
         entry("sum_pieces", &[read("parts"), write("out")]),
     ],
     constants: &[("MAX_PIECES", MAX_PIECES as f64)],
+    half: false,
 };
 
 impl Family for Reduce {

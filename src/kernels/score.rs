@@ -14,8 +14,9 @@ pub enum Score {
     /// Per image: inner product of the image's own weight gradient with r, and its squared norm.
     /// The gradient `g[n] = sum over positions of x y` lives in registers only. Block
     /// b = tap * ceil(cy / TILE) + tile of cy: `partial[b, 0, n] = g[n].r` and
-    /// `partial[b, 1, n] = g[n].g[n]` over the block's elements. r is like w.
-    ImageGrad { geometry: Geometry },
+    /// `partial[b, 1, n] = g[n].g[n]` over the block's elements. r is like w. If `half`, x and y are
+    /// in half precision.
+    ImageGrad { geometry: Geometry, half: bool },
     /// `out[n] = g.r / (max(|g|, eps) max(|r|, eps))` from the sums over blocks and r's squared
     /// norm in `segment` of `stats` ([`Stats`]).
     ImageCos { blocks: usize, n: usize, segment: usize },
@@ -43,6 +44,7 @@ pub(super) static SHADER: Shader = Shader {
         ("ROW", Stats::ROW as f64),
         ("RR", Stat::RR as u32 as f64),
     ],
+    half: false,
 };
 
 /// `lanes` images x `slices` tiles of channels: few images leave room for more slices.
@@ -80,7 +82,7 @@ impl Family for Score {
 
     fn uniforms(&self) -> Uniforms {
         match *self {
-            Score::ImageGrad { ref geometry } => Uniforms::new().geometry(geometry),
+            Score::ImageGrad { ref geometry, .. } => Uniforms::new().geometry(geometry),
             Score::ImageCos { blocks, n, segment } => {
                 Uniforms::new().int("blocks", blocks).int("n", n).int("segment", segment)
             }
@@ -89,24 +91,32 @@ impl Family for Score {
 
     fn launch(&self) -> Launch {
         match self {
-            Score::ImageGrad { geometry } => lanes(geometry),
+            Score::ImageGrad { geometry, half } => {
+                let mut launch = lanes(geometry);
+                launch.constants.push(("half", (*half).into()));
+                launch
+            }
             Score::ImageCos { n, .. } => {
                 Launch::fixed([32, 8, 1], [int(*n).div_ceil(32), 1]).with_memory(8 * 256)
             }
         }
     }
 
+    fn is_half(&self, i: usize) -> bool {
+        matches!(self, Score::ImageGrad { half: true, .. }) && i < 2
+    }
+
     fn flops(&self) -> u64 {
         match self {
             // Each image's gradient elements are multiplied with r and squared.
-            Score::ImageGrad { geometry: g } => 2 * g.macs() + 4 * (g.w_len() * g.n) as u64,
+            Score::ImageGrad { geometry: g, .. } => 2 * g.macs() + 4 * (g.w_len() * g.n) as u64,
             Score::ImageCos { blocks, n, .. } => 2 * (blocks * n) as u64,
         }
     }
 
     fn details(&self) -> String {
         match self {
-            Score::ImageGrad { geometry } => geometry.to_string(),
+            Score::ImageGrad { geometry, .. } => geometry.to_string(),
             Score::ImageCos { blocks, n, segment } => {
                 format!("layer {segment} blocks {blocks} n{n}")
             }

@@ -2,6 +2,7 @@
 
 use super::model::Init;
 use crate::error::{Error, Result};
+use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 
 /// What a training needs to know. The defaults are the paper's, but for the number of epochs.
@@ -21,6 +22,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// A new order of images in every epoch.
     pub shuffle: bool,
+    /// How activations and their gradients are kept; parameters, optimizer and references are f32.
+    pub precision: Precision,
 }
 
 impl Default for TrainConfig {
@@ -33,6 +36,7 @@ impl Default for TrainConfig {
             init: Init::Torch,
             seed: 0,
             shuffle: true,
+            precision: Precision::F32,
         }
     }
 }

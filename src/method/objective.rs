@@ -8,12 +8,45 @@
 //! ```
 //!
 //! dL/dtheta needs the derivative of g_i: the tape differentiates its own first sweep.
+//!
+//! In half precision gradients are those of S L (and g_i those of S L_rec), with a loss scale S that
+//! brings them into its range, and are divided by S where they are used. Cosines don't change.
 
 use super::feed::{REFERENCE, adam_buffers, log};
 use super::model::{Forward, Model};
-use crate::layout::{Stat, Stats};
+use crate::layout::{Stat, Stats, size};
+use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 use crate::tape::{Tape, Tensor};
+
+/// What an objective is made with.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Terms {
+    /// Weight of the gradient constraint in the loss.
+    pub alpha: f64,
+    /// The loss scale S.
+    pub scale: f64,
+}
+
+/// The loss scale S of a batch x `[h, w, c, n]` whose images weigh 1/n, or of images that are each
+/// their own batch if they weigh 1: 1 in f32. In half precision the power of two at or above the
+/// number of pixels that L_rec is a mean over: its gradient in each of them is then a difference of
+/// brightness, times at most 4.
+///
+/// ```
+/// use gradcon::method::objective::loss_scale;
+/// use gradcon::program::Precision;
+///
+/// assert_eq!(loss_scale(Precision::F32, [28, 28, 1, 64]), 1.0);
+/// assert_eq!(loss_scale(Precision::F16, [28, 28, 1, 64]), 65536.0); // 50176 pixels
+/// assert_eq!(loss_scale(Precision::F16, [28, 28, 1, 1]), 1024.0);
+/// ```
+pub fn loss_scale(precision: Precision, shape: [usize; 4]) -> f64 {
+    match precision {
+        Precision::F32 => 1.0,
+        Precision::F16 => size(shape).next_power_of_two() as f64,
+    }
+}
 
 /// The nodes of the training objective.
 #[derive(Clone, Debug)]
@@ -26,23 +59,25 @@ pub struct Objective {
     pub constraint: Tensor,
     /// The constraint's sums and cosines ([`Stats`]).
     pub stats: Tensor,
-    /// All g_i in the flat layout of the reference gradients.
+    /// All S g_i in the flat layout of the reference gradients.
     pub gradients: Tensor,
     /// L, a scalar.
     pub loss: Tensor,
+    /// S.
+    pub scale: f64,
 }
 
 /// Records L for a batch x `[28, 28, c, n]` whose images weigh `weight` `[1, 1, 1, n]`.
 ///
 /// ```
 /// use gradcon::Model;
-/// use gradcon::method::objective::{objective, parameter_gradient};
+/// use gradcon::method::objective::{Terms, objective, parameter_gradient};
 /// use gradcon::tape::Tape;
 ///
 /// let (model, mut tape) = (Model::new(1), Tape::new());
 /// let x = tape.leaf("x", [28, 28, 1, 16]);
 /// let weight = tape.fill([1, 1, 1, 16], 1.0 / 16.0);
-/// let objective = objective(&mut tape, &model, x, weight, 0.03);
+/// let objective = objective(&mut tape, &model, x, weight, Terms { alpha: 0.03, scale: 1.0 });
 /// assert_eq!(tape.shape(objective.loss), [1; 4]);
 /// let gradient = parameter_gradient(&mut tape, &model, &objective);
 /// assert_eq!(tape.shape(gradient), [1, 1, 1, model.len()]);
@@ -52,13 +87,14 @@ pub fn objective(
     model: &Model,
     x: Tensor,
     weight: Tensor,
-    alpha: f64,
+    Terms { alpha, scale }: Terms,
 ) -> Objective {
     let forward = model.forward(tape, x);
     tape.label("loss");
     let mse = tape.mse(forward.reconstruction, x, weight);
     let weights: Vec<Tensor> = forward.constrained.iter().map(|l| l.weight).collect();
-    let g = tape.grad(mse, &weights);
+    let scaled = tape.affine(mse, scale, 0.0);
+    let g = tape.grad(scaled, &weights);
     tape.label("constraint");
     let segments = model.segments();
     let parts: Vec<(Tensor, usize)> =
@@ -67,19 +103,21 @@ pub fn objective(
     let reference = tape.leaf(REFERENCE, [1, 1, 1, model.reference_len()]);
     let stats = tape.constraint_stats(gradients, reference, &segments);
     let constraint = tape.constraint(gradients, reference, &segments);
-    let scaled = tape.affine(constraint, alpha, 0.0);
-    let loss = tape.add(mse, scaled);
-    Objective { forward, mse, constraint, stats, gradients, loss }
+    let weighted = tape.affine(constraint, alpha, 0.0);
+    let loss = tape.add(mse, weighted);
+    Objective { forward, mse, constraint, stats, gradients, loss, scale }
 }
 
 /// dL/dtheta for every parameter, in the flat layout of the parameters. Shown at [`objective`].
 pub fn parameter_gradient(tape: &mut Tape, model: &Model, objective: &Objective) -> Tensor {
-    let gradients = tape.grad(objective.loss, &objective.forward.params);
+    let scaled = tape.affine(objective.loss, objective.scale, 0.0);
+    let gradients = tape.grad(scaled, &objective.forward.params);
     let mut parts: Vec<(Tensor, usize)> =
         gradients.into_iter().zip(model.params()).map(|(g, p)| (g, p.offset)).collect();
     parts.sort_by_key(|part| part.1);
     tape.label("gradient");
-    tape.concat(&parts, model.len())
+    let scaled = tape.concat(&parts, model.len());
+    tape.affine(scaled, 1.0 / objective.scale, 0.0)
 }
 
 /// Values of a step's row in the log: L_rec, L_grad, and each constrained layer's cosine.
@@ -125,30 +163,31 @@ fn record_losses(tape: &mut Tape, model: &Model, objective: &Objective, log: &st
 /// ```
 /// use gradcon::Model;
 /// use gradcon::method::feed::source;
-/// use gradcon::method::objective::{training_step, validation_step};
+/// use gradcon::method::objective::{Terms, training_step, validation_step};
 /// use gradcon::tape::{Tape, ops::AdamConfig};
 ///
 /// let (model, mut tape) = (Model::new(1), Tape::new());
 /// let sinks = |tape: &Tape| tape.nodes().iter().filter(|node| node.op.is_sink()).count();
 /// let batch = tape.batch(source("train", 1000, 16), [28, 28, 1, 64]);
-/// training_step(&mut tape, &model, batch, 0.03, AdamConfig::default(), "train", 16);
+/// let terms = Terms { alpha: 0.03, scale: 1.0 };
+/// training_step(&mut tape, &model, batch, terms, AdamConfig::default(), "train", 16);
 /// assert_eq!(sinks(&tape), 3); // two parts of the log, and Adam
 ///
 /// let mut tape = Tape::new();
 /// let batch = tape.batch(source("validation", 100, 2), [28, 28, 1, 64]);
-/// validation_step(&mut tape, &model, batch, 0.03, "validation", 2);
+/// validation_step(&mut tape, &model, batch, terms, "validation", 2);
 /// assert_eq!(sinks(&tape), 2);
 /// ```
 pub fn training_step(
     tape: &mut Tape,
     model: &Model,
     (x, weight): (Tensor, Tensor),
-    alpha: f64,
+    terms: Terms,
     adam: AdamConfig,
     name: &str,
     steps: usize,
 ) -> Objective {
-    let objective = objective(tape, model, x, weight, alpha);
+    let objective = objective(tape, model, x, weight, terms);
     record_losses(tape, model, &objective, &log(name), steps);
     let gradient = parameter_gradient(tape, model, &objective);
     tape.label("update");
@@ -161,17 +200,17 @@ pub fn validation_step(
     tape: &mut Tape,
     model: &Model,
     (x, weight): (Tensor, Tensor),
-    alpha: f64,
+    terms: Terms,
     name: &str,
     steps: usize,
 ) {
-    let objective = objective(tape, model, x, weight, alpha);
+    let objective = objective(tape, model, x, weight, terms);
     record_losses(tape, model, &objective, &log(name), steps);
 }
 
 /// A scoring step on the batch x, with the rows of its log: L_rec of each image, then for each
-/// constrained layer the cosine of each image, all `[n]`. Each image counts with its own gradient;
-/// none of these gradients is ever in memory. Returns the reconstruction.
+/// constrained layer the cosine of each image, all `[n]`. Each image counts with its own gradient,
+/// times the loss scale; none of these gradients is ever in memory. Returns the reconstruction.
 ///
 /// ```
 /// use gradcon::Model;
@@ -180,7 +219,7 @@ pub fn validation_step(
 ///
 /// let mut tape = Tape::new();
 /// let batch = tape.batch(source("score", 128, 2), [28, 28, 1, 64]);
-/// let reconstruction = score_step(&mut tape, &Model::new(1), batch, "score", 2);
+/// let reconstruction = score_step(&mut tape, &Model::new(1), batch, 1.0, "score", 2);
 /// assert_eq!(tape.shape(reconstruction), [28, 28, 1, 64]);
 /// let sinks = tape.nodes().iter().filter(|node| node.op.is_sink());
 /// assert_eq!(sinks.count(), 1 + 4); // the errors, and four layers' cosines
@@ -189,6 +228,7 @@ pub fn score_step(
     tape: &mut Tape,
     model: &Model,
     (x, weight): (Tensor, Tensor),
+    scale: f64,
     name: &str,
     steps: usize,
 ) -> Tensor {
@@ -198,7 +238,8 @@ pub fn score_step(
     let mse = tape.mse(forward.reconstruction, x, weight);
     // The gradient of each constrained layer's sums: the weight gradient's other factor.
     let sums: Vec<Tensor> = forward.constrained.iter().map(|l| l.sum).collect();
-    let sums = tape.grad(mse, &sums);
+    let scaled = tape.affine(mse, scale, 0.0);
+    let sums = tape.grad(scaled, &sums);
     let image_mse = tape.image_mse(forward.reconstruction, x);
     tape.label("score");
     let segments = model.segments();

@@ -4,7 +4,7 @@
 use super::config::TrainConfig;
 use super::feed::{BEST_PARAMS, BEST_REFERENCE, log, padded, source};
 use super::model::{IMAGE_SIZE, Model};
-use super::objective::{score_step, training_step, validation_step};
+use super::objective::{Terms, loss_scale, score_step, training_step, validation_step};
 use crate::kernels::Element;
 use crate::layout::size;
 use crate::program::{Buffer, Options, Program, compile};
@@ -34,10 +34,15 @@ pub fn training_program(
     steps: usize,
     options: Options,
 ) -> Program {
-    let (alpha, adam, batch) = (config.alpha, config.adam, config.batch_size);
+    let (terms, batch) = (terms(model, config, options), config.batch_size);
     on_batches("train", source("train", images, steps), model, batch, options, |tape, batch| {
-        training_step(tape, model, batch, alpha, adam, "train", steps);
+        training_step(tape, model, batch, terms, config.adam, "train", steps);
     })
+}
+
+fn terms(model: &Model, config: &TrainConfig, options: Options) -> Terms {
+    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), config.batch_size];
+    Terms { alpha: config.alpha, scale: loss_scale(options.precision, shape) }
 }
 
 /// The program of a validation step: losses without an update. Shown at [`training_program`].
@@ -48,9 +53,9 @@ pub fn validation_program(
     steps: usize,
     options: Options,
 ) -> Program {
-    let from = source("validation", images, steps);
+    let (from, terms) = (source("validation", images, steps), terms(model, config, options));
     on_batches("validation", from, model, config.batch_size, options, |tape, batch| {
-        validation_step(tape, model, batch, config.alpha, "validation", steps);
+        validation_step(tape, model, batch, terms, "validation", steps);
     })
 }
 
@@ -111,8 +116,9 @@ pub fn best_program(model: &Model, replicas: usize) -> Program {
 /// ```
 pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options) -> Program {
     let from = source("score", batch * steps, steps);
+    let scale = loss_scale(options.precision, [IMAGE_SIZE, IMAGE_SIZE, model.channels(), 1]);
     on_batches("score", from, model, batch, options, |tape, batch| {
-        score_step(tape, model, batch, "score", steps);
+        score_step(tape, model, batch, scale, "score", steps);
     })
 }
 

@@ -8,7 +8,7 @@ use super::programs::{reconstruction_program, score_program};
 use crate::engine::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::program::Options;
+use crate::program::{Options, Precision};
 
 /// One image's score and what it is made of.
 #[derive(Clone, PartialEq, Debug)]
@@ -72,9 +72,22 @@ impl<'e> Scorer<'e> {
     /// # Errors
     /// A device that can't hold the program; a description with a senseless beta.
     pub fn new(engine: &'e mut dyn Engine, detector: &Detector) -> Result<Scorer<'e>> {
+        Scorer::in_precision(engine, detector, Precision::F32)
+    }
+
+    /// The same with activations and their gradients in this precision: in half precision, cosines
+    /// have three digits.
+    ///
+    /// # Errors
+    /// As [`Scorer::new`].
+    pub fn in_precision(
+        engine: &'e mut dyn Engine,
+        detector: &Detector,
+        precision: Precision,
+    ) -> Result<Scorer<'e>> {
         engine.clear();
         let beta = detector.beta()?;
-        let options = Options { replicas: 1, form: engine.form() };
+        let options = Options { replicas: 1, form: engine.form(), precision };
         let score = engine.load(&score_program(&detector.model, BATCH, STEPS, options))?;
         let reconstruct =
             engine.load(&reconstruction_program(&detector.model, BATCH, STEPS, options))?;

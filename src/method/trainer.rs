@@ -177,7 +177,7 @@ impl<'e> Trainer<'e> {
             Batches::new(&readings, config.batch_size, |count| 1.0 / count as f64, betas);
 
         engine.clear();
-        let options = Options { replicas, form: engine.form() };
+        let options = Options { replicas, form: engine.form(), precision: config.precision };
         let train =
             engine.load(&training_program(model, config, data.len() / pixels, steps, options))?;
         let images = validation_data.len() / pixels;

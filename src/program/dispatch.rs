@@ -41,7 +41,8 @@ pub struct Plan {
 pub struct Dispatch {
     /// What it computes for the model, for people.
     pub label: String,
-    /// The file: `shaders/SHADER.wgsl`.
+    /// The file: `shaders/SHADER.wgsl`, or `_f16` for its form in half precision
+    /// ([`crate::kernels::Shader::text`]).
     pub shader: Cow<'static, str>,
     /// Which of the kernel's variants this is.
     pub variant: Cow<'static, str>,
@@ -129,9 +130,9 @@ impl Program {
             ..
         } = launch;
         let words = kernel.uniforms().0.into_iter().map(|(_, word)| word.bits());
-        let bound = |(view, binding): (&super::View, &crate::kernels::Binding)| Bound {
-            buffer: view.buffer,
-            offset: (view.offset * binding.element.bytes(4)) as u64,
+        let bound = |(i, binding): (usize, &crate::kernels::Binding)| Bound {
+            buffer: call.args[i].buffer,
+            offset: (call.args[i].offset * call.kernel.element(i).bytes(4)) as u64,
             read_only: binding.access == Access::Read,
         };
         Dispatch {
@@ -145,7 +146,7 @@ impl Program {
             grid: [x, y, self.replicas as u32],
             uniforms: words.chain(self.strides(call)).collect(),
             reads_step: entry.reads_step,
-            bindings: call.args.iter().zip(entry.bindings).map(bound).collect(),
+            bindings: entry.bindings.iter().enumerate().map(bound).collect(),
         }
     }
 }

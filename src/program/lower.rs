@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::fuse::{Convolution, Fused, Fusion};
-use super::{Call, Options, View};
+use super::{Call, Options, Precision, View};
 use crate::kernels::batch::{MAX_VALUES, Values};
 use crate::kernels::conv::Epilogue;
 use crate::kernels::map::{Input, Link, MAX_INPUTS, MAX_LINKS, Operand};
 use crate::kernels::reduce::MAX_PIECES;
 use crate::kernels::{self, Element, Kernel, MapKernel};
 use crate::layout::{Piece, Segment, Shape, Stats, pack, size};
-use crate::tape::ops::{self, Op};
+use crate::tape::ops::{self, Map, Op};
 use crate::tape::{Tape, Tensor};
 
 /// A buffer before memory is assigned.
@@ -64,6 +64,7 @@ pub(super) fn lower(tape: &Tape, fusion: &Fusion, options: Options) -> (Vec<Virt
         homes: HashMap::new(),
         joints: HashMap::new(),
         gradients: HashMap::new(),
+        converted: HashMap::new(),
         steps: vec![],
     };
     // Concatenations first: a part's kernel then writes into place. (A sweep may meet a part
@@ -96,6 +97,8 @@ struct Lowering<'a> {
     joints: HashMap<Tensor, Joint>,
     /// By the node of a constraint's sums: the gradients that they are of.
     gradients: HashMap<Tensor, View>,
+    /// Nodes in the other precision than they were computed in.
+    converted: HashMap<Tensor, View>,
     steps: Vec<Step>,
 }
 
@@ -150,7 +153,11 @@ impl Lowering<'_> {
 
     /// Scratch memory that may serve several nodes, one after the other.
     fn scratch(&mut self, len: usize) -> View {
-        let (name, element, replicated) = (None, Element::Float, true);
+        self.scratch_of(Element::Float, len)
+    }
+
+    fn scratch_of(&mut self, element: Element, len: usize) -> View {
+        let (name, replicated) = (None, true);
         self.buffer(Virtual { name, element, len, replicated, dedicated: false })
     }
 
@@ -196,8 +203,32 @@ impl Lowering<'_> {
         self.steps.push(Step { call: Call { kernel, args, label }, order: node.0, last });
     }
 
-    /// Lowers `node` and what it needs, once.
+    /// Lowers `node` and what it needs, once: where it is, as floats.
     fn place(&mut self, node: Tensor) -> View {
+        self.placed_as(node, Element::Float)
+    }
+
+    /// The same, as floats or in half precision.
+    fn placed_as(&mut self, node: Tensor, element: Element) -> View {
+        let view = self.computed_once(node);
+        if self.buffers[view.buffer].element == element {
+            return view;
+        }
+        if let Some(&view) = self.converted.get(&node) {
+            return view;
+        }
+        let (len, to) = (view.len, self.scratch_of(element, view.len));
+        let kernel = match element {
+            Element::Half => kernels::Memory::Narrow { len },
+            _ => kernels::Memory::Widen { len },
+        };
+        self.emit(node, Kernel::Memory(kernel), vec![view, to]);
+        self.converted.insert(node, to);
+        to
+    }
+
+    /// Lowers `node` and what it needs, once: where it is, in the precision of its kernel.
+    fn computed_once(&mut self, node: Tensor) -> View {
         if let Some(&view) = self.places.get(&node) {
             return view;
         }
@@ -207,6 +238,23 @@ impl Lowering<'_> {
         };
         self.places.insert(node, view);
         view
+    }
+
+    /// Lowers these nodes: whether one of them is in half precision.
+    fn any_half(&mut self, nodes: &[Tensor]) -> bool {
+        let views: Vec<View> = nodes.iter().map(|&t| self.computed_once(t)).collect();
+        views.iter().any(|view| self.buffers[view.buffer].element == Element::Half)
+    }
+
+    /// Where these nodes are, in half precision or as floats.
+    fn place_all(&mut self, nodes: &[Tensor], half: bool) -> Vec<View> {
+        let element = if half { Element::Half } else { Element::Float };
+        nodes.iter().map(|&t| self.placed_as(t, element)).collect()
+    }
+
+    /// Whether a tensor of images is kept in half precision.
+    fn keeps_half(&self, images: usize) -> bool {
+        self.options.precision == Precision::F16 && images.is_multiple_of(4)
     }
 
     /// A node that no kernel leaves as a sum.
@@ -240,11 +288,12 @@ impl Lowering<'_> {
             Op::Loss(ops::Loss::Mse { x, target, weight }) => {
                 let [h, w, c, n] = tape.shape(*x);
                 let rows = h * w * c;
-                let args = [*x, *target, *weight].map(|t| self.place(t));
+                let half = self.any_half(&[*x, *target]);
+                let mut args = self.place_all(&[*x, *target], half);
                 let terms = kernels::loss::groups(rows);
                 let view = self.scratch(terms);
-                let kernel = kernels::Loss::Mse { rows, n };
-                self.emit(node, Kernel::Loss(kernel), [&args[..], &[view]].concat());
+                args.extend([self.place(*weight), view]);
+                self.emit(node, Kernel::Loss(kernels::Loss::Mse { rows, n, half }), args);
                 self.sums.insert(node, Sum { view, at: 0, terms });
             }
             _ => {
@@ -347,38 +396,51 @@ impl Lowering<'_> {
 
     fn conv(&mut self, node: Tensor, op: &ops::Conv, fused: &Fused) -> View {
         let (ops::Conv::ConvY { x: a, w, .. } | ops::Conv::ConvX { y: a, w, .. }) = *op;
-        let (a, w) = (self.place(a), self.place(w));
-        let [a2, w2] = fused.pair.map_or([w, w], |pair| pair.map(|t| self.place(t)));
-        let [bias, gate] = [fused.bias, fused.gate].map(|t| t.map_or(w, |t| self.place(t)));
-        let mut args = vec![a, w, a2, w2, bias, gate];
-        let out = self.result(node, &args);
-        args.push(out);
         let epilogue = Epilogue { bias: fused.bias.is_some(), activation: fused.activation };
-        let (pair, slices) = (fused.pair.is_some(), 1);
+        let (pair, slices, half) = (fused.pair.is_some(), 1, false);
         let kernel = match *op {
             ops::Conv::ConvY { geometry, .. } => {
-                kernels::Conv::ConvY { geometry, pair, epilogue, slices }
+                kernels::Conv::ConvY { geometry, pair, epilogue, slices, half }
             }
             ops::Conv::ConvX { geometry, .. } => {
-                kernels::Conv::ConvX { geometry, pair, epilogue, slices }
+                kernels::Conv::ConvX { geometry, pair, epilogue, slices, half }
             }
         };
-        self.emit(node, Kernel::Conv(kernel.sliced(self.options.form)), args);
+        let mut kernel = kernel.sliced(self.options.form);
+        let halved = kernel.clone().halved();
+        let halved = halved.filter(|_| self.keeps_half(self.tape.shape(node)[3]));
+        let element = if halved.is_some() { Element::Half } else { Element::Float };
+        kernel = halved.unwrap_or(kernel);
+        let (a, w) = (self.placed_as(a, element), self.place(w));
+        let [a2, w2] =
+            fused.pair.map_or([a, w], |[a2, w2]| [self.placed_as(a2, element), self.place(w2)]);
+        let bias = fused.bias.map_or(w, |t| self.place(t));
+        let gate = fused.gate.map_or(a, |t| self.placed_as(t, element));
+        let mut args = vec![a, w, a2, w2, bias, gate];
+        let out = match element {
+            Element::Half => self.scratch_of(element, self.size(node)),
+            _ => self.result(node, &args),
+        };
+        args.push(out);
+        self.emit(node, Kernel::Conv(kernel), args);
         out
     }
 
     /// The sums of a weight's gradient, and of the bias's if it is fused.
     fn conv_w(&mut self, node: Tensor, fused: &Fused, kernel: kernels::ConvW) {
         let Convolution::Weight(op) = &fused.conv else { return };
-        let [x, y] = [op.x, op.y].map(|t| self.place(t));
-        let [x2, y2] = fused.pair.map_or([x, x], |pair| pair.map(|t| self.place(t)));
-        let view = self.result_of(node, &[x, y, x2, y2], kernel.result_len());
+        let pair = fused.pair.unwrap_or([op.x, op.x]);
+        let halved = kernel.clone().halved();
+        let half = halved.is_some() && self.any_half(&[op.x, op.y, pair[0], pair[1]]);
+        let kernel = halved.filter(|_| half).unwrap_or(kernel);
+        let args = self.place_all(&[op.x, op.y, pair[0], pair[1]], half);
+        let view = self.result_of(node, &args, kernel.result_len());
         let terms = kernel.splits;
         self.sums.insert(node, Sum { view, at: 0, terms });
         if let Some((bias, _)) = fused.bias_grad {
             self.sums.insert(bias, Sum { view, at: kernel.weight_len(), terms });
         }
-        self.emit(node, Kernel::ConvW(kernel), vec![x, y, x2, y2, view]);
+        self.emit(node, Kernel::ConvW(kernel), [args, vec![view]].concat());
     }
 
     /// An elementwise function, with those that are inlined in it.
@@ -388,12 +450,20 @@ impl Lowering<'_> {
             chain = Chain { inputs: vec![], links: vec![], known: HashMap::new() };
             chain.link(self, node, false);
         }
-        let mut args: Vec<View> = chain.inputs.iter().map(|&(t, _)| self.place(t)).collect();
+        let whole = chain.inputs.iter().filter(|(_, input)| *input == Input::Whole);
+        let half = self.any_half(&whole.map(|&(t, _)| t).collect::<Vec<_>>());
+        let element = |input| match input {
+            Input::Whole if half => Element::Half,
+            _ => Element::Float,
+        };
+        let place = |&(t, input): &(Tensor, Input)| self.placed_as(t, element(input));
+        let mut args: Vec<View> = chain.inputs.iter().map(place).collect();
         args.resize(MAX_INPUTS, args[0]);
-        let out = self.result(node, &args);
+        let len = self.size(node);
+        let out = if half { self.scratch_of(Element::Half, len) } else { self.result(node, &args) };
         args.push(out);
         let inputs = chain.inputs.into_iter().map(|(_, input)| input).collect();
-        let kernel = MapKernel { len: self.size(node), inputs, links: chain.links };
+        let kernel = MapKernel { len, inputs, links: chain.links, half };
         self.emit(node, Kernel::Map(kernel), args);
         out
     }
@@ -418,10 +488,11 @@ impl Lowering<'_> {
     fn loss(&mut self, node: Tensor, op: &ops::Loss) -> View {
         let ops::Loss::ImageMse { x, target } = *op else { unreachable!("mse is a sum") };
         let [h, w, c, n] = self.tape.shape(x);
-        let [x, target] = [x, target].map(|t| self.place(t));
-        let out = self.result(node, &[x, target]);
-        let kernel = kernels::Loss::ImageMse { rows: h * w * c, n };
-        self.emit(node, Kernel::Loss(kernel), vec![x, target, out]);
+        let half = self.any_half(&[x, target]);
+        let mut args = self.place_all(&[x, target], half);
+        let out = self.result(node, &args);
+        args.push(out);
+        self.emit(node, Kernel::Loss(kernels::Loss::ImageMse { rows: h * w * c, n, half }), args);
         out
     }
 
@@ -473,12 +544,14 @@ impl Lowering<'_> {
 
     fn score(&mut self, node: Tensor, op: &ops::Score) -> View {
         let ops::Score::ImageCos { geometry, x, y, r, stats, segment } = *op;
-        let args = [x, y, r].map(|t| self.place(t));
+        let half = self.any_half(&[x, y]);
+        let mut args = self.place_all(&[x, y], half);
+        args.push(self.place(r));
         let stats = self.place(stats);
         let (n, blocks) = (geometry.n, kernels::score::blocks(&geometry));
         let (partial, out) = (self.scratch(blocks * 2 * n), self.scratch(n));
-        let sums = kernels::Score::ImageGrad { geometry };
-        self.emit(node, Kernel::Score(sums), [&args[..], &[partial]].concat());
+        args.push(partial);
+        self.emit(node, Kernel::Score(kernels::Score::ImageGrad { geometry, half }), args);
         let cos = kernels::Score::ImageCos { blocks, n, segment };
         self.emit(node, Kernel::Score(cos), vec![partial, stats, out]);
         out
@@ -545,8 +618,10 @@ impl Lowering<'_> {
         let indices = self.persistent(&source.indices, Element::U32, rows * n, false);
         let width = kernels::adam::SCHEDULE;
         let schedule = self.persistent(&source.schedule, Element::Float, rows * width, false);
-        let (x, weights) = (self.scratch(pixels * n), self.scratch(n));
-        let kernel = Kernel::Batch(kernels::Batch::Gather { pixels, n });
+        let half = self.keeps_half(n);
+        let element = if half { Element::Half } else { Element::Float };
+        let (x, weights) = (self.scratch_of(element, pixels * n), self.scratch(n));
+        let kernel = Kernel::Batch(kernels::Batch::Gather { pixels, n, half });
         self.emit(node, kernel, vec![data, indices, schedule, x, weights]);
         self.places.extend(images.map(|t| (t, x)));
         self.places.extend(weight.map(|t| (t, weights)));
@@ -555,7 +630,14 @@ impl Lowering<'_> {
 
     fn adam(&mut self, node: Tensor, op: &ops::Adam) -> View {
         let (len, names) = (self.size(node), &op.buffers);
-        let (parts, pieces) = self.pieces(op.grad, MAX_PIECES);
+        // A factor on the whole gradient, such as what undoes a loss scale, is Adam's to apply.
+        let (grad, scale) = match self.tape.node(op.grad).op {
+            Op::Map(ops::Mapped { map: Map::Affine { scale, shift: 0.0 }, of: [grad, _] }) => {
+                (grad, scale)
+            }
+            _ => (op.grad, 1.0),
+        };
+        let (parts, pieces) = self.pieces(grad, MAX_PIECES);
         let [params, m, v] = [&names.params, &names.m, &names.v]
             .map(|name| self.persistent(name, Element::Float, len, true));
         let reference_len = names.reference_len;
@@ -563,7 +645,7 @@ impl Lowering<'_> {
         let rows = names.steps * self.options.replicas;
         let width = kernels::adam::SCHEDULE;
         let schedule = self.persistent(&names.schedule, Element::Float, rows * width, false);
-        let kernel = kernels::Adam { len, reference_len, pieces, config: op.config };
+        let kernel = kernels::Adam { len, reference_len, pieces, scale, config: op.config };
         let args = vec![params, m, v, reference, parts, schedule];
         self.emit(node, Kernel::Adam(kernel), args);
         params

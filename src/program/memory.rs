@@ -51,10 +51,12 @@ impl Places {
         if let Some(at) = self.real[number] {
             return at;
         }
-        // The smallest that is large enough, else the largest, which grows.
+        // Of its kind the smallest that is large enough, else the largest, which grows.
         let len = |f: &usize| self.buffers[self.free[*f]].len;
-        let fits = (0..self.free.len()).filter(|f| len(f) >= v.len).min_by_key(len);
-        let best = fits.or_else(|| (0..self.free.len()).max_by_key(len));
+        let same = |f: &usize| self.buffers[self.free[*f]].element == v.element;
+        let free = || (0..self.free.len()).filter(same);
+        let best = free().filter(|f| len(f) >= v.len).min_by_key(len);
+        let best = best.or_else(|| free().max_by_key(len));
         let at = match best.filter(|_| reuse && !v.dedicated) {
             Some(f) => {
                 let at = self.free.swap_remove(f);

@@ -18,7 +18,7 @@ mod schedule;
 mod waits;
 
 use crate::kernels::{Access, Element, Form, Kernel};
-use crate::layout::ALIGNMENT;
+use crate::layout::BINDING;
 use crate::tape::Tape;
 
 /// A buffer of a program.
@@ -42,7 +42,7 @@ pub struct Buffer {
 pub struct View {
     /// Index into [`Program::buffers`].
     pub buffer: usize,
-    /// First element; a multiple of [`ALIGNMENT`].
+    /// First element: at a multiple of [`BINDING`] bytes in f32.
     pub offset: usize,
     /// Elements.
     pub len: usize,
@@ -80,11 +80,46 @@ pub struct Options {
     /// The kind of device it is for. Not a function of `replicas`, so that a model's numbers don't
     /// depend on its neighbours.
     pub form: Form,
+    /// How activations and their gradients are kept.
+    pub precision: Precision,
+}
+
+/// How a program keeps activations and their gradients; all else is kept, and everything is
+/// computed, in the engine's float.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Precision {
+    /// In the engine's float.
+    #[default]
+    F32,
+    /// In half precision: half of the memory and of what moves, 11 bits, and nothing above 65504 or
+    /// below 6e-8. Batches whose images don't come in fours stay as they are.
+    F16,
+}
+
+impl Options {
+    /// For so many models and this kind of device, in f32.
+    pub fn new(replicas: usize, form: Form) -> Self {
+        Options { replicas, form, precision: Precision::F32 }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { replicas: 1, form: Form::Serial }
+        Options::new(1, Form::Serial)
     }
 }
 
@@ -143,12 +178,13 @@ impl Program {
                 let (buffer, end) = (&self.buffers[arg.buffer], arg.offset + arg.len);
                 let at = format!("{at}: {}", binding.name);
                 assert!(end <= buffer.len, "{at} reaches {end} of {} elements", buffer.len);
+                let element = call.kernel.element(i);
+                assert_eq!(buffer.element, element, "{at}");
                 assert!(
-                    arg.offset.is_multiple_of(ALIGNMENT),
-                    "{at} starts at {}, no multiple of {ALIGNMENT}",
+                    (arg.offset * element.bytes(4)).is_multiple_of(BINDING),
+                    "{at} starts at {}, no multiple of {BINDING} bytes",
                     arg.offset
                 );
-                assert_eq!(buffer.element, binding.element, "{at}");
                 let others = call.args.iter().enumerate().filter(|(j, _)| i != *j);
                 let shared = others.into_iter().any(|(_, other)| other.buffer == arg.buffer);
                 assert!(

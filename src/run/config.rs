@@ -1,14 +1,16 @@
 //! A run's configuration: flag > file > default, unknown keys are errors, and the resolved whole is
 //! written into the run's folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, FromArgMatches};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use strum::VariantNames;
 
 use super::checkpoint::Settings;
 use crate::data::Prepared;
@@ -19,6 +21,7 @@ use crate::limits::{self, shown};
 use crate::method::config::TrainConfig;
 use crate::method::detector::DEFAULT_BETA;
 use crate::method::model::Init;
+use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 
 /// Everything that determines a training; the content of `config.toml`.
@@ -95,6 +98,16 @@ pub struct RunConfig {
     )]
     pub shuffle: bool,
 
+    /// How activations and their gradients are kept while it trains: f32, or f16 in half of the
+    /// memory. All else is kept, and everything is computed, in f32. [default: f32]
+    #[arg(
+        long, default_value_t,
+        value_parser = PossibleValuesParser::new(Precision::VARIANTS)
+            .try_map(|v| v.parse::<Precision>())
+    )]
+    #[serde(skip_serializing_if = "is_default")]
+    pub precision: Precision,
+
     /// The share of validation scores that counts as normal: sets the threshold stored with the
     /// model. [default: 0.95]
     #[arg(long, value_name = "QUANTILE", default_value_t = 0.95)]
@@ -120,6 +133,11 @@ pub enum InitName {
     Torch,
     /// Normal with variance 2 / taps: leaves the plateau that torch can sit on for ten epochs.
     Kaiming,
+}
+
+/// A setting that only those files say which have it: earlier ones don't know it.
+fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
+    *setting == T::default()
 }
 
 /// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before.
@@ -323,8 +341,12 @@ impl RunConfig {
     /// # Errors
     /// The first setting that differs, with both values.
     pub fn check_fixed(&self, made_with: &Settings) -> Result<()> {
-        for (name, value) in self.fixed()? {
-            let before = made_with.get(&name).map_or("unknown", String::as_str);
+        let now = self.fixed()?;
+        let names: BTreeSet<&String> = now.keys().chain(made_with.keys()).collect();
+        for name in names {
+            let of =
+                |settings: &Settings| settings.get(name).map_or("unsaid", String::as_str).into();
+            let (value, before): (String, String) = (of(&now), of(made_with));
             if value != before {
                 let (value, before) = (shown(value), shown(before));
                 return Err(Error::invalid(format!(
@@ -360,6 +382,7 @@ impl RunConfig {
             },
             seed: self.seed,
             shuffle: self.shuffle,
+            precision: self.precision,
         }
     }
 }

@@ -219,7 +219,7 @@ fn operands(program: &Program) -> Vec<Operand> {
             Element::U8 => Operand::Bytes(noise(total)),
             // The one index that is right everywhere.
             Element::U32 => Operand::Indices(vec![0; total]),
-            Element::Float => {
+            Element::Float | Element::Half => {
                 let mut values = floats(total, i as u64);
                 for (view, binding) in call.args.iter().zip(call.kernel.bindings()) {
                     for range in ranges(program, view).filter(|_| view.buffer == i) {

@@ -39,14 +39,22 @@ pub fn conv_y(geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize)
     let (source, result) = (geometry.x_len(), geometry.y_len());
     let terms = geometry.kh * geometry.kw * geometry.cx * (1 + pair as usize);
     let args = conv_args(&geometry, pair, epilogue, (source, result, geometry.cy));
-    Case::new(Kernel::Conv(Conv::ConvY { geometry, pair, epilogue, slices }), terms, args)
+    Case::new(
+        Kernel::Conv(Conv::ConvY { geometry, pair, epilogue, slices, half: false }),
+        terms,
+        args,
+    )
 }
 
 pub fn conv_x(geometry: Geometry, pair: bool, epilogue: Epilogue, slices: usize) -> Case {
     let (source, result) = (geometry.y_len(), geometry.x_len());
     let terms = geometry.kh * geometry.kw * geometry.cy * (1 + pair as usize);
     let args = conv_args(&geometry, pair, epilogue, (source, result, geometry.cx));
-    Case::new(Kernel::Conv(Conv::ConvX { geometry, pair, epilogue, slices }), terms, args)
+    Case::new(
+        Kernel::Conv(Conv::ConvX { geometry, pair, epilogue, slices, half: false }),
+        terms,
+        args,
+    )
 }
 
 fn conv_args(
@@ -55,14 +63,14 @@ fn conv_args(
     epilogue: Epilogue,
     (source, result, channels): (usize, usize, usize),
 ) -> Vec<Arg> {
-    let optional = |used: bool, len: usize| if used { input(len) } else { repeats(1) };
+    let optional = |used: bool, len, other| if used { input(len) } else { repeats(other) };
     vec![
         input(source),
         input(g.w_len()),
-        optional(pair, source),
-        optional(pair, g.w_len()),
-        optional(epilogue.bias, channels),
-        optional(epilogue.activation == Activation::Gate, result),
+        optional(pair, source, 0),
+        optional(pair, g.w_len(), 1),
+        optional(epilogue.bias, channels, 1),
+        optional(epilogue.activation == Activation::Gate, result, 0),
         output(result),
     ]
 }
@@ -73,7 +81,7 @@ pub fn conv_w(
     bias: Option<End>,
     (splits, slices): (usize, usize),
 ) -> Case {
-    let kernel = ConvW { geometry, pair, bias, splits, slices };
+    let kernel = ConvW { geometry, pair, bias, splits, slices, half: false };
     let [x, y] = [geometry.x_len(), geometry.y_len()].map(input);
     let [x2, y2] = if pair { [x, y] } else { [repeats(0); 2] };
     let terms = geometry.hy * geometry.wy * geometry.n * (1 + pair as usize);
@@ -106,7 +114,7 @@ pub fn chain(len: usize, inputs: &[Input], links: &[(Map, [Operand; 2])]) -> Cas
     args.resize(MAX_INPUTS, repeats(0));
     args.push(output(len));
     let links = links.iter().map(|&(map, of)| Link { map, of }).collect();
-    Case::new(Kernel::Map(MapKernel { len, inputs: inputs.to_vec(), links }), 16, args)
+    Case::new(Kernel::Map(MapKernel { len, inputs: inputs.to_vec(), links, half: false }), 16, args)
 }
 
 pub fn copy(len: usize) -> Case {
@@ -115,6 +123,38 @@ pub fn copy(len: usize) -> Case {
 
 pub fn fill(len: usize, value: f64) -> Case {
     Case::new(Kernel::Memory(Memory::Fill { len, value }), 1, vec![output(len)])
+}
+
+pub fn widen(len: usize) -> Case {
+    Case::new(Kernel::Memory(Memory::Widen { len }), 1, vec![input(len), output(len)])
+}
+
+pub fn narrow(len: usize) -> Case {
+    Case::new(Kernel::Memory(Memory::Narrow { len }), 1, vec![input(len), output(len)])
+}
+
+/// The same call in half precision, if there is one of these sizes.
+pub fn halved(case: &Case) -> Option<Case> {
+    let even = |n: &usize| n.is_multiple_of(2);
+    let kernel = match case.kernel.clone() {
+        Kernel::Conv(kernel) => Kernel::Conv(kernel.halved()?),
+        Kernel::ConvW(kernel) => Kernel::ConvW(kernel.halved()?),
+        Kernel::Map(kernel) if even(&kernel.len) => Kernel::Map(MapKernel { half: true, ..kernel }),
+        Kernel::Loss(Loss::Mse { rows, n, .. }) if even(&n) => {
+            Kernel::Loss(Loss::Mse { rows, n, half: true })
+        }
+        Kernel::Loss(Loss::ImageMse { rows, n, .. }) if even(&n) => {
+            Kernel::Loss(Loss::ImageMse { rows, n, half: true })
+        }
+        Kernel::Score(Score::ImageGrad { geometry, .. }) if even(&geometry.n) => {
+            Kernel::Score(Score::ImageGrad { geometry, half: true })
+        }
+        Kernel::Batch(Batch::Gather { pixels, n, .. }) if even(&n) => {
+            Kernel::Batch(Batch::Gather { pixels, n, half: true })
+        }
+        _ => return None,
+    };
+    Some(Case { name: format!("{} f16", case.name), kernel, ..case.clone() })
 }
 
 pub fn broadcast(small: Axes, large: Axes) -> Case {
@@ -157,8 +197,8 @@ pub fn mse(rows: usize, n: usize) -> [Case; 2] {
     let args = vec![input(len), input(len), weight, output(loss::groups(rows))];
     let image_args = vec![input(len), input(len), output(n)];
     [
-        Case::new(Kernel::Loss(Loss::Mse { rows, n }), loss::ROWS * n, args),
-        Case::new(Kernel::Loss(Loss::ImageMse { rows, n }), rows, image_args),
+        Case::new(Kernel::Loss(Loss::Mse { rows, n, half: false }), loss::ROWS * n, args),
+        Case::new(Kernel::Loss(Loss::ImageMse { rows, n, half: false }), rows, image_args),
     ]
 }
 
@@ -188,7 +228,7 @@ pub fn image_grad(geometry: Geometry) -> Case {
     let args = vec![input(g.x_len()), input(g.y_len()), input(g.w_len()), output(partial)];
     // A sum over positions, squared and summed over a tile of channels.
     let terms = g.hy * g.wy * score::TILE * g.cx;
-    Case::new(Kernel::Score(Score::ImageGrad { geometry }), terms, args)
+    Case::new(Kernel::Score(Score::ImageGrad { geometry, half: false }), terms, args)
 }
 
 pub fn image_cos(blocks: usize, n: usize, segment: usize) -> Case {
@@ -213,8 +253,10 @@ pub fn adam(of: &[(usize, usize)], reference_len: usize, lr: f64, idle: bool) ->
         stepped(Content::Schedule { idle }, adam::SCHEDULE),
     ];
     let config = AdamConfig { lr, ..AdamConfig::default() };
+    // One of them undoes a loss scale.
+    let scale = if idle { 0.25 } else { 1.0 };
     let terms = of.iter().map(|piece| piece.1).max().unwrap_or(1);
-    Case::new(Kernel::Adam(Adam { len, reference_len, pieces, config }), terms, args)
+    Case::new(Kernel::Adam(Adam { len, reference_len, pieces, scale, config }), terms, args)
 }
 
 pub fn gather(pixels: usize, n: usize) -> Case {
@@ -225,7 +267,7 @@ pub fn gather(pixels: usize, n: usize) -> Case {
         output(pixels * n),
         output(n),
     ];
-    Case::new(Kernel::Batch(Batch::Gather { pixels, n }), 1, args)
+    Case::new(Kernel::Batch(Batch::Gather { pixels, n, half: false }), 1, args)
 }
 
 /// Values as (elements, terms), one behind the other from `first` of a row, with a gap between them.

@@ -18,7 +18,7 @@ use gradcon::engine::Engine;
 use gradcon::kernels::batch::PADDING_IMAGE;
 use gradcon::kernels::conv::Activation;
 use gradcon::kernels::{Access, Batch, Constraint, Element, Kernel, Score};
-use gradcon::layout::ALIGNMENT;
+use gradcon::layout::BINDING;
 use gradcon::program::{Buffer, Call, Program, View};
 use gradcon::tape::ops::Map;
 
@@ -26,9 +26,6 @@ use crate::common::Tolerance;
 pub use data::{BROKEN_MODEL, SENTINEL, Style, Values};
 use data::{Content, IMAGES, bits};
 pub use tables::{benches, tests};
-
-/// Elements of a guard.
-pub const GUARD: usize = ALIGNMENT;
 
 /// Steps of shared `[step, replica, ...]` buffers.
 const STEPS: usize = 4;
@@ -92,10 +89,12 @@ impl Case {
         }
     }
 
-    /// Elements before an argument's view. Bytes start at 0: a binding may start at 256 of them,
-    /// not at 64.
+    /// Elements before and behind an argument's view; the images have none.
     fn guard(&self, binding: usize) -> usize {
-        if self.kernel.bindings()[binding].element == Element::U8 { 0 } else { GUARD }
+        match self.kernel.element(binding) {
+            Element::U8 => 0,
+            element => BINDING / element.bytes(4),
+        }
     }
 
     /// A program of this one call over persistent buffers.
@@ -111,7 +110,7 @@ impl Case {
             args.push(View { buffer: buffers.len(), offset: guard, len });
             buffers.push(Buffer {
                 name: self.buffer_name(i, replicas),
-                element: self.kernel.bindings()[i].element,
+                element: self.kernel.element(i),
                 len: guard + len + guard,
                 replicated: matches!(arg.shape, Shape::Replicated(_)),
                 persistent: true,
@@ -152,7 +151,7 @@ impl Case {
                         0 => PADDING_IMAGE,
                         _ => (draw(id, i) >> 40) as u32 % IMAGES as u32,
                     };
-                    let border = vec![PADDING_IMAGE; GUARD];
+                    let border = vec![PADDING_IMAGE; self.guard(binding)];
                     Values::Indices([border.clone(), cells.map(image).collect(), border].concat())
                 } else {
                     let values = cells.map(|(id, i)| float(id, i, width)).collect();
@@ -186,14 +185,14 @@ impl Case {
         replica: usize,
         replicas: usize,
     ) -> Vec<&'a [f64]> {
-        let len = self.view_len(binding, replicas);
+        let (len, guard) = (self.view_len(binding, replicas), self.guard(binding));
         match self.args[binding].shape {
-            Shape::Stepped(width) => values[GUARD..GUARD + len]
+            Shape::Stepped(width) => values[guard..guard + len]
                 .chunks_exact(width)
                 .skip(replica)
                 .step_by(replicas)
                 .collect(),
-            _ => vec![&values[replica * (len + 2 * GUARD) + GUARD..][..len]],
+            _ => vec![&values[replica * (len + 2 * guard) + guard..][..len]],
         }
     }
 
@@ -204,12 +203,25 @@ impl Case {
         values: &'a [f64],
         replicas: usize,
     ) -> impl Iterator<Item = &'a [f64]> {
-        let len = self.view_len(binding, replicas);
-        values.chunks(len + 2 * GUARD).flat_map(move |part| [&part[..GUARD], &part[GUARD + len..]])
+        let (len, guard) = (self.view_len(binding, replicas), self.guard(binding));
+        values.chunks(len + 2 * guard).flat_map(move |part| [&part[..guard], &part[guard + len..]])
     }
 
     /// How far an f32 engine may be from an f64 one in a binding, with [`Style::Rough`] data.
     pub fn tolerance(&self, binding: usize) -> Tolerance {
+        let computed = self.tolerance_of_f32(binding);
+        match self.kernel.element(binding) {
+            // Numbers on two sides of the middle between two halves, which lie at most 2^-10 of
+            // themselves apart, below 2^-14 2^-24.
+            Element::Half => Tolerance {
+                absolute: computed.absolute + (-24f64).exp2(),
+                relative: computed.relative + (-10f64).exp2(),
+            },
+            _ => computed,
+        }
+    }
+
+    fn tolerance_of_f32(&self, binding: usize) -> Tolerance {
         match (&self.kernel, binding) {
             // Rounding (1 - beta2) in f32 would show in v.
             (Kernel::Adam(_), 2) => {

@@ -88,9 +88,9 @@ pub fn tests() -> Vec<Case> {
         cases.extend([conv_x(g, true, epilogue(1), 2), conv_w(g, true, Some(End::X), (13, 1))]);
     }
 
-    for len in [1, 1301] {
+    for len in [1, 1301, 1042] {
         cases.extend(Map::ALL.map(|member| map(member, len)));
-        cases.extend([copy(len), fill(len, 0.375)]);
+        cases.extend([copy(len), fill(len, 0.375), widen(len), narrow(len.next_multiple_of(2))]);
     }
     cases.extend(chains());
     for (small, large) in [
@@ -108,7 +108,7 @@ pub fn tests() -> Vec<Case> {
         sum_pieces(&[(300, 3), (1, 1), (70, 25)]),
         sum_pieces(&[(2, 1); reduce::MAX_PIECES]),
     ]);
-    for (rows, n) in [(50, 7), (16, 1), (5, 300), (784, 3)] {
+    for (rows, n) in [(50, 7), (16, 1), (5, 300), (784, 3), (70, 6)] {
         cases.extend(mse(rows, n));
     }
     cases.extend(constraint(&[(1000, 2), (1, 1), (2500, 7)], 0.03));
@@ -127,6 +127,7 @@ pub fn tests() -> Vec<Case> {
         record(&[(1, 37)], 0, 1),
         record(&[(150, 1), (1, 5), (2, 2), (70, 1)], 7, 300),
     ]);
+    cases.extend(cases.iter().filter_map(halved).collect::<Vec<_>>());
     cases
 }
 
@@ -145,6 +146,7 @@ fn chains() -> Vec<Case> {
     }));
     vec![
         chain(105, &[Input::Whole, per_image], &[(Map::Mul, [I(0), I(1)])]),
+        chain(210, &[per_image, Input::Whole], &[(Map::Mul, [I(0), I(1)])]),
         chain(
             105,
             &[per_channel, Input::Whole, scalar],
@@ -156,6 +158,7 @@ fn chains() -> Vec<Case> {
             ],
         ),
         chain(1301, &[Input::Whole, Input::Whole, per_image, scalar], &longest),
+        chain(210, &[Input::Whole, per_channel, Input::Whole, scalar], &longest),
     ]
 }
 
@@ -189,7 +192,7 @@ pub fn benches(n: usize, channels: usize, form: Form) -> Vec<Case> {
     }
     let widest = layers[1].x_len();
     cases.extend(Map::ALL.map(|member| map(member, widest)));
-    cases.extend([copy(widest), fill(widest, 0.5)]);
+    cases.extend([copy(widest), fill(widest, 0.5), widen(widest), narrow(widest)]);
     let (bias, whole) = ([1, 1, 32, 1], [15, 15, 32, n]);
     cases.extend([broadcast(bias, whole), sum_to(bias, whole)]);
     cases.extend(mse(784 * channels, n));

@@ -16,6 +16,8 @@ pub(super) fn run<T: Real>(kernel: &Adam, args: &Args<T>) {
     }
     let mut grad = vec![T::ZERO; kernel.len];
     sum_pieces(&kernel.pieces, args.read(4), &mut grad);
+    let scale = T::from_f64(kernel.scale);
+    grad.iter_mut().for_each(|g| *g = scale * *g);
     for (r, &g) in reference.iter_mut().zip(&grad) {
         *r += (g - *r) * inv_t;
     }

@@ -8,7 +8,7 @@ use crate::kernels::batch::{MAX_VALUES, PADDING_IMAGE, Values};
 
 pub(super) fn run<T: Real>(kernel: &Batch, args: &Args<T>) {
     match *kernel {
-        Batch::Gather { pixels, n } => {
+        Batch::Gather { pixels, n, .. } => {
             let indices = &args.indices(1)[args.row * n..][..n];
             let image_weight = args.read(2)[args.row * SCHEDULE];
             gather(pixels, args.bytes(0), indices, image_weight, args.write(3), args.write(4));

@@ -7,10 +7,10 @@ use crate::kernels::loss::{ROWS, groups};
 
 pub(super) fn run<T: Real>(kernel: &Loss, args: &Args<T>) {
     match *kernel {
-        Loss::Mse { rows, n } => {
+        Loss::Mse { rows, n, .. } => {
             mse((rows, n), args.read(0), args.read(1), args.read(2), args.write(3));
         }
-        Loss::ImageMse { rows, n } => {
+        Loss::ImageMse { rows, n, .. } => {
             image_mse((rows, n), args.read(0), args.read(1), args.write(2));
         }
     }

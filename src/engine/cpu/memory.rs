@@ -7,7 +7,10 @@ use crate::kernels::Memory;
 
 pub(super) fn run<T: Real>(kernel: &Memory, args: &Args<T>) {
     match *kernel {
-        Memory::Copy { .. } => copy(args.read(0), args.write(1)),
+        // What is in half precision is decoded for every kernel, and encoded after it.
+        Memory::Copy { .. } | Memory::Widen { .. } | Memory::Narrow { .. } => {
+            copy(args.read(0), args.write(1));
+        }
         Memory::Fill { value, .. } => args.write(0).fill(T::from_f64(value)),
     }
 }

@@ -23,13 +23,14 @@ mod tile;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 
+use half::f16;
 use rayon::prelude::*;
 
 use super::store::{Store, Stored};
 use super::{Data, Engine, Loaded, Measure};
 use crate::error::Result;
 use crate::kernels::adam::SCHEDULE;
-use crate::kernels::{Batch, Element, Form, Kernel};
+use crate::kernels::{Access, Batch, Element, Form, Kernel};
 use crate::program::{Buffer, Call, Program, View};
 pub use simd::Isa;
 use simd::Real;
@@ -105,10 +106,13 @@ struct Floats<T> {
 // SAFETY: the cells are written through `Out` only, by calls that own their part.
 unsafe impl<T: Send> Sync for Floats<T> {}
 
+/// Elements of half precision that one thread decodes or encodes at a time.
+const UNIT: usize = 1 << 14;
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-impl<T: Real> Floats<T> {
+impl<T: bytemuck::Zeroable> Floats<T> {
     /// Room for whole vectors of floats.
     fn new(buffer: &Buffer, total: usize) -> Result<Self> {
         let len = total.checked_next_multiple_of(16).unwrap_or(total);
@@ -125,6 +129,7 @@ impl<T: Real> Floats<T> {
 /// Memory of one buffer.
 enum Memory<T> {
     Float(Floats<T>),
+    Half(Floats<f16>),
     U32(Vec<u32>),
     U8(Vec<u8>),
 }
@@ -143,6 +148,7 @@ impl<T: Real> Memory<T> {
     fn new(buffer: &Buffer, total: usize) -> Result<Self> {
         Ok(match buffer.element {
             Element::Float => Memory::Float(Floats::new(buffer, total)?),
+            Element::Half => Memory::Half(Floats::new(buffer, total)?),
             Element::U32 => Memory::U32(zeros(buffer, total)?),
             Element::U8 => Memory::U8(zeros(buffer, total)?),
         })
@@ -152,7 +158,7 @@ impl<T: Real> Memory<T> {
     fn out(&self) -> Option<Out<T>> {
         match self {
             Memory::Float(floats) => Some(Out(floats.as_ptr())),
-            Memory::U32(_) | Memory::U8(_) => None,
+            Memory::Half(_) | Memory::U32(_) | Memory::U8(_) => None,
         }
     }
 }
@@ -164,7 +170,16 @@ impl<T: Real> Stored<Memory<T>> {
                 // SAFETY: at least `total` elements from there on were allocated, as zeros.
                 Some(unsafe { std::slice::from_raw_parts(floats.as_ptr(), self.total) })
             }
-            Memory::U32(_) | Memory::U8(_) => None,
+            Memory::Half(_) | Memory::U32(_) | Memory::U8(_) => None,
+        }
+    }
+
+    /// What it holds in half precision to be overwritten; none if it holds no such thing.
+    fn halves_mut(&mut self) -> &mut [f16] {
+        match &self.memory {
+            // SAFETY: as in `floats`, and `self` is borrowed mutably.
+            Memory::Half(halves) => unsafe { Out(halves.as_ptr()).slice(0, self.total) },
+            _ => &mut [],
         }
     }
 
@@ -213,7 +228,8 @@ impl<T: Real> CpuEngine<T> {
 
     fn call(&self, program: &LoadedProgram, call: &Call, replica: usize, step: u32) {
         let row = step as usize * program.program.replicas + replica;
-        let args = Args { engine: self, program, call, replica, row };
+        let mut args = Args { engine: self, program, call, replica, row, decoded: vec![] };
+        args.decode();
         match &call.kernel {
             Kernel::Memory(kernel) => memory::run(kernel, &args),
             Kernel::Conv(kernel) => conv::run(kernel, &args),
@@ -226,17 +242,20 @@ impl<T: Real> CpuEngine<T> {
             Kernel::Adam(kernel) => adam::run(kernel, &args),
             Kernel::Batch(kernel) => batch::run(kernel, &args),
         }
+        args.encode();
     }
 }
 
 /// The arguments of one call for one replica, as slices.
-struct Args<'a, T> {
+struct Args<'a, T: Real> {
     engine: &'a CpuEngine<T>,
     program: &'a LoadedProgram,
     call: &'a Call,
     replica: usize,
     /// The replica's row of a shared `[step, replica, ...]` buffer.
     row: usize,
+    /// Of a call with arguments in half precision, for each argument the floats that stand for it.
+    decoded: Vec<Option<scratch::Scratch<'a, T>>>,
 }
 
 impl<'a, T: Real> Args<'a, T> {
@@ -252,8 +271,64 @@ impl<'a, T: Real> Args<'a, T> {
         (stored, start..start + view.len)
     }
 
+    /// The part of an argument's buffer that is the argument, in half precision.
+    fn halves(&self, i: usize) -> Option<Out<f16>> {
+        let (stored, range) = self.locate(i);
+        match &stored.memory {
+            // SAFETY: `load` checked that the view lies in its buffer.
+            Memory::Half(halves) => Some(Out(unsafe { halves.as_ptr().add(range.start) })),
+            _ => None,
+        }
+    }
+
+    /// Makes floats of what is in half precision.
+    fn decode(&mut self) {
+        let kernel = &self.call.kernel;
+        let count = self.call.args.len();
+        if !(0..count).any(|i| kernel.element(i) == Element::Half) {
+            return;
+        }
+        for i in 0..count {
+            let floats = self.halves(i).map(|halves| {
+                let mut floats = self.scratch(self.call.args[i].len);
+                if kernel.bindings()[i].access != Access::Write {
+                    let (len, to) = (floats.len(), Out(floats.as_mut_ptr()));
+                    parallel(len.div_ceil(UNIT), |unit| {
+                        let (start, len) = (unit * UNIT, UNIT.min(len - unit * UNIT));
+                        // SAFETY: units are disjoint parts of both; who writes to this part of the
+                        // buffer is a call of the same replica, and those run one after the other.
+                        let (from, to) =
+                            unsafe { (halves.slice(start, len), to.slice(start, len)) };
+                        T::widen(from, to);
+                    });
+                }
+                floats
+            });
+            self.decoded.push(floats);
+        }
+    }
+
+    /// Puts results in half precision where they belong.
+    fn encode(&self) {
+        for (i, floats) in self.decoded.iter().enumerate() {
+            let (Some(floats), Some(halves)) = (floats, self.halves(i)) else { continue };
+            if self.call.kernel.bindings()[i].access == Access::Read {
+                continue;
+            }
+            let units = floats.chunks(UNIT).enumerate().collect::<Vec<_>>();
+            parallel(units.len(), |at| {
+                let (unit, from) = units[at];
+                // SAFETY: as in `write`, and units are disjoint parts of the argument.
+                T::narrow(from, unsafe { halves.slice(unit * UNIT, from.len()) });
+            });
+        }
+    }
+
     /// The floats of an argument's buffer, and which of them are the argument.
     fn floats(&self, i: usize) -> (Out<T>, Range<usize>) {
+        if let Some(Some(floats)) = self.decoded.get(i) {
+            return (Out(floats.as_ptr().cast_mut()), 0..floats.len());
+        }
         let (stored, range) = self.locate(i);
         let out = stored.memory.out().unwrap_or_else(|| {
             panic!("{}: '{}' holds no floats", self.call.label, stored.buffer.name)
@@ -345,6 +420,12 @@ impl<T: Real> Engine for CpuEngine<T> {
                 let to = stored.floats_mut().iter_mut();
                 to.zip(d).for_each(|(to, &v)| *to = T::from_f64(v));
             }
+            (Memory::Half(_), Data::F32(d)) => {
+                stored.halves_mut().iter_mut().zip(d).for_each(|(to, &v)| *to = f16::from_f32(v));
+            }
+            (Memory::Half(_), Data::F64(d)) => {
+                stored.halves_mut().iter_mut().zip(d).for_each(|(to, &v)| *to = f16::from_f64(v));
+            }
             _ => return Err(stored.wrong_type()),
         }
         Ok(())
@@ -360,13 +441,17 @@ impl<T: Real> Engine for CpuEngine<T> {
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
-        let floats = self.store.find_floats(name)?.floats_mut();
-        Ok(floats.iter().map(|v| v.to_f64()).collect())
+        let stored = self.store.find_numbers(name)?;
+        let halves = stored.halves_mut().iter().map(|v| v.to_f64()).collect::<Vec<_>>();
+        let floats = stored.floats_mut().iter().map(|v| v.to_f64());
+        Ok(halves.into_iter().chain(floats).collect())
     }
 
     fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
-        let floats = self.store.find_floats(name)?.floats_mut();
-        Ok(floats.iter().map(|v| v.to_f64() as f32).collect())
+        let stored = self.store.find_numbers(name)?;
+        let halves = stored.halves_mut().iter().map(|v| v.to_f32()).collect::<Vec<_>>();
+        let floats = stored.floats_mut().iter().map(|v| v.to_f64() as f32);
+        Ok(halves.into_iter().chain(floats).collect())
     }
 
     fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {

@@ -18,7 +18,7 @@ const COLS: usize = 6;
 
 pub(super) fn run<T: Real>(kernel: &Score, args: &Args<T>) {
     match *kernel {
-        Score::ImageGrad { ref geometry } => {
+        Score::ImageGrad { ref geometry, .. } => {
             let (x, y, r) = (args.read(0), args.read(1), args.read(2));
             image_grad(args.isa(), geometry, x, y, r, args.write(3));
         }

@@ -6,6 +6,9 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 /// Float of an engine: f32 or f64.
 pub trait Real:
     Copy
@@ -45,10 +48,14 @@ pub trait Real:
     fn sigmoid(self) -> Self;
     /// `self * b + c`, rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
+    /// Exact, element by element.
+    fn widen(from: &[f16], to: &mut [Self]);
+    /// Rounds to half precision, element by element, to the nearest.
+    fn narrow(from: &[Self], to: &mut [f16]);
 }
 
 macro_rules! real {
-    ($t:ty, $exp:path, $avx512:ty, $avx2:ty, $lanes:literal) => {
+    ($t:ty, $exp:path, $avx512:ty, $avx2:ty, $lanes:literal, $widen:ident, $narrow:ident) => {
         impl Real for $t {
             type Avx512 = $avx512;
             type Avx2 = $avx2;
@@ -70,6 +77,12 @@ macro_rules! real {
             }
             fn mul_add(self, b: Self, c: Self) -> Self {
                 self.mul_add(b, c)
+            }
+            fn widen(from: &[f16], to: &mut [Self]) {
+                from.$widen(to);
+            }
+            fn narrow(from: &[Self], to: &mut [f16]) {
+                to.$narrow(from);
             }
         }
     };
@@ -393,13 +406,13 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-real!(f32, exp_f32, F32x16, F32x8, 4);
+real!(f32, exp_f32, F32x16, F32x8, 4, convert_to_f32_slice, convert_from_f32_slice);
 #[cfg(target_arch = "x86_64")]
-real!(f64, f64::exp, F64x8, F64x4, 2);
+real!(f64, f64::exp, F64x8, F64x4, 2, convert_to_f64_slice, convert_from_f64_slice);
 #[cfg(not(target_arch = "x86_64"))]
-real!(f32, exp_f32, Portable<f32, 4>, Portable<f32, 4>, 4);
+real!(f32, exp_f32, Portable<f32, 4>, Portable<f32, 4>, 4, convert_to_f32_slice, convert_from_f32_slice);
 #[cfg(not(target_arch = "x86_64"))]
-real!(f64, f64::exp, Portable<f64, 2>, Portable<f64, 2>, 2);
+real!(f64, f64::exp, Portable<f64, 2>, Portable<f64, 2>, 2, convert_to_f64_slice, convert_from_f64_slice);
 
 /// Instruction sets with kernels of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

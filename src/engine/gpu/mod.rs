@@ -16,6 +16,7 @@ mod timing;
 
 use std::collections::VecDeque;
 
+use half::f16;
 use wgpu::{BufferUsages, PollType};
 
 use self::device::Gpu;
@@ -269,13 +270,20 @@ impl GpuEngine {
     }
 
     fn read_floats(&mut self, name: &str) -> Result<Vec<f32>> {
-        let Stored { total, memory, .. } = self.store.find_floats(name)?;
+        let Stored { total, memory, buffer } = self.store.find_numbers(name)?;
         if *total == 0 {
             return Ok(vec![]);
         }
-        let floats = self.gpu.fetch(memory, 4 * *total as u64)?;
+        let numbers = match buffer.element {
+            Element::Half => {
+                let bytes = (2 * *total as u64).next_multiple_of(4);
+                let halves: Vec<f16> = self.gpu.fetch(memory, bytes)?;
+                halves[..*total].iter().map(|v| v.to_f32()).collect()
+            }
+            _ => self.gpu.fetch(memory, 4 * *total as u64)?,
+        };
         self.in_flight.clear();
-        Ok(floats)
+        Ok(numbers)
     }
 }
 
@@ -306,6 +314,17 @@ fn allocate(
         |device| device.create_buffer(&descriptor),
     )?;
     Ok((memory, total))
+}
+
+/// Fills memory from its start with `bytes`: whole words, which is what wgpu copies.
+fn write_words(queue: &wgpu::Queue, memory: &wgpu::Buffer, bytes: &[u8]) {
+    let (words, rest) = bytes.split_at(bytes.len() - bytes.len() % 4);
+    queue.write_buffer(memory, 0, words);
+    if !rest.is_empty() {
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        queue.write_buffer(memory, words.len() as u64, &last);
+    }
 }
 
 /// The words of all dispatches, each at a place where a uniform binding may start.
@@ -405,17 +424,16 @@ impl Engine for GpuEngine {
                 let floats: Vec<f32> = d.iter().map(|&v| v as f32).collect();
                 queue.write_buffer(memory, 0, bytemuck::cast_slice(&floats));
             }
-            (Element::U32, Data::U32(d)) => queue.write_buffer(memory, 0, bytemuck::cast_slice(d)),
-            (Element::U8, Data::U8(d)) => {
-                // wgpu copies whole words.
-                let (words, rest) = d.split_at(d.len() - d.len() % 4);
-                queue.write_buffer(memory, 0, words);
-                if !rest.is_empty() {
-                    let mut last = [0; 4];
-                    last[..rest.len()].copy_from_slice(rest);
-                    queue.write_buffer(memory, words.len() as u64, &last);
-                }
+            (Element::Half, Data::F32(d)) => {
+                let halves: Vec<f16> = d.iter().map(|&v| f16::from_f32(v)).collect();
+                write_words(queue, memory, bytemuck::cast_slice(&halves));
             }
+            (Element::Half, Data::F64(d)) => {
+                let halves: Vec<f16> = d.iter().map(|&v| f16::from_f64(v)).collect();
+                write_words(queue, memory, bytemuck::cast_slice(&halves));
+            }
+            (Element::U32, Data::U32(d)) => queue.write_buffer(memory, 0, bytemuck::cast_slice(d)),
+            (Element::U8, Data::U8(d)) => write_words(queue, memory, d),
             _ => return Err(stored.wrong_type()),
         }
         self.gpu.faults.check()

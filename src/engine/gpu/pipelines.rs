@@ -147,12 +147,12 @@ impl Pipelines {
 
     fn compile_shader(&self, gpu: &Gpu, shader: &str) -> Result<wgpu::ShaderModule> {
         let mut files = SHADERS.iter().chain(&VARIANTS);
-        let source = files.find(|s| s.name == shader).map(|s| s.source);
+        let source = files.find(|s| s.name == shader).map(|s| s.text());
         let source = source
             .ok_or_else(|| Error::invalid(format!("a dispatch names no shader: '{shader}'")))?;
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(shader),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
+            source: wgpu::ShaderSource::Wgsl(source),
         };
         gpu.guarded(
             || format!("shader {shader}"),
