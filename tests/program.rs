@@ -12,7 +12,7 @@ use gradcon::method::model::Model;
 use gradcon::method::programs::{score_program, training_program, validation_program};
 use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use gradcon::program::predict::{CLASSES, Class};
-use gradcon::program::{Buffer, Call, Options, Program, View, compile};
+use gradcon::program::{Buffer, Call, Options, Precision, Program, View, compile};
 use gradcon::tape::Tape;
 
 fn count(program: &Program, kernel: &str) -> usize {
@@ -87,6 +87,33 @@ fn a_step_is_few_dispatches_and_fewer_waits() {
         assert_eq!((score.calls.len(), score.waits()), (26, 20), "{at}");
         let per_model = train.memory().0 / train.replicas as u64;
         assert!(per_model < 21_000_000, "{at}: {per_model} bytes of scratch memory");
+    }
+}
+
+/// In half precision the same calls wait as often, and move and keep little more than half.
+#[test]
+fn half_precision_halves_what_moves_and_nothing_else() {
+    for (channels, replicas) in [(1, 1), (3, 1), (1, 10), (3, 10)] {
+        let at = format!("{channels} channels, {replicas} replicas");
+        let of = |precision: Precision| {
+            let (model, options) = (Model::new(channels), Options::new(replicas, Form::Parallel));
+            let (config, options) = (TrainConfig::default(), Options { precision, ..options });
+            [
+                training_program(&model, &config, 100, 2, options),
+                validation_program(&model, &config, 100, 2, options),
+                score_program(&model, 64, 2, options),
+            ]
+        };
+        for (full, half) in of(Precision::F32).iter().zip(&of(Precision::F16)) {
+            let names = |p: &Program| p.calls.iter().map(|c| c.kernel.name()).collect::<Vec<_>>();
+            assert_eq!(names(full), names(half), "{at}");
+            assert_eq!((full.waits(), full.cost().flops), (half.waits(), half.cost().flops));
+            let part = half.cost().bytes as f64 / full.cost().bytes as f64;
+            assert!(part < 0.62, "{at}: {part} of the bytes of {}", full.name);
+            let part = half.memory().0 as f64 / full.memory().0 as f64;
+            assert!(part < 0.62, "{at}: {part} of the scratch memory of {}", full.name);
+            assert_eq!(full.memory().1, half.memory().1, "{at}: parameters stay floats");
+        }
     }
 }
 

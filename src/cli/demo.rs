@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, Lock, UNFINISHED, is_vacant, make_folder, sweep};
 use crate::folders::{self, folder_name};
 use crate::output::{self, outln};
+use crate::program::Precision;
 use crate::report::scores::{ScoreRow, read_scores};
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, RunConfig};
@@ -74,8 +75,14 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         ui.progress("saved; the same command goes on from there");
         return Err(Error::Interrupted);
     }
-    let what =
-        Evaluate { run: &run, config: &config, prepared: &prepared, data: &data, bootstrap: true };
+    let what = Evaluate {
+        run: &run,
+        config: &config,
+        prepared: &prepared,
+        data: &data,
+        bootstrap: true,
+        precision: Precision::F32,
+    };
     let (results, place) =
         evaluate(&what, engine.as_mut(), |line| ui.detail(line), |line| ui.warn(line))?;
     let page = folders::page(&run);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::sizes::PrecisionArgs;
 use super::train::open_data;
 use super::{DeviceArgs, Ui};
 use crate::data::Prepared;
@@ -46,6 +47,9 @@ pub struct EvalArgs {
     no_bootstrap: bool,
 
     #[command(flatten)]
+    precision: PrecisionArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -85,6 +89,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
             prepared: &prepared,
             data,
             bootstrap: !args.no_bootstrap,
+            precision: args.precision.precision,
         };
         let (results, written) =
             evaluate(&what, engine.as_mut(), |line| ui.progress(line), |line| ui.warn(line))?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
+use super::sizes::PrecisionArgs;
 use super::{DeviceArgs, Ui, interrupt, model};
 use crate::data::ahead::{Ahead, Next, count};
 use crate::data::folder::{Decode, Tally};
@@ -70,6 +71,9 @@ pub struct ScoreArgs {
     max_pixels: Option<u64>,
 
     #[command(flatten)]
+    precision: PrecisionArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -112,7 +116,8 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
     let layers = detector.model.constrained_layers();
-    let scorer = Scorer::new(engine.as_mut(), &detector)?;
+    let precision = args.precision.precision;
+    let scorer = Scorer::in_precision(engine.as_mut(), &detector, precision)?;
     let images = Ahead::new(args.paths.clone(), move |path: &Path| decode.file(path));
     let bar = ui.bar(0);
     let mut work = Work {

@@ -438,6 +438,17 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_that_only_one_of_two_files_says_is_a_difference() {
+        let full = RunConfig::default();
+        let half = RunConfig { precision: Precision::F16, ..full.clone() };
+        for (one, other) in [(&full, &half), (&half, &full)] {
+            one.check_fixed(&one.fixed().unwrap()).unwrap();
+            let error = one.check_fixed(&other.fixed().unwrap()).unwrap_err().to_string();
+            assert!(error.contains("precision") && error.contains("f16"), "{error}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_missing_data_are_errors() {
         let path = Path::new("c.toml");
         let error = RunConfig::parse_settings("epoch = 7", path).unwrap_err().to_string();

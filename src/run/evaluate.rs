@@ -14,6 +14,7 @@ use crate::folders::{self, EvalPlace};
 use crate::method::detector::Detector;
 use crate::method::model::IMAGE_SIZE;
 use crate::method::scorer::Scorer;
+use crate::program::Precision;
 use crate::report::epochs::read_epochs;
 use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
@@ -36,6 +37,8 @@ pub struct Evaluate<'a> {
     pub data: &'a Path,
     /// Adds 95 % intervals.
     pub bootstrap: bool,
+    /// How activations and their gradients are kept while images are scored.
+    pub precision: Precision,
 }
 
 /// Evaluates a run. `progress` hears of every class, `warn` of classes that have no model: their
@@ -60,7 +63,10 @@ pub fn evaluate(
     let own = data_sha256 == config.data_sha256;
     let place = if own { EvalPlace::own(folder) } else { other_place(what, &data_sha256) };
     let inliers = prepared.find_inliers(&config.inliers)?;
-    let device = engine.description();
+    let device = match what.precision {
+        Precision::F32 => engine.description(),
+        Precision::F16 => format!("{}, {}", engine.description(), what.precision),
+    };
     let (mut classes, mut challenges) = (vec![], vec![]);
     let training_of = |inlier: usize| {
         folders::training(folder, &prepared.inliers()[inlier].name, inliers.len() == 1)
@@ -99,7 +105,7 @@ pub fn evaluate(
             )?;
         }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
-        let scored = Scored::new(engine, &detector, prepared, &sets)?;
+        let scored = Scored::new(engine, &detector, what.precision, prepared, &sets)?;
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
@@ -202,6 +208,7 @@ impl Scored {
     fn new(
         engine: &mut dyn Engine,
         detector: &Detector,
+        precision: Precision,
         prepared: &Prepared,
         sets: &[&TestSet],
     ) -> Result<Scored> {
@@ -209,7 +216,8 @@ impl Scored {
         indices.sort_unstable();
         indices.dedup();
         let images = prepared.test().images.select(&indices);
-        let scores = Scorer::new(engine, detector)?.score(&images)?;
+        let mut scorer = Scorer::in_precision(engine, detector, precision)?;
+        let scores = scorer.score(&images)?;
         Ok(Scored(indices.into_iter().zip(scores).collect()))
     }
 
