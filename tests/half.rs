@@ -106,6 +106,7 @@ fn check_gradients(engine: &mut dyn Engine, nearest: bool) {
         assert_close("mse", &got[0], &want[0], Tolerance { absolute: 0.0, relative: bound });
         assert_close("constraint", &got[1], &want[1], Tolerance::absolute(bound));
         let bound = if open { bound } else { bound + (7.0 * UNIT).sqrt() };
+        let mut worst = 0.0f64;
         for p in model.params() {
             let at = p.offset..p.offset + p.len();
             let pairs = || got[2][at.clone()].iter().zip(&want[2][at.clone()]);
@@ -113,8 +114,9 @@ fn check_gradients(engine: &mut dyn Engine, nearest: bool) {
             let error = norm(pairs().map(|(got, want)| got - want)) / size;
             println!("{channels} channels, open {open}, {}: {error:.1e} of {bound:.1e}", p.name);
             assert!(size > 0.0 && error < bound, "{}: {error} of {size}", p.name);
-            assert!(error > 1e-6, "{}: {error}: this was no half precision", p.name);
+            worst = worst.max(error);
         }
+        assert!(worst > 1e-4, "{worst}: this was no half precision");
     }
 }
 
