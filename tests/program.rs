@@ -107,11 +107,14 @@ fn half_precision_halves_what_moves_and_nothing_else() {
         for (full, half) in of(Precision::F32).iter().zip(&of(Precision::F16)) {
             let names = |p: &Program| p.calls.iter().map(|c| c.kernel.name()).collect::<Vec<_>>();
             assert_eq!(names(full), names(half), "{at}");
-            assert_eq!((full.waits(), full.cost().flops), (half.waits(), half.cost().flops));
+            assert_eq!(full.waits(), half.waits(), "{at}");
+            // The loss scale is one multiplication of each pixel.
+            let more = half.cost().flops as f64 / full.cost().flops as f64;
+            assert!((1.0..1.001).contains(&more), "{at}: {more}");
             let part = half.cost().bytes as f64 / full.cost().bytes as f64;
             assert!(part < 0.62, "{at}: {part} of the bytes of {}", full.name);
             let part = half.memory().0 as f64 / full.memory().0 as f64;
-            assert!(part < 0.62, "{at}: {part} of the scratch memory of {}", full.name);
+            assert!(part < 0.65, "{at}: {part} of the scratch memory of {}", full.name);
             assert_eq!(full.memory().1, half.memory().1, "{at}: parameters stay floats");
         }
     }

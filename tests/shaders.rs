@@ -431,7 +431,7 @@ fn costly(shader: &(Module, ModuleInfo), launch: &Launch, entry: &str) -> Costly
     costly
 }
 
-/// In the loops of the register tiles nothing is divided, no register is picked by a number, and
+/// In the loops of the register tiles, and of the thin variant, nothing is divided, no register is picked by a number, and
 /// nothing is loaded one by one.
 #[test]
 fn loops_of_register_tiles_only_move_on_and_multiply() {

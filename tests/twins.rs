@@ -20,7 +20,7 @@ use gradcon::engine::{Data, Engine, Timing};
 use gradcon::kernels::batch::Values;
 use gradcon::kernels::tiles::TILES;
 use gradcon::kernels::{
-    Batch, DIRECT, Element, Form, Kernel, MapKernel, Memory, REFERENCE, entries,
+    Batch, DIRECT, Element, Form, Kernel, MapKernel, Memory, REFERENCE, THIN, entries,
 };
 use gradcon::program::{Buffer, Call, Program, View};
 use gradcon::tape::ops::Map;
@@ -175,7 +175,7 @@ fn gpu_kernels_of_all_other_families_agree_with_f64() {
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_variants_have_the_bits_of_the_reference() {
     let mut reference = open_as(REFERENCE, false);
-    for variant in TILES.iter().map(|tile| tile.name).chain([DIRECT]) {
+    for variant in TILES.iter().map(|tile| tile.name).chain([THIN, DIRECT]) {
         let mut engine = open_as(variant, false);
         let mut ran = 0;
         for case in cases::tests() {
@@ -200,7 +200,7 @@ fn gpu_variants_have_the_bits_of_the_reference() {
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn gpu_with_shader_checks_agrees_with_f64() {
     // The tiles share their shaders: the largest has all of them in use.
-    for variant in [REFERENCE, DIRECT, TILES[TILES.len() - 1].name] {
+    for variant in [REFERENCE, DIRECT, THIN, TILES[TILES.len() - 1].name] {
         check_with_shader_checks(variant);
     }
 }

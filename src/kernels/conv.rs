@@ -82,6 +82,14 @@ pub(super) static DIRECT: Shader = Shader {
     half: false,
 };
 
+pub(super) static THIN: Shader = Shader {
+    name: "conv_thin",
+    source: include_str!("../../shaders/conv_thin.wgsl"),
+    entries: SHADER.entries.split_at(1).1,
+    constants: SHADER.constants,
+    half: false,
+};
+
 pub(super) static IN_TILES: Shader = Shader {
     name: "conv_tiles",
     source: include_str!("../../shaders/conv_tiles.wgsl"),
@@ -91,6 +99,8 @@ pub(super) static IN_TILES: Shader = Shader {
 };
 
 pub(super) static HALF_DIRECT: Shader = Shader { name: "conv_direct_f16", half: true, ..DIRECT };
+
+pub(super) static HALF_THIN: Shader = Shader { name: "conv_thin_f16", half: true, ..THIN };
 
 pub(super) static HALF_IN_TILES: Shader = Shader { name: "conv_tiles_f16", half: true, ..IN_TILES };
 
@@ -205,6 +215,35 @@ impl Conv {
         })
     }
 
+    /// The variant for at most four channels of a result that is twice as large as its source: a
+    /// thread has a block of 2 x 2 positions.
+    fn thin(&self) -> Option<Launch> {
+        let Conv::ConvX { geometry: g, pair, epilogue, slices, .. } = self else { return None };
+        let blocks = int(g.hx.div_ceil(2) * g.wx.div_ceil(2) * g.n / 4);
+        let (lanes, groups) = (64, blocks.div_ceil(64));
+        let fits = g.stride == 2
+            && g.cx <= 4
+            && g.n.is_multiple_of(4)
+            && (g.cy / slices).is_multiple_of(4)
+            && groups <= MAX_GROUPS;
+        fits.then(|| Launch {
+            variant: super::THIN,
+            shader: Some(if self.half() { &HALF_THIN } else { &THIN }),
+            fours: &[0, 1, 2, 3, 5, 6],
+            tile: [g.cx, g.n, 4],
+            constants: vec![
+                ("channels", int(g.cx)),
+                ("lanes", lanes),
+                ("slices", int(*slices)),
+                ("pair", (*pair).into()),
+                ("epilogue", int(epilogue.flags())),
+            ],
+            workgroup_size: [lanes, 1, 1],
+            workgroup_bytes: 0,
+            grid: [groups, 1],
+        })
+    }
+
     /// The variant without workgroup memory.
     fn direct(&self) -> Option<Launch> {
         let (pair, slices) = self.sum();
@@ -266,7 +305,7 @@ impl Family for Conv {
     fn variants(&self) -> Vec<Launch> {
         let others = TILES.iter().filter_map(|tile| self.in_tiles(tile));
         let last = if self.half() { None } else { self.direct() };
-        [self.launch()].into_iter().chain(others).chain(last).collect()
+        [self.launch()].into_iter().chain(others).chain(self.thin()).chain(last).collect()
     }
 
     fn is_half(&self, i: usize) -> bool {

@@ -55,6 +55,9 @@ pub const REFERENCE: &str = "reference";
 /// memory.
 pub const DIRECT: &str = "direct";
 
+/// The variant of convolutions whose result has a few channels, more of it a thread.
+pub const THIN: &str = "thin";
+
 /// Values of a shader's `override` constants, by name.
 pub type Constants = Vec<(&'static str, u32)>;
 

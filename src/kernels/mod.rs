@@ -32,7 +32,7 @@ pub use constraint::Constraint;
 pub use conv::Conv;
 pub use conv_w::ConvW;
 pub use fingerprint::fingerprint;
-pub use launch::{BLOCK, DIRECT, Form, Launch, REFERENCE, Uniforms, Word};
+pub use launch::{BLOCK, DIRECT, Form, Launch, REFERENCE, THIN, Uniforms, Word};
 pub use loss::Loss;
 pub use map::MapKernel;
 pub use memory::Memory;
@@ -224,10 +224,12 @@ pub static SHADERS: [&Shader; <Kernel as strum::EnumCount>::COUNT] = [
 
 /// The shaders of variants that have a file of their own; their entry points are those of the
 /// family.
-pub static VARIANTS: [&Shader; 8] = [
+pub static VARIANTS: [&Shader; 10] = [
     &conv::DIRECT,
+    &conv::THIN,
     &conv::IN_TILES,
     &conv::HALF_DIRECT,
+    &conv::HALF_THIN,
     &conv::HALF_IN_TILES,
     &conv_w::DIRECT,
     &conv_w::IN_TILES,

@@ -5,7 +5,7 @@
 
 use super::{Call, Program};
 use crate::kernels::tiles::TILES;
-use crate::kernels::{BLOCK, DIRECT, Launch};
+use crate::kernels::{BLOCK, DIRECT, Launch, THIN};
 
 /// A class of devices.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -82,6 +82,8 @@ fn efficiency(launch: &Launch) -> f64 {
     match (launch.variant, launch.constant("per_thread")) {
         // Every operand is a load of its own.
         (DIRECT, _) => 0.25,
+        // One of the images serves four positions, with weights that are the same for all threads.
+        (THIN, _) => 0.4,
         (_, 1) => 0.17,
         (_, few @ 2..=3) => 0.13 * f64::from(few),
         _ => 0.5,

@@ -63,5 +63,10 @@ pub fn fours() -> Vec<Geometry> {
         Geometry::conv2d(4 * 67, (16, 2, 3), 33, (2, 2), 1, 1),
         Geometry::conv_transpose2d(8, (40, 3, 4), 3, (4, 4), 2, 1),
         Geometry::conv_transpose2d(36, (8, 4, 3), 1, (4, 4), 2, 1),
+        // Few channels, made from sides that are odd, with kernels and paddings of every parity.
+        Geometry::conv_transpose2d(8, (16, 3, 5), 2, (3, 4), 2, 0),
+        Geometry::conv_transpose2d(12, (4, 5, 4), 4, (5, 2), 2, 2),
+        Geometry::conv_transpose2d(4, (24, 4, 3), 3, (2, 7), 2, 1),
+        Geometry::conv2d(20, (4, 9, 8), 16, (1, 3), 2, 0),
     ]
 }
