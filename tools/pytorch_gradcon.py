@@ -188,7 +188,7 @@ def train(images, validation, epochs, init, seed):
 
 def _score_columns(mse, cosines, beta):
     """Float64 [n, 7] in the order of COLUMNS. score = mse - beta * cos: higher is more anomalous."""
-    mse, cosines = mse.double().numpy(), cosines.double().numpy()
+    mse, cosines = mse.cpu().double().numpy(), cosines.cpu().double().numpy()
     cos = cosines.mean(axis=1)
     return np.column_stack([mse - beta * cos, mse, cos, cosines])
 
