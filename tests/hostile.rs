@@ -612,9 +612,9 @@ fn made(target: &str) -> Vec<Vec<u8>> {
             vec![record.to_json().unwrap()]
         }
         "tuned" => {
-            let here = ["adapter", "Vulkan", "driver", "30.0.2", "0123"].map(String::from);
-            let [adapter, backend, driver, wgpu, kernels] = here;
-            let key = Key { adapter, backend, driver, wgpu, kernels };
+            let here = ["adapter", "Vulkan", "driver", "30.0.2", "0123", "45"].map(String::from);
+            let [adapter, backend, driver, wgpu, kernels, default_rule] = here;
+            let key = Key { adapter, backend, driver, wgpu, kernels, default_rule };
             let fill = Kernel::Memory(Memory::Fill { len: 5, value: 1.0 });
             let choices = Choices(vec![Choice::new(&fill, 2, "wide")]);
             let measured = serde_json::json!([{ "us": [1.5, 2.0] }]);

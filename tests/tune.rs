@@ -12,10 +12,14 @@ use std::process::Command;
 use gradcon::bench::Sizes;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::measure::{Facts, Probe, Span};
+use gradcon::engine::tuned::{Key, TunedPlan};
 use gradcon::engine::{Data, Engine, Loaded, Measure, Timing, Tunable, cpu};
-use gradcon::kernels::{Form, REFERENCE};
-use gradcon::program::choices::Choices;
-use gradcon::program::{Call, Program};
+use gradcon::kernels::{DIRECT, Form, REFERENCE};
+use gradcon::method::config::TrainConfig;
+use gradcon::method::model::Model;
+use gradcon::method::programs::training_program;
+use gradcon::program::choices::{Choice, Choices};
+use gradcon::program::{Call, Options, Program};
 use gradcon::tune::race::Race;
 use gradcon::tune::{Effort, Found, Watch, choices, tune};
 use gradcon::{Error, Result};
@@ -285,6 +289,27 @@ fn a_request_to_stop_ends_it_soon() {
     assert!(fake.timed.len() < 30, "{} measurements", fake.timed.len());
 }
 
+#[test]
+fn a_plan_may_name_every_variant_that_there_is() {
+    let options = Options { form: Form::Parallel, ..Options::default() };
+    let mut all = vec![];
+    for channels in [1, 3] {
+        let config = TrainConfig::default();
+        let program = training_program(&Model::new(channels), &config, 64, 1, options);
+        for call in &program.calls {
+            let variants = call.kernel.family().variants();
+            all.extend(variants.iter().map(|launch| Choice::new(&call.kernel, 1, launch.variant)));
+        }
+    }
+    let named = |variant: &str| all.iter().any(|choice| choice.variant == variant);
+    assert!(named(REFERENCE) && named(DIRECT) && named("tile-8x8"));
+    let (key, folder) = (Key::of(["A", "Vulkan", "1"]), tempfile::tempdir().unwrap());
+    let plan = TunedPlan::new(key.clone(), Choices(all), Value::Null);
+    let path = folder.path().join("plan.json");
+    std::fs::write(&path, plan.to_json().unwrap()).unwrap();
+    assert_eq!(TunedPlan::read(&path, &key).unwrap(), plan);
+}
+
 /// The program in a place, with a cache folder of its own there.
 fn command(place: &Place, line: &str) -> Command {
     let mut command = place.command(line);
@@ -414,6 +439,13 @@ fn a_gpu_is_tuned_and_plans_change_no_bit() {
     };
     let (model, device) = train("plain", "--plan default");
     assert!(!device.contains("plan"), "{device}");
+    // What is said to owners of a hardware GPU is said to nobody who trains on software.
+    let told = |place: &Place| {
+        let all = std::fs::read_dir(place.path("cache/gradcon")).unwrap();
+        all.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("told"))
+            .count()
+    };
+    assert!(told(&place) <= usize::from(!device.contains("software")), "{device}");
     let (tuned, device) = train("mixed", "--plan mixed.json");
     assert!(device.contains(", plan mixed.json of 20"), "{device}");
     assert!(tuned == model, "a plan changed the model");
@@ -424,9 +456,19 @@ fn a_gpu_is_tuned_and_plans_change_no_bit() {
     assert!(tuned == model, "the kept plan changed the model");
 
     // What doesn't fit.
+    let absent = |p: &mut Value| {
+        let choices = p["choices"].as_array_mut().unwrap();
+        choices.push(serde_json::json!({
+            "kernel": "conv_w", "sizes": "5x5", "id": "0000000000000000", "replicas": 1,
+            "variant": "odd",
+        }));
+    };
     let use_plan = "bench --steps 1 --rounds 1 --batch 4";
-    let cases: [(&str, Change, &str); 6] = [
+    let cases: [(&str, Change, &str); 8] = [
         ("variant", &|p| p["choices"][0]["variant"] = "odd".into(), "'odd' of conv_"),
+        // Of a call that is in no program.
+        ("absent", &absent, "variant 'odd' of conv_w 5x5, expected one of reference, "),
+        ("rule", &|p| p["device"]["default_rule"] = "0".into(), "default rule '0', expected '"),
         ("adapter", &|p| p["device"]["adapter"] = "Iris".into(), "adapter 'Iris', expected '"),
         ("kernels", &|p| p["device"]["kernels"] = "00".into(), "kernels '00', expected '"),
         ("driver", &|p| p["device"]["driver"] = "9".into(), "driver '9', expected '"),
@@ -441,14 +483,14 @@ fn a_gpu_is_tuned_and_plans_change_no_bit() {
     fails(&place, &format!("{use_plan} {GPU} --plan nowhere.json"), 2, &["nowhere.json"]);
 
     // The same in the cache is named and not used, also where nothing else is said.
-    for damage in ["kernels.json", "choices.json"] {
+    for damage in ["kernels.json", "choices.json", "absent.json", "rule.json"] {
         std::fs::copy(place.path(damage), kept).unwrap();
         let (_, stderr) = ok(&place, &format!("-q {use_plan} {GPU}"));
         let file = kept.display().to_string();
         let says = ["gradcon: warning: ", &file, "expected ", "the plan is ignored"];
         assert!(says.iter().all(|part| stderr.contains(part)), "{stderr}");
     }
-    fails(&place, &format!("tune --show {GPU}"), 1, &["expected a plan of `gradcon tune`"]);
+    fails(&place, &format!("tune --show {GPU}"), 1, &["default rule '0', expected '"]);
     let (stdout, _) = ok(&place, &format!("tune --clear {GPU}"));
     assert!(stdout.contains("removed") && plans(&place).is_empty(), "{stdout}");
     let (stdout, _) = ok(&place, &format!("tune --clear {GPU}"));

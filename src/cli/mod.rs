@@ -24,7 +24,8 @@ use clap::{Parser, Subcommand};
 
 use crate::engine::device::{Device, Note};
 use crate::engine::gpu::{GpuEngine, OpenOptions};
-use crate::engine::tuned::PlanSource;
+use crate::engine::measure::Facts;
+use crate::engine::tuned::{Key, PlanSource};
 use crate::engine::{Engine, device};
 use crate::error::{Error, Result};
 pub use ui::Ui;
@@ -136,6 +137,26 @@ impl DeviceArgs {
         ui.progress(&format!("device: {}{plan}", engine.description()));
         Ok(engine)
     }
+
+    /// Tells who trains on a hardware GPU that was never tuned, once, that it can be: `sizes` are the
+    /// flags for it.
+    fn suggest_tuning(&self, engine: &mut dyn Engine, sizes: &str, ui: &Ui) {
+        let facts = engine.measure().facts();
+        if self.plan.is_none() && !ui.quiet() && is_hardware(&facts) {
+            let key = Key::of([&facts.name, &facts.backend, &facts.driver]);
+            if key.is_first_without_plan() {
+                ui.progress(&format!(
+                    "`gradcon tune {sizes}` may find faster variants of the kernels for this GPU, in \
+                     some minutes; no number changes (this is said once)"
+                ));
+            }
+        }
+    }
+}
+
+/// Whether it is a GPU that is no program.
+fn is_hardware(facts: &Facts) -> bool {
+    !matches!(&facts.kind[..], "cpu" | "software")
 }
 
 /// What a user should know of a device that is opened.
@@ -168,5 +189,19 @@ impl Cli {
             Command::Completions(args) => shell::completions(args),
             Command::Man(args) => shell::man(args, &ui),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cpu;
+
+    #[test]
+    fn the_cpu_engine_and_software_are_no_hardware() {
+        assert!(!is_hardware(&cpu::f32().measure().facts()));
+        let of = |kind: &str| is_hardware(&Facts { kind: kind.into(), ..Facts::default() });
+        let kinds = ["discrete GPU", "integrated GPU", "virtual GPU", "other", "software"];
+        assert_eq!(kinds.map(of), [true, true, true, true, false]);
     }
 }

@@ -115,6 +115,9 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
         None => started(args, ui)?,
     };
     tell_if_unlocked(&root, &lock, ui);
+    let (channels, models) = (prepared.channels(), config.inliers.len());
+    let sizes = format!("--batch {} --channels {channels} --replicas {models}", config.batch_size);
+    device.suggest_tuning(engine.as_mut(), &sizes, ui);
     let mut printed = Ok(());
     for (folder, config) in config.runs(&root) {
         let inner = if folder == root { None } else { Some(seed_folder(&folder, &config)?) };

@@ -3,7 +3,11 @@
 //!
 //! A plan holds for one device, driver and set of kernels, which it names; for another one it is not
 //! used. It changes no number, since all variants of a kernel give the same bits.
+//!
+//! One entry that no plan of these kernels can have, and the whole file is not used: nobody measured
+//! what it says.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,7 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::files::{make_private, write_atomically};
 use crate::folders;
-use crate::kernels::fingerprint;
+use crate::kernels::tiles::TILES;
+use crate::kernels::{DIRECT, REFERENCE, THIN, VARIANTS, entries, fingerprint};
 use crate::limits::{self, shown};
 use crate::program::Program;
 use crate::program::choices::{Choice, Choices};
@@ -22,7 +27,7 @@ use crate::program::choices::{Choice, Choices};
 const FORMAT: &str = "gradcon tuned plan";
 
 /// The version of the format; a change that old readers misread is a new one.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Which plan an engine uses.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -50,6 +55,8 @@ pub struct Key {
     pub wgpu: String,
     /// [`fingerprint`] of the kernels.
     pub kernels: String,
+    /// SHA-256 of the rule that chooses where no plan does: a choice is one against that default.
+    pub default_rule: String,
 }
 
 impl Key {
@@ -61,19 +68,21 @@ impl Key {
             driver: driver.into(),
             wgpu: wgpu_version().to_string(),
             kernels: fingerprint(),
+            default_rule: default_rule(),
         }
     }
 
     /// Errors with what the file says and what it should, if it is for something else.
     fn check(&self, here: &Key) -> Result<()> {
         let parts = |key: &Key| {
-            let Key { adapter, backend, driver, wgpu, kernels } = key.clone();
+            let Key { adapter, backend, driver, wgpu, kernels, default_rule } = key.clone();
             [
                 ("adapter", adapter),
                 ("backend", backend),
                 ("driver", driver),
                 ("wgpu", wgpu),
                 ("kernels", kernels),
+                ("default rule", default_rule),
             ]
         };
         match parts(self).iter().zip(parts(here)).find(|(found, wanted)| *found != wanted) {
@@ -101,6 +110,12 @@ impl Key {
         Ok(folder.join(self.file_name()))
     }
 
+    /// Whether this device has no plan and nobody was told so yet: true once for each device. Where
+    /// that can't be remembered, it is never true.
+    pub fn is_first_without_plan(&self) -> bool {
+        self.path().is_ok_and(|plan| is_first_without(&plan))
+    }
+
     fn file_name(&self) -> String {
         let name = format!("{} {}", self.adapter, self.backend).to_lowercase();
         let words =
@@ -112,12 +127,41 @@ impl Key {
     }
 }
 
-/// The version of wgpu that this crate is developed with; wgpu itself doesn't say.
+/// Whether a plan is not there, asked for the first time: a file beside it remembers.
+fn is_first_without(plan: &Path) -> bool {
+    let folder = crate::files::parent(plan);
+    let name = plan.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let remember = || {
+        make_private(folder)?;
+        OpenOptions::new().write(true).create_new(true).open(folder.join(format!("told-{name}")))
+    };
+    !plan.exists() && remember().is_ok()
+}
+
+/// SHA-256 of the rule that chooses where no plan does, as hexadecimal digits.
+fn default_rule() -> String {
+    let hash = Sha256::digest(include_str!("../program/predict.rs"));
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The version of wgpu in this crate's Cargo.lock, which its package has, too; wgpu itself doesn't
+/// say. (`cargo install` without `--locked` may take a newer one of the same API.)
 fn wgpu_version() -> &'static str {
     let lock = include_str!("../../Cargo.lock");
     let mut lines = lock.lines().skip_while(|line| *line != "name = \"wgpu\"");
     let version = lines.nth(1).and_then(|line| line.split('"').nth(1));
     version.unwrap_or("unknown")
+}
+
+/// Every variant that a kernel of this name has for some sizes; `None` if there is no such kernel.
+fn variants(kernel: &str) -> Option<Vec<&'static str>> {
+    entries().find(|entry| entry.name == kernel)?;
+    let mut names = vec![REFERENCE];
+    if VARIANTS.iter().flat_map(|shader| shader.entries).any(|entry| entry.name == kernel) {
+        names.extend([DIRECT, THIN]);
+        names.extend(TILES.iter().map(|tile| tile.name));
+    }
+    Some(names)
 }
 
 /// A tuned plan.
@@ -190,8 +234,26 @@ impl TunedPlan {
     /// It can't be read, is damaged, or is for something else; what was found and expected.
     pub fn read(path: &Path, here: &Key) -> Result<TunedPlan> {
         let plan = TunedPlan::parse(&limits::read(path, limits::TUNED, "a tuned plan")?, path)?;
-        plan.device.check(here).map_err(|e| e.in_file(path))?;
+        plan.device.check(here).and_then(|()| plan.check_names()).map_err(|e| e.in_file(path))?;
         Ok(plan)
+    }
+
+    /// Errors with the first choice of a kernel or a variant that there isn't, whichever programs
+    /// have such a call.
+    fn check_names(&self) -> Result<()> {
+        for Choice { kernel, sizes, variant, .. } in &self.choices.0 {
+            let (wrong, known) = match variants(kernel) {
+                Some(known) if known.contains(&&variant[..]) => continue,
+                Some(known) => (format!("variant '{}' of {kernel}", shown(variant)), known),
+                None => (
+                    format!("a choice for kernel '{}'", shown(kernel)),
+                    entries().map(|entry| entry.name).collect(),
+                ),
+            };
+            let (sizes, known) = (shown(sizes), known.join(", "));
+            return Err(Error::invalid(format!("{wrong} {sizes}, expected one of {known}")));
+        }
+        Ok(())
     }
 
     /// The plan of the user's cache folder, if there is one.
@@ -307,6 +369,7 @@ mod tests {
             driver: "NVIDIA 1".to_string(),
             wgpu: wgpu_version().to_string(),
             kernels: fingerprint(),
+            default_rule: default_rule(),
         }
     }
 
@@ -316,7 +379,7 @@ mod tests {
             sizes: "5x5".to_string(),
             id: "0123456789abcdef".to_string(),
             replicas: 2,
-            variant: "wide".to_string(),
+            variant: "tile-4x4".to_string(),
         };
         TunedPlan::new(key(), Choices(vec![choice]), serde_json::json!({"us": [0.1]}))
     }
@@ -340,7 +403,7 @@ mod tests {
         let good = String::from_utf8(plan().to_json().unwrap()).unwrap();
         for (from, to, says) in [
             ("\"gradcon tuned plan\"", "\"other\"", "format \"other\", expected a plan of"),
-            ("\"schema\": 1", "\"schema\": 2", "schema 2, expected a plan of `gradcon tune`"),
+            ("\"schema\": 2", "\"schema\": 1", "schema 1, expected a plan of `gradcon tune`"),
             ("\"schema\"", "\"scheme\"", "no \"schema\""),
             ("{", "", "no JSON"),
             ("\"variant\"", "\"form\"", "form"),
@@ -348,6 +411,14 @@ mod tests {
             ("NVIDIA 1", "NVIDIA 2", "driver 'NVIDIA 2', expected 'NVIDIA 1'"),
             ("\"wgpu\": \"", "\"wgpu\": \"9", "a plan for wgpu '9"),
             ("\"kernels\": \"", "\"kernels\": \"0", "a plan for kernels '0"),
+            ("\"default_rule\": \"", "\"default_rule\": \"0", "a plan for default rule '0"),
+            (
+                "tile-4x4",
+                "tile-5x5",
+                "variant 'tile-5x5' of conv_y 5x5, expected one of reference, ",
+            ),
+            ("conv_y", "adam", "variant 'tile-4x4' of adam 5x5, expected one of reference"),
+            ("conv_y", "conv_z", "a choice for kernel 'conv_z' 5x5, expected one of "),
         ] {
             assert!(good.contains(from), "{from}");
             std::fs::write(&path, good.replacen(from, to, 1)).unwrap();
@@ -356,6 +427,20 @@ mod tests {
             let error = error.to_string();
             assert!(error.contains(says) && error.contains("plan.json"), "{says}: {error}");
         }
+    }
+
+    #[test]
+    fn a_device_without_a_plan_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = folder.path().join("cache/plan-a.json");
+        assert!(is_first_without(&plan) && !is_first_without(&plan));
+        let (other, there) =
+            (plan.with_file_name("plan-b.json"), folder.path().join("plan-c.json"));
+        assert!(is_first_without(&other), "another device");
+        std::fs::write(&there, "").unwrap();
+        assert!(!is_first_without(&there), "there is a plan");
+        // A file where the folder should be: nothing can be remembered.
+        assert!(!is_first_without(&there.join("plan-d.json")));
     }
 
     #[test]
