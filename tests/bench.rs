@@ -9,6 +9,7 @@ use gradcon::bench::peaks::Peaks;
 use gradcon::bench::record::{Cache, Kind, Record, Row};
 use gradcon::bench::stats::Stop;
 use gradcon::bench::{Sizes, kernels};
+use gradcon::engine::measure::{Facts, Probe, Span};
 use gradcon::engine::{Data, Engine, Loaded, Measure, cpu};
 use gradcon::kernels::Form;
 use gradcon::program::Program;
@@ -77,6 +78,8 @@ fn check_device(device: &str) {
         assert_eq!((row.batch, row.channels, row.replicas), (5, 3, 2));
         assert!(kernel.worst.is_some_and(|worst| worst <= 1.0), "{row:?}");
         assert!(kernel.peak_percent.is_some() && kernel.bound.is_some(), "{row:?}");
+        let net = kernel.net_us.is_none_or(|net| net >= 0.0 && net <= row.median().unwrap());
+        assert!(net && kernel.among.is_none(), "{row:?}");
     }
     assert!(record.rows.iter().any(|row| row.kind == Kind::Step && row.name == "train"));
     let says = ["a training step, batch 5, 3 channel(s), 2 model(s)", "adam", "ok", "the step: "];
@@ -101,6 +104,51 @@ fn the_cpu_engine_is_measured() {
 #[ignore = "needs a GPU adapter; tools/test.sh runs it"]
 fn a_gpu_is_measured() {
     check_device("--device gpu --allow-software");
+}
+
+#[test]
+#[ignore = "needs a GPU adapter; tools/test.sh runs it"]
+fn a_gpu_is_measured_in_every_variant() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let sizes = "--kernels conv_w --batch 16 --no-cold --device gpu --allow-software";
+    let table = ok(here, &format!("bench kernels {sizes} {QUICK} --variants --json v.json"));
+    let record = Record::read(&here.join("v.json")).unwrap();
+    let rows: Vec<&Row> = record.rows.iter().filter(|row| row.kind == Kind::Kernel).collect();
+    let of = |row: &Row| row.kernel.clone().unwrap();
+    let mut calls: Vec<&str> = rows.iter().map(|row| &row.shape[..]).collect();
+    calls.dedup();
+    assert!(rows.len() > 2 * calls.len(), "{} rows of {} calls", rows.len(), calls.len());
+    let mut tiled = 0;
+    for call in &calls {
+        let all: Vec<_> = rows.iter().filter(|row| row.shape == *call).map(|row| of(row)).collect();
+        if let [alone] = &all[..] {
+            assert!(alone.among.is_none() && alone.variant.is_some(), "{alone:?}");
+            continue;
+        }
+        assert!(all.iter().all(|kernel| kernel.verified), "{all:?}");
+        let among = || all.iter().filter_map(|kernel| kernel.among);
+        assert_eq!(among().filter(|among| among.default).count(), 1, "{all:?}");
+        assert_eq!(among().filter(|among| among.runs).count(), 1, "{all:?}");
+        assert_eq!(among().filter(|among| among.fastest).count(), 1, "{all:?}");
+        let shared = all.iter().filter(|kernel| kernel.share_percent.is_some());
+        assert!(shared.eq(all.iter().filter(|kernel| kernel.among.unwrap().runs)), "{all:?}");
+        let mut groups: Vec<u64> = all.iter().map(|kernel| kernel.workgroups).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        tiled += usize::from(groups.len() > 1);
+    }
+    assert!(tiled > 0, "workgroups are those of one variant");
+    assert!(table.contains("default") && table.contains("fastest"), "{table}");
+    // What runs is another row than what could run.
+    ok(here, &format!("bench kernels {sizes} {QUICK} --json r.json"));
+    let runs = Record::read(&here.join("r.json")).unwrap();
+    let names = |record: &Record| -> Vec<_> {
+        let kernels = record.rows.iter().filter_map(|row| Some((row, row.kernel.as_ref()?)));
+        let run = kernels.filter(|(_, kernel)| kernel.among.is_none_or(|among| among.runs));
+        run.map(|(row, kernel)| (row.shape.clone(), kernel.variant.clone())).collect()
+    };
+    assert_eq!(names(&record), names(&runs));
 }
 
 /// A CPU engine whose results are a little off.
@@ -143,12 +191,108 @@ impl Engine for Off {
     }
 }
 
+/// A CPU engine whose FMA peak, once the script runs, is what that says: a factor for each look.
+struct Drifting {
+    engine: Box<dyn Engine>,
+    script: Vec<f64>,
+    /// Samples of the peak since the script runs, and measurements of calls.
+    looks: Option<usize>,
+    timed: usize,
+}
+
+impl Measure for Drifting {
+    fn time_call(&mut self, program: Loaded, call: usize, step: u32, times: u32) -> Result<Span> {
+        self.timed += 1;
+        self.engine.measure().time_call(program, call, step, times)
+    }
+    fn flush_caches(&mut self) -> Result<()> {
+        self.engine.measure().flush_caches()
+    }
+    fn probes(&mut self) -> Result<Vec<Probe>> {
+        self.engine.measure().probes()
+    }
+    fn time_probe(&mut self, probe: usize, times: u32) -> Result<Span> {
+        let span = self.engine.measure().time_probe(probe, times)?;
+        let Some(looks) = &mut self.looks else { return Ok(span) };
+        // Three samples a look.
+        let factor = self.script[(*looks / 3).min(self.script.len() - 1)];
+        *looks += 1;
+        Ok(Span { seconds: factor * 1e-3, ..span })
+    }
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+}
+
+impl Engine for Drifting {
+    fn load(&mut self, program: &Program) -> Result<Loaded> {
+        self.engine.load(program)
+    }
+    fn clear(&mut self) {
+        self.engine.clear();
+    }
+    fn write(&mut self, name: &str, data: Data) -> Result<()> {
+        self.engine.write(name, data)
+    }
+    fn copy_replicas(&mut self, from: &str, to: &str, replicas: &[usize]) -> Result<()> {
+        self.engine.copy_replicas(from, to, replicas)
+    }
+    fn read(&mut self, name: &str) -> Result<Vec<f64>> {
+        self.engine.read(name)
+    }
+    fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.engine.read_f32(name)
+    }
+    fn run(&mut self, program: Loaded, steps: Range<u32>) -> Result<()> {
+        self.engine.run(program, steps)
+    }
+    fn wait(&mut self) -> Result<()> {
+        self.engine.wait()
+    }
+    fn measure(&mut self) -> &mut dyn Measure {
+        self
+    }
+    fn description(&self) -> String {
+        self.engine.description()
+    }
+    fn form(&self) -> Form {
+        self.engine.form()
+    }
+}
+
+#[test]
+fn a_disturbed_row_is_measured_once_more_and_then_marked() {
+    let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
+    let go_on = &|| Ok(());
+    let sizes = Sizes { batch: 4, channels: 1, replicas: 1 };
+    // Factors before and after each measurement.
+    for (script, disturbed, measurements) in [
+        (vec![1.0, 1.0], false, 1),
+        (vec![1.0, 1.02], false, 1),
+        (vec![1.0, 1.1, 1.1, 1.1], false, 2),
+        (vec![1.0, 1.1, 1.1, 1.0, 1.0, 1.0], true, 2),
+    ] {
+        let mut engine = Drifting { engine: cpu::f32(), script, looks: None, timed: 0 };
+        let peaks = Peaks::measure(&mut engine, stop, go_on).unwrap();
+        let (cold, variants) = (false, false);
+        let plan = kernels::Plan { glob: "adam", stop, cold, variants, peaks: &peaks, go_on };
+        let mut rows = vec![];
+        engine.looks = Some(0);
+        kernels::measure(&mut engine, sizes, &plan, &mut rows).unwrap();
+        let adam = rows.iter().find(|row| row.name == "adam").unwrap();
+        assert_eq!(adam.disturbed, disturbed, "{:?}", engine.script);
+        assert_eq!(engine.looks, Some(2 * 3 * measurements), "{:?}", engine.script);
+        assert!(engine.timed >= measurements && adam.value.is_some());
+    }
+}
+
 /// Every kernel of both programs on an engine, as quickly as can be.
 fn all_kernels(engine: &mut dyn Engine) -> Vec<Row> {
     let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
     let go_on = &|| Ok(());
     let peaks = Peaks::measure(engine.measure(), stop, go_on).unwrap();
-    let plan = kernels::Plan { glob: "*", stop, cold: false, peaks: &peaks, go_on };
+    let plan =
+        kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
     let sizes = Sizes { batch: 7, channels: 2, replicas: 2 };
     let mut rows = vec![];
     kernels::measure(engine, sizes, &plan, &mut rows).unwrap();
@@ -163,6 +307,7 @@ fn every_kernel_of_the_cpu_engine_is_verified_and_timed() {
         let kernel = row.kernel.as_ref().unwrap();
         assert!(kernel.verified && row.value.is_some() && row.note.is_none(), "{row:?}");
         assert!(kernel.count > 0 && kernel.workgroups > 0 && kernel.bytes > 0, "{row:?}");
+        assert!(kernel.variant.is_none() && kernel.among.is_none(), "{row:?}");
     }
 }
 
@@ -176,7 +321,8 @@ fn what_was_measured_before_an_interruption_is_there() {
         asked.set(asked.get() + 1);
         if asked.get() > 3 { Err(Error::Interrupted) } else { Ok(()) }
     };
-    let plan = kernels::Plan { glob: "*", stop, cold: false, peaks: &peaks, go_on };
+    let plan =
+        kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
     let (sizes, mut rows) = (Sizes { batch: 4, channels: 1, replicas: 1 }, vec![]);
     let outcome = kernels::measure(engine.as_mut(), sizes, &plan, &mut rows);
     assert!(matches!(outcome, Err(Error::Interrupted)));
@@ -302,6 +448,10 @@ fn senseless_requests_are_told_before_anything_is_measured() {
     let kernels = format!("bench kernels {QUICK} --batch 4 --device cpu");
     let error = fails(here, &format!("{kernels} --kernels convolution*"), 2);
     for part in ["--kernels 'convolution*'", "adam", "gather"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    let error = fails(here, &format!("{kernels} --variants"), 2);
+    for part in ["--variants", "CPU engine", "expected a GPU"] {
         assert!(error.contains(part), "{part} in {error}");
     }
     let error = fails(here, &format!("{kernels} --replicas 1,2 --svg k.svg"), 2);

@@ -9,7 +9,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gradcon::bench::Sizes;
+use gradcon::bench::peaks::Peaks;
+use gradcon::bench::record::{Cache, Kind, Row};
+use gradcon::bench::stats::Stop;
+use gradcon::bench::{Sizes, kernels};
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::measure::{Facts, Probe, Span};
 use gradcon::engine::tuned::{Key, TunedPlan};
@@ -39,6 +42,7 @@ struct Fake {
     /// the default.
     mixing: f64,
     choices: Choices,
+    forced: Option<&'static str>,
     /// The variant of each call of what is loaded.
     loaded: Vec<(Loaded, Vec<String>)>,
     last: Vec<String>,
@@ -56,6 +60,7 @@ impl Fake {
             refused: None,
             mixing: 0.0,
             choices: Choices::default(),
+            forced: None,
             loaded: vec![],
             last: vec![],
             timed: vec![],
@@ -80,11 +85,7 @@ impl Fake {
 
 impl Engine for Fake {
     fn load(&mut self, program: &Program) -> Result<Loaded> {
-        let default = self.variants[0].0;
-        let name = |call: &Call| match self.choices.find(&call.kernel, program.replicas) {
-            Some(choice) => choice.variant.clone(),
-            None => default.to_string(),
-        };
+        let name = |call: &Call| self.variant(program, call).to_string();
         let names: Vec<String> = program.calls.iter().map(name).collect();
         if let Some(refused) = self.refused.filter(|r| names.iter().any(|name| name == r)) {
             return Err(Error::Device(format!("{refused} does not compile")));
@@ -104,7 +105,11 @@ impl Engine for Fake {
         self.cpu.copy_replicas(from, to, replicas)
     }
     fn read(&mut self, name: &str) -> Result<Vec<f64>> {
-        self.cpu.read(name)
+        let mut values = self.cpu.read(name)?;
+        if self.last.iter().any(|name| self.wrong.contains(&&name[..])) {
+            values.iter_mut().for_each(|v| *v += 1e6);
+        }
+        Ok(values)
     }
     fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
         let mut values = self.cpu.read_f32(name)?;
@@ -123,6 +128,9 @@ impl Engine for Fake {
     }
     fn measure(&mut self) -> &mut dyn Measure {
         self
+    }
+    fn tunable(&mut self) -> Option<&mut dyn Tunable> {
+        Some(self)
     }
     fn description(&self) -> String {
         "a fake".to_string()
@@ -160,6 +168,17 @@ impl Tunable for Fake {
             true => all.collect(),
             false => all.take(1).collect(),
         }
+    }
+    fn variant(&self, program: &Program, call: &Call) -> &'static str {
+        let names = self.variants(program, call);
+        let chosen = self.choices.find(&call.kernel, program.replicas);
+        let chosen = chosen.map(|choice| &choice.variant[..]);
+        let wanted = [self.forced, chosen].into_iter().flatten();
+        let found = wanted.filter_map(|wanted| names.iter().find(|name| **name == wanted)).next();
+        found.unwrap_or(&names[0])
+    }
+    fn force(&mut self, variant: Option<&'static str>) {
+        self.forced = variant;
     }
     fn choose(&mut self, choices: Choices) {
         self.choices = choices;
@@ -287,6 +306,70 @@ fn a_request_to_stop_ends_it_soon() {
     let outcome = tune(&mut fake, SIZES, effort, &[], &watch);
     assert!(matches!(outcome, Err(Error::Interrupted)) && asked.get() == 21);
     assert!(fake.timed.len() < 30, "{} measurements", fake.timed.len());
+}
+
+#[test]
+fn a_bench_of_all_variants_marks_what_is_default_what_runs_and_what_is_fastest() {
+    let mut fake = Fake::new(&[
+        (REFERENCE, 1.0),
+        ("fast", 0.5),
+        ("slow", 2.0),
+        ("wrong", 0.1),
+        ("refused", 0.1),
+    ]);
+    (fake.wrong, fake.refused) = (vec!["wrong"], Some("refused"));
+    let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
+    let go_on = &|| Ok(());
+    let peaks = Peaks::measure(fake.measure(), stop, go_on).unwrap();
+    let mut rows = vec![];
+    let (glob, cold) = ("conv_y", true);
+    let plan = kernels::Plan { glob, stop, cold, variants: true, peaks: &peaks, go_on };
+    kernels::measure(&mut fake, SIZES, &plan, &mut rows).unwrap();
+    assert_eq!(fake.forced, None, "what follows runs as before");
+    rows.retain(|row| row.kind == Kind::Kernel);
+    // Three that are timed, warm and cold, and two that are not.
+    assert!(rows.len() > 8 && rows.len().is_multiple_of(8), "{} rows", rows.len());
+    for call in rows.chunks(8) {
+        let told = call.iter().map(|row| {
+            let kernel = row.kernel.as_ref().unwrap();
+            let among = kernel.among.unwrap();
+            let timed = row.cache.map_or("-", |c| if c == Cache::Warm { "warm" } else { "cold" });
+            let marks = [among.default, among.runs, among.fastest];
+            (kernel.variant.as_deref().unwrap(), timed, marks, kernel.share_percent.is_some())
+        });
+        let [no, fastest, default] = [[false; 3], [false, false, true], [true, true, false]];
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                (REFERENCE, "warm", default, true),
+                (REFERENCE, "cold", default, false),
+                ("fast", "warm", fastest, false),
+                ("fast", "cold", fastest, false),
+                ("slow", "warm", no, false),
+                ("slow", "cold", no, false),
+                ("wrong", "-", no, false),
+                ("refused", "-", no, false),
+            ]
+        );
+        let note = |i: usize| call[i].note.clone().unwrap_or_default();
+        assert!(note(6).contains("expected") && note(7).contains("refused does not compile"));
+    }
+    assert!(!fake.timed.iter().any(|name| name == "wrong" || name == "refused"));
+    let table = gradcon::bench::text::kernels(&rows.iter().collect::<Vec<_>>());
+    for part in ["reference (default)", "fast (fastest)", "slow ", "(wrong) is wrong: "] {
+        assert!(table.contains(part), "{part} in {table}");
+    }
+
+    // Where a plan says so, another variant than the default runs.
+    let chosen = |row: &Row| row.kernel.as_ref().unwrap().variant.clone();
+    let found = found(&mut fake, SIZES, &[]).unwrap();
+    fake.choose(found.choices);
+    let one = kernels::Plan { variants: false, cold: false, ..plan };
+    let mut runs = vec![];
+    kernels::measure(&mut fake, SIZES, &one, &mut runs).unwrap();
+    runs.retain(|row| row.kind == Kind::Kernel);
+    assert!(!runs.is_empty() && runs.iter().all(|row| chosen(row).as_deref() == Some("fast")));
+    assert!(runs.iter().all(|row| row.kernel.as_ref().unwrap().among.is_none()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::record::{Cache, Kind, Record, Row};
+use super::record::{Cache, KernelRow, Kind, Record, Row};
 use super::text::{columns, digits};
 use crate::error::{Error, Result};
 
@@ -75,7 +75,11 @@ fn keyed(rows: &[Row]) -> Vec<(Key<'_>, &Row)> {
     let mut keyed = vec![];
     for row in rows {
         let Row { kind, program, cache, replicas, batch, channels, .. } = row;
-        let kind = format!("{kind:?} {program} {cache:?} {replicas} {batch} {channels}");
+        let mut kind = format!("{kind:?} {program} {cache:?} {replicas} {batch} {channels}");
+        // Else it is the variant that runs, whichever that is.
+        if let Some(kernel) = row.kernel.as_ref().filter(|kernel| kernel.among.is_some()) {
+            kind += kernel.variant.as_deref().unwrap_or_default();
+        }
         let (name, shape) = (row.name.as_str(), row.shape.as_str());
         let count = seen.entry((kind.clone(), name, shape)).or_default();
         keyed.push(((kind, name, shape, *count), row));
@@ -144,7 +148,11 @@ fn kind(row: &Row) -> String {
         (Kind::Step, _) => "step".to_string(),
         (Kind::Kernel, cache) => {
             let cache = if cache == Some(Cache::Cold) { ", cold" } else { "" };
-            format!("{}{cache}", row.program)
+            let one_of_several = |kernel: &&KernelRow| kernel.among.is_some();
+            let variant = row.kernel.as_ref().filter(one_of_several);
+            let variant = variant.and_then(|kernel| kernel.variant.as_ref());
+            let variant = variant.map(|name| format!(", {name}")).unwrap_or_default();
+            format!("{}{variant}{cache}", row.program)
         }
     }
 }

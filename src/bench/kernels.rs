@@ -2,7 +2,7 @@
 //! timed warm and cold, and set against the device's peaks.
 
 use super::peaks::Peaks;
-use super::record::{Cache, KernelRow, Kind, Row, StepRow, Unit};
+use super::record::{Among, Cache, KernelRow, Kind, Row, StepRow, Unit};
 use super::stats::{Stop, Summary};
 use super::verify::{Oracle, STEP, STEPS, feed};
 use super::{GoOn, Sizes};
@@ -23,6 +23,8 @@ pub struct Plan<'a> {
     pub stop: Stop,
     /// With empty caches, too.
     pub cold: bool,
+    /// In every variant that the device can run, not only in the one that it does run.
+    pub variants: bool,
     /// The device's, for what a kernel achieves of them.
     pub peaks: &'a Peaks,
     /// Asked before every row.
@@ -104,21 +106,96 @@ pub fn measure(
                 oracle.run(call)?;
                 continue;
             };
-            let (loaded, verdict) = oracle.verify(call, engine)?;
-            let row = about(program, group, sizes, &verdict);
-            if verdict.is_err() {
-                rows.push(row);
-            } else {
-                for cache in [Cache::Warm, Cache::Cold] {
-                    if cache == Cache::Warm || plan.cold {
-                        rows.push(timed(engine, loaded, row.clone(), cache, (plan, step_us))?);
-                    }
+            let from = rows.len();
+            for runner in runners(engine, program, call, plan.variants) {
+                if runner.among.is_some() {
+                    (plan.go_on)()?;
+                    force(engine, runner.variant);
                 }
+                let measured = (|| {
+                    let (loaded, verdict) = verify(&mut oracle, engine, call, &runner)?;
+                    let row = about(program, group, sizes, &runner, &verdict);
+                    let Some(loaded) = loaded.filter(|_| verdict.is_ok()) else {
+                        rows.push(row);
+                        return Ok(());
+                    };
+                    for cache in [Cache::Warm, Cache::Cold] {
+                        if cache == Cache::Warm || plan.cold {
+                            rows.push(timed(engine, loaded, row.clone(), cache, (plan, step_us))?);
+                        }
+                    }
+                    Ok(())
+                })();
+                force(engine, None);
+                measured?;
             }
+            mark_fastest(&mut rows[from..]);
         }
     }
     engine.clear();
     Ok(())
+}
+
+/// A way to run a call.
+struct Runner {
+    /// Its name, where the engine has variants.
+    variant: Option<&'static str>,
+    /// Its place among several that are measured.
+    among: Option<Among>,
+}
+
+/// In which variants a call is measured: all of them, the default first, or the one that it runs in.
+fn runners(engine: &mut dyn Engine, program: &Program, call: &Call, all: bool) -> Vec<Runner> {
+    let Some(tunable) = engine.tunable() else {
+        return vec![Runner { variant: None, among: None }];
+    };
+    let (runs, names) = (tunable.variant(program, call), tunable.variants(program, call));
+    if !all || names.len() < 2 {
+        return vec![Runner { variant: Some(runs), among: None }];
+    }
+    let runner = |(place, name): (usize, &'static str)| {
+        let among = Among { default: place == 0, runs: name == runs, fastest: false };
+        Runner { variant: Some(name), among: Some(among) }
+    };
+    names.into_iter().enumerate().map(runner).collect()
+}
+
+fn force(engine: &mut dyn Engine, variant: Option<&'static str>) {
+    if let Some(tunable) = engine.tunable() {
+        tunable.force(variant);
+    }
+}
+
+/// [`Oracle::verify`]; of several variants, one that can't be loaded is wrong and no error, as long
+/// as the device works.
+fn verify(
+    oracle: &mut Oracle,
+    engine: &mut dyn Engine,
+    call: &Call,
+    runner: &Runner,
+) -> Result<(Option<Loaded>, std::result::Result<f64, String>)> {
+    match oracle.verify(call, engine) {
+        Ok((loaded, verdict)) => Ok((Some(loaded), verdict)),
+        Err(e) if runner.among.is_some() && engine.wait().is_ok() => {
+            // What follows needs its results.
+            oracle.run(call)?;
+            Ok((None, Err(e.to_string())))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Marks the variant with the least time, of the rows of one call.
+fn mark_fastest(rows: &mut [Row]) {
+    let warm = rows.iter().filter(|row| row.cache == Some(Cache::Warm));
+    let timed = warm.filter_map(|row| Some((row.median()?, row.kernel.as_ref()?.variant.clone())));
+    let Some((_, fastest)) = timed.min_by(|a, b| a.0.total_cmp(&b.0)) else { return };
+    for kernel in rows.iter_mut().filter_map(|row| row.kernel.as_mut()) {
+        let is_it = kernel.variant == fastest;
+        if let Some(among) = &mut kernel.among {
+            among.fastest = is_it;
+        }
+    }
 }
 
 /// What is known of a kernel before it is timed.
@@ -126,10 +203,14 @@ fn about(
     program: &Program,
     group: &Group,
     sizes: Sizes,
+    runner: &Runner,
     verdict: &std::result::Result<f64, String>,
 ) -> Row {
     let (kernel, cost) = (&group.call.kernel, group.call.cost(program));
-    let [x, y] = kernel.family().launch().grid;
+    let mut launches = program.variants(group.call).into_iter();
+    let launch = launches.find(|launch| Some(launch.variant) == runner.variant);
+    let launch = launch.unwrap_or_else(|| kernel.family().launch());
+    let [x, y] = launch.grid;
     let mut row = Row::new(Kind::Kernel, kernel.name(), &group.shape, Unit::Microseconds).at(sizes);
     row.program = program.name.clone();
     row.note = verdict.as_ref().err().map(|why| format!("wrong: {why}"));
@@ -139,11 +220,14 @@ fn about(
         verified: verdict.is_ok(),
         worst: verdict.as_ref().ok().copied(),
         flops: cost.flops,
-        executed: kernel.family().products().map(|products| {
+        executed: kernel.family().products_of(&launch).map(|products| {
             cost.flops + 2 * (products.executed - products.useful) * program.replicas as u64
         }),
         bytes: cost.bytes,
+        variant: runner.variant.map(str::to_string),
+        among: runner.among,
         workgroups: u64::from(x) * u64::from(y) * program.replicas as u64,
+        net_us: None,
         gflops: None,
         executed_gflops: None,
         gbytes: None,
@@ -154,8 +238,22 @@ fn about(
     row
 }
 
-/// The row with its time, in a step of `step_us`.
+/// The row with its time, in a step of `step_us`. A disturbed measurement is made once more.
 fn timed(
+    engine: &mut dyn Engine,
+    loaded: Loaded,
+    row: Row,
+    cache: Cache,
+    context: (&Plan, Option<f64>),
+) -> Result<Row> {
+    let first = timed_once(engine, loaded, row.clone(), cache, context)?;
+    match first.disturbed {
+        true => timed_once(engine, loaded, row, cache, context),
+        false => Ok(first),
+    }
+}
+
+fn timed_once(
     engine: &mut dyn Engine,
     loaded: Loaded,
     row: Row,
@@ -191,6 +289,9 @@ fn timed(
             kernel.bound = Some(bound.name);
         }
         if cache == Cache::Warm {
+            kernel.net_us = plan.peaks.gap_us(clock).map(|gap| (seconds * 1e6 - gap).max(0.0));
+        }
+        if cache == Cache::Warm && kernel.among.is_none_or(|among| among.runs) {
             let all = 100.0 * kernel.count as f64 * seconds * 1e6;
             kernel.share_percent = step_us.map(|step| all / step);
         }

@@ -4,7 +4,7 @@
 use super::GoOn;
 use super::record::{Kind, Row, Unit};
 use super::stats::{Stop, Summary};
-use crate::engine::measure::{Measure, Probe, Roof, Work, repeats};
+use crate::engine::measure::{Measure, Probe, Roof, Timing, Work, repeats};
 use crate::error::Result;
 
 /// A limit of all kernels: what a fifth of the samples reached.
@@ -117,6 +117,14 @@ impl Peaks {
         Ok(Some(Summary::of(rates).median))
     }
 
+    /// Microseconds that a clock sees of a launch that does nothing and waits for the one before, which
+    /// is part of every time of a kernel that is repeated.
+    pub fn gap_us(&self, clock: Timing) -> Option<f64> {
+        let launch = self.launch.as_ref()?;
+        let row = self.rows.iter().find(|row| row.name == launch.name)?;
+        row.median().filter(|_| row.clock == Some(clock))
+    }
+
     /// What bounds a kernel of so many operations and bytes; `cold`: its operands lie in no cache.
     pub fn bound(&self, flops: u64, bytes: u64, cold: bool) -> Option<Bound> {
         let mut reached = self.memory.iter().filter(|(from, _)| cold || *from <= bytes);
@@ -154,7 +162,6 @@ fn unit(probe: &Probe) -> (Unit, impl Fn(f64) -> f64 + use<>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Timing;
 
     fn peaks() -> Peaks {
         let probe = |name: &str, work, roof| Probe {
@@ -187,6 +194,7 @@ mod tests {
         let peaks = peaks();
         assert_eq!(peaks.compute.as_ref().unwrap().name, "fma vec4");
         assert_eq!(peaks.reference, Some((1, 2)));
+        assert_eq!((peaks.gap_us(Timing::Wall), peaks.gap_us(Timing::Device)), (Some(2.0), None));
         let bound = |flops, bytes, cold| peaks.bound(flops, bytes, cold).unwrap();
         let of = |name: &str, seconds: f64| (name.to_string(), seconds);
         let got = |b: Bound| (b.name, (b.seconds * 1e9).round());

@@ -130,6 +130,17 @@ pub struct Row {
     pub step: Option<StepRow>,
 }
 
+/// What a variant is among all of a call's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Among {
+    /// The one where nothing else is chosen.
+    pub default: bool,
+    /// The one that a step runs: the default, or what a tuned plan says.
+    pub runs: bool,
+    /// The one with the least median, warm.
+    pub fastest: bool,
+}
+
 /// What is said of a kernel.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct KernelRow {
@@ -147,8 +158,14 @@ pub struct KernelRow {
     pub executed: Option<u64>,
     /// Bytes that one call moves at least, all replicas.
     pub bytes: u64,
-    /// Workgroups of one call on a GPU, all replicas.
+    /// The variant that ran, where the engine has several.
+    pub variant: Option<String>,
+    /// Its place among the variants that were measured, if all were.
+    pub among: Option<Among>,
+    /// Workgroups of one call on a GPU in this variant, all replicas.
     pub workgroups: u64,
+    /// The median less a launch that does nothing, in microseconds, by the same clock.
+    pub net_us: Option<f64>,
     /// Useful operations a second, from the median.
     pub gflops: Option<f64>,
     /// Operations run a second, useful or not.
@@ -319,7 +336,7 @@ impl Record {
 }
 
 /// The columns of the CSV.
-const COLUMNS: [&str; 31] = [
+const COLUMNS: [&str; 36] = [
     "kind",
     "name",
     "shape",
@@ -351,6 +368,11 @@ const COLUMNS: [&str; 31] = [
     "share_percent",
     "dispatches",
     "waits",
+    "variant",
+    "default",
+    "runs",
+    "fastest",
+    "net_us",
 ];
 
 /// A row in these columns; what it doesn't have is empty.
@@ -359,6 +381,7 @@ fn line(row: &Row) -> Vec<String> {
         value.map(|v| v.to_string()).unwrap_or_default()
     }
     let (value, kernel) = (row.value.as_ref(), row.kernel.as_ref());
+    let among = kernel.and_then(|kernel| kernel.among);
     let cache = row.cache.map(|cache| if cache == Cache::Warm { "warm" } else { "cold" });
     let kind = match row.kind {
         Kind::Peak => "peak",
@@ -397,6 +420,11 @@ fn line(row: &Row) -> Vec<String> {
         text(kernel.and_then(|k| k.share_percent)),
         text(row.step.as_ref().map(|s| s.dispatches)),
         text(row.step.as_ref().map(|s| s.waits)),
+        text(kernel.and_then(|k| k.variant.as_ref())),
+        text(among.map(|among| among.default)),
+        text(among.map(|among| among.runs)),
+        text(among.map(|among| among.fastest)),
+        text(kernel.and_then(|k| k.net_us)),
     ]
 }
 
@@ -416,7 +444,10 @@ mod tests {
             flops: u64::MAX,
             executed: None,
             bytes: 3,
+            variant: Some("wide".to_string()),
+            among: Some(Among { default: true, runs: false, fastest: true }),
             workgroups: 1,
+            net_us: Some(0.25),
             gflops: Some(1e-7),
             executed_gflops: None,
             gbytes: Some(2.5),
@@ -439,6 +470,18 @@ mod tests {
             read.rows[0].value.as_ref().unwrap().samples[2].to_bits(),
             (1f64 / 3.0).to_bits()
         );
+    }
+
+    #[test]
+    fn files_from_before_variants_were_told_are_read() {
+        let mut value = serde_json::to_value(record()).unwrap();
+        let kernel = value["rows"][0]["kernel"].as_object_mut().unwrap();
+        for name in ["variant", "among", "net_us"] {
+            kernel.remove(name).unwrap();
+        }
+        let read = Record::from_json(value.to_string().as_bytes()).unwrap();
+        let kernel = read.rows[0].kernel.as_ref().unwrap();
+        assert_eq!((&kernel.variant, kernel.among, kernel.net_us), (&None, None, None));
     }
 
     #[test]
@@ -469,6 +512,10 @@ mod tests {
         let lines: Vec<_> = reader.records().map(|line| line.unwrap()).collect();
         assert_eq!((lines.len(), &lines[0][16], &lines[0][13]), (2, "\"loss\"", "device"));
         assert_eq!((&lines[1][9], &lines[1][15]), ("", "none here"));
+        let last =
+            |line: &csv::StringRecord| line.iter().skip(31).map(String::from).collect::<Vec<_>>();
+        assert_eq!(last(&lines[0]), ["wide", "true", "false", "true", "0.25"]);
+        assert!(last(&lines[1]).iter().all(String::is_empty));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use maud::{Markup, html};
 
 use super::peaks::{Peaks, short};
-use super::record::{Cache, Kind, Row};
+use super::record::{Cache, KernelRow, Kind, Row};
 use super::text::digits;
 use crate::error::{Error, Result};
 use crate::report::plot::tick_label;
@@ -130,7 +130,8 @@ pub fn roofline(title: &str, peaks: &Peaks, rows: &[Row]) -> Result<String> {
 
 /// The dot of a row, if it has one.
 fn dot(row: &Row) -> Option<Dot<'_>> {
-    let kernel = row.kernel.as_ref().filter(|_| row.kind == Kind::Kernel)?;
+    let runs = |kernel: &&KernelRow| kernel.among.is_none_or(|among| among.runs);
+    let kernel = row.kernel.as_ref().filter(|_| row.kind == Kind::Kernel).filter(runs)?;
     let gflops = kernel.gflops.filter(|gflops| *gflops > 0.0)?;
     let class = match kernel.bound.as_deref() {
         Some("FMA") => "fma",

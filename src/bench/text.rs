@@ -1,6 +1,6 @@
 //! Measurements as tables for people.
 
-use super::record::{Cache, Kind, Row};
+use super::record::{Cache, KernelRow, Kind, Row};
 use super::stats::Summary;
 
 /// Peaks, a line each.
@@ -30,9 +30,11 @@ pub fn kernels(rows: &[&Row]) -> String {
         "kernel",
         "for",
         "sizes",
+        "variant",
         "calls",
         "us",
         "p20 to p80",
+        "less gap",
         "GFLOP/s",
         "GB/s",
         "% peak",
@@ -49,20 +51,26 @@ pub fn kernels(rows: &[&Row]) -> String {
     for row in rows.iter().filter(first) {
         let Some(kernel) = &row.kernel else { continue };
         let same = |other: &&&Row| {
-            other.cache == Some(Cache::Cold) && other.name == row.name && other.shape == row.shape
+            let variant = |row: &Row| row.kernel.as_ref().and_then(|kernel| kernel.variant.clone());
+            let named = other.name == row.name && other.shape == row.shape;
+            other.cache == Some(Cache::Cold) && named && variant(other) == variant(row)
         };
         let cold = rows.iter().find(same);
         let disturbed = row.disturbed || cold.is_some_and(|cold| cold.disturbed);
         let number = |value: Option<f64>| value.map_or("-".to_string(), digits);
-        sum += kernel.count as f64 * row.median().unwrap_or(0.0);
+        if kernel.among.is_none_or(|among| among.runs) {
+            sum += kernel.count as f64 * row.median().unwrap_or(0.0);
+        }
         shares += kernel.share_percent.unwrap_or(0.0);
         lines.push(vec![
             row.name.clone(),
             kernel.label.clone(),
             row.shape.clone(),
+            variant(kernel),
             kernel.count.to_string(),
             number(row.median()),
             row.value.as_ref().map_or("-".to_string(), band),
+            number(kernel.net_us),
             number(kernel.gflops),
             number(kernel.gbytes),
             number(kernel.peak_percent),
@@ -74,10 +82,10 @@ pub fn kernels(rows: &[&Row]) -> String {
             format!("{}{}", row.clock_name(), if disturbed { ", disturbed" } else { "" }),
         ]);
     }
-    let mut text = columns(&lines, 3);
+    let mut text = columns(&lines, 4);
     for row in rows.iter().filter(|row| row.kind == Kind::Kernel) {
         if let Some(note) = &row.note {
-            text += &format!("{} {} is {note}\n", row.name, row.shape);
+            text += &format!("{} is {note}\n", what(row));
         }
     }
     for row in rows.iter().filter(|row| row.kind == Kind::Step) {
@@ -95,6 +103,24 @@ pub fn kernels(rows: &[&Row]) -> String {
         );
     }
     text
+}
+
+/// A kernel's row in words: its name, sizes and, if it is one of several, its variant.
+pub fn what(row: &Row) -> String {
+    let several = row.kernel.as_ref().filter(|kernel| kernel.among.is_some());
+    let variant = several.and_then(|kernel| kernel.variant.as_ref());
+    let variant = variant.map(|name| format!(" ({name})")).unwrap_or_default();
+    format!("{} {}{variant}", row.name, row.shape)
+}
+
+/// The variant's name, and what it is among all.
+fn variant(kernel: &KernelRow) -> String {
+    let Some(name) = &kernel.variant else { return "-".to_string() };
+    let Some(among) = kernel.among else { return name.clone() };
+    let chosen = among.runs && !among.default;
+    let marks = [(among.default, "default"), (chosen, "chosen"), (among.fastest, "fastest")];
+    let marks: Vec<&str> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
+    if marks.is_empty() { name.clone() } else { format!("{name} ({})", marks.join(", ")) }
 }
 
 fn band(value: &Summary) -> String {

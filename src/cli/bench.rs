@@ -68,7 +68,9 @@ struct PeaksArgs {
 /// the kernels' tests. One that is wrong has no time, and the exit code is 4. Then it is timed warm,
 /// and cold (caches flushed before every sample), and set against the peaks of the device, which
 /// are measured first. `bound` is the peak that allows it the least; `% step` is all its calls over
-/// the whole step. A row is disturbed where the FMA peak moved by more than 3 % meanwhile.
+/// the whole step; `less gap` is the time without what an empty launch that waits for the one before
+/// it takes by the same clock. A row is disturbed where the FMA peak moved by more than 3 %
+/// meanwhile, also when it was measured once more.
 ///
 ///   gradcon bench kernels --kernels 'conv_*' --replicas 1,10 --channels 3
 #[derive(clap::Args)]
@@ -80,6 +82,11 @@ struct KernelsArgs {
 
     #[command(flatten)]
     sizes: SizeLists,
+
+    /// In every variant that the GPU can run, a row each; the default and the fastest one are
+    /// marked. `gradcon tune` chooses between them with more care.
+    #[arg(long)]
+    variants: bool,
 
     /// Only warm: half the time.
     #[arg(long)]
@@ -290,10 +297,18 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
     for size in &sizes {
         kernels::check(&args.kernels, size.sizes(), engine.form())?;
     }
+    if args.variants && engine.tunable().is_none() {
+        return Err(Error::Usage(format!(
+            "--variants: {} has one variant of each kernel, expected a GPU (--device gpu, gpu:N or \
+             part of an adapter's name, see `gradcon devices`)",
+            engine.description()
+        )));
+    }
     let peaks = Peaks::measure(engine.measure(), args.stop.stop(), &interrupt::go_on)?;
     print(&format!("{}\n{}", engine.description(), text::peaks(&peaks.rows)))?;
     let (glob, stop, cold) = (&*args.kernels, args.stop.stop(), !args.no_cold);
-    let plan = kernels::Plan { glob, stop, cold, peaks: &peaks, go_on: &interrupt::go_on };
+    let (peaks, variants, go_on) = (&peaks, args.variants, &interrupt::go_on);
+    let plan = kernels::Plan { glob, stop, cold, variants, peaks, go_on };
     let (mut rows, mut outcome) = (peaks.rows.clone(), Ok(()));
     for size in &sizes {
         let Sizes { batch, channels, replicas } = size.sizes();
@@ -334,11 +349,11 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
             train => ("train", train),
         };
         let title = format!("{}: {}", engine.description(), title(program, size.sizes()));
-        svg.write(roofline(&title, &peaks, &drawn)?.as_bytes())?;
+        svg.write(roofline(&title, peaks, &drawn)?.as_bytes())?;
         svg.commit()?;
     }
     let wrong = rows.iter().filter(|row| row.kernel.as_ref().is_some_and(|k| !k.verified));
-    let wrong: Vec<String> = wrong.map(|row| format!("{} {}", row.name, row.shape)).collect();
+    let wrong: Vec<String> = wrong.map(text::what).collect();
     if wrong.is_empty() {
         return Ok(());
     }

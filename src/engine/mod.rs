@@ -109,6 +109,11 @@ pub trait Engine {
     /// The engine as something to be measured.
     fn measure(&mut self) -> &mut dyn Measure;
 
+    /// The engine as something that has variants of kernels, if it has any.
+    fn tunable(&mut self) -> Option<&mut dyn Tunable> {
+        None
+    }
+
     /// The device, for people.
     fn description(&self) -> String;
 
@@ -126,6 +131,13 @@ pub trait Tunable: Engine {
     /// Names of the variants of a call that this device can run. The first is the one that it runs
     /// where nothing else is chosen; the reference is among them.
     fn variants(&self, program: &Program, call: &Call) -> Vec<&'static str>;
+
+    /// The variant that a call runs in if its program is loaded now.
+    fn variant(&self, program: &Program, call: &Call) -> &'static str;
+
+    /// What is loaded from now on runs in this variant where it can, whatever is chosen; `None`: as
+    /// chosen.
+    fn force(&mut self, variant: Option<&'static str>);
 
     /// What is loaded from now on runs in these variants, and calls without a choice in the default.
     fn choose(&mut self, choices: Choices);

@@ -59,6 +59,8 @@ pub struct GpuEngine {
     in_flight: VecDeque<(wgpu::SubmissionIndex, u32)>,
     /// The variant that was asked for.
     variant: Option<&'static str>,
+    /// A variant that goes before what the plan says.
+    forced: Option<&'static str>,
     tuned: Option<InUse>,
     /// What of the opening nobody should miss.
     warning: Option<String>,
@@ -175,6 +177,7 @@ impl GpuEngine {
             programs,
             in_flight,
             variant,
+            forced: None,
             tuned,
             warning,
             measuring,
@@ -201,7 +204,8 @@ impl GpuEngine {
             variants.any(|launch| launch.variant == choice.variant && self.has_room(&launch))
         };
         let chosen = chosen.filter(runs).map(|choice| &choice.variant[..]);
-        chosen.into_iter().chain([self.default_variant(program, call)]).collect()
+        let default = self.default_variant(program, call);
+        self.forced.into_iter().chain(chosen).chain([default]).collect()
     }
 
     /// What a call runs in that nothing is chosen for, where it has it; else the reference.
@@ -500,6 +504,10 @@ impl Engine for GpuEngine {
         self
     }
 
+    fn tunable(&mut self) -> Option<&mut dyn Tunable> {
+        Some(self)
+    }
+
     fn description(&self) -> String {
         format!("GPU engine ({})", self.gpu.adapter)
     }
@@ -523,6 +531,16 @@ impl Tunable for GpuEngine {
         let place = names.iter().position(|name| *name == default);
         names.swap(0, place.unwrap_or(0));
         names
+    }
+
+    fn variant(&self, program: &Program, call: &Call) -> &'static str {
+        let (launches, preferred) = (program.variants(call), self.preferred(program, call));
+        let has = |name: &&str| launches.iter().find(|launch| launch.variant == *name);
+        preferred.iter().find_map(has).map_or(REFERENCE, |launch| launch.variant)
+    }
+
+    fn force(&mut self, variant: Option<&'static str>) {
+        self.forced = variant;
     }
 
     fn choose(&mut self, choices: Choices) {
