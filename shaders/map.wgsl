@@ -62,6 +62,7 @@ const RELU_GRAD: u32 = 5u;
 const SIGMOID: u32 = 6u;
 const SIGMOID_GRAD: u32 = 7u;
 const INV_NORM: u32 = 8u;
+const EXP: u32 = 9u;
 
 fn sigmoid_of(v: f32) -> f32 {
     // exp of a negative number only: no overflow.
@@ -80,6 +81,7 @@ fn apply(op: u32, a: f32, b: f32, x: f32, y: f32) -> f32 {
         case SIGMOID: { return sigmoid_of(a); }
         case SIGMOID_GRAD: { return a * b * (1.0 - b); }
         case INV_NORM: { return 1.0 / max(sqrt(a), x); }
+        case EXP: { return exp(a); }
         default: { return bitcast<f32>(0x7fc00000u); } // NaN: no such member
     }
 }

@@ -129,6 +129,7 @@ fn cases() -> Vec<Case> {
         case("sum_to", &[("a", a)], |t, i| t.sum_to(i[0], [1, 1, 5, 1])),
         case("sum_to", &[("a", a)], |t, i| t.sum_to(i[0], [2, 1, 1, 4])),
         case("sum_to", &[("a", a)], |t, i| t.sum_to(i[0], SCALAR)),
+        case("reshape", &[("a", a)], |t, i| t.reshape(i[0], [1, 1, 30, 4])),
         case("slice", &[("a", flat(200))], move |t, i| t.slice(i[0], 64, a)),
         case("concat", &[("a", [1, 2, 3, 5]), ("b", [1, 1, 7, 1])], |t, i| {
             t.concat(&[(i[0], 0), (i[1], 64)], 100)

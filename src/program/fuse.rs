@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::kernels::conv::Activation;
 use crate::kernels::conv_w::End;
-use crate::tape::ops::{Conv, ConvW, Map, Mapped, Op, Reduce};
+use crate::layout::Shape;
+use crate::tape::ops::{Conv, ConvW, Map, Mapped, Memory, Op, Reduce};
 use crate::tape::{Tape, Tensor};
 
 /// A convolution, and what it does besides.
@@ -59,6 +60,15 @@ impl Convolution {
             | Convolution::Weight(ConvW { x: a, y: b, .. }) => (*a, *b) = (first, second),
         }
         other
+    }
+
+    /// The result's shape.
+    fn shape(&self) -> Shape {
+        match self {
+            Convolution::Activation(Conv::ConvY { geometry, .. }) => geometry.y_shape(),
+            Convolution::Activation(Conv::ConvX { geometry, .. }) => geometry.x_shape(),
+            Convolution::Weight(ConvW { geometry, .. }) => geometry.w_shape(),
+        }
     }
 
     /// Whether `other` is the same kernel of the same sizes.
@@ -204,16 +214,24 @@ impl Fused {
     ) -> Option<Option<Tensor>> {
         // A weight's gradient can only be added to another.
         let whole = matches!(self.conv, Convolution::Activation(_));
-        let Op::Map(Mapped { map, of: [a, b] }) = tape.node(next).op else { return None };
         if self.activation != Activation::None {
             return None;
         }
+        let (map, [a, b]) = match tape.node(next).op {
+            Op::Map(Mapped { map, of }) => (map, of),
+            // What is elementwise doesn't mind another shape.
+            Op::Memory(Memory::Reshape { .. }) if whole => return Some(None),
+            _ => return None,
+        };
         match map {
             Map::Add => {
                 let other = if a == end { b } else { a };
                 match &tape.node(other).op {
                     Op::Reduce(Reduce::Broadcast { a: bias })
-                        if whole && self.bias.is_none() && per_channel(tape, *bias) =>
+                        if whole
+                            && self.bias.is_none()
+                            && per_channel(tape, *bias)
+                            && tape.shape(end) == self.conv.shape() =>
                     {
                         self.bias = Some(*bias);
                     }

@@ -114,6 +114,7 @@ impl Lowering<'_> {
                 Op::Memory(
                     ops::Memory::Leaf { .. }
                         | ops::Memory::Slice { .. }
+                        | ops::Memory::Reshape { .. }
                         | ops::Memory::Concat { .. }
                 ) | Op::Constraint(ops::Constraint::Constraint { .. })
             );
@@ -381,6 +382,7 @@ impl Lowering<'_> {
                 let of = self.place(*of);
                 View { buffer: of.buffer, offset: of.offset + offset, len }
             }
+            ops::Memory::Reshape { a } => self.place(*a),
             ops::Memory::Concat { parts } => {
                 let (whole, pieces) = self.joint(node, parts);
                 self.added_pieces(node, whole, pieces)

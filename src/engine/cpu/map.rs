@@ -91,6 +91,7 @@ fn apply<T: Real>(map: Map, a: &[T; BLOCK], b: &[T; BLOCK], out: &mut [T; BLOCK]
         Map::Sigmoid => binary(a, a, out, |a, _| a.sigmoid()),
         Map::SigmoidGrad => binary(a, b, out, |a, s| a * s * (T::ONE - s)),
         Map::InvNorm { eps } => binary(a, a, out, |a, _| inv_norm_of(a, eps)),
+        Map::Exp => binary(a, a, out, |a, _| a.exp()),
     }
 }
 

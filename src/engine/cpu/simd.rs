@@ -44,6 +44,8 @@ pub trait Real:
     fn to_f64(self) -> f64;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// Exponential.
+    fn exp(self) -> Self;
     /// `1 / (1 + exp(-self))`, saturating to 0 and 1.
     fn sigmoid(self) -> Self;
     /// `self * b + c`, rounded once.
@@ -70,6 +72,10 @@ macro_rules! real {
             }
             fn sqrt(self) -> Self {
                 self.sqrt()
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
             }
             #[inline(always)]
             fn sigmoid(self) -> Self {

@@ -39,6 +39,8 @@ pub enum Map {
     /// `1 / max(sqrt(a), eps)`: the inverse norm from the squared norm, with cosine_similarity's
     /// clamp.
     InvNorm { eps: f64 },
+    /// `exp(a)`.
+    Exp,
 }
 
 impl Map {
@@ -53,6 +55,7 @@ impl Map {
         Map::Sigmoid,
         Map::SigmoidGrad,
         Map::InvNorm { eps: 1e-8 },
+        Map::Exp,
     ];
 
     /// The member's name, in upper case also its number's in the shader. Shown, like everything
@@ -70,7 +73,7 @@ impl Map {
     pub fn arity(self) -> usize {
         match self {
             Map::Add | Map::Sub | Map::Mul | Map::ReluGrad | Map::SigmoidGrad => 2,
-            Map::Affine { .. } | Map::Relu | Map::Sigmoid | Map::InvNorm { .. } => 1,
+            Map::Affine { .. } | Map::Relu | Map::Sigmoid | Map::InvNorm { .. } | Map::Exp => 1,
         }
     }
 
@@ -85,14 +88,15 @@ impl Map {
             | Map::Relu
             | Map::ReluGrad
             | Map::Sigmoid
-            | Map::SigmoidGrad => [0.0; 2],
+            | Map::SigmoidGrad
+            | Map::Exp => [0.0; 2],
         }
     }
 
     /// Operations an element. Shown at [`Map`].
     pub fn flops(self) -> u64 {
         match self {
-            Map::Add | Map::Sub | Map::Mul | Map::Relu | Map::ReluGrad => 1,
+            Map::Add | Map::Sub | Map::Mul | Map::Relu | Map::ReluGrad | Map::Exp => 1,
             Map::Affine { .. } => 2,
             Map::Sigmoid | Map::SigmoidGrad | Map::InvNorm { .. } => 3,
         }
@@ -155,6 +159,7 @@ impl Map {
                 let slope = tape.relu_grad(slope, above);
                 out.push((a, tape.mul(v, slope)));
             }
+            Map::Exp => out.push((a, tape.mul(v, node))),
         }
         out
     }
@@ -329,6 +334,20 @@ impl Tape {
     /// ```
     pub fn inv_norm(&mut self, a: Tensor, eps: f64) -> Tensor {
         self.map(Map::InvNorm { eps }, &[a])
+    }
+
+    /// `exp(a)`.
+    ///
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let (a, v) = (tape.leaf("a", [1, 1, 1, 5]), tape.leaf("v", [1, 1, 1, 5]));
+    /// let e = tape.exp(a);
+    /// assert_eq!(tape.vjp(e, v, &[a]), [tape.mul(v, e)]);
+    /// ```
+    pub fn exp(&mut self, a: Tensor) -> Tensor {
+        self.map(Map::Exp, &[a])
     }
 }
 

@@ -1,5 +1,5 @@
 //! What lies in memory: leaves, constants, places in flat buffers, and copies that the host reads.
-//! A slice or a concatenation is a place, not work.
+//! A slice, another shape or a concatenation is a place, not work.
 
 use super::{Family, Gradients, Op, Want};
 use crate::layout::{ALIGNMENT, Shape, flat, size};
@@ -13,6 +13,7 @@ pub enum Memory {
     Leaf { name: String },
     Fill { value: f64 },
     Slice { of: Tensor, offset: usize },
+    Reshape { a: Tensor },
     Concat { parts: Vec<(Tensor, usize)> },
     Store { a: Tensor, name: String },
 }
@@ -78,6 +79,30 @@ impl Tape {
         self.push(Op::Memory(Memory::Slice { of, offset }), shape)
     }
 
+    /// The same elements in the same order, in another shape.
+    ///
+    /// ```
+    /// use gradcon::tape::Tape;
+    ///
+    /// let mut tape = Tape::new();
+    /// let code = tape.leaf("code", [3, 3, 64, 8]);
+    /// let features = tape.reshape(code, [1, 1, 576, 8]); // of a position all channels, then the next
+    /// let v = tape.leaf("v", [1, 1, 576, 8]);
+    /// assert_eq!(tape.vjp(features, v, &[code]), [tape.reshape(v, [3, 3, 64, 8])]);
+    /// assert_eq!(tape.reshape(features, [3, 3, 64, 8]), code); // there and back is no way
+    /// ```
+    #[track_caller]
+    pub fn reshape(&mut self, a: Tensor, shape: Shape) -> Tensor {
+        let from = self.shape(a);
+        assert!(size(from) == size(shape), "reshape: {from:?} has not the elements of {shape:?}");
+        match *self.op(a) {
+            _ if from == shape => a,
+            Op::Memory(Memory::Fill { value }) => self.fill(shape, value),
+            Op::Memory(Memory::Reshape { a }) => self.reshape(a, shape),
+            _ => self.push(Op::Memory(Memory::Reshape { a }), shape),
+        }
+    }
+
     /// A flat tensor of `len` elements with `parts` at their offsets (multiples of [`ALIGNMENT`],
     /// in order) and zeros between.
     ///
@@ -136,7 +161,7 @@ impl Family for Memory {
     fn inputs(&self) -> Vec<Tensor> {
         match self {
             Memory::Leaf { .. } | Memory::Fill { .. } => vec![],
-            Memory::Slice { of: a, .. } | Memory::Store { a, .. } => vec![*a],
+            Memory::Slice { of: a, .. } | Memory::Reshape { a } | Memory::Store { a, .. } => vec![*a],
             Memory::Concat { parts } => parts.iter().map(|p| p.0).collect(),
         }
     }
@@ -151,6 +176,7 @@ impl Family for Memory {
             Memory::Slice { of, offset } => {
                 vec![(*of, tape.concat(&[(v, *offset)], size(tape.shape(*of))))]
             }
+            Memory::Reshape { a } => vec![(*a, tape.reshape(v, tape.shape(*a)))],
             Memory::Concat { parts } => {
                 let wanted = parts.iter().filter(|(t, _)| want(*t));
                 wanted.map(|&(t, offset)| (t, tape.slice(v, offset, tape.shape(t)))).collect()
