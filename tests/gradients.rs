@@ -154,6 +154,7 @@ fn without_derivative() -> Tape {
     let (images, weight) = t.batch(feed::source("some", 7, 1), [2, 3, 5, 4]);
     t.record(images, "log", 0, 120, 1);
     t.record(weight, "log", 0, 120, 1);
+    t.noise("draws", [2, 3, 5, 4], 0, 1);
     let model = Model::new(1);
     let gradient = t.leaf("gradient", flat(model.len()));
     t.adam(gradient, feed::adam_buffers("some", &model, 1), AdamConfig::default());

@@ -89,12 +89,7 @@ def parameters(checkpoint, path):
     state = entry(checkpoint, "state_dict", path)
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise peer.ModelError(f"{path}: state_dict is no dictionary of tensors")
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if any(name.startswith("fc") for name in state):
-        raise peer.ModelError(
-            f"{path}: holds a variational autoencoder (it has fc layers), only the plain one can be converted"
-        )
-    return state
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def references(checkpoint, model, path):
@@ -127,6 +122,7 @@ def convert(source, target, channels):
         description["epoch"] = epoch
     if isinstance(loss, float) and math.isfinite(loss):
         description["validation_loss"] = loss
+    description["model"] = "vae" if isinstance(model, peer.VariationalAutoencoder) else "cae"
     peer.save_model(target, model.state_dict(), stored, description)
     count = sum(p.numel() for p in model.parameters())
     return f"{target}: {model.channels} channel(s), {count:,} parameters, epoch {description.get('epoch', 'unknown')}"

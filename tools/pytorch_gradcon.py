@@ -83,12 +83,41 @@ class Autoencoder(nn.Module):
             nn.Sigmoid(),
         )
 
+    def code(self, x):
+        """What the decoder gets."""
+        return self.down(x)
+
     def forward(self, x):
-        return self.up(self.down(x))
+        return self.up(self.code(x))
 
     def decoder_weights(self):
         """The four weights whose gradients are constrained, first layer to last."""
         return [self.get_parameter(name) for name in _DECODER]
+
+
+class VariationalAutoencoder(Autoencoder):
+    """The same, with a normal distribution of codes for each image between the two stacks."""
+
+    def __init__(self, channels=1):
+        super().__init__(channels)
+        features = 64 * 3 * 3
+        self.fc11 = nn.Linear(features, features)
+        self.fc12 = nn.Linear(features, features)
+        self.fc2 = nn.Linear(features, features)
+
+    def latent(self, x):
+        """Means and logarithms of variances, [n, features]."""
+        features = self.down(x).flatten(1)
+        return self.fc11(features), self.fc12(features)
+
+    def code(self, x, noise=None):
+        """With a noise [n, features] the latent variable is drawn, else it is the mean."""
+        mean, log_variance = self.latent(x)
+        z = mean if noise is None else mean + torch.exp(log_variance / 2) * noise
+        return self.fc2(z).unflatten(1, (64, 3, 3))
+
+    def forward(self, x, noise=None):
+        return self.up(self.code(x, noise))
 
 
 @torch.no_grad()
@@ -223,7 +252,7 @@ def score_vectorised(model, references, x, beta=BETA):
     parts = []
     for chunk in x.split(_VMAP_CHUNK):
         with torch.no_grad():
-            codes = model.down(chunk)
+            codes = model.code(chunk)
         parts.append(vmap(judge)(codes, chunk))
     mse, cosines = (torch.cat(columns).detach() for columns in zip(*parts, strict=True))
     return _score_columns(mse, cosines, beta)
@@ -298,7 +327,8 @@ def checked_model(state, source, channels=None):
         raise ModelError(f"{source}: expected a tensor down.0.weight of shape [32, channels, 4, 4]; {found}")
     if channels is not None and first.shape[1] != channels:
         raise ModelError(f"{source}: the model is for {first.shape[1]} channel(s), {channels} were asked for")
-    model = Autoencoder(first.shape[1])
+    kind = VariationalAutoencoder if "fc11.weight" in state else Autoencoder
+    model = kind(first.shape[1])
     _check_tensors(state, model.state_dict(), source)
     model.load_state_dict(state, strict=True)
     return model

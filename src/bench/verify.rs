@@ -122,7 +122,11 @@ impl<'p> Oracle<'p> {
                     device.write(&buffer.name, Data::F32(&values))?;
                 }
                 Element::U8 => device.write(&self.bytes.0, Data::U8(&self.bytes.1))?,
-                Element::U32 => device.write(&self.indices.0, Data::U32(&self.indices.1))?,
+                Element::U32 if buffer.name == self.indices.0 => {
+                    device.write(&buffer.name, Data::U32(&self.indices.1))?;
+                }
+                // Seeds and iterations are zeros on both sides.
+                Element::U32 => {}
             }
         }
         let here = self.engine.load(&program)?;

@@ -23,6 +23,7 @@ const DEFINITIONS: &[(&str, &str)] = &texts![
     "map.rs",
     "memory.rs",
     "mod.rs",
+    "noise.rs",
     "reduce.rs",
     "score.rs",
     "tiles.rs",

@@ -164,6 +164,11 @@ impl Uniforms {
         self
     }
 
+    /// A table whose rows have four words. A shader has it as the first member of its struct.
+    pub(super) fn table(self, name: &str, words: &[u32]) -> Uniforms {
+        words.iter().fold(self, |table, &word| table.int(name, word as usize))
+    }
+
     /// A table of `most` rows, of which those behind the last piece are zeros. A shader has it as
     /// the first member of its struct, where an array is laid out the same in every language.
     pub(super) fn pieces(self, pieces: &[Piece], most: usize) -> Uniforms {

@@ -20,6 +20,7 @@ mod launch;
 pub mod loss;
 pub mod map;
 pub mod memory;
+pub mod noise;
 pub mod reduce;
 pub mod score;
 pub mod tiles;
@@ -36,6 +37,7 @@ pub use launch::{BLOCK, DIRECT, Form, Launch, REFERENCE, THIN, Uniforms, Word};
 pub use loss::Loss;
 pub use map::MapKernel;
 pub use memory::Memory;
+pub use noise::Noise;
 pub use reduce::Reduce;
 pub use score::Score;
 
@@ -206,6 +208,7 @@ pub enum Kernel {
     Score(Score),
     Adam(Adam),
     Batch(Batch),
+    Noise(Noise),
 }
 
 /// Every family's shader.
@@ -220,6 +223,7 @@ pub static SHADERS: [&Shader; <Kernel as strum::EnumCount>::COUNT] = [
     &score::SHADER,
     &adam::SHADER,
     &batch::SHADER,
+    &noise::SHADER,
 ];
 
 /// The shaders of variants that have a file of their own; their entry points are those of the
@@ -256,6 +260,7 @@ impl Kernel {
             Kernel::Score(kernel) => kernel,
             Kernel::Adam(kernel) => kernel,
             Kernel::Batch(kernel) => kernel,
+            Kernel::Noise(kernel) => kernel,
         }
     }
 

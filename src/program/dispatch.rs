@@ -21,7 +21,7 @@ pub const UNIFORM_BINDING: u32 = 7;
 
 /// Bytes that each dispatch's words have in a program's uniform buffer: a multiple of where a
 /// uniform binding may start on any device (256).
-pub const UNIFORM_BYTES: usize = 512;
+pub const UNIFORM_BYTES: usize = 1280;
 
 /// A program as a GPU runs it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

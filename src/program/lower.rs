@@ -275,6 +275,7 @@ impl Lowering<'_> {
             Op::Score(op) => self.score(node, op),
             Op::Batch(op) => self.batch(node, op),
             Op::Adam(op) => self.adam(node, op),
+            Op::Noise(op) => self.noise(node, op),
             Op::Conv(_) | Op::ConvW(_) => unreachable!("every convolution ends a fusion"),
         }
     }
@@ -382,7 +383,7 @@ impl Lowering<'_> {
                 let of = self.place(*of);
                 View { buffer: of.buffer, offset: of.offset + offset, len }
             }
-            ops::Memory::Reshape { a } => self.place(*a),
+            ops::Memory::Reshape { a } => self.computed_once(*a),
             ops::Memory::Concat { parts } => {
                 let (whole, pieces) = self.joint(node, parts);
                 self.added_pieces(node, whole, pieces)
@@ -628,6 +629,17 @@ impl Lowering<'_> {
         self.places.extend(images.map(|t| (t, x)));
         self.places.extend(weight.map(|t| (t, weights)));
         (x, weights)
+    }
+
+    fn noise(&mut self, node: Tensor, op: &ops::Noise) -> View {
+        let [h, w, c, n] = self.tape.shape(node);
+        let rows = op.steps * self.options.replicas;
+        let width = kernels::noise::DRAWS;
+        let draws = self.persistent(&op.draws, Element::U32, rows * width, false);
+        let out = self.result(node, &[draws]);
+        let kernel = kernels::Noise { features: h * w * c, n, layer: op.layer };
+        self.emit(node, Kernel::Noise(kernel), vec![draws, out]);
+        out
     }
 
     fn adam(&mut self, node: Tensor, op: &ops::Adam) -> View {

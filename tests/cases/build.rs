@@ -6,8 +6,8 @@ use gradcon::kernels::conv::{Activation, Epilogue};
 use gradcon::kernels::conv_w::End;
 use gradcon::kernels::map::{Input, Link, MAX_INPUTS, Operand};
 use gradcon::kernels::{
-    Adam, Batch, Constraint, Conv, ConvW, Kernel, Loss, MapKernel, Memory, Reduce, Score, adam,
-    constraint as constraints, loss, score,
+    Adam, Batch, Constraint, Conv, ConvW, Kernel, Loss, MapKernel, Memory, Noise, Reduce, Score,
+    adam, constraint as constraints, loss, noise as noises, score,
 };
 use gradcon::layout::{ALIGNMENT, Piece, Segment, Shape as Axes, Stats, size};
 use gradcon::tape::ops::{AdamConfig, Map};
@@ -283,4 +283,9 @@ pub fn record(of: &[(usize, usize)], first: usize, width: usize) -> Case {
     args.push(stepped(Content::Result, width));
     let terms = of.iter().map(|v| v.1).max().unwrap_or(1);
     Case::new(Kernel::Batch(Batch::Record { values, width }), terms, args)
+}
+
+pub fn noise(features: usize, n: usize, layer: usize) -> Case {
+    let args = vec![stepped(Content::Words, noises::DRAWS), output(features * n)];
+    Case::new(Kernel::Noise(Noise { features, n, layer }), 1, args)
 }

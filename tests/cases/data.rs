@@ -62,6 +62,8 @@ pub enum Content {
     Schedule { idle: bool },
     /// Images, and PADDING_IMAGE at the end of every row.
     Images,
+    /// Any words.
+    Words,
     /// Bytes.
     Pixels,
     /// What the kernel writes.
@@ -119,6 +121,6 @@ pub fn float(
             _ => unit,
         },
         Content::Result => SENTINEL,
-        Content::Images | Content::Pixels => unreachable!("not a float"),
+        Content::Images | Content::Words | Content::Pixels => unreachable!("not a float"),
     }
 }

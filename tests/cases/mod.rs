@@ -23,8 +23,8 @@ use gradcon::program::{Buffer, Call, Program, View};
 use gradcon::tape::ops::Map;
 
 use crate::common::Tolerance;
-pub use data::{BROKEN_MODEL, SENTINEL, Style, Values};
-use data::{Content, IMAGES, bits};
+pub use data::{BROKEN_MODEL, SENTINEL, Style, Values, bits};
+use data::{Content, IMAGES};
 pub use tables::{benches, tests};
 
 /// Steps of shared `[step, replica, ...]` buffers.
@@ -153,6 +153,10 @@ impl Case {
                     };
                     let border = vec![PADDING_IMAGE; self.guard(binding)];
                     Values::Indices([border.clone(), cells.map(image).collect(), border].concat())
+                } else if let Content::Words = content {
+                    let border = vec![u32::MAX; self.guard(binding)];
+                    let words = cells.map(|(id, i)| (draw(id, i) >> 32) as u32).collect();
+                    Values::Indices([border.clone(), words, border].concat())
                 } else {
                     let values = cells.map(|(id, i)| float(id, i, width)).collect();
                     Values::Floats([border.clone(), values, border].concat())
@@ -231,6 +235,8 @@ impl Case {
             (Kernel::Constraint(Constraint::Constraint { .. }), 2) => {
                 Tolerance { absolute: 3e-6, relative: 4e-6 }
             }
+            // No device may have bits of its own.
+            (Kernel::Noise(_), _) => Tolerance::EXACT,
             // The difference of two numbers that one over the norms can make large.
             (Kernel::Constraint(Constraint::ConstraintGrad { .. }), _) => {
                 Tolerance { absolute: 5e-6, relative: 4e-6 }
@@ -245,7 +251,7 @@ impl Case {
     pub fn exact(&self) -> bool {
         match &self.kernel {
             Kernel::Conv(conv) => conv.parts().1.activation != Activation::Sigmoid,
-            Kernel::Memory(_) | Kernel::ConvW(_) | Kernel::Reduce(_) => true,
+            Kernel::Memory(_) | Kernel::ConvW(_) | Kernel::Reduce(_) | Kernel::Noise(_) => true,
             // A longer chain needs more digits.
             Kernel::Map(kernel) => {
                 kernel.links.len() <= 4

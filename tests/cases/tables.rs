@@ -127,6 +127,7 @@ pub fn tests() -> Vec<Case> {
         record(&[(1, 37)], 0, 1),
         record(&[(150, 1), (1, 5), (2, 2), (70, 1)], 7, 300),
     ]);
+    cases.extend([noise(1, 1, 0), noise(37, 5, 3), noise(10, 70, 1), noise(4097, 2, 0)]);
     cases.extend(cases.iter().filter_map(halved).collect::<Vec<_>>());
     cases
 }
@@ -203,5 +204,6 @@ pub fn benches(n: usize, channels: usize, form: Form) -> Vec<Case> {
     let weights: Vec<(usize, usize)> = layers.iter().map(|g| (g.w_len(), 4)).collect();
     cases.push(adam(&weights, reference, 1e-3, false));
     cases.extend([gather(784 * channels, n), record(&[(1, 13), (20, 1)], 0, 22)]);
+    cases.push(noise(576, n, 0));
     cases
 }

@@ -13,6 +13,7 @@ mod conv_w;
 mod loss;
 mod map;
 mod memory;
+mod noise;
 mod peaks;
 mod reduce;
 mod score;
@@ -241,6 +242,7 @@ impl<T: Real> CpuEngine<T> {
             Kernel::Score(kernel) => score::run(kernel, &args),
             Kernel::Adam(kernel) => adam::run(kernel, &args),
             Kernel::Batch(kernel) => batch::run(kernel, &args),
+            Kernel::Noise(kernel) => noise::run(kernel, &args),
         }
         args.encode();
     }

@@ -161,7 +161,9 @@ impl Family for Memory {
     fn inputs(&self) -> Vec<Tensor> {
         match self {
             Memory::Leaf { .. } | Memory::Fill { .. } => vec![],
-            Memory::Slice { of: a, .. } | Memory::Reshape { a } | Memory::Store { a, .. } => vec![*a],
+            Memory::Slice { of: a, .. } | Memory::Reshape { a } | Memory::Store { a, .. } => {
+                vec![*a]
+            }
             Memory::Concat { parts } => parts.iter().map(|p| p.0).collect(),
         }
     }

@@ -11,6 +11,7 @@ pub mod conv_w;
 pub mod loss;
 pub mod map;
 pub mod memory;
+pub mod noise;
 pub mod reduce;
 pub mod score;
 
@@ -22,6 +23,7 @@ pub use conv_w::ConvW;
 pub use loss::Loss;
 pub use map::{Map, Mapped};
 pub use memory::Memory;
+pub use noise::Noise;
 pub use reduce::Reduce;
 pub use score::Score;
 
@@ -88,6 +90,7 @@ pub enum Op {
     Score(Score),
     Batch(Batch),
     Adam(Adam),
+    Noise(Noise),
 }
 
 /// Every family and the names of all its members.
@@ -102,6 +105,7 @@ pub static FAMILIES: [(&str, &[&str]); <Op as strum::EnumCount>::COUNT] = [
     ("score", Score::VARIANTS),
     ("batch", Batch::VARIANTS),
     ("adam", &[Adam::NAME]),
+    ("noise", &[Noise::NAME]),
 ];
 
 impl Op {
@@ -118,6 +122,7 @@ impl Op {
             Op::Score(op) => op,
             Op::Batch(op) => op,
             Op::Adam(op) => op,
+            Op::Noise(op) => op,
         }
     }
 
