@@ -125,9 +125,8 @@ fn check(
     let mut tape = Tape::new();
     let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, channels, batch]);
     let weight = tape.fill([1, 1, 1, batch], 1.0 / batch as f64);
-    let terms = Terms { alpha: 0.03, scale: 1.0 };
-    let objective =
-        training_step(&mut tape, &model, (x, weight), terms, AdamConfig::default(), "train", steps);
+    let (terms, adam) = (Terms { alpha: 0.03, ..Terms::default() }, AdamConfig::default());
+    let objective = training_step(&mut tape, &model, (x, weight), terms, adam, "train", steps);
     tape.store(objective.forward.reconstruction, "reconstruction");
     tape.store(objective.gradients, "g");
     let gradient = gradcon::method::objective::parameter_gradient(&mut tape, &model, &objective);
@@ -186,10 +185,11 @@ fn check(
         }
     }
     let log = engine.read("train.log").unwrap();
-    for (step, row) in log.chunks_exact(StepLog::width(4)).enumerate() {
-        let (mse, constraint, _) = StepLog::parse(row);
-        golden.check(&format!("step{step}.mse"), &[mse], tolerances.mse);
-        golden.check_absolute(&format!("step{step}.con"), &[constraint], tolerances.constraint);
+    let rows = StepLog::of(&model);
+    for (step, row) in log.chunks_exact(rows.width()).enumerate() {
+        let row = rows.parse(row);
+        golden.check(&format!("step{step}.mse"), &[row.mse], tolerances.mse);
+        golden.check_absolute(&format!("step{step}.con"), &[row.constraint], tolerances.constraint);
     }
     let params = engine.read("params").unwrap();
     for p in model.params() {

@@ -12,7 +12,7 @@ use gradcon::engine::{Data, Engine};
 use gradcon::geometry::Geometry;
 use gradcon::layout::{SCALAR, Segment, Shape, flat, pack, size};
 use gradcon::method::feed;
-use gradcon::method::model::{IMAGE_SIZE, Init, Model};
+use gradcon::method::model::{IMAGE_SIZE, Init, Kind, Model};
 use gradcon::method::objective::{Terms, objective, parameter_gradient};
 use gradcon::program::{Options, compile};
 use gradcon::tape::ops::{AdamConfig, FAMILIES, Map, Memory, Op};
@@ -354,16 +354,20 @@ fn loss_tape(model: &Model, n: usize) -> Tape {
     let mut tape = Tape::new();
     let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, model.channels(), n]);
     let weight = tape.leaf("weight", [1, 1, 1, n]);
-    // A large alpha, so that the second-order part dominates.
-    let o = objective(&mut tape, model, x, weight, Terms { alpha: 0.5, scale: 1.0 });
+    let noise = [1, 1, model.latent_len(), n];
+    let noise = (model.kind() == Kind::Vae).then(|| tape.leaf("noise", noise));
+    // A large alpha, so that the second-order part dominates; and the divergence is there to see.
+    let terms = Terms { alpha: 0.5, kl_weight: 0.7, scale: 1.0 };
+    let o = objective(&mut tape, model, (x, weight), noise, terms);
     let gradient = parameter_gradient(&mut tape, model, &o);
     tape.store(o.loss, "loss");
     tape.store(gradient, "gradient");
     tape
 }
 
-fn loss(channels: usize) -> Loss {
-    let (model, n) = (Model::new(channels), 3);
+/// Of a model for images of so many channels, and a batch of images that weigh `weight`.
+fn loss(kind: Kind, channels: usize, weight: &[f64]) -> Loss {
+    let (model, n) = (Model::of(kind, channels).unwrap(), weight.len());
     let params = model
         .init(Init::Kaiming, 3)
         .into_iter()
@@ -371,12 +375,15 @@ fn loss(channels: usize) -> Loss {
         .zip(values(model.len(), 4))
         .map(|(p, v)| p + 0.02 * v)
         .collect();
-    let inputs = HashMap::from([
+    let mut inputs = HashMap::from([
         ("x", values(model.pixels() * n, 1).into_iter().map(|v| 0.5 + 0.5 * v).collect()),
-        ("weight", vec![0.5, 0.5, 0.0]),
+        ("weight", weight.to_vec()),
         ("params", params),
         ("reference", values(model.reference_len(), 2)),
     ]);
+    if kind == Kind::Vae {
+        inputs.insert("noise", values(model.latent_len() * n, 5));
+    }
     Loss { machine: Machine::new(&loss_tape(&model, n)), model, inputs }
 }
 
@@ -417,8 +424,11 @@ fn compare(loss: &mut Loss, gradient: &[f64], tolerance: f64) {
     }
 }
 
-fn check_loss(channels: usize) {
-    let mut loss = loss(channels);
+/// Two images and one that is padding.
+const PADDED: [f64; 3] = [0.5, 0.5, 0.0];
+
+fn check_loss(kind: Kind, channels: usize, weight: &[f64]) {
+    let mut loss = loss(kind, channels, weight);
     loss.machine.run(&loss.inputs);
     let gradient = loss.machine.engine.read("gradient").unwrap();
     compare(&mut loss, &gradient, 2e-5);
@@ -428,8 +438,8 @@ fn check_loss(channels: usize) {
 #[test]
 #[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
 fn the_gpus_gradient_of_the_complete_loss() {
-    for channels in [1, 3] {
-        let mut loss = loss(channels);
+    for (kind, channels) in [(Kind::Cae, 1), (Kind::Cae, 3), (Kind::Vae, 3)] {
+        let mut loss = loss(kind, channels, &PADDED);
         let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
         let mut engine = GpuEngine::open(&Selector::Hardware, options)
             .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
@@ -446,8 +456,16 @@ fn the_gpus_gradient_of_the_complete_loss() {
 
 #[test]
 fn the_complete_loss_for_every_parameter_tensor() {
-    check_loss(1);
-    check_loss(3);
+    check_loss(Kind::Cae, 1, &PADDED);
+    check_loss(Kind::Cae, 3, &PADDED);
+}
+
+/// The same of the variational model, through draw and divergence; also of a single image, and with
+/// an odd number of channels.
+#[test]
+fn the_variational_loss_for_every_parameter_tensor() {
+    check_loss(Kind::Vae, 1, &PADDED);
+    check_loss(Kind::Vae, 5, &[1.0]);
 }
 
 /// Flat layouts put every tensor at a multiple of 64 elements, without overlap.

@@ -8,7 +8,7 @@ use gradcon::kernels::conv::Activation;
 use gradcon::kernels::{Access, Conv, DIRECT, Element, Form, Kernel, Memory};
 use gradcon::layout::SCALAR;
 use gradcon::method::config::TrainConfig;
-use gradcon::method::model::Model;
+use gradcon::method::model::{Kind, Model};
 use gradcon::method::programs::{score_program, training_program, validation_program};
 use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use gradcon::program::predict::{CLASSES, Class};
@@ -168,6 +168,70 @@ fn no_thread_of_a_step_works_alone_for_long() {
             assert!((1.0..=1.1).contains(&ratio), "{at}: {ratio:.3} of the useful products");
         }
     }
+}
+
+/// A variational step has besides: three linear layers forward, three back into their inputs, two
+/// of which share a kernel, and three weight gradients; no copy for another shape.
+#[test]
+fn a_variational_step_computes_only_what_is_asked_for() {
+    let (config, options) = (TrainConfig::default(), Options::default());
+    let of = |kind| {
+        let model = Model::of(kind, 1).unwrap();
+        [
+            training_program(&model, &config, 100, 2, options),
+            validation_program(&model, &config, 100, 2, options),
+            score_program(&model, 64, 2, options),
+        ]
+    };
+    let (plain, variational) = (of(Kind::Cae), of(Kind::Vae));
+    let more = |i: usize, kernel: &str| {
+        count(&variational[i], kernel) as isize - count(&plain[i], kernel) as isize
+    };
+    let kernels = ["conv_y", "conv_x", "conv_w", "noise", "copy", "broadcast", "sum_pieces"];
+    // The gradient of the code is one conv_y that a plain model needs, too; then back through fc2,
+    // and through fc11 and fc12 at once.
+    assert_eq!(kernels.map(|kernel| more(0, kernel)), [3, 2, 3, 1, 0, 0, 0]);
+    assert_eq!(kernels.map(|kernel| more(1, kernel)), [3, 0, 0, 0, 0, 0, 0]);
+    // No score depends on the variance.
+    assert_eq!(kernels.map(|kernel| more(2, kernel)), [2, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(["map", "sum_to"].map(|kernel| more(2, kernel)), [0, 0]);
+    for i in 0..2 {
+        // The divergence of each image, and of the batch.
+        assert_eq!(more(i, "sum_to"), 2);
+    }
+    let parallel = Options::new(1, Form::Parallel);
+    let train = training_program(&Model::of(Kind::Vae, 3).unwrap(), &config, 100, 2, parallel);
+    for call in &train.calls {
+        let (name, kernel) = (call.kernel.name(), call.kernel.family());
+        assert!(kernel.serial() <= 64, "{name} for {}: {} rounds", call.label, kernel.serial());
+        let executed = kernel.products().map_or(1.0, |p| p.executed as f64 / p.useful as f64);
+        assert!(executed <= 1.1, "{name} for {}: {executed:.3}", call.label);
+    }
+}
+
+/// What is elementwise goes into a convolution also behind another shape; a bias, which belongs to
+/// channels, does not.
+#[test]
+fn another_shape_ends_no_fusion() {
+    let g = Geometry::conv2d(2, (6, 1, 1), 12, (1, 1), 1, 0);
+    let shape = [2, 2, 3, 2];
+    let calls = |biased: bool| -> Vec<&'static str> {
+        let mut tape = Tape::new();
+        let (x, w) = (tape.leaf("x", g.x_shape()), tape.leaf("w", g.w_shape()));
+        let y = tape.conv_y(g, x, w);
+        let mut y = tape.reshape(y, shape);
+        if biased {
+            let bias = tape.leaf("bias", [1, 1, 3, 1]);
+            let bias = tape.broadcast(bias, shape);
+            y = tape.add(y, bias);
+        }
+        let y = tape.relu(y);
+        tape.store(y, "out");
+        let program = compile("test", &tape, Options::default());
+        program.calls.iter().map(|c| c.kernel.name()).collect()
+    };
+    assert_eq!(calls(false), ["conv_y", "copy"]);
+    assert_eq!(calls(true), ["conv_y", "map", "copy"]);
 }
 
 #[test]

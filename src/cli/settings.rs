@@ -114,6 +114,6 @@ mod tests {
                 assert!(help.ends_with(&format!("[default: {}]", default.display())), "{help}");
             }
         }
-        assert_eq!(named, 10);
+        assert_eq!(named, 11);
     }
 }

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant, make_folder, sweep};
 use crate::folders;
+use crate::method::model::Kind;
 use crate::method::state::EpochReport;
 use crate::output::outln;
 use crate::run::checkpoint::epochs_reached;
@@ -36,6 +37,7 @@ use crate::run::train::{End, Options, Watch, check, train};
 ///
 ///   gradcon prep fmnist --out data/fmnist
 ///   gradcon train --data data/fmnist --inlier all --epochs 30 --init kaiming --out runs/fmnist
+///   gradcon train --data data/fmnist --model vae --epochs 30 --init kaiming --out runs/fmnist-vae
 ///   gradcon train --resume runs/fmnist --epochs 60
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -52,8 +54,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     settings: Given,
 
-    /// A TOML file with any of these settings (data, inliers, epochs, batch_size, lr, alpha, beta,
-    /// seed, init, init_from, shuffle, threshold_quantile); flags win over it.
+    /// A TOML file with any of these settings (data, inliers, model, epochs, batch_size, lr, alpha,
+    /// kl_weight, beta, seed, init, init_from, shuffle, threshold_quantile); flags win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
@@ -288,6 +290,7 @@ struct Progress {
     /// Training images of all classes.
     images: usize,
     epochs: usize,
+    model: Kind,
 }
 
 impl Progress {
@@ -298,7 +301,7 @@ impl Progress {
         }
         let bar = ui.bar(images.saturating_mul(config.epochs) as u64);
         bar.set_message("images");
-        Ok(Progress { ui, bar, images, epochs: config.epochs })
+        Ok(Progress { ui, bar, images, epochs: config.epochs, model: config.model })
     }
 }
 
@@ -336,9 +339,13 @@ impl Watch for Progress {
             reports.iter().map(|r| of(r)).sum::<f64>() / reports.len() as f64
         };
         let best = reports.iter().filter(|r| r.best).count();
+        let divergence = match self.model {
+            Kind::Cae => String::new(),
+            Kind::Vae => format!(", divergence {:.5}", mean(|r| r.validation.divergence)),
+        };
         let line = format!(
-            "epoch {epoch:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint {:+.4})  \
-             {images_per_second:.0} images/s{}",
+            "epoch {epoch:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint \
+             {:+.4}{divergence})  {images_per_second:.0} images/s{}",
             self.epochs,
             mean(|r| r.train.loss),
             mean(|r| r.validation.loss),

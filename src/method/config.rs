@@ -14,6 +14,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Weight of the gradient constraint in the loss.
     pub alpha: f64,
+    /// Weight of the KL divergence in the loss of a variational model: twice the variance that a
+    /// value of an image is reconstructed with (see [`crate::method::objective`]).
+    pub kl_weight: f64,
     /// The optimiser's constants.
     pub adam: AdamConfig,
     /// How parameters start.
@@ -26,12 +29,17 @@ pub struct TrainConfig {
     pub precision: Precision,
 }
 
+/// [`TrainConfig::kl_weight`], where nobody says otherwise: a standard deviation of 0.1, about what
+/// the convolutional model comes to.
+pub const DEFAULT_KL_WEIGHT: f64 = 0.02;
+
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
             epochs: 25,
             batch_size: 64,
             alpha: 0.03,
+            kl_weight: DEFAULT_KL_WEIGHT,
             adam: AdamConfig::default(),
             init: Init::Torch,
             seed: 0,
@@ -73,8 +81,10 @@ impl TrainConfig {
         if self.epochs == 0 {
             return Err(Error::Usage("0 epochs: at least one is needed to have a model".into()));
         }
-        if !self.alpha.is_finite() || self.alpha < 0.0 {
-            return Err(Error::Usage(format!("alpha is {}, expected 0 or more", self.alpha)));
+        for (what, weight) in [("alpha", self.alpha), ("KL weight", self.kl_weight)] {
+            if !weight.is_finite() || weight < 0.0 {
+                return Err(Error::Usage(format!("{what} is {weight}, expected 0 or more")));
+            }
         }
         for (what, beta) in [("beta1", self.adam.beta1), ("beta2", self.adam.beta2)] {
             if !(0.0..1.0).contains(&beta) {

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use strum::VariantNames;
 
-use super::model::Model;
+use super::model::{Kind, Model};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::limits::{self, shown};
@@ -112,7 +113,7 @@ impl Detector {
         let mut metadata: HashMap<String, String> =
             self.description.iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
         metadata.insert("format".into(), "pt".into());
-        metadata.insert(format!("{PREFIX}model"), "cae".into());
+        metadata.insert(format!("{PREFIX}model"), self.model.kind().to_string());
         metadata.insert(format!("{PREFIX}channels"), self.model.channels().to_string());
         tensor_bytes(&tensors, metadata)
     }
@@ -165,15 +166,21 @@ struct Opened {
 
 fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
     let (mut file, metadata) = TensorFile::parse(bytes, path)?;
-    if let Some(kind) = metadata.get("gradcon.model").filter(|kind| *kind != "cae") {
-        return Err(Error::invalid(format!(
-            "{}: holds a model of kind '{}', only 'cae' is known",
-            path.display(),
-            shown(kind)
-        )));
-    }
-    // Only the channels of images differ between models.
-    let least = Model::new(1);
+    let kind = match metadata.get("gradcon.model") {
+        Some(kind) => kind.parse().map_err(|_| {
+            Error::invalid(format!(
+                "{}: holds a model of kind '{}', only {} are known",
+                path.display(),
+                shown(kind),
+                Kind::VARIANTS.join(" and ")
+            ))
+        })?,
+        // A state dict of another program says it by its tensors.
+        None if file.tensors.contains_key("fc11.weight") => Kind::Vae,
+        None => Kind::Cae,
+    };
+    // Only the channels of images differ between models of a kind.
+    let least = Model::of(kind, 1)?;
     let first = &least.params()[0];
     let (name, expected) = (&first.name, &first.torch_shape);
     let Some((shape, _)) = file.tensors.get(name) else {
@@ -196,8 +203,8 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
             )));
         }
     };
-    let model =
-        Model::try_new(channels).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+    let model = Model::of(kind, channels)
+        .map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
     let mut params = vec![0.0; model.len()];
     for p in model.params() {
         let values = file.take(&p.name, &p.torch_shape)?;

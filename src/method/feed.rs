@@ -61,6 +61,11 @@ pub fn adam_buffers(name: &str, model: &Model, steps: usize) -> AdamBuffers {
     }
 }
 
+/// What the noise of the program `name` is drawn from: seeds and iterations. Shown at [`Feed::draws`].
+pub fn draws(name: &str) -> String {
+    format!("{name}.draws")
+}
+
 /// The log of the program `name`. Shown at [`source`].
 pub fn log(name: &str) -> String {
     format!("{name}.log")
@@ -122,6 +127,34 @@ impl<'e> Feed<'e> {
             .write(&schedule, Data::F64(&batches.schedule))
     }
 
+    /// What the noise of a variational model's training is drawn from in each step. Where it isn't
+    /// written it is seed 0, iteration 0 in every step.
+    ///
+    /// # Errors
+    /// As [`Feed::images`]; the program has no noise.
+    ///
+    /// ```
+    /// use gradcon::engine::cpu;
+    /// use gradcon::method::feed::{Batches, Feed, Reading};
+    /// use gradcon::method::model::Kind;
+    /// use gradcon::method::programs::training_program;
+    /// use gradcon::program::Options;
+    /// use gradcon::{Model, TrainConfig};
+    ///
+    /// let (model, mut engine) = (Model::of(Kind::Vae, 1)?, cpu::f32());
+    /// let config = TrainConfig { batch_size: 16, ..TrainConfig::default() };
+    /// engine.load(&training_program(&model, &config, 16, 1, Options::default()))?;
+    /// let reading = Reading { order: (0..16).collect(), iterations: 40, seed: 7 };
+    /// let batches = Batches::new(&[reading], 16, |count| 1.0 / count as f64, (0.9, 0.999));
+    /// assert_eq!(batches.draws, [7, 0, 41, 0]);
+    /// Feed::of("train", engine.as_mut()).batches(&batches)?.draws(&batches)?;
+    /// # Ok::<(), gradcon::Error>(())
+    /// ```
+    pub fn draws(self, batches: &Batches) -> Result<Self> {
+        let buffer = draws(self.name);
+        self.write(&buffer, Data::U32(&batches.draws))
+    }
+
     /// Flat parameters of all replicas. Shown at [`Feed`].
     ///
     /// # Errors
@@ -180,7 +213,7 @@ pub fn padded(batch_size: usize) -> usize {
 }
 
 /// The batches of one epoch for several replicas, as the buffers `indices [steps, replicas, n]` and
-/// `schedule [steps, replicas, 4]` hold them.
+/// `schedule [steps, replicas, 4]` hold them, and `draws [steps, replicas, 4]` of the noise.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Batches {
     /// Steps until the longest replica is through.
@@ -189,6 +222,8 @@ pub struct Batches {
     pub indices: Vec<u32>,
     /// Rows of the kernel `adam`.
     pub schedule: Vec<f64>,
+    /// Rows of the kernel `noise`. An iteration has 32 bits; after so many, noise comes again.
+    pub draws: Vec<u32>,
     /// Images in each step of each replica; 0 where a replica is through already.
     pub counts: Vec<usize>,
 }
@@ -199,6 +234,8 @@ pub struct Reading {
     pub order: Vec<u32>,
     /// Iterations before this epoch.
     pub iterations: u64,
+    /// Seed of its noise.
+    pub seed: u64,
 }
 
 impl Batches {
@@ -209,8 +246,8 @@ impl Batches {
     /// use gradcon::method::feed::{Batches, Reading, padded};
     ///
     /// let readings = [
-    ///     Reading { order: vec![4, 2, 0, 1, 3], iterations: 0 },
-    ///     Reading { order: vec![5, 6], iterations: 0 },
+    ///     Reading { order: vec![4, 2, 0, 1, 3], iterations: 0, seed: 0 },
+    ///     Reading { order: vec![5, 6], iterations: 0, seed: 1 },
     /// ];
     /// let batches = Batches::new(&readings, 2, |count| 1.0 / count as f64, (0.9, 0.999));
     /// assert_eq!(batches.steps, 3);
@@ -226,13 +263,16 @@ impl Batches {
     ) -> Batches {
         let n = padded(batch_size);
         let steps = readings.iter().map(|r| r.order.len().div_ceil(batch_size)).max().unwrap_or(0);
-        let mut batches = Batches { steps, indices: vec![], schedule: vec![], counts: vec![] };
+        let mut batches =
+            Batches { steps, indices: vec![], schedule: vec![], draws: vec![], counts: vec![] };
         for step in 0..steps {
             for reading in readings {
                 let images = reading.order.chunks(batch_size).nth(step).unwrap_or(&[]);
                 batches.indices.extend(images);
                 batches.indices.extend(std::iter::repeat_n(PADDING_IMAGE, n - images.len()));
-                let t = (reading.iterations + step as u64 + 1) as f64;
+                let iteration = reading.iterations + step as u64 + 1;
+                let (seed, t) = (reading.seed, iteration as f64);
+                batches.draws.extend([seed as u32, (seed >> 32) as u32, iteration as u32, 0]);
                 let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t));
                 let image_weight = if images.is_empty() { 0.0 } else { weight(images.len()) };
                 batches.schedule.extend([
@@ -259,7 +299,7 @@ impl Batches {
     /// assert_eq!(batches.indices[..16], std::array::from_fn::<u32, 16, _>(|i| i as u32));
     /// ```
     pub fn in_order(images: usize, batch_size: usize, replicas: usize) -> Batches {
-        let reading = || Reading { order: (0..images as u32).collect(), iterations: 0 };
+        let reading = || Reading { order: (0..images as u32).collect(), iterations: 0, seed: 0 };
         let readings: Vec<Reading> = (0..replicas).map(|_| reading()).collect();
         Batches::new(&readings, batch_size, |count| 1.0 / count as f64, (0.9, 0.999))
     }
@@ -304,8 +344,8 @@ mod tests {
     #[test]
     fn replicas_of_different_sizes_pad_and_stop() {
         let readings = [
-            Reading { order: (0..5).collect(), iterations: 3 },
-            Reading { order: (10..12).collect(), iterations: 0 },
+            Reading { order: (0..5).collect(), iterations: 3, seed: 5 + (6 << 32) },
+            Reading { order: (10..12).collect(), iterations: 0, seed: 9 },
         ];
         let b = Batches::new(&readings, 2, |count| 1.0 / count as f64, (0.9, 0.999));
         assert_eq!((b.steps, padded(2)), (3, 16));
@@ -317,6 +357,9 @@ mod tests {
         );
         assert_eq!(row(2, 0)[..2], [4, PADDING_IMAGE]);
         assert!(row(1, 1).iter().all(|&i| i == PADDING_IMAGE));
+        let draws = |step: usize, replica: usize| &b.draws[(step * 2 + replica) * 4..][..4];
+        assert_eq!((draws(0, 0), draws(2, 0)), (&[5, 6, 4, 0][..], &[5, 6, 6, 0][..]));
+        assert_eq!(draws(1, 1)[..3], [9, 0, 2]);
         let schedule = |step: usize, replica: usize| &b.schedule[(step * 2 + replica) * 4..][..4];
         assert_eq!((schedule(2, 0)[0], schedule(0, 0)[0], schedule(1, 1)[0]), (1.0, 0.5, 0.0));
         assert_eq!(schedule(0, 0)[3], 0.25);

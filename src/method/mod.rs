@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::images::Images;
 use config::TrainConfig;
 use detector::{DEFAULT_BETA, Detector};
-use model::Model;
+use model::{Kind, Model};
 use state::{EpochReport, Snapshot};
 use trainer::{Outcome, Trainer, TrainingSet};
 
@@ -69,7 +69,7 @@ pub fn train(
 impl Snapshot {
     /// A detector with the constants of its training in the description. Shown at [`Trainer`].
     pub fn into_detector(self, model: &Model, config: &TrainConfig) -> Detector {
-        let description = BTreeMap::from([
+        let mut description = BTreeMap::from([
             ("alpha".to_string(), config.alpha.to_string()),
             ("beta".to_string(), DEFAULT_BETA.to_string()),
             ("epoch".to_string(), self.epoch.to_string()),
@@ -77,6 +77,9 @@ impl Snapshot {
             ("seed".to_string(), config.seed.to_string()),
             ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
         ]);
+        if model.kind() == Kind::Vae {
+            description.insert("kl_weight".to_string(), config.kl_weight.to_string());
+        }
         Detector {
             model: model.clone(),
             params: self.params,

@@ -1,9 +1,11 @@
-//! The autoencoder: its layers, the flat layout of its parameters, and how it is recorded.
+//! The autoencoders: their layers, the flat layout of their parameters, and how they are recorded.
 //!
 //! Names and weight layouts towards the outside are PyTorch's: `down.0.weight`, conv
-//! `[out, in, kh, kw]`, transposed conv `[in, out, kh, kw]`. Inside, both are the geometry's
-//! `[kh, kw, cy, cx]` (see [`crate::geometry`]): cy is a conv's output and a transposed conv's
-//! input.
+//! `[out, in, kh, kw]`, transposed conv `[in, out, kh, kw]`, linear `[out, in]`. Inside, all are the
+//! geometry's `[kh, kw, cy, cx]` (see [`crate::geometry`]): cy is a conv's output and a transposed
+//! conv's input, and a linear layer is the conv of an image of one position. Its input or output
+//! may be an image laid flat: PyTorch counts that by channel and then position, we by position and
+//! then channel.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,52 +25,116 @@ pub const PARAMS: &str = "params";
 /// leaves 64 bits.
 pub const MAX_CHANNELS: usize = 1 << 16;
 
-/// Kernel height and width, and stride, of every layer.
+/// Kernel height and width, and stride, of every convolution.
 const KERNEL: usize = 4;
 const STRIDE: usize = 2;
 
-/// One convolution of an autoencoder, as a row of its description.
+/// Which autoencoder.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Debug,
+    Default,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[strum(serialize_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The paper's convolutional autoencoder.
+    #[default]
+    Cae,
+    /// The paper's variational one: a normal distribution of codes for each image.
+    Vae,
+}
+
+/// One layer of an autoencoder, as a row of its description.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Row {
     /// Name in a state dict: `down.0`.
     name: &'static str,
-    /// conv_transpose2d and not conv2d.
-    transposed: bool,
-    /// Channels of its output; of the image, if not said.
+    mapping: Mapping,
+    /// Channels of its output; of the image, if not said. A linear layer has the code's.
     out: Option<usize>,
     padding: usize,
-    activation: Map,
+    activation: Option<Map>,
     /// Whether the weight's gradient is constrained, and a part of the score.
     constrained: bool,
 }
 
+/// What a layer does to its input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mapping {
+    /// conv2d.
+    Conv,
+    /// conv_transpose2d.
+    Transposed,
+    /// Every number of the output from every number of the input, of which the code is one.
+    Linear(Code),
+}
+
+/// The end of a linear layer that is the code, an image of many channels, laid flat. The other is
+/// the latent variable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Code {
+    In,
+    Out,
+}
+
 const fn down(name: &'static str, out: usize) -> Row {
-    let (transposed, padding) = (false, 2);
-    let activation = Map::Relu;
-    Row { name, transposed, out: Some(out), padding, activation, constrained: false }
+    let (mapping, padding, activation) = (Mapping::Conv, 2, Some(Map::Relu));
+    Row { name, mapping, out: Some(out), padding, activation, constrained: false }
+}
+
+const fn linear(name: &'static str, code: Code) -> Row {
+    let mapping = Mapping::Linear(code);
+    Row { name, mapping, out: None, padding: 0, activation: None, constrained: false }
 }
 
 const fn up(name: &'static str, out: Option<usize>, padding: usize, activation: Map) -> Row {
-    Row { name, transposed: true, out, padding, activation, constrained: true }
+    let (mapping, activation) = (Mapping::Transposed, Some(activation));
+    Row { name, mapping, out, padding, activation, constrained: true }
 }
 
-/// The paper's autoencoder.
-const CAE: [Row; 8] = [
-    down("down.0", 32),
-    down("down.2", 32),
-    down("down.4", 64),
-    down("down.6", 64),
+const ENCODER: [Row; 4] =
+    [down("down.0", 32), down("down.2", 32), down("down.4", 64), down("down.6", 64)];
+
+/// Mean and logarithm of the variance of the latent variable, and the way back to a code. The
+/// paper constrains the decoder's transposed convolutions, which `fc2` is none of.
+const LATENT: [Row; 3] =
+    [linear("fc11", Code::In), linear("fc12", Code::In), linear("fc2", Code::Out)];
+
+const DECODER: [Row; 4] = [
     up("up.0", Some(64), 2, Map::Relu),
     up("up.2", Some(32), 1, Map::Relu),
     up("up.4", Some(32), 2, Map::Relu),
     up("up.6", None, 1, Map::Sigmoid),
 ];
 
+impl Kind {
+    /// The layers, first to last.
+    fn rows(self) -> Vec<Row> {
+        match self {
+            Kind::Cae => [&ENCODER[..], &DECODER].concat(),
+            Kind::Vae => [&ENCODER[..], &LATENT, &DECODER].concat(),
+        }
+    }
+}
+
 /// A row with its sizes, for one image.
 #[derive(Clone, PartialEq, Debug)]
 struct Layer {
     row: Row,
     geometry: Geometry,
+    /// Of a linear layer, the channels of the code that it is from or to.
+    code: usize,
 }
 
 /// A parameter tensor.
@@ -101,6 +167,27 @@ pub struct Param {
     bound: f64,
     /// Standard deviation of the Kaiming initialisation; 0 for a bias.
     std: f64,
+    /// How PyTorch counts the axes cy and cx.
+    axes: [Axis; 2],
+}
+
+/// How PyTorch counts an axis.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Axis {
+    /// As we do.
+    Same,
+    /// It is an image laid flat.
+    Flat { channels: usize, positions: usize },
+}
+
+impl Axis {
+    /// PyTorch's index.
+    fn torch(self, i: usize) -> usize {
+        match self {
+            Axis::Same => i,
+            Axis::Flat { channels, positions } => i % channels * positions + i / channels,
+        }
+    }
 }
 
 impl Param {
@@ -128,14 +215,12 @@ impl Param {
     }
 
     /// Pairs of indices: PyTorch's `[cy, cx, kh, kw]` and the flat buffer's `[kh, kw, cy, cx]`. A
-    /// bias is the same in both.
+    /// bias is a weight of one column.
     fn each(&self, mut visit: impl FnMut(usize, usize)) {
-        if self.torch_shape.len() == 1 {
-            return (0..self.len()).for_each(|i| visit(i, self.offset + i));
-        }
         let [kh, kw, cy, cx] = self.shape;
         for i in 0..kh * kw * cy * cx {
             let (tap, y, x) = (i / (cy * cx), i / cx % cy, i % cx);
+            let (y, x) = (self.axes[0].torch(y), self.axes[1].torch(x));
             visit((y * cx + x) * kh * kw + tap, self.offset + i);
         }
     }
@@ -147,14 +232,15 @@ pub enum Init {
     /// PyTorch's default for these layers, which the paper uses: uniform in +-1/sqrt(fan_in).
     #[default]
     Torch,
-    /// Normal with variance 2 / (taps that reach an output), zero biases: leaves the plateau that
-    /// `Torch` can sit on for ten epochs.
+    /// Normal with variance 2 / (taps that reach an output), or 1 / inputs where no ReLU follows a
+    /// linear layer, zero biases: leaves the plateau that `Torch` can sit on for ten epochs.
     Kaiming,
 }
 
-/// The convolutional autoencoder for images of `channels` x 28 x 28.
+/// An autoencoder for images of `channels` x 28 x 28.
 ///
 /// ```
+/// use gradcon::method::model::Kind;
 /// use gradcon::{Images, Init, Model};
 ///
 /// let model = Model::try_new(1)?;
@@ -163,6 +249,11 @@ pub enum Init {
 /// assert_eq!(model.init(Init::Torch, 0).len(), model.len()); // flat, with gaps
 /// assert!(!model.is_empty());
 /// model.check_images(&Images::new(vec![0; 2 * 784], [2, 28, 28, 1])?)?;
+///
+/// let variational = Model::of(Kind::Vae, 1)?;
+/// assert_eq!((variational.kind(), variational.parameter_count()), (Kind::Vae, 1_227_777));
+/// assert_eq!((variational.latent_len(), model.latent_len()), (576, 0));
+/// assert_eq!(variational.segments(), model.segments()); // what is constrained is the same
 ///
 /// assert_eq!(model.constrained_layers(), ["up.0", "up.2", "up.4", "up.6"]);
 /// // Their weights lie at the head of the flat parameters.
@@ -175,6 +266,7 @@ pub enum Init {
 /// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Model {
+    kind: Kind,
     channels: usize,
     layers: Vec<Layer>,
     params: Vec<Param>,
@@ -187,10 +279,24 @@ pub struct Model {
 pub struct Forward {
     /// Reconstruction `[h, w, c, n]`, values in (0, 1).
     pub reconstruction: Tensor,
+    /// The distribution of the latent variable, of a variational model.
+    pub latent: Option<Latent>,
     /// All parameters, in the order of [`Model::params`].
     pub params: Vec<Tensor>,
     /// The constrained layers, first to last.
     pub constrained: Vec<Constrained>,
+}
+
+/// A normal distribution for each image, in a recorded forward pass: all `[1, 1, features, n]`, the
+/// features independent of each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Latent {
+    /// Means.
+    pub mean: Tensor,
+    /// Logarithms of the variances.
+    pub log_variance: Tensor,
+    /// Standard deviations, `exp(log_variance / 2)`.
+    pub deviation: Tensor,
 }
 
 /// A layer whose weight gradient is constrained, in a recorded forward pass.
@@ -205,8 +311,8 @@ pub struct Constrained {
 }
 
 impl Model {
-    /// The paper's autoencoder. `channels` is 1 or 3 in the datasets; any number from 1 to
-    /// [`MAX_CHANNELS`] works. Shown, like [`Model::try_new`], at [`Model`].
+    /// The paper's convolutional autoencoder. `channels` is 1 or 3 in the datasets; any number from 1
+    /// to [`MAX_CHANNELS`] works. Shown, like [`Model::try_new`], at [`Model`].
     ///
     /// # Panics
     /// Another number; [`Model::try_new`] is for numbers that come from outside.
@@ -214,11 +320,19 @@ impl Model {
         Model::try_new(channels).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// The paper's autoencoder. Shown at [`Model`].
+    /// The paper's convolutional autoencoder. Shown at [`Model`].
     ///
     /// # Errors
     /// 0 channels, or more than [`MAX_CHANNELS`].
     pub fn try_new(channels: usize) -> Result<Model> {
+        Model::of(Kind::Cae, channels)
+    }
+
+    /// An autoencoder of either kind. Shown at [`Model`].
+    ///
+    /// # Errors
+    /// As [`Model::try_new`].
+    pub fn of(kind: Kind, channels: usize) -> Result<Model> {
         if !(1..=MAX_CHANNELS).contains(&channels) {
             return Err(Error::Usage(format!(
                 "a model of {channels} channels: expected 1 to {MAX_CHANNELS}"
@@ -226,14 +340,23 @@ impl Model {
         }
         let mut layers: Vec<Layer> = vec![];
         let (mut inputs, mut size) = (channels, IMAGE_SIZE);
-        for row in CAE {
+        for row in kind.rows() {
             let (input, out) = ((inputs, size, size), row.out.unwrap_or(channels));
-            let kernel = (KERNEL, KERNEL);
-            let geometry = match row.transposed {
-                false => Geometry::conv2d(1, input, out, kernel, STRIDE, row.padding),
-                true => Geometry::conv_transpose2d(1, input, out, kernel, STRIDE, row.padding),
+            let (kernel, code) = ((KERNEL, KERNEL), inputs);
+            let geometry = match row.mapping {
+                Mapping::Conv => Geometry::conv2d(1, input, out, kernel, STRIDE, row.padding),
+                Mapping::Transposed => {
+                    Geometry::conv_transpose2d(1, input, out, kernel, STRIDE, row.padding)
+                }
+                Mapping::Linear(_) => {
+                    let features = inputs * size * size;
+                    let geometry = Geometry::conv2d(1, (features, 1, 1), features, (1, 1), 1, 0);
+                    // It ends where it begins: in a code.
+                    layers.push(Layer { row, geometry, code });
+                    continue;
+                }
             };
-            let layer = Layer { row, geometry };
+            let layer = Layer { row, geometry, code };
             (inputs, size) = (out, layer.size());
             layers.push(layer);
         }
@@ -262,7 +385,18 @@ impl Model {
             at.map(|i| (i, p.name.ends_with("bias")))
         };
         params.sort_by_key(rank);
-        Ok(Model { channels, layers, params, len, reference_len })
+        Ok(Model { kind, channels, layers, params, len, reference_len })
+    }
+
+    /// Which autoencoder it is. Shown at [`Model`].
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Numbers of an image's latent variable; 0 for a model that has none. Shown at [`Model`].
+    pub fn latent_len(&self) -> usize {
+        let linear = self.layers.iter().find(|l| matches!(l.row.mapping, Mapping::Linear(_)));
+        linear.map_or(0, |l| l.geometry.cy)
     }
 
     /// Channels of an image. Shown at [`Model`].
@@ -362,52 +496,90 @@ impl Model {
         flat
     }
 
-    /// Records the forward pass of a batch `[28, 28, channels, n]`.
+    /// Records the forward pass of a batch `[28, 28, channels, n]`. The latent variable of a
+    /// variational model is `mean + deviation * noise` with a noise `[1, 1, latent_len, n]`, and the
+    /// mean without one.
     ///
     /// ```
-    /// use gradcon::{Model, tape::Tape};
+    /// use gradcon::{Model, method::model::Kind, tape::Tape};
     ///
     /// let mut tape = Tape::new();
     /// let x = tape.leaf("x", [28, 28, 3, 8]);
-    /// let forward = Model::new(3).forward(&mut tape, x);
+    /// let forward = Model::new(3).forward(&mut tape, x, None);
     /// assert_eq!(tape.shape(forward.reconstruction), [28, 28, 3, 8]);
     /// assert_eq!(tape.shape(forward.constrained[0].input), [3, 3, 64, 8]); // the code
+    ///
+    /// let (mut tape, model) = (Tape::new(), Model::of(Kind::Vae, 3)?);
+    /// let x = tape.leaf("x", [28, 28, 3, 8]);
+    /// let noise = tape.leaf("noise", [1, 1, model.latent_len(), 8]);
+    /// let latent = model.forward(&mut tape, x, Some(noise)).latent.expect("it is variational");
+    /// assert_eq!(tape.shape(latent.mean), [1, 1, 576, 8]);
+    /// # Ok::<(), gradcon::Error>(())
     /// ```
-    pub fn forward(&self, tape: &mut Tape, x: Tensor) -> Forward {
-        let n = tape.shape(x)[3];
+    pub fn forward(&self, tape: &mut Tape, x: Tensor, noise: Option<Tensor>) -> Forward {
         let leaf = tape.leaf(PARAMS, [1, 1, 1, self.len]);
         let params: Vec<Tensor> =
             self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
-        let mut forward = Forward { reconstruction: x, params, constrained: vec![] };
+        let mut forward = Forward { reconstruction: x, latent: None, params, constrained: vec![] };
+        let layers = |is: fn(Mapping) -> bool| -> Vec<usize> {
+            (0..self.layers.len()).filter(|&i| is(self.layers[i].row.mapping)).collect()
+        };
         let mut h = x;
-        for (i, layer) in self.layers.iter().enumerate() {
-            tape.label(layer.row.name);
-            let (weight, bias) = (forward.params[2 * i], forward.params[2 * i + 1]);
-            let geometry = Geometry { n, ..layer.geometry };
-            let sum = match layer.row.transposed {
-                false => tape.conv_y(geometry, h, weight),
-                true => tape.conv_x(geometry, h, weight),
-            };
-            if layer.row.constrained {
-                forward.constrained.push(Constrained { weight, input: h, sum });
-            }
-            let bias = tape.broadcast(bias, tape.shape(sum));
-            let biased = tape.add(sum, bias);
-            h = tape.map(layer.row.activation, &[biased]);
+        for i in layers(|m| m == Mapping::Conv) {
+            h = self.layer(tape, &mut forward, i, h);
+        }
+        if let [mean, log_variance, back] = layers(|m| matches!(m, Mapping::Linear(_)))[..] {
+            let code = tape.shape(h);
+            let flat = tape.reshape(h, [1, 1, self.latent_len(), code[3]]);
+            let mean = self.layer(tape, &mut forward, mean, flat);
+            let log_variance = self.layer(tape, &mut forward, log_variance, flat);
+            tape.label("latent");
+            let half = tape.affine(log_variance, 0.5, 0.0);
+            let deviation = tape.exp(half);
+            forward.latent = Some(Latent { mean, log_variance, deviation });
+            let away = noise.map(|noise| tape.mul(deviation, noise));
+            let z = away.map_or(mean, |away| tape.add(mean, away));
+            let flat = self.layer(tape, &mut forward, back, z);
+            h = tape.reshape(flat, code);
+        }
+        for i in layers(|m| m == Mapping::Transposed) {
+            h = self.layer(tape, &mut forward, i, h);
         }
         forward.reconstruction = h;
         forward
     }
+
+    /// Records layer `i` behind h.
+    fn layer(&self, tape: &mut Tape, forward: &mut Forward, i: usize, h: Tensor) -> Tensor {
+        let layer = &self.layers[i];
+        tape.label(layer.row.name);
+        let (weight, bias) = (forward.params[2 * i], forward.params[2 * i + 1]);
+        let geometry = Geometry { n: tape.shape(h)[3], ..layer.geometry };
+        let sum = match layer.row.mapping {
+            Mapping::Conv | Mapping::Linear(_) => tape.conv_y(geometry, h, weight),
+            Mapping::Transposed => tape.conv_x(geometry, h, weight),
+        };
+        if layer.row.constrained {
+            forward.constrained.push(Constrained { weight, input: h, sum });
+        }
+        let bias = tape.broadcast(bias, tape.shape(sum));
+        let biased = tape.add(sum, bias);
+        layer.row.activation.map_or(biased, |map| tape.map(map, &[biased]))
+    }
 }
 
 impl Layer {
+    fn transposed(&self) -> bool {
+        self.row.mapping == Mapping::Transposed
+    }
+
     /// Height and width of its output.
     fn size(&self) -> usize {
-        if self.row.transposed { self.geometry.hx } else { self.geometry.hy }
+        if self.transposed() { self.geometry.hx } else { self.geometry.hy }
     }
 
     fn bias_len(&self) -> usize {
-        if self.row.transposed { self.geometry.cx } else { self.geometry.cy }
+        if self.transposed() { self.geometry.cx } else { self.geometry.cy }
     }
 
     fn param(&self, weight: bool, offset: usize) -> Param {
@@ -417,14 +589,22 @@ impl Layer {
         let bound = 1.0 / ((cx * kh * kw) as f64).sqrt();
         // Taps that reach one output: all of them for a conv; of a stride-2 transposed conv a
         // quarter.
-        let taps =
-            if self.row.transposed { cy * kh * kw / (STRIDE * STRIDE) } else { cx * kh * kw };
-        let (name, shape, torch_shape, std) = if weight {
-            ("weight", [kh, kw, cy, cx], vec![cy, cx, kh, kw], (2.0 / taps as f64).sqrt())
-        } else {
-            ("bias", [1, 1, self.bias_len(), 1], vec![self.bias_len()], 0.0)
+        let taps = if self.transposed() { cy * kh * kw / (STRIDE * STRIDE) } else { cx * kh * kw };
+        let image = Axis::Flat { channels: self.code, positions: cx / self.code };
+        let (gain, axes, torch_shape) = match self.row.mapping {
+            Mapping::Conv | Mapping::Transposed => (2.0, [Axis::Same; 2], vec![cy, cx, kh, kw]),
+            Mapping::Linear(Code::In) => (1.0, [Axis::Same, image], vec![cy, cx]),
+            Mapping::Linear(Code::Out) => (1.0, [image, Axis::Same], vec![cy, cx]),
         };
-        Param { name: format!("{}.{name}", self.row.name), offset, shape, torch_shape, bound, std }
+        let (name, shape, torch_shape, std, axes) = if weight {
+            let std = (gain / taps as f64).sqrt();
+            ("weight", [kh, kw, cy, cx], torch_shape, std, axes)
+        } else {
+            let len = self.bias_len();
+            ("bias", [1, 1, len, 1], vec![len], 0.0, [axes[0], Axis::Same])
+        };
+        let name = format!("{}.{name}", self.row.name);
+        Param { name, offset, shape, torch_shape, bound, std, axes }
     }
 }
 
@@ -445,6 +625,8 @@ mod tests {
         let model = Model::new(1);
         assert_eq!(model.parameter_count(), 230_721);
         assert_eq!(Model::new(3).parameter_count(), 232_771);
+        let variational = [1, 3].map(|c| Model::of(Kind::Vae, c).unwrap().parameter_count());
+        assert_eq!(variational, [1_227_777, 1_229_827]);
         let heights: Vec<usize> = model.layers.iter().map(Layer::size).collect();
         assert_eq!(heights, [15, 8, 5, 3, 4, 8, 14, 28]);
         let names: Vec<&str> = model.params.iter().map(|p| p.name.as_str()).take(3).collect();
@@ -458,7 +640,7 @@ mod tests {
 
     #[test]
     fn layouts_are_inverse_and_put_the_right_element_in_the_right_place() {
-        let model = Model::new(3);
+        let model = Model::of(Kind::Vae, 3).unwrap();
         for p in &model.params {
             let torch: Vec<f32> = (0..p.len()).map(|i| i as f32).collect();
             let mut flat = vec![-1.0; model.len()];
@@ -475,6 +657,36 @@ mod tests {
             flat[p.offset + ((a * kw + b) * cy + y) * cx + x],
             (((y * cx + x) * kh + a) * kw + b) as f32
         );
+    }
+
+    /// A linear layer does in PyTorch what its weights say there: an image laid flat is counted by
+    /// channel first, a latent variable as it is.
+    #[test]
+    fn flattened_images_are_counted_as_pytorch_does() {
+        let model = Model::of(Kind::Vae, 1).unwrap();
+        let at = |name: &str| model.params.iter().find(|p| p.name == name).unwrap();
+        // Row 5 and column (position 7, channel 9) in ours; rows and columns are 64 channels x 9.
+        for (name, torch) in [
+            ("fc11.weight", 5 * 576 + 9 * 9 + 7),
+            ("fc12.weight", 5 * 576 + 9 * 9 + 7),
+            ("fc2.weight", 5 * 9 * 576 + 7 * 64 + 9),
+        ] {
+            let p = at(name);
+            let mut flat = vec![0; model.len()];
+            p.to_flat(&(0..p.len()).collect::<Vec<_>>(), &mut flat);
+            assert_eq!(flat[p.offset + 5 * 576 + 7 * 64 + 9], torch, "{name}");
+            assert_eq!((&p.torch_shape[..], p.shape), (&[576, 576][..], [1, 1, 576, 576]));
+            assert_eq!(p.bound, 1.0 / 24.0);
+        }
+        for (name, torch) in [("fc11.bias", 7 * 64 + 9), ("fc2.bias", 9 * 9 + 7)] {
+            let p = at(name);
+            let mut flat = vec![0; model.len()];
+            p.to_flat(&(0..p.len()).collect::<Vec<_>>(), &mut flat);
+            assert_eq!(flat[p.offset + 7 * 64 + 9], torch, "{name}");
+        }
+        let names: Vec<&str> = model.params[8..14].iter().map(|p| p.name.as_str()).collect();
+        let linear = ["fc11", "fc12", "fc2"].map(|l| [format!("{l}.weight"), format!("{l}.bias")]);
+        assert_eq!(names, linear.concat());
     }
 
     #[test]

@@ -4,17 +4,26 @@
 //! L_rec  = mean squared error of the batch
 //! g_i    = dL_rec / dW_i                          the constrained (decoder's) weights
 //! L_grad = -mean over i of cos(g_i, r_i)          r_i: running mean of dL/dW_i over all iterations
-//! L      = L_rec + alpha L_grad
+//! L_KL   = mean over images of KL(N(m, s^2) || N(0, I)) / D
+//! L      = L_rec + alpha L_grad + kl_weight L_KL
 //! ```
 //!
 //! dL/dtheta needs the derivative of g_i: the tape differentiates its own first sweep.
 //!
+//! L_KL is there for variational models, with m and s^2 the mean and variance of an image's latent
+//! variable and D the number of values of an image, by which the squared error is divided, too. With
+//! a decoder that is right up to a normal error of variance v in every value, the logarithm of an
+//! image's likelihood is at least `-(D / 2v) (L_rec + 2v L_KL)` and a constant: kl_weight is 2v.
+//!
+//! In training the latent variable is drawn, `m + s noise`; in validation and scores it is m.
+//!
 //! In half precision gradients are those of S L (and g_i those of S L_rec), with a loss scale S that
 //! brings them into its range, and are divided by S where they are used. Cosines don't change.
 
-use super::feed::{REFERENCE, adam_buffers, log};
-use super::model::{Forward, Model};
-use crate::layout::{Stat, Stats, size};
+use super::config::TrainConfig;
+use super::feed::{REFERENCE, adam_buffers, draws, log};
+use super::model::{Forward, Kind, Latent, Model};
+use crate::layout::{Stat, Stats, flat, size};
 use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 use crate::tape::{Tape, Tensor};
@@ -24,8 +33,18 @@ use crate::tape::{Tape, Tensor};
 pub struct Terms {
     /// Weight of the gradient constraint in the loss.
     pub alpha: f64,
+    /// Weight of the KL divergence in the loss of a variational model.
+    pub kl_weight: f64,
     /// The loss scale S.
     pub scale: f64,
+}
+
+impl Default for Terms {
+    /// The defaults of a training in f32.
+    fn default() -> Terms {
+        let TrainConfig { alpha, kl_weight, .. } = TrainConfig::default();
+        Terms { alpha, kl_weight, scale: 1.0 }
+    }
 }
 
 /// The loss scale S of a batch x `[h, w, c, n]` whose images weigh 1/n, or of images that are each
@@ -57,6 +76,8 @@ pub struct Objective {
     pub mse: Tensor,
     /// L_grad, a scalar.
     pub constraint: Tensor,
+    /// L_KL, a scalar, of a variational model.
+    pub divergence: Option<Tensor>,
     /// The constraint's sums and cosines ([`Stats`]).
     pub stats: Tensor,
     /// All S g_i in the flat layout of the reference gradients.
@@ -67,7 +88,8 @@ pub struct Objective {
     pub scale: f64,
 }
 
-/// Records L for a batch x `[28, 28, c, n]` whose images weigh `weight` `[1, 1, 1, n]`.
+/// Records L for a batch x `[28, 28, c, n]` whose images weigh `weight` `[1, 1, 1, n]`, with a
+/// noise for the latent variable of a variational model (see [`Model::forward`]).
 ///
 /// ```
 /// use gradcon::Model;
@@ -77,7 +99,7 @@ pub struct Objective {
 /// let (model, mut tape) = (Model::new(1), Tape::new());
 /// let x = tape.leaf("x", [28, 28, 1, 16]);
 /// let weight = tape.fill([1, 1, 1, 16], 1.0 / 16.0);
-/// let objective = objective(&mut tape, &model, x, weight, Terms { alpha: 0.03, scale: 1.0 });
+/// let objective = objective(&mut tape, &model, (x, weight), None, Terms::default());
 /// assert_eq!(tape.shape(objective.loss), [1; 4]);
 /// let gradient = parameter_gradient(&mut tape, &model, &objective);
 /// assert_eq!(tape.shape(gradient), [1, 1, 1, model.len()]);
@@ -85,11 +107,11 @@ pub struct Objective {
 pub fn objective(
     tape: &mut Tape,
     model: &Model,
-    x: Tensor,
-    weight: Tensor,
-    Terms { alpha, scale }: Terms,
+    (x, weight): (Tensor, Tensor),
+    noise: Option<Tensor>,
+    Terms { alpha, kl_weight, scale }: Terms,
 ) -> Objective {
-    let forward = model.forward(tape, x);
+    let forward = model.forward(tape, x, noise);
     tape.label("loss");
     let mse = tape.mse(forward.reconstruction, x, weight);
     let weights: Vec<Tensor> = forward.constrained.iter().map(|l| l.weight).collect();
@@ -104,8 +126,31 @@ pub fn objective(
     let stats = tape.constraint_stats(gradients, reference, &segments);
     let constraint = tape.constraint(gradients, reference, &segments);
     let weighted = tape.affine(constraint, alpha, 0.0);
-    let loss = tape.add(mse, weighted);
-    Objective { forward, mse, constraint, stats, gradients, loss, scale }
+    let mut loss = tape.add(mse, weighted);
+    let divergence = forward.latent.map(|latent| {
+        tape.label("divergence");
+        let each = image_divergence(tape, latent);
+        let each = tape.affine(each, 1.0 / model.pixels() as f64, 0.0);
+        tape.dot(each, weight)
+    });
+    if let Some(divergence) = divergence {
+        let weighted = tape.affine(divergence, kl_weight, 0.0);
+        loss = tape.add(loss, weighted);
+    }
+    Objective { forward, mse, constraint, divergence, stats, gradients, loss, scale }
+}
+
+/// `KL(N(m, s^2) || N(0, I)) = 1/2 sum over features of m^2 + s^2 - 1 - ln s^2` of each image,
+/// `[1, 1, 1, n]`, in nats.
+fn image_divergence(tape: &mut Tape, latent: Latent) -> Tensor {
+    let Latent { mean, log_variance, deviation } = latent;
+    let (square, variance) = (tape.mul(mean, mean), tape.mul(deviation, deviation));
+    let sum = tape.add(square, variance);
+    let less = tape.affine(log_variance, 1.0, 1.0);
+    let twice = tape.sub(sum, less);
+    let of_feature = tape.affine(twice, 0.5, 0.0);
+    let n = tape.shape(mean)[3];
+    tape.sum_to(of_feature, flat(n))
 }
 
 /// dL/dtheta for every parameter, in the flat layout of the parameters. Shown at [`objective`].
@@ -120,45 +165,86 @@ pub fn parameter_gradient(tape: &mut Tape, model: &Model, objective: &Objective)
     tape.affine(scaled, 1.0 / objective.scale, 0.0)
 }
 
-/// Values of a step's row in the log: L_rec, L_grad, and each constrained layer's cosine.
+/// The rows of the log of a model's steps: L_rec, the constraint's stats with L_grad and each
+/// constrained layer's cosine and, of a variational model, L_KL.
 ///
 /// ```
+/// use gradcon::Model;
 /// use gradcon::layout::{Stat, Stats};
-/// use gradcon::method::objective::StepLog;
+/// use gradcon::method::model::Kind;
+/// use gradcon::method::objective::{Logged, StepLog};
 ///
-/// let mut row = vec![0.0; StepLog::width(4)];
+/// let log = StepLog::of(&Model::of(Kind::Vae, 1)?);
+/// let mut row = vec![0.0; log.width()];
 /// row[0] = 0.25; // L_rec; behind it lie the constraint's stats
 /// row[1 + Stats::CONSTRAINT] = -0.5;
 /// row[1 + Stats::at(2, Stat::Cos)] = 0.9;
-/// assert_eq!(StepLog::parse(&row), (0.25, -0.5, vec![0.0, 0.0, 0.9, 0.0]));
+/// row[log.width() - 1] = 0.125; // L_KL
+/// let cosines = vec![0.0, 0.0, 0.9, 0.0];
+/// assert_eq!(log.parse(&row), Logged { mse: 0.25, constraint: -0.5, divergence: 0.125, cosines });
+/// assert_eq!(StepLog::of(&Model::new(1)).width(), log.width() - 1);
+/// # Ok::<(), gradcon::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct StepLog;
+pub struct StepLog {
+    layers: usize,
+    variational: bool,
+}
+
+/// What a step logs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Logged {
+    /// L_rec.
+    pub mse: f64,
+    /// L_grad.
+    pub constraint: f64,
+    /// L_KL; 0 for a model that isn't variational.
+    pub divergence: f64,
+    /// Cosine of each constrained layer.
+    pub cosines: Vec<f64>,
+}
 
 impl StepLog {
-    /// Elements of a row for `layers` constrained layers: the mse and the constraint's stats. Shown
-    /// at [`StepLog`].
-    pub fn width(layers: usize) -> usize {
-        1 + Stats::len(layers)
+    /// Of a model. Shown at [`StepLog`].
+    pub fn of(model: &Model) -> StepLog {
+        StepLog { layers: model.segments().len(), variational: model.kind() == Kind::Vae }
     }
 
-    /// (mse, constraint, cosines) of a row. Shown at [`StepLog`].
-    pub fn parse<T: Copy + Into<f64>>(row: &[T]) -> (f64, f64, Vec<f64>) {
+    /// Elements of a row. Shown at [`StepLog`].
+    pub fn width(&self) -> usize {
+        self.divergence() + usize::from(self.variational)
+    }
+
+    /// Where L_KL is.
+    fn divergence(&self) -> usize {
+        1 + Stats::len(self.layers)
+    }
+
+    /// The values of a row. Shown at [`StepLog`].
+    pub fn parse<T: Copy + Into<f64>>(&self, row: &[T]) -> Logged {
         let stats = &row[1..];
-        let layers = (stats.len() - Stats::HEAD) / Stats::ROW;
-        let cosines = (0..layers).map(|layer| stats[Stats::at(layer, Stat::Cos)].into()).collect();
-        (row[0].into(), stats[Stats::CONSTRAINT].into(), cosines)
+        let cosine = |layer| stats[Stats::at(layer, Stat::Cos)].into();
+        Logged {
+            mse: row[0].into(),
+            constraint: stats[Stats::CONSTRAINT].into(),
+            divergence: row.get(self.divergence()).map_or(0.0, |&v| v.into()),
+            cosines: (0..self.layers).map(cosine).collect(),
+        }
     }
 }
 
 fn record_losses(tape: &mut Tape, model: &Model, objective: &Objective, log: &str, steps: usize) {
     tape.label("log");
-    let width = StepLog::width(model.segments().len());
-    tape.record(objective.mse, log, 0, width, steps);
-    tape.record(objective.stats, log, 1, width, steps);
+    let row = StepLog::of(model);
+    tape.record(objective.mse, log, 0, row.width(), steps);
+    tape.record(objective.stats, log, 1, row.width(), steps);
+    if let Some(divergence) = objective.divergence {
+        tape.record(divergence, log, row.divergence(), row.width(), steps);
+    }
 }
 
 /// A training step on the batch x: losses to `log`, then the update of parameters and references.
+/// The latent variable of a variational model is drawn anew in every step.
 ///
 /// ```
 /// use gradcon::Model;
@@ -167,9 +253,9 @@ fn record_losses(tape: &mut Tape, model: &Model, objective: &Objective, log: &st
 /// use gradcon::tape::{Tape, ops::AdamConfig};
 ///
 /// let (model, mut tape) = (Model::new(1), Tape::new());
+/// let terms = Terms::default();
 /// let sinks = |tape: &Tape| tape.nodes().iter().filter(|node| node.op.is_sink()).count();
 /// let batch = tape.batch(source("train", 1000, 16), [28, 28, 1, 64]);
-/// let terms = Terms { alpha: 0.03, scale: 1.0 };
 /// training_step(&mut tape, &model, batch, terms, AdamConfig::default(), "train", 16);
 /// assert_eq!(sinks(&tape), 3); // two parts of the log, and Adam
 ///
@@ -181,13 +267,17 @@ fn record_losses(tape: &mut Tape, model: &Model, objective: &Objective, log: &st
 pub fn training_step(
     tape: &mut Tape,
     model: &Model,
-    (x, weight): (Tensor, Tensor),
+    batch: (Tensor, Tensor),
     terms: Terms,
     adam: AdamConfig,
     name: &str,
     steps: usize,
 ) -> Objective {
-    let objective = objective(tape, model, x, weight, terms);
+    let noise = (model.kind() == Kind::Vae).then(|| {
+        tape.label("latent");
+        tape.noise(&draws(name), [1, 1, model.latent_len(), tape.shape(batch.1)[3]], 0, steps)
+    });
+    let objective = objective(tape, model, batch, noise, terms);
     record_losses(tape, model, &objective, &log(name), steps);
     let gradient = parameter_gradient(tape, model, &objective);
     tape.label("update");
@@ -199,12 +289,12 @@ pub fn training_step(
 pub fn validation_step(
     tape: &mut Tape,
     model: &Model,
-    (x, weight): (Tensor, Tensor),
+    batch: (Tensor, Tensor),
     terms: Terms,
     name: &str,
     steps: usize,
 ) {
-    let objective = objective(tape, model, x, weight, terms);
+    let objective = objective(tape, model, batch, None, terms);
     record_losses(tape, model, &objective, &log(name), steps);
 }
 
@@ -233,7 +323,7 @@ pub fn score_step(
     steps: usize,
 ) -> Tensor {
     let n = tape.shape(x)[3];
-    let forward = model.forward(tape, x);
+    let forward = model.forward(tape, x, None);
     tape.label("loss");
     let mse = tape.mse(forward.reconstruction, x, weight);
     // The gradient of each constrained layer's sums: the weight gradient's other factor.

@@ -42,7 +42,8 @@ pub fn training_program(
 
 fn terms(model: &Model, config: &TrainConfig, options: Options) -> Terms {
     let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), config.batch_size];
-    Terms { alpha: config.alpha, scale: loss_scale(options.precision, shape) }
+    let scale = loss_scale(options.precision, shape);
+    Terms { alpha: config.alpha, kl_weight: config.kl_weight, scale }
 }
 
 /// The program of a validation step: losses without an update. Shown at [`training_program`].
@@ -155,7 +156,7 @@ fn on_batches(
 
 /// Records the reconstruction of a batch in the log of `name`.
 fn reconstruct(tape: &mut Tape, model: &Model, x: Tensor, name: &str, steps: usize) {
-    let reconstruction = model.forward(tape, x).reconstruction;
+    let reconstruction = model.forward(tape, x, None).reconstruction;
     tape.label("log");
     tape.record(reconstruction, &log(name), 0, size(tape.shape(x)), steps);
 }

@@ -92,7 +92,7 @@ impl<'e> Scorer<'e> {
         let reconstruct =
             engine.load(&reconstruction_program(&detector.model, BATCH, STEPS, options))?;
         let batches = Batches::new(
-            &[Reading { order: (0..(BATCH * STEPS) as u32).collect(), iterations: 0 }],
+            &[Reading { order: (0..(BATCH * STEPS) as u32).collect(), iterations: 0, seed: 0 }],
             BATCH,
             |_| 1.0,
             (0.9, 0.999),

@@ -15,6 +15,8 @@ pub struct Losses {
     pub mse: f64,
     /// L_grad.
     pub constraint: f64,
+    /// L_KL; 0 for a model that isn't variational.
+    pub divergence: f64,
     /// Cosine of each constrained layer.
     pub cosines: Vec<f64>,
 }

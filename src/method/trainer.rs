@@ -13,8 +13,8 @@ use super::config::TrainConfig;
 use super::feed::{
     self, BEST_PARAMS, BEST_REFERENCE, Batches, Feed, M, REFERENCE, Reading, V, epoch_order, padded,
 };
-use super::model::{Model, PARAMS};
-use super::objective::StepLog;
+use super::model::{Kind, Model, PARAMS};
+use super::objective::{Logged, StepLog};
 use super::programs::{best_program, preview_program, training_program, validation_program};
 use super::state::{
     Divergence, EpochReport, Losses, ReplicaState, Snapshot, State, first_not_finite,
@@ -170,6 +170,7 @@ impl<'e> Trainer<'e> {
             .map(|s| Reading {
                 order: (s.first_validation..).take(s.validation).collect(),
                 iterations: 0,
+                seed: s.seed,
             })
             .collect();
         let betas = (config.adam.beta1, config.adam.beta2);
@@ -252,7 +253,10 @@ impl<'e> Trainer<'e> {
             Some((epoch, batches)) if epoch == self.epoch => batches,
             _ => self.batches(self.epoch),
         };
-        Feed::of("train", self.engine).batches(&batches)?;
+        let feed = Feed::of("train", self.engine).batches(&batches)?;
+        if self.model.kind() == Kind::Vae {
+            feed.draws(&batches)?;
+        }
         let resumed = self.step;
         while self.step < batches.steps {
             let end = self.run_steps(batches.steps)?;
@@ -339,6 +343,7 @@ impl<'e> Trainer<'e> {
                     .map(|i| i + s.first_image)
                     .collect(),
                 iterations: (epoch * s.train.div_ceil(self.config.batch_size)) as u64,
+                seed: s.seed,
             })
             .collect();
         Batches::new(
@@ -359,7 +364,12 @@ impl<'e> Trainer<'e> {
     }
 
     fn log_width(&self) -> usize {
-        StepLog::width(self.model.segments().len())
+        StepLog::of(&self.model).width()
+    }
+
+    /// L, of its parts.
+    fn loss(&self, mse: f64, constraint: f64, divergence: f64) -> f64 {
+        mse + self.config.alpha * constraint + self.config.kl_weight * divergence
     }
 
     /// Means of each replica's rows of a log; nothing for those that diverged, in this log or
@@ -389,17 +399,20 @@ impl<'e> Trainer<'e> {
             if count == 0 {
                 continue;
             }
-            let (mse, constraint, cosines) = StepLog::parse(row);
+            let Logged { mse, constraint, divergence, cosines } =
+                StepLog::of(&self.model).parse(row);
             let count = count as f64;
             images += count;
             sum.mse += mse * count;
             sum.constraint += constraint * count;
+            sum.divergence += divergence * count;
             sum.cosines.iter_mut().zip(cosines).for_each(|(sum, cos)| *sum += cos * count);
         }
         sum.mse /= images;
         sum.constraint /= images;
+        sum.divergence /= images;
         sum.cosines.iter_mut().for_each(|c| *c /= images);
-        sum.loss = sum.mse + self.config.alpha * sum.constraint;
+        sum.loss = self.loss(sum.mse, sum.constraint, sum.divergence);
         Some(sum)
     }
 
@@ -407,11 +420,16 @@ impl<'e> Trainer<'e> {
     fn check_log(&mut self, log: &[f32], r: usize, step: impl Fn(usize) -> usize) {
         let rows = log.chunks_exact(self.log_width()).skip(r).step_by(self.sets.len());
         for (i, row) in rows.enumerate() {
-            let (mse, constraint, _) = StepLog::parse(row);
-            let loss = mse + self.config.alpha * constraint;
+            let Logged { mse, constraint, divergence, .. } = StepLog::of(&self.model).parse(row);
+            let loss = self.loss(mse, constraint, divergence);
             if !loss.is_finite() {
-                let what =
-                    format!("the loss is {loss} (reconstruction {mse}, constraint {constraint})");
+                let more = match self.model.kind() {
+                    Kind::Cae => String::new(),
+                    Kind::Vae => format!(", KL divergence {divergence}"),
+                };
+                let what = format!(
+                    "the loss is {loss} (reconstruction {mse}, constraint {constraint}{more})"
+                );
                 return self.mark_diverged(r, (self.epoch + 1, step(i)), what);
             }
         }
@@ -551,7 +569,7 @@ impl<'e> Trainer<'e> {
     /// The state does not fit this training; a device failure.
     pub fn restore(&mut self, state: &State) -> Result<()> {
         let replicas = self.sets.len();
-        let row = replicas * StepLog::width(self.model.segments().len());
+        let row = replicas * self.log_width();
         if state.replicas.len() != replicas
             || state.step > self.steps
             || state.log.len() != state.step * row

@@ -30,6 +30,8 @@ pub struct Card {
     pub parameters: usize,
     /// Weight of the constraint in training.
     pub alpha: f64,
+    /// Weight of the KL divergence in training, of a variational model.
+    pub kl_weight: Option<f64>,
     /// Weight of the cosine in the anomaly score.
     pub beta: f64,
     /// Epochs trained.
@@ -110,6 +112,9 @@ impl Card {
             .best_epoch
             .map_or(String::new(), |best| format!("; these weights are of epoch {best}"));
         let _ = writeln!(out, "| epochs | {}{best} |\n| alpha | {} |", self.epochs, self.alpha);
+        if let Some(weight) = self.kl_weight {
+            let _ = writeln!(out, "| weight of the KL divergence | {weight} |");
+        }
         if let Some(seed) = self.seed {
             let _ = writeln!(out, "| seed | {seed} |");
         }

@@ -25,10 +25,14 @@ pub const COLUMNS: [&str; 9] = [
     "best",
 ];
 
+/// Columns of a variational model's table, between those and the cosines.
+pub const DIVERGENCES: [&str; 2] = ["train_divergence", "val_divergence"];
+
 /// The history of a training by a model's layers.
 pub type Epochs = Table<EpochRow>;
 
-/// The training objective and its two parts: `loss` = `mse` + alpha * `constraint`.
+/// The training objective and its two parts: `loss` = `mse` + alpha * `constraint`, and + kl_weight *
+/// divergence of a variational model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Losses {
     /// What is minimised.
@@ -37,6 +41,8 @@ pub struct Losses {
     pub mse: f64,
     /// The negative mean cosine to the reference gradients, -1 (aligned) to 1.
     pub constraint: f64,
+    /// Of a variational model, the KL divergence by the number of an image's values.
+    pub divergence: Option<f64>,
 }
 
 /// What is known after an epoch.
@@ -56,6 +62,10 @@ pub struct EpochRow {
     pub cosines: Vec<f64>,
 }
 
+fn is_variational(row: &EpochRow) -> bool {
+    row.train.divergence.is_some()
+}
+
 /// Writes the whole table atomically.
 ///
 /// # Errors
@@ -63,7 +73,8 @@ pub struct EpochRow {
 pub fn write_epochs(path: &Path, epochs: &Epochs) -> Result<()> {
     let lines = epochs.rows.iter().map(|row| Line::checked(row, &epochs.layers));
     let lines = lines.collect::<Result<Vec<Line>>>()?;
-    write_atomic(path, &to_csv(Some(&header::<Line>(&epochs.layers)), lines)?)
+    let more = epochs.rows.iter().any(is_variational);
+    write_atomic(path, &to_csv(Some(&header::<Line>(&epochs.layers, more)), lines)?)
 }
 
 /// Appends to a table, one epoch after the other. A reader sees whole rows, but perhaps the last.
@@ -113,7 +124,8 @@ impl EpochWriter {
     /// # Errors
     /// As [`write_epochs`].
     pub fn append(&mut self, row: &EpochRow) -> Result<()> {
-        let csv = to_csv(Some(&header::<Line>(&self.layers)), [Line::checked(row, &self.layers)?])?;
+        let header = header::<Line>(&self.layers, is_variational(row));
+        let csv = to_csv(Some(&header), [Line::checked(row, &self.layers)?])?;
         match &self.file {
             Some(file) => {
                 let header = csv.iter().position(|&b| b == b'\n').map_or(0, |end| end + 1);
@@ -154,7 +166,8 @@ pub fn read_epochs(path: &Path) -> Result<Epochs> {
 /// As [`read_epochs`].
 pub fn epochs_from(reader: impl Read, path: &Path) -> Result<Epochs> {
     let Table { layers, rows } = table::read::<Line>(reader, limits::METRICS, path)?;
-    Ok(Epochs { layers, rows: rows.into_iter().map(Line::row).collect() })
+    let rows = rows.into_iter().map(|line| line.row(layers.len())).collect();
+    Ok(Epochs { layers, rows })
 }
 
 /// An [`EpochRow`] as the file has it.
@@ -165,7 +178,8 @@ struct Line {
     validation: [Option<Number>; 3],
     images_per_second: Number,
     best: u8,
-    cosines: Vec<Number>,
+    /// Divergences, where there are any, and cosines.
+    last: Vec<Number>,
 }
 
 /// The column of [`Line::best`].
@@ -175,8 +189,8 @@ impl Line {
     /// The line of a row with nothing wrong.
     fn checked(row: &EpochRow, layers: &[String]) -> Result<Line> {
         let (line, epoch) = (Line::of(row), row.epoch);
-        if line.cosines.len() != layers.len() {
-            let (got, want) = (line.cosines.len(), layers.len());
+        if row.cosines.len() != layers.len() {
+            let (got, want) = (row.cosines.len(), layers.len());
             return Err(Error::invalid(format!(
                 "epoch {epoch}: {got} layer cosines, expected {want}"
             )));
@@ -186,41 +200,46 @@ impl Line {
             None => Ok(line),
             Some((i, bad)) => Err(Error::invalid(format!(
                 "epoch {epoch}: {} is {bad}, expected a finite number",
-                header::<Line>(layers)[i]
+                header::<Line>(layers, is_variational(row))[i]
             ))),
         }
     }
 
     fn of(row: &EpochRow) -> Line {
         let losses = |l: Losses| [l.loss, l.mse, l.constraint].map(Number);
+        let validated = row.validation.and_then(|l| l.divergence).unwrap_or(f64::NAN);
+        let divergences = row.train.divergence.map(|trained| [trained, validated]);
         Line {
             epoch: row.epoch,
             train: losses(row.train),
             validation: row.validation.map_or([None; 3], |l| losses(l).map(Some)),
             images_per_second: Number(row.images_per_second),
             best: row.best.into(),
-            cosines: row.cosines.iter().copied().map(Number).collect(),
+            last: divergences.iter().flatten().chain(&row.cosines).copied().map(Number).collect(),
         }
     }
 
-    /// Of a line with nothing wrong: it has all of the validation's losses or none.
-    fn row(self) -> EpochRow {
-        let losses = |[loss, mse, constraint]: [Number; 3]| Losses {
+    /// Of a line with nothing wrong, in a table of so many layers: it has all of the validation's
+    /// losses or none.
+    fn row(self, layers: usize) -> EpochRow {
+        let (divergences, cosines) = self.last.split_at(self.last.len() - layers);
+        let losses = |[loss, mse, constraint]: [Number; 3], part: usize| Losses {
             loss: loss.0,
             mse: mse.0,
             constraint: constraint.0,
+            divergence: divergences.get(part).map(|n| n.0),
         };
         let validation = match self.validation {
-            [Some(loss), Some(mse), Some(constraint)] => Some(losses([loss, mse, constraint])),
+            [Some(loss), Some(mse), Some(constraint)] => Some(losses([loss, mse, constraint], 1)),
             _ => None,
         };
         EpochRow {
             epoch: self.epoch,
-            train: losses(self.train),
+            train: losses(self.train, 0),
             validation,
             images_per_second: self.images_per_second.0,
             best: self.best == 1,
-            cosines: self.cosines.iter().map(|n| n.0).collect(),
+            cosines: cosines.iter().map(|n| n.0).collect(),
         }
     }
 
@@ -229,8 +248,8 @@ impl Line {
         let losses = self.train.into_iter().map(Some).chain(self.validation);
         let before = losses.chain([Some(self.images_per_second)]).enumerate();
         let before = before.map(|(i, number)| (i + 1, number.map(|n| n.0)));
-        let cosines = self.cosines.iter().enumerate();
-        before.chain(cosines.map(|(i, n)| (BEST + 1 + i, Some(n.0))))
+        let last = self.last.iter().enumerate();
+        before.chain(last.map(|(i, n)| (BEST + 1 + i, Some(n.0))))
     }
 
     fn number(&self, column: usize) -> Option<f64> {
@@ -240,6 +259,7 @@ impl Line {
 
 impl Row for Line {
     const COLUMNS: &'static [&'static str] = &COLUMNS;
+    const MORE: &'static [&'static str] = &DIVERGENCES;
 
     fn expected(column: usize) -> &'static str {
         match column {

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::epochs::Losses;
 use super::extremes::Extreme;
 use super::metrics::{Metrics, auroc, roc_curve};
 use super::plot::Histogram;
@@ -424,6 +425,10 @@ fn values(
     Ok((values, labels))
 }
 
+/// What is said of the divergence's plot.
+const DIVERGENCE: &str = "KL divergence of the codes' distribution from the standard normal one, by the number of \
+                          an image's values.";
+
 /// Plots and pictures of one model.
 fn class_section(class: &ClassResult, evaluation: &Evaluation, files: &ClassRun) -> Result<Markup> {
     let mut plots = vec![];
@@ -475,6 +480,13 @@ fn class_section(class: &ClassResult, evaluation: &Evaluation, files: &ClassRun)
             svg::training(&title("Constraint"), "constraint", epochs, |l| l.constraint, false),
             "Its gradient part: the negative mean cosine, -1 = aligned.",
         );
+        if epochs.iter().any(|row| row.train.divergence.is_some()) {
+            let divergence = |l: &Losses| l.divergence.unwrap_or_default();
+            plot(
+                svg::training(&title("KL divergence"), "KL divergence", epochs, divergence, true),
+                DIVERGENCE,
+            );
+        }
     }
     let mut strips = vec![];
     if let Some((folder, extremes)) = &files.extremes {
@@ -550,6 +562,15 @@ fn class_of_seeds(run: &Run, over: &OverSeeds, i: usize) -> Result<Markup> {
             false,
             "Its gradient part: the negative mean cosine, -1 = aligned.",
         );
+        if epochs.iter().any(|(_, rows)| rows.iter().any(|row| row.train.divergence.is_some())) {
+            training(
+                "KL divergence",
+                "KL divergence",
+                |l| l.divergence.unwrap_or_default(),
+                true,
+                DIVERGENCE,
+            );
+        }
     }
     Ok(html! {
         p class="keys" {

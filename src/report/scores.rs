@@ -65,7 +65,7 @@ pub fn write_scores(path: &Path, scores: &Scores) -> Result<()> {
             )));
         }
     }
-    write_atomic(path, &to_csv(Some(&header::<Line>(layers)), rows.iter().map(Line::of))?)
+    write_atomic(path, &to_csv(Some(&header::<Line>(layers, false)), rows.iter().map(Line::of))?)
 }
 
 /// Reads the table back.

@@ -58,6 +58,9 @@ pub trait Row: DeserializeOwned {
     /// The table's header before the cosines.
     const COLUMNS: &'static [&'static str];
 
+    /// Columns that some tables have between those and the cosines: all of them or none.
+    const MORE: &'static [&'static str] = &[];
+
     /// What a column accepts, in words.
     fn expected(column: usize) -> &'static str;
 
@@ -65,9 +68,10 @@ pub trait Row: DeserializeOwned {
     fn wrong(&self) -> Option<usize>;
 }
 
-/// The whole header of a table.
-pub fn header<R: Row>(layers: &[String]) -> Vec<String> {
-    let fixed = R::COLUMNS.iter().map(|&column| column.to_string());
+/// The whole header of a table, which may be one with [`Row::MORE`].
+pub fn header<R: Row>(layers: &[String], more: bool) -> Vec<String> {
+    let more = if more { R::MORE } else { &[] };
+    let fixed = R::COLUMNS.iter().chain(more).map(|&column| column.to_string());
     fixed.chain(layers.iter().map(|layer| cosine_column(layer))).collect()
 }
 
@@ -81,7 +85,9 @@ pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Table<
     let mut reader = csv::Reader::from_reader(Bounded::new(reader, limit, "a table"));
     let header = reader.headers().map_err(|e| csv_error(path, &e))?.clone();
     let fixed = R::COLUMNS.len();
-    let named = header.iter().skip(fixed).map(|c| layer_of(c).map(str::to_string));
+    let more = header.iter().skip(fixed).take(R::MORE.len()).eq(R::MORE.iter().copied());
+    let more = if more { R::MORE.len() } else { 0 };
+    let named = header.iter().skip(fixed + more).map(|c| layer_of(c).map(str::to_string));
     let layers: Option<Vec<String>> = named.collect();
     let begins = header.iter().take(fixed).eq(R::COLUMNS.iter().copied());
     let some = |layers: &Vec<String>| begins && (1..=MAX_LAYERS).contains(&layers.len());

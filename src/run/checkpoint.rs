@@ -150,7 +150,7 @@ impl Checkpoints {
     /// # Errors
     /// The file system's; the checkpoint before then still counts.
     pub fn save(&self, state: &State, device: &str, settings: &Settings) -> Result<()> {
-        let width = StepLog::width(self.model.segments().len());
+        let width = StepLog::of(&self.model).width();
         let next = |folder: &PathBuf| next(folder, state.epoch, state.step);
         let mut states = BTreeMap::new();
         for (k, (folder, replica)) in self.folders.iter().zip(&state.replicas).enumerate() {
@@ -302,7 +302,7 @@ impl Checkpoints {
 
     /// One checkpoint of all the classes' states, which are of one number.
     fn join(&self, models: Vec<(ReplicaState, ModelState)>) -> Result<Checkpoint> {
-        let width = StepLog::width(self.model.segments().len());
+        let width = StepLog::of(&self.model).width();
         let first = models[0].1.clone();
         let mut replicas = vec![];
         let mut logs = vec![];
@@ -478,18 +478,25 @@ fn load_tensors(folder: &Path, model: &Model, state: &ModelState) -> Result<Repl
 }
 
 fn other_model(path: &Path, found: &Model, expected: &Model) -> Error {
+    let path = path.display();
+    if found.kind() != expected.kind() {
+        return Error::invalid(format!(
+            "{path}: a model of kind '{}', expected '{}'",
+            found.kind(),
+            expected.kind()
+        ));
+    }
     Error::invalid(format!(
-        "{}: a model of {} channels, the dataset has {}",
-        path.display(),
+        "{path}: a model of {} channels, the dataset has {}",
         found.channels(),
         expected.channels()
     ))
 }
 
-/// Flat parameters of a model file, for a model of the same channels.
+/// Flat parameters of a model file, for a model of the same kind and channels.
 ///
 /// # Errors
-/// No readable model file, or one for other images.
+/// No readable model file, or one of another kind or for other images.
 pub fn load_start(path: &Path, model: &Model) -> Result<Vec<f32>> {
     let (other, params) = load_parameters(path)?;
     if other == *model { Ok(params) } else { Err(other_model(path, &other, model)) }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, FromArgMatches};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 use crate::files::parent;
 use crate::folders;
 use crate::limits::{self, shown};
-use crate::method::config::TrainConfig;
+use crate::method::config::{DEFAULT_KL_WEIGHT, TrainConfig};
 use crate::method::detector::DEFAULT_BETA;
-use crate::method::model::Init;
+use crate::method::model::{Init, Kind};
 use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 
@@ -50,6 +50,11 @@ pub struct RunConfig {
     )]
     pub inliers: Vec<String>,
 
+    /// The autoencoder. [default: cae]
+    #[arg(long, value_enum, default_value_t)]
+    #[serde(skip_serializing_if = "is_default")]
+    pub model: Kind,
+
     /// Epochs to reach; the paper trained 1000. [default: 25]
     #[arg(long, default_value_t = TrainConfig::default().epochs)]
     pub epochs: usize,
@@ -65,6 +70,12 @@ pub struct RunConfig {
     /// Weight of the gradient constraint in the loss. [default: 0.03]
     #[arg(long, allow_negative_numbers = true, default_value_t = TrainConfig::default().alpha)]
     pub alpha: f64,
+
+    /// Weight of the KL divergence in the loss of a variational model: twice the variance of the
+    /// normal error that its decoder is taken to make in every value. [default: 0.02]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_weight: Option<f64>,
 
     /// Weight of the cosine in scores. [default: 0.12]
     #[arg(long, allow_negative_numbers = true, default_value_t = DEFAULT_BETA)]
@@ -140,6 +151,20 @@ fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
     *setting == T::default()
 }
 
+impl clap::ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Kind] {
+        &[Kind::Cae, Kind::Vae]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Kind::Cae => "The paper's convolutional autoencoder",
+            Kind::Vae => "The paper's variational autoencoder",
+        };
+        Some(PossibleValue::new(<&str>::from(self)).help(help))
+    }
+}
+
 /// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before.
 const FREE: [&str; 6] = ["data", "epochs", "beta", "threshold_quantile", "seeds", "init_from"];
 
@@ -175,8 +200,10 @@ impl RunConfig {
         let config: RunConfig = toml::from_str(text).map_err(|e| problem(&e))?;
         // A run's own file is whole: a default in its place would be another training.
         let there: BTreeMap<String, IgnoredAny> = toml::from_str(text).map_err(|e| problem(&e))?;
-        if let Some((missing, _)) = config.entries()?.iter().find(|(k, _)| !there.contains_key(*k))
-        {
+        let entries = config.entries()?;
+        let missing = entries.keys().find(|k| !there.contains_key(*k)).map(String::as_str);
+        let no_weight = config.model == Kind::Vae && config.kl_weight.is_none();
+        if let Some(missing) = missing.or(no_weight.then_some("kl_weight")) {
             return Err(problem(&format!("missing field `{missing}`")));
         }
         config.check().map_err(|e| problem(&e))?;
@@ -216,6 +243,9 @@ impl RunConfig {
         }
         self.data = absolute(&self.data)?;
         self.init_from = self.init_from.as_deref().map(absolute).transpose()?;
+        if self.model == Kind::Vae {
+            self.kl_weight.get_or_insert(DEFAULT_KL_WEIGHT);
+        }
         self.check()?;
         Ok(self)
     }
@@ -235,6 +265,12 @@ impl RunConfig {
     /// The first that doesn't, with its value and what was expected.
     pub fn check(&self) -> Result<()> {
         self.train_config().check()?;
+        if let Some(weight) = self.kl_weight.filter(|_| self.model != Kind::Vae) {
+            return Err(Error::Usage(format!(
+                "KL weight is {weight}, but the model is {}: only vae has a KL divergence",
+                self.model
+            )));
+        }
         if !(0.0..=1.0).contains(&self.threshold_quantile) {
             return Err(Error::Usage(format!(
                 "threshold quantile is {}, expected 0 to 1",
@@ -375,6 +411,7 @@ impl RunConfig {
             epochs: self.epochs,
             batch_size: self.batch_size,
             alpha: self.alpha,
+            kl_weight: self.kl_weight.unwrap_or(DEFAULT_KL_WEIGHT),
             adam: AdamConfig { lr: self.lr, ..AdamConfig::default() },
             init: match self.init {
                 InitName::Torch => Init::Torch,
@@ -438,9 +475,31 @@ mod tests {
     }
 
     #[test]
+    fn a_variational_run_has_its_weight_and_no_other_has() {
+        let path = Path::new("config.toml");
+        let config = RunConfig { data: "/d".into(), model: Kind::Vae, ..RunConfig::default() };
+        let config = config.resolved().unwrap();
+        assert_eq!(config.kl_weight, Some(DEFAULT_KL_WEIGHT));
+        let text = toml::to_string(&config).unwrap();
+        assert!(text.contains("model = \"vae\"") && text.contains("kl_weight = 0.02"), "{text}");
+        assert_eq!(RunConfig::parse(&text, path).unwrap(), config);
+        let without = text.replace("kl_weight = 0.02\n", "");
+        let error = RunConfig::parse(&without, path).unwrap_err().to_string();
+        assert!(error.contains("`kl_weight`"), "{error}");
+        let other = text.replace("model = \"vae\"", "model = \"cae\"");
+        let error = RunConfig::parse(&other, path).unwrap_err().to_string();
+        assert!(error.contains("only vae has a KL divergence"), "{error}");
+        let error = RunConfig::parse_settings("model = 'gan'", path).unwrap_err().to_string();
+        assert!(error.contains("`gan`") && error.contains("`vae`"), "{error}");
+    }
+
+    #[test]
     fn a_setting_that_only_one_of_two_files_says_is_a_difference() {
         let full = RunConfig::default();
         let half = RunConfig { precision: Precision::F16, ..full.clone() };
+        let variational = RunConfig { model: Kind::Vae, kl_weight: Some(0.5), ..full.clone() };
+        let error = variational.check_fixed(&full.fixed().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("kl_weight is 0.5"), "{error}");
         for (one, other) in [(&full, &half), (&half, &full)] {
             one.check_fixed(&one.fixed().unwrap()).unwrap();
             let error = one.check_fixed(&other.fixed().unwrap()).unwrap_err().to_string();

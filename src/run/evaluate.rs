@@ -91,6 +91,14 @@ pub fn evaluate(
         let class = prepared.inliers()[inlier].name.clone();
         let training = training_of(inlier);
         let mut detector = Detector::load(&model_of(inlier))?;
+        if detector.model.kind() != config.model {
+            return Err(Error::invalid(format!(
+                "{}: holds a model of kind '{}', the run's are '{}'",
+                model_of(inlier).display(),
+                detector.model.kind(),
+                config.model
+            )));
+        }
         // The run's configuration decides, also if it was changed after the training; the threshold
         // depends on it.
         let changed = detector.beta()? != config.beta
@@ -174,7 +182,7 @@ pub fn evaluate(
         gradcon_version: env!("CARGO_PKG_VERSION").into(),
         date: now(),
         dataset: prepared.manifest().name().into(),
-        model: "cae".into(),
+        model: config.model.to_string(),
         device,
         beta: config.beta,
         seed: Some(config.seed),

@@ -18,7 +18,7 @@ use crate::files::{Growing, Lock, make_folder, parent};
 use crate::folders::{self, folder_name};
 use crate::images::Images;
 use crate::method::detector::Detector;
-use crate::method::model::{IMAGE_SIZE, Model};
+use crate::method::model::{IMAGE_SIZE, Kind, Model};
 use crate::method::scorer::Scorer;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
 use crate::method::trainer::{Outcome, Trainer, TrainingSet};
@@ -91,6 +91,7 @@ struct ClassFiles {
     epochs: EpochWriter,
     events: EventWriter,
     steps_per_epoch: u64,
+    variational: bool,
 }
 
 /// Where each class of a run has its files.
@@ -138,7 +139,7 @@ pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -
     fresh_trainer(
         config,
         &images_of(config, prepared)?,
-        &Model::try_new(prepared.channels())?,
+        &Model::of(config.model, prepared.channels())?,
         engine,
     )
     .map(drop)
@@ -165,7 +166,7 @@ pub fn train(
     watch: &mut dyn Watch,
 ) -> Result<End> {
     config.check_data(prepared)?;
-    let model = Model::try_new(prepared.channels())?;
+    let model = Model::of(config.model, prepared.channels())?;
     let (classes, folders) = (&config.inliers, class_folders(run, config));
     let images = images_of(config, prepared)?;
     let (checkpoints, checkpoint) = if options.recover {
@@ -535,10 +536,11 @@ pub fn export(
         data: Some(config.data.display().to_string()),
         data_sha256: detector.description.get("data_sha256").cloned(),
         class,
-        model: "cae".into(),
+        model: detector.model.kind().to_string(),
         input: [IMAGE_SIZE, IMAGE_SIZE, detector.model.channels()],
         parameters: detector.model.parameter_count(),
         alpha: config.alpha,
+        kl_weight: config.kl_weight,
         beta: config.beta,
         epochs: epochs as u64,
         best_epoch: detector.number("epoch")?.map(|e| e as u64),
@@ -599,7 +601,8 @@ impl ClassFiles {
             Some(epochs_done) => EventWriter::resume(folder, epochs_done as u64 * steps + 1)?,
             None => EventWriter::create(folder)?,
         };
-        Ok(ClassFiles { epochs, events, steps_per_epoch: steps })
+        let variational = model.kind() == Kind::Vae;
+        Ok(ClassFiles { epochs, events, steps_per_epoch: steps, variational })
     }
 
     /// The files that grow while the training goes on.
@@ -608,8 +611,12 @@ impl ClassFiles {
     }
 
     fn record(&mut self, report: &EpochReport, images_per_second: f64) -> Result<()> {
-        let losses =
-            |l: &Losses| epochs::Losses { loss: l.loss, mse: l.mse, constraint: l.constraint };
+        let losses = |l: &Losses| epochs::Losses {
+            loss: l.loss,
+            mse: l.mse,
+            constraint: l.constraint,
+            divergence: self.variational.then_some(l.divergence),
+        };
         self.epochs.append(&EpochRow {
             epoch: report.epoch as u64,
             train: losses(&report.train),
@@ -623,6 +630,9 @@ impl ClassFiles {
             let parts =
                 [("loss", losses.loss), ("mse", losses.mse), ("constraint", losses.constraint)];
             values.extend(parts.map(|(name, v)| (format!("{part}/{name}"), v)));
+            if self.variational {
+                values.push((format!("{part}/divergence"), losses.divergence));
+            }
         }
         let cosines = self.epochs.layers().iter().zip(&report.train.cosines);
         values.extend(cosines.map(|(layer, &v)| (format!("cos/{layer}"), v)));

@@ -15,6 +15,7 @@ fn a_card_says_what_is_known_and_nothing_else() {
         data_sha256: Some("0123456789abcdef".repeat(4)),
         class: "a|b".into(),
         model: "cae".into(),
+        kl_weight: None,
         input: [28, 28, 1],
         parameters: 230_721,
         alpha: 0.03,

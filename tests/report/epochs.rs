@@ -6,7 +6,7 @@ use crate::message_of;
 use crate::samples::table;
 
 fn epoch(epoch: u64, validation: Option<Losses>) -> EpochRow {
-    let train = Losses { loss: 0.1, mse: 0.13, constraint: -1.0 / 3.0 };
+    let train = Losses { loss: 0.1, mse: 0.13, constraint: -1.0 / 3.0, divergence: None };
     EpochRow {
         epoch,
         train,
@@ -21,12 +21,38 @@ fn epoch(epoch: u64, validation: Option<Losses>) -> EpochRow {
 fn epochs_come_back_bit_by_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.csv");
-    let val = Losses { loss: -0.02, mse: 1e-9, constraint: -0.9 };
+    let val = Losses { loss: -0.02, mse: 1e-9, constraint: -0.9, divergence: None };
     let rows = [epoch(1, Some(val)), epoch(2, None), epoch(3, Some(val))];
     write_epochs(&path, &table(rows.to_vec())).unwrap();
     assert_eq!(read_epochs(&path).unwrap(), table(rows.to_vec()));
     write_epochs(&path, &table(rows[..1].to_vec())).unwrap();
     assert_eq!(read_epochs(&path).unwrap().rows.len(), 1, "replaced, not appended to");
+}
+
+/// A variational model's table has two columns more, and comes back as well.
+#[test]
+fn divergences_have_columns_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.csv");
+    let val = Losses { loss: -0.02, mse: 1e-9, constraint: -0.9, divergence: Some(1.0 / 3.0) };
+    let row = |n| {
+        let without = epoch(n, Some(val));
+        EpochRow { train: Losses { divergence: Some(0.25), ..without.train }, ..without }
+    };
+    let rows = table(vec![row(1), row(2)]);
+    write_epochs(&path, &rows).unwrap();
+    assert_eq!(read_epochs(&path).unwrap(), rows);
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let header = whole.lines().next().unwrap();
+    assert!(header.contains(",best,train_divergence,val_divergence,cos_up0,"), "{header}");
+    let mut writer = EpochWriter::open(&path, rows.layers.clone(), 1).unwrap();
+    writer.append(&rows.rows[1]).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
+    let bad = EpochRow { validation: None, ..row(3) };
+    let error = writer.append(&bad).unwrap_err().to_string();
+    assert_eq!(error, "epoch 3: val_divergence is NaN, expected a finite number");
+    std::fs::write(&path, whole.replace(",val_divergence", "")).unwrap();
+    assert!(read_epochs(&path).is_err(), "half of it");
 }
 
 #[test]
@@ -66,7 +92,8 @@ fn appended_epochs_are_the_table_and_what_follows_the_kept_ones_is_cut() {
 #[test]
 fn broken_epochs_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let mut bad = epoch(7, Some(Losses { loss: 0.0, mse: f64::NAN, constraint: 0.0 }));
+    let mut bad =
+        epoch(7, Some(Losses { loss: 0.0, mse: f64::NAN, constraint: 0.0, divergence: None }));
     let path = folder.path().join("metrics.csv");
     let message =
         write_epochs(&path, &table(vec![epoch(6, None), bad.clone()])).unwrap_err().to_string();

@@ -234,7 +234,7 @@ fn a_run_of_one_class_keeps_its_training_at_the_top() {
     let mut single = results(0.1);
     single.classes.truncate(1);
     Results::new(about(), single.classes, vec![]).unwrap().write(folder.path()).unwrap();
-    let losses = Losses { loss: 0.1, mse: 0.1, constraint: 0.0 };
+    let losses = Losses { loss: 0.1, mse: 0.1, constraint: 0.0, divergence: None };
     let row = EpochRow {
         epoch: 1,
         train: losses,

@@ -91,6 +91,7 @@ pub fn write_run_of(folder: &Path, shift: f64) -> Results {
             loss: 0.3 / epoch as f64 - 0.02,
             mse: 0.3 / epoch as f64,
             constraint: -0.5,
+            divergence: None,
         };
         let epochs: Vec<EpochRow> = (1..=3)
             .map(|epoch| EpochRow {
