@@ -12,6 +12,7 @@ use gradcon::bench::{Sizes, kernels};
 use gradcon::engine::measure::{Facts, Probe, Span};
 use gradcon::engine::{Data, Engine, Loaded, Measure, cpu};
 use gradcon::kernels::Form;
+use gradcon::method::model::{self, Model};
 use gradcon::program::Program;
 use gradcon::{Error, Result};
 use serde_json::Value;
@@ -278,7 +279,7 @@ fn a_disturbed_row_is_measured_once_more_and_then_marked() {
         let plan = kernels::Plan { glob: "adam", stop, cold, variants, peaks: &peaks, go_on };
         let mut rows = vec![];
         engine.looks = Some(0);
-        kernels::measure(&mut engine, sizes, &plan, &mut rows).unwrap();
+        kernels::measure(&mut engine, &Model::new(1), sizes, &plan, &mut rows).unwrap();
         let adam = rows.iter().find(|row| row.name == "adam").unwrap();
         assert_eq!(adam.disturbed, disturbed, "{:?}", engine.script);
         assert_eq!(engine.looks, Some(2 * 3 * measurements), "{:?}", engine.script);
@@ -286,8 +287,8 @@ fn a_disturbed_row_is_measured_once_more_and_then_marked() {
     }
 }
 
-/// Every kernel of both programs on an engine, as quickly as can be.
-fn all_kernels(engine: &mut dyn Engine) -> Vec<Row> {
+/// Every kernel of both programs of a model on an engine, as quickly as can be.
+fn all_kernels(engine: &mut dyn Engine, kind: model::Kind) -> Vec<Row> {
     let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
     let go_on = &|| Ok(());
     let peaks = Peaks::measure(engine.measure(), stop, go_on).unwrap();
@@ -295,7 +296,8 @@ fn all_kernels(engine: &mut dyn Engine) -> Vec<Row> {
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
     let sizes = Sizes { batch: 7, channels: 2, replicas: 2 };
     let mut rows = vec![];
-    kernels::measure(engine, sizes, &plan, &mut rows).unwrap();
+    let model = Model::of(kind, sizes.channels).unwrap();
+    kernels::measure(engine, &model, sizes, &plan, &mut rows).unwrap();
     let kernels: Vec<Row> = rows.into_iter().filter(|row| row.kind == Kind::Kernel).collect();
     assert!(kernels.len() > 20, "{} kernels", kernels.len());
     kernels
@@ -303,7 +305,8 @@ fn all_kernels(engine: &mut dyn Engine) -> Vec<Row> {
 
 #[test]
 fn every_kernel_of_the_cpu_engine_is_verified_and_timed() {
-    for row in all_kernels(cpu::f32().as_mut()) {
+    let of = |kind| all_kernels(cpu::f32().as_mut(), kind);
+    for row in of(model::Kind::Cae).into_iter().chain(of(model::Kind::Vae)) {
         let kernel = row.kernel.as_ref().unwrap();
         assert!(kernel.verified && row.value.is_some() && row.note.is_none(), "{row:?}");
         assert!(kernel.count > 0 && kernel.workgroups > 0 && kernel.bytes > 0, "{row:?}");
@@ -324,14 +327,14 @@ fn what_was_measured_before_an_interruption_is_there() {
     let plan =
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
     let (sizes, mut rows) = (Sizes { batch: 4, channels: 1, replicas: 1 }, vec![]);
-    let outcome = kernels::measure(engine.as_mut(), sizes, &plan, &mut rows);
+    let outcome = kernels::measure(engine.as_mut(), &Model::new(1), sizes, &plan, &mut rows);
     assert!(matches!(outcome, Err(Error::Interrupted)));
     assert_eq!(rows.iter().filter(|row| row.kind == Kind::Kernel).count(), 3);
 }
 
 #[test]
 fn a_kernel_that_is_wrong_is_named_and_not_timed() {
-    let rows = all_kernels(&mut Off(cpu::f32()));
+    let rows = all_kernels(&mut Off(cpu::f32()), model::Kind::Cae);
     let wrong: Vec<&Row> = rows.iter().filter(|row| row.note.is_some()).collect();
     // A result that has no element of number 7 can't be off there.
     assert!(wrong.len() > rows.len() / 2, "{} of {} kernels", wrong.len(), rows.len());

@@ -5,7 +5,7 @@ use super::peaks::Peaks;
 use super::record::{Among, Cache, KernelRow, Kind, Row, StepRow, Unit};
 use super::stats::{Stop, Summary};
 use super::verify::{Oracle, STEP, STEPS, feed};
-use super::{GoOn, Sizes};
+use super::{GoOn, Sizes, of_model};
 use crate::engine::measure::{Timing, repeats};
 use crate::engine::{Engine, Loaded};
 use crate::error::{Error, Result};
@@ -74,31 +74,31 @@ pub(crate) fn programs(model: &Model, sizes: Sizes, form: Form) -> [Program; 2] 
     ]
 }
 
-/// Measures the kernels of both programs that the plan names, and adds them to `rows`, which has what
+/// Measures the kernels of both programs of a model that the plan names, and adds them to `rows`, which has what
 /// was measured also where it ends with an error. A kernel that is wrong has no value, and a note
 /// that says so.
 ///
 /// # Errors
-/// The plan names no kernel; sizes that no model has; a device error, no memory; that of `go_on`.
+/// The plan names no kernel; a device error, no memory; that of `go_on`.
 pub fn measure(
     engine: &mut dyn Engine,
+    model: &Model,
     sizes: Sizes,
     plan: &Plan,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
-    let model = Model::try_new(sizes.channels)?;
-    check(plan.glob, sizes, engine.form())?;
-    let programs = programs(&model, sizes, engine.form());
+    check(plan.glob, model, sizes, engine.form())?;
+    let programs = programs(model, sizes, engine.form());
     for program in &programs {
         let named = |group: &&Group| matches(plan.glob, group.call.kernel.name());
         let groups = groups(program);
         if !groups.iter().any(|group| named(&group)) {
             continue;
         }
-        let step = step_row(engine, program, &model, sizes, plan.stop)?;
+        let step = step_row(engine, program, model, sizes, plan.stop)?;
         let step_us = step.median();
         rows.push(step);
-        let mut oracle = Oracle::new(program, &model, sizes)?;
+        let mut oracle = Oracle::new(program, model, sizes)?;
         for call in &program.calls {
             (plan.go_on)()?;
             let first = |group: &&Group| std::ptr::eq(group.call, call);
@@ -321,7 +321,8 @@ fn step_row(
         Ok(start.elapsed().as_secs_f64() * 1e6 / STEPS as f64)
     })?;
     let gflops = program.cost().flops as f64 / value.median / 1e3;
-    let mut row = Row::new(Kind::Step, &program.name, "a step", Unit::Microseconds).at(sizes);
+    let shape = of_model(model, "a step");
+    let mut row = Row::new(Kind::Step, &program.name, &shape, Unit::Microseconds).at(sizes);
     row.step = Some(StepRow::of(program, Some(gflops)));
     Ok(row.measured(value, Timing::Wall))
 }
@@ -331,8 +332,8 @@ fn step_row(
 ///
 /// # Errors
 /// It names none; the message lists those that there are.
-pub fn check(glob: &str, sizes: Sizes, form: Form) -> Result<()> {
-    let programs = programs(&Model::try_new(sizes.channels)?, sizes, form);
+pub fn check(glob: &str, model: &Model, sizes: Sizes, form: Form) -> Result<()> {
+    let programs = programs(model, sizes, form);
     let calls = programs.iter().flat_map(|program| &program.calls);
     let mut names: Vec<&str> = calls.map(|call| call.kernel.name()).collect();
     names.sort_unstable();

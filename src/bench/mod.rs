@@ -16,6 +16,7 @@ pub mod text;
 pub mod verify;
 
 use crate::error::Result;
+use crate::method::model::{Kind, Model};
 
 /// Sizes that something is measured at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -30,6 +31,15 @@ pub struct Sizes {
 
 /// Asked again and again while something is measured; an error ends it.
 pub type GoOn<'a> = &'a dyn Fn() -> Result<()>;
+
+/// What is measured of a whole step of a model: `shape`, which of the convolutional autoencoder says
+/// what it always did, since rows of other files are found by it.
+fn of_model(model: &Model, shape: &str) -> String {
+    match model.kind() {
+        Kind::Cae => shape.to_string(),
+        kind => format!("{kind}, {shape}"),
+    }
+}
 
 /// Pseudo-random bytes that are the same everywhere (SplitMix64).
 pub(crate) fn noise(len: usize) -> Vec<u8> {

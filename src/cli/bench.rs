@@ -14,7 +14,7 @@ use crate::bench::stats::Stop;
 use crate::bench::{Sizes, kernels, steps, text};
 use crate::engine::{Engine, memory};
 use crate::error::{Error, Result};
-use crate::method::model::MAX_CHANNELS;
+use crate::method::model::{Kind, MAX_CHANNELS};
 use crate::output::{Output, outln, print};
 use crate::program::Program;
 
@@ -155,9 +155,13 @@ struct CompareArgs {
     across_devices: bool,
 }
 
-/// Sizes, each a list; all combinations are measured.
+/// The model, and sizes, each a list; all combinations are measured.
 #[derive(clap::Args)]
 struct SizeLists {
+    /// The autoencoder.
+    #[arg(long, value_enum, default_value_t)]
+    model: Kind,
+
     /// Images in a batch; several with commas.
     #[arg(long, default_value = "64", value_name = "LIST", value_delimiter = ',', value_parser = up_to(MAX_BATCH))]
     batch: Vec<usize>,
@@ -177,6 +181,7 @@ impl SizeLists {
         for &replicas in &self.replicas {
             for &channels in &self.channels {
                 all.extend(self.batch.iter().map(|&batch| SizeArgs {
+                    model: self.model,
                     batch,
                     channels,
                     replicas,
@@ -295,7 +300,7 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
     let svg = args.svg.as_deref().map(Output::create).transpose()?;
     let mut engine = args.device.open(ui)?;
     for size in &sizes {
-        kernels::check(&args.kernels, size.sizes(), engine.form())?;
+        kernels::check(&args.kernels, &size.model()?, size.sizes(), engine.form())?;
     }
     if args.variants && engine.tunable().is_none() {
         return Err(Error::Usage(format!(
@@ -316,7 +321,8 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
             "measuring kernels: batch {batch}, {channels} channel(s), {replicas} model(s)"
         ));
         let mut found = vec![];
-        outcome = kernels::measure(engine.as_mut(), size.sizes(), &plan, &mut found)
+        let model = size.model()?;
+        outcome = kernels::measure(engine.as_mut(), &model, size.sizes(), &plan, &mut found)
             .map_err(|e| size.explain(e, &[]));
         for program in ["train", "score"] {
             let of = |row: &&Row| row.program == program || row.name == program;
@@ -389,14 +395,20 @@ fn run_steps(args: StepsArgs, ui: &Ui) -> Result<()> {
             memory::check("images and lists of a round", bytes)
         };
         let (sizes, rounds) = (size.sizes(), (args.steps, args.rounds));
-        let measured =
-            match steps::measure(engine.as_mut(), sizes, rounds, check, &interrupt::go_on) {
-                Err(Error::Interrupted) => {
-                    outcome = Err(Error::Interrupted);
-                    break;
-                }
-                measured => measured.map_err(explain)?,
-            };
+        let measured = match steps::measure(
+            engine.as_mut(),
+            &model,
+            sizes,
+            rounds,
+            check,
+            &interrupt::go_on,
+        ) {
+            Err(Error::Interrupted) => {
+                outcome = Err(Error::Interrupted);
+                break;
+            }
+            measured => measured.map_err(explain)?,
+        };
         print_steps(engine.as_ref(), &size, &args, &measured, lines)?;
         rows.extend(measured);
     }

@@ -27,10 +27,6 @@ use crate::program::predict::CLASSES;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ProgramArgs {
-    /// The model: cae, the paper's convolutional autoencoder.
-    #[arg(long, default_value = "cae", value_parser = ["cae"])]
-    model: String,
-
     #[command(flatten)]
     sizes: SizeArgs,
 

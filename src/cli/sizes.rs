@@ -7,7 +7,7 @@ use strum::VariantNames;
 use crate::error::{Error, Result};
 use crate::kernels::Form;
 use crate::method::config::TrainConfig;
-use crate::method::model::{MAX_CHANNELS, Model};
+use crate::method::model::{Kind, MAX_CHANNELS, Model};
 use crate::program::{Options, Precision, Program};
 
 /// Most images in a batch.
@@ -35,9 +35,13 @@ pub struct PrecisionArgs {
     pub precision: Precision,
 }
 
-/// Sizes of a program.
+/// Model and sizes of a program.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SizeArgs {
+    /// The autoencoder.
+    #[arg(long, value_enum, default_value_t)]
+    pub model: Kind,
+
     /// Images in a batch.
     #[arg(long, default_value_t = 64, value_parser = up_to(MAX_BATCH))]
     pub batch: usize,
@@ -57,7 +61,7 @@ pub struct SizeArgs {
 impl SizeArgs {
     /// The model of these images.
     pub fn model(&self) -> Result<Model> {
-        Model::try_new(self.channels)
+        Model::of(self.model, self.channels)
     }
 
     /// The configuration of a training with this batch.
@@ -97,10 +101,10 @@ impl SizeArgs {
         let images = count(&[self.batch, steps, model.pixels()])?;
         // Orders of images, then the index list (with padding) and schedules as they are sent.
         let orders = count(&[4, self.batch, steps, self.replicas])?;
-        let lists = program
-            .buffers
-            .iter()
-            .filter(|b| b.name.ends_with(".indices") || b.name.ends_with(".schedule"));
+        let lists = program.buffers.iter().filter(|b| {
+            let ends = |end: &&str| b.name.ends_with(end);
+            [".indices", ".schedule", ".draws"].iter().any(ends)
+        });
         let lists = lists
             .map(|b| b.bytes(self.replicas, 8))
             .try_fold(0u64, |sum, bytes| sum.checked_add(bytes?))?;
