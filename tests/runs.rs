@@ -415,3 +415,91 @@ fn random_kills_end_in_the_same_bits() {
     assert!(2 * resumed >= kills, "{resumed} of {kills} kills came after a checkpoint");
     println!("{killed} kills, {resumed} resumed from a checkpoint, {run} runs");
 }
+
+/// The variational model from training to page: every file says what it is, a run goes on to the
+/// same bits, and a model of the other kind is told wherever it matters.
+#[test]
+fn a_variational_run_goes_all_the_way() {
+    let place = place();
+    let train = format!("{TRAIN} --model vae --kl-weight 0.05");
+    place.ok(&format!("{train} --epochs 2 --out whole"));
+    place.ok(&format!("{train} --epochs 1 --out run"));
+    place.ok("train --resume run --epochs 2 --device cpu -q");
+    for file in ["last/model.safetensors", "best/model.safetensors"] {
+        let [whole, run] = ["whole", "run"].map(|run| read(&place.path(run).join(file)));
+        assert!(whole == run, "{file}: a run that went on differs");
+    }
+    let config = text(&read(&place.path("run/config.toml")));
+    assert!(config.contains("model = \"vae\"") && config.contains("kl_weight = 0.05"), "{config}");
+    let metrics = text(&read(&place.path("run/metrics.csv")));
+    let header = metrics.lines().next().unwrap();
+    assert!(header.contains(",best,train_divergence,val_divergence,cos_up0"), "{header}");
+    let row: Vec<f64> =
+        metrics.lines().nth(1).unwrap().split(',').map(|v| v.parse().unwrap()).collect();
+    let loss = row[2] + 0.03 * row[3] + 0.05 * row[9];
+    assert!((row[1] - loss).abs() < 1e-9 && row[9] > 0.0, "{metrics}");
+    let about = description(&place.path("run/best/model.safetensors"));
+    assert_eq!(
+        (&about["gradcon.model"], &about["gradcon.kl_weight"]),
+        (&"vae".into(), &"0.05".into())
+    );
+    let card = text(&read(&place.path("run/best/README.md")));
+    assert!(card.contains("variational convolutional autoencoder, 1227777 parameters"), "{card}");
+    assert!(card.contains("| weight of the KL divergence | 0.05 |"), "{card}");
+
+    place.ok("eval run --device cpu -q");
+    assert_eq!(json(&place.path("run/results.json"))["about"]["model"], "vae");
+    place.ok("report run -q");
+    let page = text(&read(&place.path("run/report.html")));
+    assert!(page.contains("vae") && page.contains("KL divergence over epochs"), "no divergence");
+    let scores = place.ok("score --model run bad --device cpu -q");
+    let table = text(&read(&place.path("run/eval/normal/scores.csv")));
+    for line in scores.lines().skip(1) {
+        let mse = line.split(',').nth(2).unwrap();
+        assert!(table.contains(mse), "{line} is not in\n{table}");
+    }
+
+    // The other kind.
+    place.ok(&format!("{TRAIN} --epochs 1 --out plain"));
+    let plain = text(&read(&place.path("plain/config.toml")));
+    assert!(!plain.contains("model") && !plain.contains("kl_weight"), "{plain}");
+    let start = "--epochs 1 --out other --init-from";
+    let error = place.fails(&format!("{TRAIN} {start} run/best/model.safetensors"), 1);
+    assert!(error.contains("a model of kind 'vae', expected 'cae'"), "{error}");
+    let error = place.fails(&format!("{train} {start} plain/best/model.safetensors"), 1);
+    assert!(error.contains("a model of kind 'cae', expected 'vae'"), "{error}");
+    place.ok(&format!("{train} {start} run/best/model.safetensors"));
+    let error = place.fails(&format!("{TRAIN} --kl-weight 0.1 --out none"), 2);
+    assert!(error.contains("only vae has a KL divergence"), "{error}");
+    place.fails(&format!("{train} --kl-weight nan --out none"), 2);
+    place.fails(&format!("{TRAIN} --model gan --out none"), 2);
+    let error = place.fails("train --resume run --model cae", 2);
+    assert!(error.contains("--model can't change"), "{error}");
+    std::fs::copy(
+        place.path("plain/best/model.safetensors"),
+        place.path("run/best/model.safetensors"),
+    )
+    .unwrap();
+    let error = place.fails("eval run --device cpu -q", 1);
+    assert!(error.contains("a model of kind 'cae', the run's are 'vae'"), "{error}");
+    edit(&place.path("whole/config.toml"), "model = ", "");
+    edit(&place.path("whole/config.toml"), "kl_weight = ", "");
+    let error = place.fails("train --resume whole --epochs 3 --device cpu -q", 1);
+    assert!(error.contains("vae") && error.contains("cae"), "{error}");
+    place.ok("eval plain --device cpu -q");
+    assert_eq!(json(&place.path("plain/results.json"))["about"]["model"], "cae");
+}
+
+#[test]
+fn program_and_bench_know_the_variational_model() {
+    let place = Place::new();
+    let step = place.ok("program --model vae --batch 16");
+    assert!(step.contains("noise") && step.contains("fc12"), "{step}");
+    let plain = place.ok("program --batch 16");
+    assert!(!plain.contains("noise") && !plain.contains("fc12"), "{plain}");
+    let bench = "bench --batch 16 --steps 1 --rounds 1 --device cpu -q --json";
+    place.ok(&format!("{bench} vae.json --model vae"));
+    place.ok(&format!("{bench} cae.json"));
+    let shape = |file: &str| json(&place.path(file))["rows"][0]["shape"].clone();
+    assert_eq!((shape("vae.json"), shape("cae.json")), ("vae, 1 steps".into(), "1 steps".into()));
+}
