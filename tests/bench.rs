@@ -13,7 +13,7 @@ use gradcon::engine::measure::{Facts, Probe, Span};
 use gradcon::engine::{Data, Engine, Loaded, Measure, cpu};
 use gradcon::kernels::Form;
 use gradcon::method::model::{self, Model};
-use gradcon::program::Program;
+use gradcon::program::{Precision, Program};
 use gradcon::{Error, Result};
 use serde_json::Value;
 
@@ -265,7 +265,7 @@ impl Engine for Drifting {
 fn a_disturbed_row_is_measured_once_more_and_then_marked() {
     let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
     let go_on = &|| Ok(());
-    let sizes = Sizes { batch: 4, channels: 1, replicas: 1 };
+    let sizes = Sizes { batch: 4, channels: 1, replicas: 1, precision: Precision::F32 };
     // Factors before and after each measurement.
     for (script, disturbed, measurements) in [
         (vec![1.0, 1.0], false, 1),
@@ -288,13 +288,13 @@ fn a_disturbed_row_is_measured_once_more_and_then_marked() {
 }
 
 /// Every kernel of both programs of a model on an engine, as quickly as can be.
-fn all_kernels(engine: &mut dyn Engine, kind: model::Kind) -> Vec<Row> {
+fn all_kernels(engine: &mut dyn Engine, kind: model::Kind, precision: Precision) -> Vec<Row> {
     let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
     let go_on = &|| Ok(());
     let peaks = Peaks::measure(engine.measure(), stop, go_on).unwrap();
     let plan =
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
-    let sizes = Sizes { batch: 7, channels: 2, replicas: 2 };
+    let sizes = Sizes { batch: 7, channels: 2, replicas: 2, precision };
     let mut rows = vec![];
     let model = Model::of(kind, sizes.channels).unwrap();
     kernels::measure(engine, &model, sizes, &plan, &mut rows).unwrap();
@@ -305,8 +305,12 @@ fn all_kernels(engine: &mut dyn Engine, kind: model::Kind) -> Vec<Row> {
 
 #[test]
 fn every_kernel_of_the_cpu_engine_is_verified_and_timed() {
-    let of = |kind| all_kernels(cpu::f32().as_mut(), kind);
-    for row in of(model::Kind::Cae).into_iter().chain(of(model::Kind::Vae)) {
+    let of = |kind, precision| all_kernels(cpu::f32().as_mut(), kind, precision);
+    let half = of(model::Kind::Cae, Precision::F16);
+    let halves = half.iter().filter(|row| row.shape.ends_with(" f16")).count();
+    assert!(2 * halves > half.len(), "{halves} of {} kernels are in half precision", half.len());
+    let plain = of(model::Kind::Cae, Precision::F32);
+    for row in half.into_iter().chain(plain).chain(of(model::Kind::Vae, Precision::F32)) {
         let kernel = row.kernel.as_ref().unwrap();
         assert!(kernel.verified && row.value.is_some() && row.note.is_none(), "{row:?}");
         assert!(kernel.count > 0 && kernel.workgroups > 0 && kernel.bytes > 0, "{row:?}");
@@ -326,7 +330,8 @@ fn what_was_measured_before_an_interruption_is_there() {
     };
     let plan =
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
-    let (sizes, mut rows) = (Sizes { batch: 4, channels: 1, replicas: 1 }, vec![]);
+    let (sizes, mut rows) =
+        (Sizes { batch: 4, channels: 1, replicas: 1, precision: Precision::F32 }, vec![]);
     let outcome = kernels::measure(engine.as_mut(), &Model::new(1), sizes, &plan, &mut rows);
     assert!(matches!(outcome, Err(Error::Interrupted)));
     assert_eq!(rows.iter().filter(|row| row.kind == Kind::Kernel).count(), 3);
@@ -334,7 +339,7 @@ fn what_was_measured_before_an_interruption_is_there() {
 
 #[test]
 fn a_kernel_that_is_wrong_is_named_and_not_timed() {
-    let rows = all_kernels(&mut Off(cpu::f32()), model::Kind::Cae);
+    let rows = all_kernels(&mut Off(cpu::f32()), model::Kind::Cae, Precision::F32);
     let wrong: Vec<&Row> = rows.iter().filter(|row| row.note.is_some()).collect();
     // A result that has no element of number 7 can't be off there.
     assert!(wrong.len() > rows.len() / 2, "{} of {} kernels", wrong.len(), rows.len());

@@ -22,7 +22,7 @@ use gradcon::method::config::TrainConfig;
 use gradcon::method::model::Model;
 use gradcon::method::programs::training_program;
 use gradcon::program::choices::{Choice, Choices};
-use gradcon::program::{Call, Options, Program};
+use gradcon::program::{Call, Options, Precision, Program};
 use gradcon::tune::race::Race;
 use gradcon::tune::{Effort, Found, Watch, choices, tune};
 use gradcon::{Error, Result};
@@ -192,7 +192,7 @@ impl Tunable for Fake {
     }
 }
 
-const SIZES: Sizes = Sizes { batch: 4, channels: 1, replicas: 1 };
+const SIZES: Sizes = Sizes { batch: 4, channels: 1, replicas: 1, precision: Precision::F32 };
 
 fn found(fake: &mut Fake, sizes: Sizes, before: &[Found]) -> Result<Found> {
     let effort = Effort { samples: 5, limit: 1e9 };

@@ -10,10 +10,9 @@ use crate::engine::measure::{Timing, repeats};
 use crate::engine::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::kernels::Form;
-use crate::method::config::TrainConfig;
 use crate::method::model::Model;
 use crate::method::programs::{score_program, training_program};
-use crate::program::{Call, Options, Program};
+use crate::program::{Call, Program};
 
 /// What is measured, and how long.
 pub struct Plan<'a> {
@@ -49,9 +48,9 @@ pub(crate) fn groups(program: &Program) -> Vec<Group<'_>> {
             Some(group) => group.count += 1,
             None => {
                 // Two kernels may be the same to people, but a row is found again by its shape.
-                let (name, details) = (call.kernel.name(), call.kernel.family().details());
+                let (name, details) = (call.kernel.name(), call.kernel.family().description());
                 let alike = |g: &&Group| {
-                    g.call.kernel.name() == name && g.call.kernel.family().details() == details
+                    g.call.kernel.name() == name && g.call.kernel.family().description() == details
                 };
                 let shape = match groups.iter().filter(alike).count() {
                     0 => details,
@@ -66,17 +65,16 @@ pub(crate) fn groups(program: &Program) -> Vec<Group<'_>> {
 
 /// The programs that are measured.
 pub(crate) fn programs(model: &Model, sizes: Sizes, form: Form) -> [Program; 2] {
-    let options = Options::new(sizes.replicas, form);
-    let config = TrainConfig { batch_size: sizes.batch, ..TrainConfig::default() };
+    let (options, config) = (sizes.options(form), sizes.config());
     [
         training_program(model, &config, sizes.batch * STEPS, STEPS, options),
         score_program(model, sizes.batch, STEPS, options),
     ]
 }
 
-/// Measures the kernels of both programs of a model that the plan names, and adds them to `rows`, which has what
-/// was measured also where it ends with an error. A kernel that is wrong has no value, and a note
-/// that says so.
+/// Measures the kernels of both programs of a model that the plan names, and adds them to `rows`,
+/// which has what was measured also where it ends with an error. A kernel that is wrong has no
+/// value, and a note that says so.
 ///
 /// # Errors
 /// The plan names no kernel; a device error, no memory; that of `go_on`.
@@ -321,7 +319,7 @@ fn step_row(
         Ok(start.elapsed().as_secs_f64() * 1e6 / STEPS as f64)
     })?;
     let gflops = program.cost().flops as f64 / value.median / 1e3;
-    let shape = of_model(model, "a step");
+    let shape = of_model(model, sizes.precision, "a step");
     let mut row = Row::new(Kind::Step, &program.name, &shape, Unit::Microseconds).at(sizes);
     row.step = Some(StepRow::of(program, Some(gflops)));
     Ok(row.measured(value, Timing::Wall))
@@ -401,7 +399,7 @@ mod tests {
 
     #[test]
     fn every_call_of_a_step_is_in_one_group() {
-        let sizes = Sizes { batch: 16, channels: 1, replicas: 1 };
+        let sizes = Sizes { batch: 16, ..Sizes::default() };
         for program in programs(&Model::new(1), sizes, Form::Parallel) {
             let groups = groups(&program);
             assert_eq!(groups.iter().map(|g| g.count).sum::<usize>(), program.calls.len());

@@ -16,7 +16,10 @@ pub mod text;
 pub mod verify;
 
 use crate::error::Result;
+use crate::kernels::Form;
+use crate::method::config::TrainConfig;
 use crate::method::model::{Kind, Model};
+use crate::program::{Options, Precision};
 
 /// Sizes that something is measured at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -27,17 +30,44 @@ pub struct Sizes {
     pub channels: usize,
     /// Independent models in one program.
     pub replicas: usize,
+    /// How activations and their gradients are kept.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+impl Default for Sizes {
+    /// A batch of the paper's, of one gray model in f32.
+    fn default() -> Sizes {
+        Sizes { batch: 64, channels: 1, replicas: 1, precision: Precision::F32 }
+    }
+}
+
+impl Sizes {
+    /// Options of a compilation for these.
+    pub fn options(&self, form: Form) -> Options {
+        Options { precision: self.precision, ..Options::new(self.replicas, form) }
+    }
+
+    /// Of a training at these.
+    pub fn config(&self) -> TrainConfig {
+        let Sizes { batch, precision, .. } = *self;
+        TrainConfig { batch_size: batch, precision, ..TrainConfig::default() }
+    }
 }
 
 /// Asked again and again while something is measured; an error ends it.
 pub type GoOn<'a> = &'a dyn Fn() -> Result<()>;
 
-/// What is measured of a whole step of a model: `shape`, which of the convolutional autoencoder says
-/// what it always did, since rows of other files are found by it.
-fn of_model(model: &Model, shape: &str) -> String {
-    match model.kind() {
-        Kind::Cae => shape.to_string(),
-        kind => format!("{kind}, {shape}"),
+/// What is measured of a whole step of a model: `shape`, which of the convolutional autoencoder in
+/// f32 says what it always did, since rows of other files are found by it.
+fn of_model(model: &Model, precision: Precision, shape: &str) -> String {
+    let kind = match model.kind() {
+        Kind::Cae => String::new(),
+        kind => format!("{kind}, "),
+    };
+    match precision {
+        Precision::F32 => format!("{kind}{shape}"),
+        Precision::F16 => format!("{kind}{precision}, {shape}"),
     }
 }
 

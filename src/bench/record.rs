@@ -222,7 +222,7 @@ impl Row {
 
     /// At these sizes.
     pub fn at(self, sizes: Sizes) -> Row {
-        let Sizes { batch, channels, replicas } = sizes;
+        let Sizes { batch, channels, replicas, .. } = sizes;
         Row { batch, channels, replicas, ..self }
     }
 
@@ -433,7 +433,7 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let sizes = Sizes { batch: 64, channels: 3, replicas: 2 };
+        let sizes = Sizes { batch: 64, channels: 3, replicas: 2, ..Sizes::default() };
         let mut kernel = Row::new(Kind::Kernel, "map", "add, 5", Unit::Microseconds).at(sizes);
         kernel.cache = Some(Cache::Cold);
         kernel.kernel = Some(KernelRow {

@@ -8,7 +8,6 @@ use super::{GoOn, Sizes, of_model};
 use crate::engine::{Engine, Loaded, Timing};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::method::config::TrainConfig;
 use crate::method::detector::Detector;
 use crate::method::feed::{Feed, log};
 use crate::method::model::{IMAGE_SIZE, Init, Model};
@@ -16,9 +15,9 @@ use crate::method::programs::{score_program, training_program};
 use crate::method::scorer::Scorer;
 use crate::program::{Options, Program};
 
-/// Of a model, measures `rounds` rounds of `steps` training steps, and as many of scoring as many images: two
-/// rows. `check` hears of the training program when it is loaded, before the host's memory is
-/// taken.
+/// Of a model, measures `rounds` rounds of `steps` training steps, and as many of scoring as many
+/// images: two rows. `check` hears of the training program when it is loaded, before the host's
+/// memory is taken.
 ///
 /// # Errors
 /// A device error, no memory; a loss that is no number; that of `go_on`.
@@ -30,10 +29,9 @@ pub fn measure(
     check: impl FnOnce(&Program) -> Result<()>,
     go_on: GoOn,
 ) -> Result<[Row; 2]> {
-    let Sizes { batch, channels, replicas } = sizes;
+    let Sizes { batch, channels, replicas, precision } = sizes;
     let images = batch * steps;
-    let options = Options::new(replicas, engine.form());
-    let config = TrainConfig { batch_size: batch, ..TrainConfig::default() };
+    let (options, config) = (sizes.options(engine.form()), sizes.config());
     let program = training_program(model, &config, images, steps, options);
     engine.clear();
     let loaded = engine.load(&program)?;
@@ -42,7 +40,7 @@ pub fn measure(
     let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, channels])?;
     let train = training(engine, loaded, model, sizes, (steps, rounds), go_on)?;
     let flops = program.cost().flops as f64 / (batch * replicas) as f64;
-    let shape = of_model(model, &format!("{steps} steps"));
+    let shape = of_model(model, precision, &format!("{steps} steps"));
     let mut row = Row::new(Kind::Step, "training", &shape, Unit::Images);
     let gflops = Some(flops * train.median / 1e9);
     row.step = Some(StepRow::of(&program, gflops));
@@ -54,12 +52,12 @@ pub fn measure(
     let program = score_program(model, batch, 1, options);
     let (description, detector_model) = (Default::default(), model.clone());
     let detector = Detector { model: detector_model, params, reference, description };
-    let mut scorer = Scorer::new(engine, &detector)?;
+    let mut scorer = Scorer::in_precision(engine, &detector, precision)?;
     let score = rates(rounds, images, || {
         go_on()?;
         scorer.score(&data).map(drop)
     })?;
-    let shape = of_model(model, &format!("{images} images"));
+    let shape = of_model(model, precision, &format!("{images} images"));
     let mut row = Row::new(Kind::Step, "scoring", &shape, Unit::Images);
     row.step = Some(StepRow::of(&program, None));
     Ok([train, row.at(sizes).measured(score, Timing::Wall)])

@@ -133,14 +133,15 @@ impl<'p> Oracle<'p> {
         self.engine.run(here, STEP..STEP + 1)?;
         device.run(loaded, STEP..STEP + 1)?;
         let mut worst = Ok(0.0f64);
-        for (view, binding) in call.args.iter().zip(call.kernel.bindings()) {
+        for (i, (view, binding)) in call.args.iter().zip(call.kernel.bindings()).enumerate() {
             if binding.access == Access::Read {
                 continue;
             }
+            let half = call.kernel.element(i) == Element::Half;
             let name = &program.buffers[view.buffer].name;
             let (got, want) = (device.read(name)?, self.engine.read(name)?);
             let inside: Vec<Range<usize>> = ranges(&program, view).collect();
-            let found = compare(&got, &want, &inside, terms(call));
+            let found = compare(&got, &want, &inside, (terms(call), half));
             let found = found.map_err(|why| format!("{} {why}", binding.name));
             worst = worst.and_then(|worst| Ok(worst.max(found?)));
         }
@@ -168,7 +169,8 @@ fn terms(call: &Call) -> f64 {
 /// changed. Returns the worst difference as a part of what is allowed.
 ///
 /// As in the tests of the kernels, f32 may differ by 3e-7 and 1e-7 more for each term where numbers
-/// are about 1, so here of the largest result, and by 4e-6 of the result itself.
+/// are about 1, so here of the largest result, and by 4e-6 of the result itself. Results in half
+/// precision may be rounded to either side: by 2^-10 of themselves, or 2^-24.
 ///
 /// # Errors
 /// What is wrong, in words: lengths, a result that is no number or that nobody wrote, a difference,
@@ -177,7 +179,7 @@ pub fn compare(
     got: &[f64],
     want: &[f64],
     inside: &[Range<usize>],
-    terms: f64,
+    (terms, half): (f64, bool),
 ) -> std::result::Result<f64, String> {
     if got.len() != want.len() {
         return Err(format!("has {} elements, expected {}", got.len(), want.len()));
@@ -189,7 +191,8 @@ pub fn compare(
     if largest == f64::NEG_INFINITY {
         return Err("has no result to compare".to_string());
     }
-    let absolute = (3e-7 + 1e-7 * terms) * largest;
+    let [unit, least] = if half { [-10f64, -24.0].map(f64::exp2) } else { [0.0; 2] };
+    let absolute = (3e-7 + 1e-7 * terms) * largest + least;
     let (mut worst, mut wrong, mut first) = (0.0f64, 0, String::new());
     let mut at = 0;
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
@@ -197,7 +200,7 @@ pub fn compare(
             at += 1;
         }
         let result = inside.get(at).is_some_and(|range| range.contains(&i)) && want != unwritten;
-        let allowed = if result { absolute + 4e-6 * want.abs() } else { 0.0 };
+        let allowed = if result { absolute + (4e-6 + unit) * want.abs() } else { 0.0 };
         let difference = (got - want).abs();
         // Not `difference > allowed`: that is false for NaN.
         if difference <= allowed && want.is_finite() {
@@ -227,9 +230,9 @@ mod tests {
         let with = |i: usize, v: f64| {
             let mut got = want;
             got[i] = v;
-            compare(&got, &want, &inside, 10.0)
+            compare(&got, &want, &inside, (10.0, false))
         };
-        assert_eq!(compare(&want.clone(), &want, &inside, 10.0), Ok(0.0));
+        assert_eq!(compare(&want.clone(), &want, &inside, (10.0, false)), Ok(0.0));
         let allowed = (3e-7 + 1e-6) * 2.0 + 4e-6;
         let close = with(1, 1.0 + 0.5 * allowed).unwrap();
         assert!((close - 0.5).abs() < 1e-6, "{close}");
@@ -245,10 +248,20 @@ mod tests {
             let why = with(i, v).unwrap_err();
             assert!(why.contains(says), "{says}: {why}");
         }
-        assert!(compare(&want[1..], &want, &inside, 1.0).unwrap_err().contains("5 elements"));
+        assert!(
+            compare(&want[1..], &want, &inside, (1.0, false)).unwrap_err().contains("5 elements")
+        );
         let nothing = [f64::from(SENTINEL); 3];
-        assert!(compare(&nothing, &nothing, &[0..1, 1..3], 1.0).unwrap_err().contains("no result"));
+        assert!(
+            compare(&nothing, &nothing, &[0..1, 1..3], (1.0, false))
+                .unwrap_err()
+                .contains("no result")
+        );
+        // In half precision a result may be its neighbour, and no further.
+        let step = (-10f64).exp2();
+        let off = |by: f64| compare(&[1.0 + by, 0.0], &[1.0, 0.0], &[0..1, 1..2], (1.0, true));
+        assert!(off(step).unwrap() > 0.9 && off(1.1 * step).is_err());
         // NaN on both sides is no agreement.
-        assert!(compare(&[f64::NAN, 1.0], &[f64::NAN, 1.0], &[0..1, 1..2], 1.0).is_err());
+        assert!(compare(&[f64::NAN, 1.0], &[f64::NAN, 1.0], &[0..1, 1..2], (1.0, false)).is_err());
     }
 }

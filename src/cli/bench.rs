@@ -173,6 +173,9 @@ struct SizeLists {
     /// Independent models in one program; several with commas.
     #[arg(long, default_value = "1", value_name = "LIST", value_delimiter = ',', value_parser = up_to(MAX_REPLICAS))]
     replicas: Vec<usize>,
+
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 impl SizeLists {
@@ -185,7 +188,7 @@ impl SizeLists {
                     batch,
                     channels,
                     replicas,
-                    precision: PrecisionArgs::default(),
+                    precision: self.precision,
                 }));
             }
         }
@@ -195,7 +198,8 @@ impl SizeLists {
 
 impl SizeArgs {
     fn sizes(&self) -> Sizes {
-        Sizes { batch: self.batch, channels: self.channels, replicas: self.replicas }
+        let SizeArgs { batch, channels, replicas, .. } = *self;
+        Sizes { batch, channels, replicas, precision: self.precision.precision }
     }
 }
 
@@ -316,7 +320,7 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
     let plan = kernels::Plan { glob, stop, cold, variants, peaks, go_on };
     let (mut rows, mut outcome) = (peaks.rows.clone(), Ok(()));
     for size in &sizes {
-        let Sizes { batch, channels, replicas } = size.sizes();
+        let Sizes { batch, channels, replicas, .. } = size.sizes();
         ui.progress(&format!(
             "measuring kernels: batch {batch}, {channels} channel(s), {replicas} model(s)"
         ));
@@ -372,9 +376,9 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
 }
 
 /// A program at its sizes, for people.
-fn title(program: &str, Sizes { batch, channels, replicas }: Sizes) -> String {
+fn title(program: &str, Sizes { batch, channels, replicas, precision }: Sizes) -> String {
     let what = if program == "train" { "a training step" } else { "scoring" };
-    format!("{what}, batch {batch}, {channels} channel(s), {replicas} model(s)")
+    format!("{what}, batch {batch}, {channels} channel(s), {replicas} model(s), {precision}")
 }
 
 fn run_steps(args: StepsArgs, ui: &Ui) -> Result<()> {
@@ -448,6 +452,7 @@ fn print_steps(
         let result = serde_json::json!({
             "device": device, "version": env!("CARGO_PKG_VERSION"), "batch": size.batch,
             "channels": size.channels, "replicas": size.replicas,
+            "precision": size.precision.precision,
             "steps": args.steps, "rounds": args.rounds,
             "train_images_per_second": train_rates.median, "train_range": train_range,
             "score_images_per_second": score_rates.median, "score_range": score_range,
@@ -456,10 +461,12 @@ fn print_steps(
         return outln!("{result}");
     }
     outln!(
-        "{device}; batch {}, {} channel(s), {} model(s), median (least to greatest) of {} rounds",
+        "{device}; batch {}, {} channel(s), {} model(s), {}, median (least to greatest) of {} \
+         rounds",
         size.batch,
         size.channels,
         size.replicas,
+        size.precision.precision,
         args.rounds
     )?;
     let [train_low, train_high] = train_range;

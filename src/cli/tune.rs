@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::sizes::{MAX_BATCH, MAX_REPLICAS, up_to};
+use super::sizes::{MAX_BATCH, MAX_REPLICAS, PrecisionArgs, up_to};
 use super::{AdapterArgs, Ui, interrupt};
 use crate::bench::Sizes;
 use crate::engine::Engine;
@@ -44,6 +44,9 @@ pub struct TuneArgs {
     /// Independent models in one program; several with commas.
     #[arg(long, default_value = "1", value_name = "LIST", value_delimiter = ',', value_parser = up_to(MAX_REPLICAS))]
     replicas: Vec<usize>,
+
+    #[command(flatten)]
+    precision: PrecisionArgs,
 
     /// Samples of each variant, at least 3; of a step three times as many.
     #[arg(long, default_value_t = 9, value_parser = samples)]
@@ -151,12 +154,13 @@ fn measure(args: &TuneArgs, engine: &mut GpuEngine, key: Key, ui: &Ui) -> Result
     let mut all: Vec<Found> = vec![];
     for &replicas in &args.replicas {
         for &channels in &args.channels {
-            let sizes = Sizes { batch: args.batch, channels, replicas };
+            let precision = args.precision.precision;
+            let sizes = Sizes { batch: args.batch, channels, replicas, precision };
             if all.iter().any(|found| found.sizes == sizes) {
                 continue;
             }
             ui.progress(&format!(
-                "tuning: batch {}, {channels} channel(s), {replicas} model(s)",
+                "tuning: batch {}, {channels} channel(s), {replicas} model(s), {precision}",
                 args.batch
             ));
             let found = tune(engine, sizes, effort, &all, &watch).map_err(|e| {

@@ -181,6 +181,12 @@ pub trait Family {
 
     /// Sizes and fused parts, for people.
     fn details(&self) -> String;
+
+    /// [`Family::details`], and the precision if it isn't f32.
+    fn description(&self) -> String {
+        let half = (0..self.entry().bindings.len()).any(|i| self.is_half(i));
+        format!("{}{}", self.details(), if half { " f16" } else { "" })
+    }
 }
 
 /// Multiply-adds of a convolution, for one replica, as a GPU runs them.

@@ -26,7 +26,7 @@ impl Choice {
     pub fn new(kernel: &Kernel, replicas: usize, variant: &str) -> Choice {
         Choice {
             kernel: kernel.name().to_string(),
-            sizes: kernel.family().details(),
+            sizes: kernel.family().description(),
             id: identity(kernel),
             replicas,
             variant: variant.to_string(),

@@ -17,7 +17,7 @@ impl Program {
         );
         let label_width = self.calls.iter().map(|c| c.label.len()).max().unwrap_or(0).max(3);
         let detail: Vec<String> =
-            self.calls.iter().map(|call| call.kernel.family().details()).collect();
+            self.calls.iter().map(|call| call.kernel.family().description()).collect();
         let detail_width = detail.iter().map(String::len).max().unwrap_or(0);
         let _ = write!(
             text,

@@ -98,7 +98,7 @@ impl Race {
                         "{}: the default variant '{name}' of {} {} fails: {why}",
                         engine.description(),
                         kernel.name(),
-                        kernel.family().details()
+                        kernel.family().description()
                     )));
                 }
                 Err(why) => Some(why),
@@ -113,7 +113,7 @@ impl Race {
         }
         Ok(Race {
             kernel: kernel.name().to_string(),
-            shape: kernel.family().details(),
+            shape: kernel.family().description(),
             label: call.label.clone(),
             id: identity(kernel),
             replicas,
