@@ -105,6 +105,19 @@ mod tests {
     }
 
     #[test]
+    fn the_text_of_a_configuration_file_names_every_setting() {
+        let command = crate::cli::train::TrainArgs::augment_args(Command::new("train"));
+        let config = command.get_arguments().find(|arg| arg.get_id() == "config").unwrap();
+        let text = config.get_help().unwrap().to_string();
+        let named = text.split(['(', ')']).nth(1).unwrap();
+        let named: Vec<&str> = named.split(',').map(str::trim).collect();
+        let settings = RunConfig::augment_args(Command::new("settings"));
+        let keys = settings.get_arguments().map(|arg| arg.get_id().as_str());
+        let keys: Vec<&str> = std::iter::once("data").chain(keys).collect();
+        assert_eq!(named, keys);
+    }
+
+    #[test]
     fn the_texts_name_the_defaults() {
         let mut named = 0;
         for arg in Given::augment_args(Command::new("train")).get_arguments() {
