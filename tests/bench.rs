@@ -265,7 +265,13 @@ impl Engine for Drifting {
 fn a_disturbed_row_is_measured_once_more_and_then_marked() {
     let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
     let go_on = &|| Ok(());
-    let sizes = Sizes { batch: 4, channels: 1, replicas: 1, precision: Precision::F32 };
+    let sizes = Sizes {
+        model: model::Kind::Cae,
+        batch: 4,
+        channels: 1,
+        replicas: 1,
+        precision: Precision::F32,
+    };
     // Factors before and after each measurement.
     for (script, disturbed, measurements) in [
         (vec![1.0, 1.0], false, 1),
@@ -294,9 +300,9 @@ fn all_kernels(engine: &mut dyn Engine, kind: model::Kind, precision: Precision)
     let peaks = Peaks::measure(engine.measure(), stop, go_on).unwrap();
     let plan =
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
-    let sizes = Sizes { batch: 7, channels: 2, replicas: 2, precision };
+    let sizes = Sizes { model: kind, batch: 7, channels: 2, replicas: 2, precision };
     let mut rows = vec![];
-    let model = Model::of(kind, sizes.channels).unwrap();
+    let model = sizes.model().unwrap();
     kernels::measure(engine, &model, sizes, &plan, &mut rows).unwrap();
     let kernels: Vec<Row> = rows.into_iter().filter(|row| row.kind == Kind::Kernel).collect();
     assert!(kernels.len() > 20, "{} kernels", kernels.len());
@@ -330,8 +336,16 @@ fn what_was_measured_before_an_interruption_is_there() {
     };
     let plan =
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
-    let (sizes, mut rows) =
-        (Sizes { batch: 4, channels: 1, replicas: 1, precision: Precision::F32 }, vec![]);
+    let (sizes, mut rows) = (
+        Sizes {
+            model: model::Kind::Cae,
+            batch: 4,
+            channels: 1,
+            replicas: 1,
+            precision: Precision::F32,
+        },
+        vec![],
+    );
     let outcome = kernels::measure(engine.as_mut(), &Model::new(1), sizes, &plan, &mut rows);
     assert!(matches!(outcome, Err(Error::Interrupted)));
     assert_eq!(rows.iter().filter(|row| row.kind == Kind::Kernel).count(), 3);

@@ -19,7 +19,7 @@ use gradcon::engine::tuned::{Key, TunedPlan};
 use gradcon::engine::{Data, Engine, Loaded, Measure, Timing, Tunable, cpu};
 use gradcon::kernels::{DIRECT, Form, REFERENCE};
 use gradcon::method::config::TrainConfig;
-use gradcon::method::model::Model;
+use gradcon::method::model::{self, Model};
 use gradcon::method::programs::training_program;
 use gradcon::program::choices::{Choice, Choices};
 use gradcon::program::{Call, Options, Precision, Program};
@@ -192,7 +192,13 @@ impl Tunable for Fake {
     }
 }
 
-const SIZES: Sizes = Sizes { batch: 4, channels: 1, replicas: 1, precision: Precision::F32 };
+const SIZES: Sizes = Sizes {
+    model: model::Kind::Cae,
+    batch: 4,
+    channels: 1,
+    replicas: 1,
+    precision: Precision::F32,
+};
 
 fn found(fake: &mut Fake, sizes: Sizes, before: &[Found]) -> Result<Found> {
     let effort = Effort { samples: 5, limit: 1e9 };

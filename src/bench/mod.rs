@@ -21,9 +21,12 @@ use crate::method::config::TrainConfig;
 use crate::method::model::{Kind, Model};
 use crate::program::{Options, Precision};
 
-/// Sizes that something is measured at.
+/// What is measured, and at which sizes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Sizes {
+    /// The autoencoder.
+    #[serde(default)]
+    pub model: Kind,
     /// Images in a batch.
     pub batch: usize,
     /// Channels of an image.
@@ -38,11 +41,20 @@ pub struct Sizes {
 impl Default for Sizes {
     /// A batch of the paper's, of one gray model in f32.
     fn default() -> Sizes {
-        Sizes { batch: 64, channels: 1, replicas: 1, precision: Precision::F32 }
+        let (model, precision) = (Kind::Cae, Precision::F32);
+        Sizes { model, batch: 64, channels: 1, replicas: 1, precision }
     }
 }
 
 impl Sizes {
+    /// The model of these.
+    ///
+    /// # Errors
+    /// As [`Model::of`].
+    pub fn model(&self) -> Result<Model> {
+        Model::of(self.model, self.channels)
+    }
+
     /// Options of a compilation for these.
     pub fn options(&self, form: Form) -> Options {
         Options { precision: self.precision, ..Options::new(self.replicas, form) }

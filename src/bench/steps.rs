@@ -29,7 +29,7 @@ pub fn measure(
     check: impl FnOnce(&Program) -> Result<()>,
     go_on: GoOn,
 ) -> Result<[Row; 2]> {
-    let Sizes { batch, channels, replicas, precision } = sizes;
+    let Sizes { batch, channels, replicas, precision, .. } = sizes;
     let images = batch * steps;
     let (options, config) = (sizes.options(engine.form()), sizes.config());
     let program = training_program(model, &config, images, steps, options);

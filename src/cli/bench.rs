@@ -198,8 +198,8 @@ impl SizeLists {
 
 impl SizeArgs {
     fn sizes(&self) -> Sizes {
-        let SizeArgs { batch, channels, replicas, .. } = *self;
-        Sizes { batch, channels, replicas, precision: self.precision.precision }
+        let SizeArgs { model, batch, channels, replicas, precision } = *self;
+        Sizes { model, batch, channels, replicas, precision: precision.precision }
     }
 }
 
@@ -376,7 +376,8 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
 }
 
 /// A program at its sizes, for people.
-fn title(program: &str, Sizes { batch, channels, replicas, precision }: Sizes) -> String {
+fn title(program: &str, sizes: Sizes) -> String {
+    let Sizes { batch, channels, replicas, precision, .. } = sizes;
     let what = if program == "train" { "a training step" } else { "scoring" };
     format!("{what}, batch {batch}, {channels} channel(s), {replicas} model(s), {precision}")
 }

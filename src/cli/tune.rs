@@ -10,7 +10,7 @@ use crate::engine::gpu::GpuEngine;
 use crate::engine::tuned::{Key, TunedPlan};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::method::model::MAX_CHANNELS;
+use crate::method::model::{Kind, MAX_CHANNELS};
 use crate::output::{Output, outln, print};
 use crate::tune::{Effort, Found, LEAST, Watch, choices, text, tune};
 
@@ -44,6 +44,10 @@ pub struct TuneArgs {
     /// Independent models in one program; several with commas.
     #[arg(long, default_value = "1", value_name = "LIST", value_delimiter = ',', value_parser = up_to(MAX_REPLICAS))]
     replicas: Vec<usize>,
+
+    /// The autoencoder.
+    #[arg(long, value_enum, default_value_t)]
+    model: Kind,
 
     #[command(flatten)]
     precision: PrecisionArgs,
@@ -154,13 +158,13 @@ fn measure(args: &TuneArgs, engine: &mut GpuEngine, key: Key, ui: &Ui) -> Result
     let mut all: Vec<Found> = vec![];
     for &replicas in &args.replicas {
         for &channels in &args.channels {
-            let precision = args.precision.precision;
-            let sizes = Sizes { batch: args.batch, channels, replicas, precision };
+            let (model, precision) = (args.model, args.precision.precision);
+            let sizes = Sizes { model, batch: args.batch, channels, replicas, precision };
             if all.iter().any(|found| found.sizes == sizes) {
                 continue;
             }
             ui.progress(&format!(
-                "tuning: batch {}, {channels} channel(s), {replicas} model(s), {precision}",
+                "tuning: {model}, batch {}, {channels} channel(s), {replicas} model(s), {precision}",
                 args.batch
             ));
             let found = tune(engine, sizes, effort, &all, &watch).map_err(|e| {

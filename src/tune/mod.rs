@@ -19,7 +19,6 @@ use crate::bench::verify::one_call;
 use crate::bench::{GoOn, Sizes};
 use crate::engine::Tunable;
 use crate::error::Result;
-use crate::method::model::Model;
 use crate::program::choices::{Choice, Choices, identity};
 use crate::program::{Call, Program};
 
@@ -88,7 +87,7 @@ pub fn tune(
     before: &[Found],
     watch: &Watch,
 ) -> Result<Found> {
-    let model = Model::try_new(sizes.channels)?;
+    let model = sizes.model()?;
     let programs = programs(&model, sizes, engine.form());
     let mut races: Vec<Race> = vec![];
     // The smallest work first: a device that ends long work by itself meets that last.
