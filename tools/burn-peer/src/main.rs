@@ -7,7 +7,7 @@
 //! does nearly twice the work in the same time.
 //!
 //! From this folder: `cargo run --release -- flex 1 20 5 ../../target/release/gradcon cpu`, or with
-//! `--features wgpu` and `wgpu` in place of `flex`, and a GPU's name in place of `cpu`.
+//! `--features wgpu` and `wgpu` in place of `flex`, and a GPU's name in place of `cpu` (not run yet).
 
 use std::process::Command;
 use std::time::Instant;
