@@ -27,7 +27,7 @@ use super::tuned::InUse;
 use super::{Data, Engine, Loaded, Measure, Tunable, memory};
 use crate::error::{Error, Result};
 use crate::folders;
-use crate::kernels::{DIRECT, Element, Form, Launch, REFERENCE};
+use crate::kernels::{DIRECT, Element, Form, Launch, REFERENCE, THIN};
 use crate::program::choices::{Choice, Choices};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use crate::program::predict::Class;
@@ -213,7 +213,10 @@ impl GpuEngine {
         match self.variant {
             Some(variant) => variant,
             // On a CPU, workgroup memory is one more copy.
-            None if self.gpu.adapter.software => DIRECT,
+            None if self.gpu.adapter.software => {
+                let thin = program.variants(call).iter().any(|launch| launch.variant == THIN);
+                if thin { THIN } else { DIRECT }
+            }
             None => program.choose(call, Class::like(&self.gpu.adapter.name)).0.variant,
         }
     }
