@@ -353,6 +353,7 @@ fn change() -> std::io::Result<()> {
         std::io::Error::other("no more changes are allowed (simulated end of the process)")
     })
 }
+
 /// Makes a folder that only the user can look into, with those above it.
 pub(crate) fn make_private(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();

@@ -12,7 +12,7 @@ use gradcon::bench::{Sizes, kernels};
 use gradcon::engine::measure::{Facts, Probe, Span};
 use gradcon::engine::{Data, Engine, Loaded, Measure, cpu};
 use gradcon::kernels::Form;
-use gradcon::method::model::{self, Model};
+use gradcon::method::model;
 use gradcon::program::{Precision, Program};
 use gradcon::{Error, Result};
 use serde_json::Value;
@@ -285,7 +285,7 @@ fn a_disturbed_row_is_measured_once_more_and_then_marked() {
         let plan = kernels::Plan { glob: "adam", stop, cold, variants, peaks: &peaks, go_on };
         let mut rows = vec![];
         engine.looks = Some(0);
-        kernels::measure(&mut engine, &Model::new(1), sizes, &plan, &mut rows).unwrap();
+        kernels::measure(&mut engine, sizes, &plan, &mut rows).unwrap();
         let adam = rows.iter().find(|row| row.name == "adam").unwrap();
         assert_eq!(adam.disturbed, disturbed, "{:?}", engine.script);
         assert_eq!(engine.looks, Some(2 * 3 * measurements), "{:?}", engine.script);
@@ -302,8 +302,7 @@ fn all_kernels(engine: &mut dyn Engine, kind: model::Kind, precision: Precision)
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
     let sizes = Sizes { model: kind, batch: 7, channels: 2, replicas: 2, precision };
     let mut rows = vec![];
-    let model = sizes.model().unwrap();
-    kernels::measure(engine, &model, sizes, &plan, &mut rows).unwrap();
+    kernels::measure(engine, sizes, &plan, &mut rows).unwrap();
     let kernels: Vec<Row> = rows.into_iter().filter(|row| row.kind == Kind::Kernel).collect();
     assert!(kernels.len() > 20, "{} kernels", kernels.len());
     kernels
@@ -346,7 +345,7 @@ fn what_was_measured_before_an_interruption_is_there() {
         },
         vec![],
     );
-    let outcome = kernels::measure(engine.as_mut(), &Model::new(1), sizes, &plan, &mut rows);
+    let outcome = kernels::measure(engine.as_mut(), sizes, &plan, &mut rows);
     assert!(matches!(outcome, Err(Error::Interrupted)));
     assert_eq!(rows.iter().filter(|row| row.kind == Kind::Kernel).count(), 3);
 }

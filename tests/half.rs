@@ -189,6 +189,7 @@ fn any_tape_runs_in_half_precision() {
     assert!(some >= 6, "{some} roundings");
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
         let largest = want.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        // As if each of the roundings were by a unit of the largest result.
         let tolerance = Tolerance::absolute(some as f64 * UNIT * largest);
         assert_close(&format!("result {i}"), got, want, tolerance);
         assert!(got != want, "result {i} was not rounded");

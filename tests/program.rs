@@ -90,7 +90,9 @@ fn a_step_is_few_dispatches_and_fewer_waits() {
     }
 }
 
-/// In half precision the same calls wait as often, and move and keep little more than half.
+/// In half precision the same calls wait as often, and move and keep little more than half: weights
+/// and their gradients, which stay floats, are a fifth of what moves, and more of what a step without
+/// an update keeps.
 #[test]
 fn half_precision_halves_what_moves_and_nothing_else() {
     for (channels, replicas) in [(1, 1), (3, 1), (1, 10), (3, 10)] {

@@ -330,7 +330,7 @@ fn a_bench_of_all_variants_marks_what_is_default_what_runs_and_what_is_fastest()
     let mut rows = vec![];
     let (glob, cold) = ("conv_y", true);
     let plan = kernels::Plan { glob, stop, cold, variants: true, peaks: &peaks, go_on };
-    kernels::measure(&mut fake, &Model::new(1), SIZES, &plan, &mut rows).unwrap();
+    kernels::measure(&mut fake, SIZES, &plan, &mut rows).unwrap();
     assert_eq!(fake.forced, None, "what follows runs as before");
     rows.retain(|row| row.kind == Kind::Kernel);
     // Three that are timed, warm and cold, and two that are not.
@@ -372,7 +372,7 @@ fn a_bench_of_all_variants_marks_what_is_default_what_runs_and_what_is_fastest()
     fake.choose(found.choices);
     let one = kernels::Plan { variants: false, cold: false, ..plan };
     let mut runs = vec![];
-    kernels::measure(&mut fake, &Model::new(1), SIZES, &one, &mut runs).unwrap();
+    kernels::measure(&mut fake, SIZES, &one, &mut runs).unwrap();
     runs.retain(|row| row.kind == Kind::Kernel);
     assert!(!runs.is_empty() && runs.iter().all(|row| chosen(row).as_deref() == Some("fast")));
     assert!(runs.iter().all(|row| row.kernel.as_ref().unwrap().among.is_none()));

@@ -286,23 +286,7 @@ class Vectorised:
     def __init__(self, model, references, chunk, wrap=plain, recorder=None):
         self.chunk, self.recorder = chunk, recorder
         self.replay = None
-        parameters = {name: p.detach() for name, p in model.up.named_parameters()}
-        weights = {name: p for name, p in parameters.items() if name.endswith("weight")}
-
-        def loss(weights, code, image):
-            reconstruction = functional_call(model.up, parameters | weights, (code.unsqueeze(0),))
-            return mse_loss(reconstruction, image.unsqueeze(0))
-
-        def judge(code, image):
-            gradients, mse = grad_and_value(loss)(weights, code, image)
-            return mse, peer._cosines(gradients.values(), references)
-
-        def columns(x):
-            with torch.no_grad():
-                codes = model.down(x)
-            return vmap(judge)(codes, x)
-
-        self.columns = wrap(columns)
+        self.columns = wrap(peer.image_columns(model, references))
 
     def _recorded(self, x):
         if self.replay is None:

@@ -236,8 +236,8 @@ def score_one_by_one(model, references, x, beta=BETA, whole=False):
     return _score_columns(torch.stack(losses), torch.stack(cosines), beta)
 
 
-def score_vectorised(model, references, x, beta=BETA):
-    """The same numbers by `vmap` of the gradient, many images at once."""
+def image_columns(model, references):
+    """A function of images: mse [n] and cosines [n, layers] of each with its own gradient, by `vmap`."""
     parameters = {name: p.detach() for name, p in model.up.named_parameters()}
     weights = {name: p for name, p in parameters.items() if name.endswith("weight")}
 
@@ -249,12 +249,19 @@ def score_vectorised(model, references, x, beta=BETA):
         gradients, mse = grad_and_value(loss)(weights, code, image)
         return mse, _cosines(gradients.values(), references)
 
-    parts = []
-    for chunk in x.split(_VMAP_CHUNK):
+    def columns(x):
         with torch.no_grad():
-            codes = model.code(chunk)
-        parts.append(vmap(judge)(codes, chunk))
-    mse, cosines = (torch.cat(columns).detach() for columns in zip(*parts, strict=True))
+            codes = model.code(x)
+        return vmap(judge)(codes, x)
+
+    return columns
+
+
+def score_vectorised(model, references, x, beta=BETA):
+    """The same numbers by `vmap` of the gradient, many images at once."""
+    columns = image_columns(model, references)
+    parts = [columns(chunk) for chunk in x.split(_VMAP_CHUNK)]
+    mse, cosines = (torch.cat(part).detach() for part in zip(*parts, strict=True))
     return _score_columns(mse, cosines, beta)
 
 

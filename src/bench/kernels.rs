@@ -5,12 +5,11 @@ use super::peaks::Peaks;
 use super::record::{Among, Cache, KernelRow, Kind, Row, StepRow, Unit};
 use super::stats::{Stop, Summary};
 use super::verify::{Oracle, STEP, STEPS, feed};
-use super::{GoOn, Sizes, of_model};
+use super::{GoOn, Sizes};
 use crate::engine::measure::{Timing, repeats};
 use crate::engine::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::kernels::Form;
-use crate::method::model::Model;
 use crate::method::programs::{score_program, training_program};
 use crate::program::{Call, Program};
 
@@ -64,39 +63,41 @@ pub(crate) fn groups(program: &Program) -> Vec<Group<'_>> {
 }
 
 /// The programs that are measured.
-pub(crate) fn programs(model: &Model, sizes: Sizes, form: Form) -> [Program; 2] {
-    let (options, config) = (sizes.options(form), sizes.config());
-    [
-        training_program(model, &config, sizes.batch * STEPS, STEPS, options),
-        score_program(model, sizes.batch, STEPS, options),
-    ]
-}
-
-/// Measures the kernels of both programs of a model that the plan names, and adds them to `rows`,
-/// which has what was measured also where it ends with an error. A kernel that is wrong has no
-/// value, and a note that says so.
 ///
 /// # Errors
-/// The plan names no kernel; a device error, no memory; that of `go_on`.
+/// Sizes that no model has.
+pub(crate) fn programs(sizes: Sizes, form: Form) -> Result<[Program; 2]> {
+    let (model, options, config) = (sizes.model()?, sizes.options(form), sizes.config());
+    Ok([
+        training_program(&model, &config, sizes.batch * STEPS, STEPS, options),
+        score_program(&model, sizes.batch, STEPS, options),
+    ])
+}
+
+/// Measures the kernels of both programs that the plan names, and adds them to `rows`, which has
+/// what was measured also where it ends with an error. A kernel that is wrong has no value, and a
+/// note that says so.
+///
+/// # Errors
+/// The plan names no kernel; sizes that no model has; a device error, no memory; that of `go_on`.
 pub fn measure(
     engine: &mut dyn Engine,
-    model: &Model,
     sizes: Sizes,
     plan: &Plan,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
-    check(plan.glob, model, sizes, engine.form())?;
-    let programs = programs(model, sizes, engine.form());
+    check(plan.glob, sizes, engine.form())?;
+    let programs = programs(sizes, engine.form())?;
     for program in &programs {
         let named = |group: &&Group| matches(plan.glob, group.call.kernel.name());
         let groups = groups(program);
         if !groups.iter().any(|group| named(&group)) {
             continue;
         }
-        let step = step_row(engine, program, model, sizes, plan.stop)?;
+        let step = step_row(engine, program, sizes, plan.stop)?;
         let step_us = step.median();
         rows.push(step);
-        let mut oracle = Oracle::new(program, model, sizes)?;
+        let mut oracle = Oracle::new(program, sizes)?;
         for call in &program.calls {
             (plan.go_on)()?;
             let first = |group: &&Group| std::ptr::eq(group.call, call);
@@ -298,16 +299,10 @@ fn timed_once(
 }
 
 /// A whole step by the host's clock, work under way included as in a training.
-fn step_row(
-    engine: &mut dyn Engine,
-    program: &Program,
-    model: &Model,
-    sizes: Sizes,
-    stop: Stop,
-) -> Result<Row> {
+fn step_row(engine: &mut dyn Engine, program: &Program, sizes: Sizes, stop: Stop) -> Result<Row> {
     engine.clear();
     let loaded = engine.load(program)?;
-    feed(engine, &program.name, model, sizes)?;
+    feed(engine, &program.name, sizes)?;
     let mut steps = || {
         engine.run(loaded, 0..STEPS as u32)?;
         engine.wait()
@@ -319,7 +314,7 @@ fn step_row(
         Ok(start.elapsed().as_secs_f64() * 1e6 / STEPS as f64)
     })?;
     let gflops = program.cost().flops as f64 / value.median / 1e3;
-    let shape = of_model(model, sizes.precision, "a step");
+    let shape = sizes.of_step("a step");
     let mut row = Row::new(Kind::Step, &program.name, &shape, Unit::Microseconds).at(sizes);
     row.step = Some(StepRow::of(program, Some(gflops)));
     Ok(row.measured(value, Timing::Wall))
@@ -329,9 +324,9 @@ fn step_row(
 /// a kind of device.
 ///
 /// # Errors
-/// It names none; the message lists those that there are.
-pub fn check(glob: &str, model: &Model, sizes: Sizes, form: Form) -> Result<()> {
-    let programs = programs(model, sizes, form);
+/// It names none; the message lists those that there are. Sizes that no model has.
+pub fn check(glob: &str, sizes: Sizes, form: Form) -> Result<()> {
+    let programs = programs(sizes, form)?;
     let calls = programs.iter().flat_map(|program| &program.calls);
     let mut names: Vec<&str> = calls.map(|call| call.kernel.name()).collect();
     names.sort_unstable();
@@ -400,7 +395,7 @@ mod tests {
     #[test]
     fn every_call_of_a_step_is_in_one_group() {
         let sizes = Sizes { batch: 16, ..Sizes::default() };
-        for program in programs(&Model::new(1), sizes, Form::Parallel) {
+        for program in programs(sizes, Form::Parallel).unwrap() {
             let groups = groups(&program);
             assert_eq!(groups.iter().map(|g| g.count).sum::<usize>(), program.calls.len());
             let calls = [program.calls.clone(), program.calls.clone()].concat();

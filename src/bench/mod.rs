@@ -65,23 +65,23 @@ impl Sizes {
         let Sizes { batch, precision, .. } = *self;
         TrainConfig { batch_size: batch, precision, ..TrainConfig::default() }
     }
+
+    /// What is measured of a whole step: `shape`, which of the convolutional autoencoder in f32 says
+    /// what it always did, since rows of other files are found by it.
+    fn of_step(&self, shape: &str) -> String {
+        let kind = match self.model {
+            Kind::Cae => String::new(),
+            kind => format!("{kind}, "),
+        };
+        match self.precision {
+            Precision::F32 => format!("{kind}{shape}"),
+            precision @ Precision::F16 => format!("{kind}{precision}, {shape}"),
+        }
+    }
 }
 
 /// Asked again and again while something is measured; an error ends it.
 pub type GoOn<'a> = &'a dyn Fn() -> Result<()>;
-
-/// What is measured of a whole step of a model: `shape`, which of the convolutional autoencoder in
-/// f32 says what it always did, since rows of other files are found by it.
-fn of_model(model: &Model, precision: Precision, shape: &str) -> String {
-    let kind = match model.kind() {
-        Kind::Cae => String::new(),
-        kind => format!("{kind}, "),
-    };
-    match precision {
-        Precision::F32 => format!("{kind}{shape}"),
-        Precision::F16 => format!("{kind}{precision}, {shape}"),
-    }
-}
 
 /// Pseudo-random bytes that are the same everywhere (SplitMix64).
 pub(crate) fn noise(len: usize) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::record::{Kind, Row, StepRow, Unit};
 use super::stats::Summary;
-use super::{GoOn, Sizes, of_model};
+use super::{GoOn, Sizes};
 use crate::engine::{Engine, Loaded, Timing};
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -15,32 +15,31 @@ use crate::method::programs::{score_program, training_program};
 use crate::method::scorer::Scorer;
 use crate::program::{Options, Program};
 
-/// Of a model, measures `rounds` rounds of `steps` training steps, and as many of scoring as many
-/// images: two rows. `check` hears of the training program when it is loaded, before the host's
-/// memory is taken.
+/// Measures `rounds` rounds of `steps` training steps, and as many of scoring as many images: two
+/// rows. `check` hears of the training program when it is loaded, before the host's memory is
+/// taken.
 ///
 /// # Errors
-/// A device error, no memory; a loss that is no number; that of `go_on`.
+/// Sizes that no model has; a device error, no memory; a loss that is no number; that of `go_on`.
 pub fn measure(
     engine: &mut dyn Engine,
-    model: &Model,
     sizes: Sizes,
     (steps, rounds): (usize, usize),
     check: impl FnOnce(&Program) -> Result<()>,
     go_on: GoOn,
 ) -> Result<[Row; 2]> {
     let Sizes { batch, channels, replicas, precision, .. } = sizes;
-    let images = batch * steps;
+    let (model, images) = (sizes.model()?, batch * steps);
     let (options, config) = (sizes.options(engine.form()), sizes.config());
-    let program = training_program(model, &config, images, steps, options);
+    let program = training_program(&model, &config, images, steps, options);
     engine.clear();
     let loaded = engine.load(&program)?;
     check(&program)?;
     let pixels = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
     let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, channels])?;
-    let train = training(engine, loaded, model, sizes, (steps, rounds), go_on)?;
+    let train = training(engine, loaded, &model, sizes, (steps, rounds), go_on)?;
     let flops = program.cost().flops as f64 / (batch * replicas) as f64;
-    let shape = of_model(model, precision, &format!("{steps} steps"));
+    let shape = sizes.of_step(&format!("{steps} steps"));
     let mut row = Row::new(Kind::Step, "training", &shape, Unit::Images);
     let gflops = Some(flops * train.median / 1e9);
     row.step = Some(StepRow::of(&program, gflops));
@@ -49,15 +48,14 @@ pub fn measure(
     let params = model.init(Init::Kaiming, 0);
     let reference = vec![1e-3; model.reference_len()];
     let options = Options { replicas: 1, ..options };
-    let program = score_program(model, batch, 1, options);
-    let (description, detector_model) = (Default::default(), model.clone());
-    let detector = Detector { model: detector_model, params, reference, description };
+    let program = score_program(&model, batch, 1, options);
+    let detector = Detector { model, params, reference, description: Default::default() };
     let mut scorer = Scorer::in_precision(engine, &detector, precision)?;
     let score = rates(rounds, images, || {
         go_on()?;
         scorer.score(&data).map(drop)
     })?;
-    let shape = of_model(model, precision, &format!("{images} images"));
+    let shape = sizes.of_step(&format!("{images} images"));
     let mut row = Row::new(Kind::Step, "scoring", &shape, Unit::Images);
     row.step = Some(StepRow::of(&program, None));
     Ok([train, row.at(sizes).measured(score, Timing::Wall)])

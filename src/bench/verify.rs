@@ -12,7 +12,7 @@ use crate::engine::{Data, Engine, Loaded, cpu};
 use crate::error::Result;
 use crate::kernels::{Access, Element};
 use crate::method::feed::{Batches, Feed, source};
-use crate::method::model::{Init, Model};
+use crate::method::model::Init;
 use crate::program::{Buffer, Call, Program, View};
 
 /// Steps that a program must have been compiled for: one that brings parameters and moments in
@@ -29,8 +29,8 @@ pub(crate) const SENTINEL: f32 = -12344.0;
 ///
 /// # Errors
 /// The program `name` is not loaded, or has other sizes.
-pub fn feed(engine: &mut dyn Engine, name: &str, model: &Model, sizes: Sizes) -> Result<()> {
-    let Sizes { batch, replicas, .. } = sizes;
+pub fn feed(engine: &mut dyn Engine, name: &str, sizes: Sizes) -> Result<()> {
+    let (model, Sizes { batch, replicas, .. }) = (sizes.model()?, sizes);
     let images = batch * STEPS;
     let of = |replica: usize| model.init(Init::Kaiming, replica as u64);
     let params: Vec<f32> = (0..replicas).flat_map(of).collect();
@@ -71,17 +71,17 @@ impl<'p> Oracle<'p> {
     ///
     /// # Errors
     /// No memory for it.
-    pub fn new(program: &'p Program, model: &Model, sizes: Sizes) -> Result<Self> {
+    pub fn new(program: &'p Program, sizes: Sizes) -> Result<Self> {
         let mut engine = cpu::f64();
         let visible = |b: &Buffer| Buffer { persistent: true, ..b.clone() };
         let buffers = program.buffers.iter().map(visible).collect();
         let loaded = engine.load(&Program { buffers, ..program.clone() })?;
-        feed(engine.as_mut(), &program.name, model, sizes)?;
+        feed(engine.as_mut(), &program.name, sizes)?;
         engine.run(loaded, 0..STEP)?;
         let images = sizes.batch * STEPS;
         let from = source(&program.name, images, STEPS);
         let indices = Batches::in_order(images, sizes.batch, sizes.replicas).indices;
-        let bytes = (from.data, noise(images * model.pixels()));
+        let bytes = (from.data, noise(images * sizes.model()?.pixels()));
         Ok(Oracle { engine, program, bytes, indices: (from.indices, indices) })
     }
 

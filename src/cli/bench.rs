@@ -304,7 +304,7 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
     let svg = args.svg.as_deref().map(Output::create).transpose()?;
     let mut engine = args.device.open(ui)?;
     for size in &sizes {
-        kernels::check(&args.kernels, &size.model()?, size.sizes(), engine.form())?;
+        kernels::check(&args.kernels, size.sizes(), engine.form())?;
     }
     if args.variants && engine.tunable().is_none() {
         return Err(Error::Usage(format!(
@@ -325,8 +325,7 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
             "measuring kernels: batch {batch}, {channels} channel(s), {replicas} model(s)"
         ));
         let mut found = vec![];
-        let model = size.model()?;
-        outcome = kernels::measure(engine.as_mut(), &model, size.sizes(), &plan, &mut found)
+        outcome = kernels::measure(engine.as_mut(), size.sizes(), &plan, &mut found)
             .map_err(|e| size.explain(e, &[]));
         for program in ["train", "score"] {
             let of = |row: &&Row| row.program == program || row.name == program;
@@ -400,20 +399,14 @@ fn run_steps(args: StepsArgs, ui: &Ui) -> Result<()> {
             memory::check("images and lists of a round", bytes)
         };
         let (sizes, rounds) = (size.sizes(), (args.steps, args.rounds));
-        let measured = match steps::measure(
-            engine.as_mut(),
-            &model,
-            sizes,
-            rounds,
-            check,
-            &interrupt::go_on,
-        ) {
-            Err(Error::Interrupted) => {
-                outcome = Err(Error::Interrupted);
-                break;
-            }
-            measured => measured.map_err(explain)?,
-        };
+        let measured =
+            match steps::measure(engine.as_mut(), sizes, rounds, check, &interrupt::go_on) {
+                Err(Error::Interrupted) => {
+                    outcome = Err(Error::Interrupted);
+                    break;
+                }
+                measured => measured.map_err(explain)?,
+            };
         print_steps(engine.as_ref(), &size, &args, &measured, lines)?;
         rows.extend(measured);
     }

@@ -17,8 +17,7 @@ use crate::tape::ops::AdamConfig;
 /// ```
 ///
 /// `parts` holds grad / scale in [`Piece`]s, at most [`MAX_PIECES`]; it is 0 where there is none. An
-/// image
-/// weight of 0 means that this replica has no batch in this step: nothing changes.
+/// image weight of 0 means that this replica has no batch in this step: nothing changes.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)] // the names are those of the formulas
 pub struct Adam {

@@ -5,7 +5,7 @@
 
 use super::{Call, Program};
 use crate::kernels::tiles::TILES;
-use crate::kernels::{BLOCK, DIRECT, Launch, THIN};
+use crate::kernels::{BLOCK, DIRECT, Launch, REFERENCE, THIN};
 
 /// A class of devices.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -144,6 +144,14 @@ impl Program {
         });
         let best = rated.min_by(|a, b| a.1.us.total_cmp(&b.1.us));
         best.expect("every kernel has its reference variant")
+    }
+
+    /// The variant of a call for a GPU that is a program on a CPU, where workgroup memory is one more
+    /// copy.
+    pub fn choose_in_software(&self, call: &Call) -> &'static str {
+        let variants = self.variants(call);
+        let has = |wanted: &&&str| variants.iter().any(|launch| launch.variant == **wanted);
+        [THIN, DIRECT].iter().find(has).unwrap_or(&REFERENCE)
     }
 
     /// What each call should take, in the preferred variants, and all of them in microseconds:

@@ -87,8 +87,7 @@ pub fn tune(
     before: &[Found],
     watch: &Watch,
 ) -> Result<Found> {
-    let model = sizes.model()?;
-    let programs = programs(&model, sizes, engine.form());
+    let programs = programs(sizes, engine.form())?;
     let mut races: Vec<Race> = vec![];
     // The smallest work first: a device that ends long work by itself meets that last.
     let mut calls = open_calls(engine, &programs);
@@ -120,7 +119,7 @@ pub fn tune(
         } else if !own.iter().any(|choice| tried.0.contains(choice)) {
             Trial::none(program, "its kernels are those of the step before")
         } else {
-            Trial::run(engine, program, (&model, sizes), &tried, effort, watch.go_on)?
+            Trial::run(engine, program, sizes, &tried, effort, watch.go_on)?
         };
         (watch.tell)(&trial.line());
         if trial.faster {

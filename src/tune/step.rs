@@ -15,7 +15,6 @@ use crate::bench::{GoOn, Sizes};
 use crate::engine::{Engine, Loaded, Tunable};
 use crate::error::Result;
 use crate::kernels::Element;
-use crate::method::model::Model;
 use crate::program::Program;
 use crate::program::choices::Choices;
 
@@ -54,7 +53,7 @@ impl Trial {
     pub fn run(
         engine: &mut dyn Tunable,
         program: &Program,
-        (model, sizes): (&Model, Sizes),
+        sizes: Sizes,
         tried: &Choices,
         effort: Effort,
         go_on: GoOn,
@@ -66,7 +65,7 @@ impl Trial {
             engine.clear();
             engine.choose(choices.clone());
             let loaded = engine.load(program)?;
-            feed(engine, &program.name, model, sizes)?;
+            feed(engine, &program.name, sizes)?;
             engine.run(loaded, 0..STEPS as u32)?;
             results.push(state(engine, program)?);
         }
@@ -80,7 +79,7 @@ impl Trial {
             engine.load(program)
         };
         let loaded = [load(&both[0])?, load(&both[1])?];
-        feed(engine, &program.name, model, sizes)?;
+        feed(engine, &program.name, sizes)?;
         let [default, tuned] = take_turns(engine, loaded, effort, go_on)?;
         let faster = Gain::of(&default, &tuned).is_sure();
         let [default_us, tuned_us] = [default, tuned].map(|samples| Some(Summary::of(samples)));

@@ -94,6 +94,18 @@ impl<T> Out<T> {
         // SAFETY: the caller promises that the range is in the output and its own.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
+
+    /// # Safety
+    /// The range must lie in the output, and nobody may write to it.
+    unsafe fn part<'a>(self, start: usize, len: usize) -> &'a [T] {
+        // SAFETY: the caller promises that the range is in the output and stays as it is.
+        unsafe { std::slice::from_raw_parts(self.0.add(start), len) }
+    }
+}
+
+/// Runs `unit(first, elements)` for parts of so many elements, on all threads.
+fn in_units(len: usize, unit: impl Fn(usize, usize) + Sync + Send) {
+    parallel(len.div_ceil(UNIT), |at| unit(at * UNIT, UNIT.min(len - at * UNIT)));
 }
 
 /// Floats that start as zeros, in cells, since outputs are written through a shared engine. The
@@ -256,8 +268,9 @@ struct Args<'a, T: Real> {
     replica: usize,
     /// The replica's row of a shared `[step, replica, ...]` buffer.
     row: usize,
-    /// Of a call with arguments in half precision, for each argument the floats that stand for it.
-    decoded: Vec<Option<scratch::Scratch<'a, T>>>,
+    /// Of a call with arguments in half precision, for each argument the floats that stand for it,
+    /// and the memory that they are in.
+    decoded: Vec<Option<(Out<T>, scratch::Scratch<'a, T>)>>,
 }
 
 impl<'a, T: Real> Args<'a, T> {
@@ -292,19 +305,17 @@ impl<'a, T: Real> Args<'a, T> {
         }
         for i in 0..count {
             let floats = self.halves(i).map(|halves| {
-                let mut floats = self.scratch(self.call.args[i].len);
+                let mut memory = self.scratch(self.call.args[i].len);
+                let (floats, len) = (Out(memory.as_mut_ptr()), memory.len());
                 if kernel.bindings()[i].access != Access::Write {
-                    let (len, to) = (floats.len(), Out(floats.as_mut_ptr()));
-                    parallel(len.div_ceil(UNIT), |unit| {
-                        let (start, len) = (unit * UNIT, UNIT.min(len - unit * UNIT));
-                        // SAFETY: units are disjoint parts of both; who writes to this part of the
-                        // buffer is a call of the same replica, and those run one after the other.
-                        let (from, to) =
-                            unsafe { (halves.slice(start, len), to.slice(start, len)) };
-                        T::widen(from, to);
+                    in_units(len, |start, len| {
+                        // SAFETY: who writes to this part of the buffer is a call of the same
+                        // replica, and those run one after the other; units are disjoint parts of
+                        // the floats.
+                        unsafe { T::widen(halves.part(start, len), floats.slice(start, len)) };
                     });
                 }
-                floats
+                (floats, memory)
             });
             self.decoded.push(floats);
         }
@@ -312,24 +323,23 @@ impl<'a, T: Real> Args<'a, T> {
 
     /// Puts results in half precision where they belong.
     fn encode(&self) {
-        for (i, floats) in self.decoded.iter().enumerate() {
-            let (Some(floats), Some(halves)) = (floats, self.halves(i)) else { continue };
+        for (i, decoded) in self.decoded.iter().enumerate() {
+            let (Some((floats, _)), Some(halves)) = (decoded, self.halves(i)) else { continue };
             if self.call.kernel.bindings()[i].access == Access::Read {
                 continue;
             }
-            let units = floats.chunks(UNIT).enumerate().collect::<Vec<_>>();
-            parallel(units.len(), |at| {
-                let (unit, from) = units[at];
-                // SAFETY: as in `write`, and units are disjoint parts of the argument.
-                T::narrow(from, unsafe { halves.slice(unit * UNIT, from.len()) });
+            in_units(self.call.args[i].len, |start, len| {
+                // SAFETY: the kernel is done with its floats; for the rest as in `write`, and units
+                // are disjoint parts of the argument.
+                unsafe { T::narrow(floats.part(start, len), halves.slice(start, len)) };
             });
         }
     }
 
     /// The floats of an argument's buffer, and which of them are the argument.
     fn floats(&self, i: usize) -> (Out<T>, Range<usize>) {
-        if let Some(Some(floats)) = self.decoded.get(i) {
-            return (Out(floats.as_ptr().cast_mut()), 0..floats.len());
+        if let Some(Some((floats, _))) = self.decoded.get(i) {
+            return (*floats, 0..self.call.args[i].len);
         }
         let (stored, range) = self.locate(i);
         let out = stored.memory.out().unwrap_or_else(|| {
@@ -342,7 +352,7 @@ impl<'a, T: Real> Args<'a, T> {
         let (floats, range) = self.floats(i);
         // SAFETY: `load` checked that the view lies in its buffer. Who writes to this part of it is
         // a call of the same replica, and those run one after the other.
-        unsafe { std::slice::from_raw_parts(floats.0.add(range.start), range.len()) }
+        unsafe { floats.part(range.start, range.len()) }
     }
 
     fn indices(&self, i: usize) -> &'a [u32] {

@@ -27,7 +27,7 @@ use super::tuned::InUse;
 use super::{Data, Engine, Loaded, Measure, Tunable, memory};
 use crate::error::{Error, Result};
 use crate::folders;
-use crate::kernels::{DIRECT, Element, Form, Launch, REFERENCE, THIN};
+use crate::kernels::{Element, Form, Launch, REFERENCE};
 use crate::program::choices::{Choice, Choices};
 use crate::program::dispatch::{Dispatch, Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use crate::program::predict::Class;
@@ -212,11 +212,7 @@ impl GpuEngine {
     fn default_variant(&self, program: &Program, call: &Call) -> &'static str {
         match self.variant {
             Some(variant) => variant,
-            // On a CPU, workgroup memory is one more copy.
-            None if self.gpu.adapter.software => {
-                let thin = program.variants(call).iter().any(|launch| launch.variant == THIN);
-                if thin { THIN } else { DIRECT }
-            }
+            None if self.gpu.adapter.software => program.choose_in_software(call),
             None => program.choose(call, Class::like(&self.gpu.adapter.name)).0.variant,
         }
     }
