@@ -7,7 +7,7 @@
 //
 // The gradient of image i is g[tap, cy, cx] = sum over positions of y[position, cy, i] * x[position
 // at tap, cx, i]. It lives in registers only, 4 cy x 4 cx at a time, and goes into two sums: g.r
-// and g.g.
+// and g.g. With `squares`, the first is that of r g g.
 //
 // Grid of image_grad: a workgroup owns `lanes` images x one block (a tap and four channels of y): x
 // = images, y = block, z = replica. Thread (lane, slice) takes the tiles of four channels of x
@@ -27,6 +27,7 @@ const TILE: u32 = 4u; // channels of y in a block
 override lanes: u32 = 32u; // images of a workgroup
 override slices: u32 = 8u; // threads of one image: a power of two
 override half: bool = false; // whether x and y are f16, two to a word, instead of f32
+override squares: bool = false; // whether r weighs squares of g
 
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read> y: array<u32>;
@@ -60,20 +61,21 @@ fn y_at(i: u32) -> f32 {
     return bitcast<f32>(y[i]);
 }
 
-// (g.r, g.g) of one row of a tile: one channel of y at `row` in r, channels of x from c on, of
-// which those < cx exist.
+// (g.r or r.gg, g.g) of one row of a tile: one channel of y at `row` in r, channels of x from c
+// on, of which those < cx exist.
 fn row_sums(g: vec4<f32>, row: u32, c: u32, sums: vec2<f32>) -> vec2<f32> {
     var s = sums;
     for (var j = 0u; j < 4u; j++) {
         if (c + j < p.cx) {
-            s = fma(vec2<f32>(g[j]), vec2<f32>(r[row + c + j], g[j]), s);
+            let first = select(g[j], g[j] * g[j], squares);
+            s = fma(vec2<f32>(first, g[j]), vec2<f32>(r[row + c + j], g[j]), s);
         }
     }
     return s;
 }
 
-// x [hx, wx, cx, n], y [hy, wy, cy, n], r [kh, kw, cy, cx]; partial[block, 0, n] = g.r and
-// partial[block, 1, n] = g.g.
+// x [hx, wx, cx, n], y [hy, wy, cy, n], r [kh, kw, cy, cx]; partial[block, 0, n] = g.r (with
+// `squares` r.gg) and partial[block, 1, n] = g.g.
 @compute @workgroup_size(lanes, slices)
 fn image_grad(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,

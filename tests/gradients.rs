@@ -164,6 +164,7 @@ fn without_derivative() -> Tape {
     let stats = t.constraint_stats(r, r, &[Segment { offset: 0, len: g.w_len() }]);
     let r = t.slice(r, 0, g.w_shape());
     t.image_cos(g, (x, y), r, (stats, 0));
+    t.image_squares(g, (x, y), r);
     t
 }
 

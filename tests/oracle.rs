@@ -51,7 +51,7 @@ fn each(g: &Geometry, mut visit: impl FnMut(usize, usize, usize, usize)) {
 }
 
 /// A program of the one kernel on the buffers x, y and w: what it writes is in `sums`.
-fn image_grad(g: &Geometry) -> Program {
+fn image_grad(g: &Geometry, squares: bool) -> Program {
     let buffer = |name: &str, len| Buffer {
         name: name.to_string(),
         element: Element::Float,
@@ -63,7 +63,7 @@ fn image_grad(g: &Geometry) -> Program {
     let sizes = [("x", g.x_len()), ("y", g.y_len()), ("w", g.w_len()), ("sums", sums)];
     let buffers: Vec<Buffer> = sizes.iter().map(|&(name, len)| buffer(name, len)).collect();
     let args = (0..).zip(sizes).map(|(i, (_, len))| View { buffer: i, offset: 0, len }).collect();
-    let kernel = Kernel::Score(Score::ImageGrad { geometry: *g, half: false });
+    let kernel = Kernel::Score(Score::ImageGrad { geometry: *g, squares, half: false });
     let call = Call { kernel, args, label: "oracle".to_string() };
     Program { name: "image_grad".to_string(), replicas: 1, buffers, calls: vec![call] }
 }
@@ -84,8 +84,11 @@ fn check(engine_name: &str, engine: &mut dyn Engine, exact: bool, g: &Geometry) 
         engine.write(name, Data::F64(data)).unwrap();
     }
     engine.run(loaded, 0..1).unwrap();
-    let sums = engine.load(&image_grad(g)).unwrap();
-    engine.run(sums, 0..1).unwrap();
+    let sums = [false, true].map(|squares| {
+        let sums = engine.load(&image_grad(g, squares)).unwrap();
+        engine.run(sums, 0..1).unwrap();
+        engine.read("sums").unwrap()
+    });
 
     let (mut want_y, mut want_x, mut want_w) =
         (vec![0.0; y.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
@@ -112,20 +115,24 @@ fn check(engine_name: &str, engine: &mut dyn Engine, exact: bool, g: &Geometry) 
     same("to x", &want_x);
     same("to w", &want_w);
     // The sums over all blocks, image by image.
-    let partial = engine.read("sums").unwrap();
     for (n, gradient) in images.iter().enumerate() {
-        let sum =
-            |k: usize| partial.chunks_exact(2 * g.n).map(|block| block[k * g.n + n]).sum::<f64>();
         let dot: f64 = gradient.iter().zip(&w).map(|(a, b)| a * b).sum();
         let square: f64 = gradient.iter().map(|v| v * v).sum();
-        // In f32 a sum of squares may pass 2^24.
-        let tolerance = if exact { 0.0 } else { 1e-6 * square };
-        assert!(
-            (sum(0) - dot).abs() <= tolerance && (sum(1) - square).abs() <= tolerance,
-            "{engine_name}, {g}, image {n}: {} {dot}, {} {square}",
-            sum(0),
-            sum(1)
-        );
+        let weighed: f64 = gradient.iter().zip(&w).map(|(a, b)| a * a * b).sum();
+        for (partial, first) in sums.iter().zip([dot, weighed]) {
+            let sum = |k: usize| -> f64 {
+                partial.chunks_exact(2 * g.n).map(|block| block[k * g.n + n]).sum()
+            };
+            // In f32 a sum of squares may pass 2^24.
+            let largest = w.iter().fold(1.0f64, |a, v| a.max(v.abs()));
+            let tolerance = if exact { 0.0 } else { 1e-6 * largest * square };
+            assert!(
+                (sum(0) - first).abs() <= tolerance && (sum(1) - square).abs() <= tolerance,
+                "{engine_name}, {g}, image {n}: {} {first}, {} {square}",
+                sum(0),
+                sum(1)
+            );
+        }
     }
 }
 

@@ -14,9 +14,9 @@ pub enum Score {
     /// Per image: inner product of the image's own weight gradient with r, and its squared norm.
     /// The gradient `g[n] = sum over positions of x y` lives in registers only. Block
     /// b = tap * ceil(cy / TILE) + tile of cy: `partial[b, 0, n] = g[n].r` and
-    /// `partial[b, 1, n] = g[n].g[n]` over the block's elements. r is like w. If `half`, x and y are
-    /// in half precision.
-    ImageGrad { geometry: Geometry, half: bool },
+    /// `partial[b, 1, n] = g[n].g[n]` over the block's elements. r is like w. With `squares`, the
+    /// first is the sum of `r g[n] g[n]`. If `half`, x and y are in half precision.
+    ImageGrad { geometry: Geometry, squares: bool, half: bool },
     /// `out[n] = g.r / (max(|g|, eps) max(|r|, eps))` from the sums over blocks and r's squared
     /// norm in `segment` of `stats` ([`Stats`]).
     ImageCos { blocks: usize, n: usize, segment: usize },
@@ -91,9 +91,12 @@ impl Family for Score {
 
     fn launch(&self) -> Launch {
         match self {
-            Score::ImageGrad { geometry, half } => {
+            Score::ImageGrad { geometry, squares, half } => {
                 let mut launch = lanes(geometry);
                 launch.constants.push(("half", (*half).into()));
+                if *squares {
+                    launch.constants.push(("squares", 1));
+                }
                 launch
             }
             Score::ImageCos { n, .. } => {
@@ -109,14 +112,17 @@ impl Family for Score {
     fn flops(&self) -> u64 {
         match self {
             // Each image's gradient elements are multiplied with r and squared.
-            Score::ImageGrad { geometry: g, .. } => 2 * g.macs() + 4 * (g.w_len() * g.n) as u64,
+            Score::ImageGrad { geometry: g, squares, .. } => {
+                2 * g.macs() + (4 + u64::from(*squares)) * (g.w_len() * g.n) as u64
+            }
             Score::ImageCos { blocks, n, .. } => 2 * (blocks * n) as u64,
         }
     }
 
     fn details(&self) -> String {
         match self {
-            Score::ImageGrad { geometry, .. } => geometry.to_string(),
+            Score::ImageGrad { geometry, squares: false, .. } => geometry.to_string(),
+            Score::ImageGrad { geometry, .. } => format!("{geometry} squares"),
             Score::ImageCos { blocks, n, segment } => {
                 format!("layer {segment} blocks {blocks} n{n}")
             }

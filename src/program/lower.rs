@@ -546,17 +546,28 @@ impl Lowering<'_> {
     }
 
     fn score(&mut self, node: Tensor, op: &ops::Score) -> View {
-        let ops::Score::ImageCos { geometry, x, y, r, stats, segment } = *op;
+        let (ops::Score::ImageCos { geometry, x, y, r, .. }
+        | ops::Score::ImageSquares { geometry, x, y, r }) = *op;
+        let squares = matches!(op, ops::Score::ImageSquares { .. });
         let half = self.any_half(&[x, y]);
         let mut args = self.place_all(&[x, y], half);
         args.push(self.place(r));
-        let stats = self.place(stats);
         let (n, blocks) = (geometry.n, kernels::score::blocks(&geometry));
-        let (partial, out) = (self.scratch(blocks * 2 * n), self.scratch(n));
+        let (partial, out) = (self.scratch(blocks * 2 * n), self.scratch(self.size(node)));
         args.push(partial);
-        self.emit(node, Kernel::Score(kernels::Score::ImageGrad { geometry, half }), args);
-        let cos = kernels::Score::ImageCos { blocks, n, segment };
-        self.emit(node, Kernel::Score(cos), vec![partial, stats, out]);
+        let grad = kernels::Score::ImageGrad { geometry, squares, half };
+        self.emit(node, Kernel::Score(grad), args);
+        match *op {
+            ops::Score::ImageCos { stats, segment, .. } => {
+                let stats = self.place(stats);
+                let cos = kernels::Score::ImageCos { blocks, n, segment };
+                self.emit(node, Kernel::Score(cos), vec![partial, stats, out]);
+            }
+            ops::Score::ImageSquares { .. } => {
+                let sum = kernels::Reduce::SumTo { small: [1, 1, 2, n], large: [blocks, 1, 2, n] };
+                self.emit(node, Kernel::Reduce(sum), vec![partial, out]);
+            }
+        }
         out
     }
 

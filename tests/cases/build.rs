@@ -152,8 +152,8 @@ pub fn halved(case: &Case) -> Option<Case> {
         Kernel::Loss(Loss::ImageMse { rows, n, .. }) if even(&n) => {
             Kernel::Loss(Loss::ImageMse { rows, n, half: true })
         }
-        Kernel::Score(Score::ImageGrad { geometry, .. }) if even(&geometry.n) => {
-            Kernel::Score(Score::ImageGrad { geometry, half: true })
+        Kernel::Score(Score::ImageGrad { geometry, squares, .. }) if even(&geometry.n) => {
+            Kernel::Score(Score::ImageGrad { geometry, squares, half: true })
         }
         Kernel::Batch(Batch::Gather { pixels, n, .. }) if even(&n) => {
             Kernel::Batch(Batch::Gather { pixels, n, half: true })
@@ -228,13 +228,13 @@ pub fn constraint(of: &[(usize, usize)], scale: f64) -> [Case; 3] {
     ]
 }
 
-pub fn image_grad(geometry: Geometry) -> Case {
+pub fn image_grad(geometry: Geometry, squares: bool) -> Case {
     let g = &geometry;
     let partial = score::blocks(g) * 2 * g.n;
     let args = vec![input(g.x_len()), input(g.y_len()), input(g.w_len()), output(partial)];
     // A sum over positions, squared and summed over a tile of channels.
     let terms = g.hy * g.wy * score::TILE * g.cx;
-    Case::new(Kernel::Score(Score::ImageGrad { geometry, half: false }), terms, args)
+    Case::new(Kernel::Score(Score::ImageGrad { geometry, squares, half: false }), terms, args)
 }
 
 pub fn image_cos(blocks: usize, n: usize, segment: usize) -> Case {

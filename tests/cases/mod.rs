@@ -261,7 +261,7 @@ impl Case {
                     })
             }
             Kernel::Constraint(kernel) => matches!(kernel, Constraint::Constraint { .. }),
-            Kernel::Score(kernel) => matches!(kernel, Score::ImageGrad { .. }),
+            Kernel::Score(kernel) => matches!(kernel, Score::ImageGrad { squares: false, .. }),
             Kernel::Batch(kernel) => matches!(kernel, Batch::Record { .. }),
             Kernel::Loss(_) | Kernel::Adam(_) => false,
         }

@@ -45,7 +45,7 @@ pub fn tests() -> Vec<Case> {
     let ends = [None, Some(End::X), Some(End::Y)];
     for (i, &g) in awkward.iter().enumerate() {
         cases.push(conv_w(g, i % 2 == 1, ends[i % 3], (1 + 2 * (i % 2), slices(g.n, 4))));
-        cases.push(image_grad(g));
+        cases.push(image_grad(g, i % 2 == 1));
     }
     cases.extend([
         conv_w(awkward[0], true, Some(End::Y), (1, 1)),
@@ -72,7 +72,7 @@ pub fn tests() -> Vec<Case> {
             conv_w(g, i >= 4, Some(if i >= 4 { End::X } else { End::Y }), (2, 1 + i % 2)),
         ]);
         if i >= 4 {
-            cases.push(image_grad(g));
+            cases.extend([image_grad(g, false), image_grad(g, true)]);
         }
     }
     for g in [model_layers(2, 3)[0], model_layers(2, 3)[7]] {
@@ -80,7 +80,7 @@ pub fn tests() -> Vec<Case> {
             conv_y(g, true, epilogue(4), 1),
             conv_x(g, false, epilogue(2), 4),
             conv_w(g, false, None, (1, 2)),
-            image_grad(g),
+            image_grad(g, false),
         ]);
     }
     // More images than a tile of a single channel has columns.
@@ -187,7 +187,7 @@ pub fn benches(n: usize, channels: usize, form: Form) -> Vec<Case> {
         let end = if encoder { End::Y } else { End::X };
         cases.push(conv_w(g, !encoder, Some(end), splits));
         if !encoder {
-            cases.push(image_grad(g));
+            cases.extend([image_grad(g, false), image_grad(g, true)]);
             cases.push(image_cos(score::blocks(&g), n, i - 4));
         }
     }

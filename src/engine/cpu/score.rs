@@ -18,9 +18,9 @@ const COLS: usize = 6;
 
 pub(super) fn run<T: Real>(kernel: &Score, args: &Args<T>) {
     match *kernel {
-        Score::ImageGrad { ref geometry, .. } => {
+        Score::ImageGrad { ref geometry, squares, .. } => {
             let (x, y, r) = (args.read(0), args.read(1), args.read(2));
-            image_grad(args.isa(), geometry, x, y, r, args.write(3));
+            image_grad(args.isa(), (geometry, squares), x, y, r, args.write(3));
         }
         Score::ImageCos { blocks, n, segment } => {
             image_cos((blocks, n), segment, args.read(0), args.read(1), args.write(2));
@@ -31,16 +31,18 @@ pub(super) fn run<T: Real>(kernel: &Score, args: &Args<T>) {
 /// Arguments of image_grad.
 struct ImageGrad<'a, T> {
     geometry: &'a Geometry,
+    squares: bool,
     x: &'a [T],
     y: &'a [T],
     r: &'a [T],
     partial: Out<T>,
 }
 
-/// Inner product with r and squared norm of every image's own weight gradient.
+/// Inner product with r of every image's own weight gradient, or of its squares, and its squared
+/// norm.
 fn image_grad<T: Real>(
     isa: Isa,
-    geometry: &Geometry,
+    (geometry, squares): (&Geometry, bool),
     x: &[T],
     y: &[T],
     r: &[T],
@@ -54,7 +56,7 @@ fn image_grad<T: Real>(
         ("output", partial.len(), blocks * 2 * geometry.n),
     ];
     measure("image_grad", geometry, &slices);
-    let args = ImageGrad { geometry, x, y, r, partial: Out(partial.as_mut_ptr()) };
+    let args = ImageGrad { geometry, squares, x, y, r, partial: Out(partial.as_mut_ptr()) };
     parallel(blocks, |block| image_grad_block(isa, &args, block));
 }
 
@@ -200,7 +202,9 @@ unsafe fn image_grad_tile<S: Simd, const Y: usize, const X: usize>(
         }
         for (c, row) in acc.iter().enumerate() {
             for (d, &gradient) in row.iter().enumerate() {
-                sums[0] = gradient.fma(S::splat(*r.add(c * g.cx + d)), sums[0]);
+                let square = gradient.fma(gradient, S::splat(S::Real::ZERO));
+                let first = if args.squares { square } else { gradient };
+                sums[0] = first.fma(S::splat(*r.add(c * g.cx + d)), sums[0]);
                 sums[1] = gradient.fma(gradient, sums[1]);
             }
         }
