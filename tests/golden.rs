@@ -10,7 +10,9 @@ use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
 use gradcon::kernels::Form;
 use gradcon::method::model::{IMAGE_SIZE, Model};
-use gradcon::method::objective::{StepLog, Terms, score_step, training_step};
+use gradcon::method::objective::{StepLog, Terms, training_step};
+use gradcon::method::readout::Wanted;
+use gradcon::method::readout::step::score_step;
 use gradcon::program::{Options, compile};
 use gradcon::tape::Tape;
 use gradcon::tape::ops::AdamConfig;
@@ -209,7 +211,7 @@ fn check(
     let mut tape = Tape::new();
     let x = tape.leaf("score.x", [IMAGE_SIZE, IMAGE_SIZE, channels, images]);
     let weight = tape.fill([1, 1, 1, images], 1.0);
-    score_step(&mut tape, &model, (x, weight), 1.0, "score", 1);
+    score_step(&mut tape, &model, (x, weight), Wanted::default(), 1.0, "score", 1);
     let program = engine.load(&compile("score", &tape, options)).unwrap();
     let mut flat = vec![0.0; model.len()];
     for p in model.params() {

@@ -15,6 +15,7 @@ use gradcon::method::config::TrainConfig;
 use gradcon::method::detector::Detector;
 use gradcon::method::model::{IMAGE_SIZE, Init, Kind, Model};
 use gradcon::method::objective::{Terms, loss_scale, objective, parameter_gradient};
+use gradcon::method::readout::Rule;
 use gradcon::method::scorer::Scorer;
 use gradcon::method::state::State;
 use gradcon::method::trainer::{Outcome, Trainer, TrainingSet};
@@ -255,7 +256,7 @@ fn a_detector_of_half_precision_finds_the_same_images() {
     };
     // How often a normal image scores below another.
     let auroc = |engine: &mut dyn Engine, detector: &Detector, precision: Precision| {
-        let mut scorer = Scorer::in_precision(engine, detector, precision).unwrap();
+        let mut scorer = Scorer::with(engine, detector, &[Rule::paper(0.12)], precision).unwrap();
         let [low, high] = [&tests.0, &tests.1].map(|images| scorer.score(images).unwrap());
         let right = |s: f64| high.iter().filter(|other| other.score > s).count();
         let right: usize = low.iter().map(|s| right(s.score)).sum();

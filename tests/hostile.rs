@@ -25,7 +25,7 @@ use gradcon::program::choices::{Choice, Choices};
 use gradcon::report::epochs::read_epochs;
 use gradcon::report::extremes::{Extreme, Extremes, read_extremes};
 use gradcon::report::results::{About, ClassResult, Evaluation, Results};
-use gradcon::report::scores::{ScoreRow, read_scores};
+use gradcon::report::scores::{ScoreRow, Scores, read_scores};
 use gradcon::run::config::RunConfig;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -544,7 +544,7 @@ fn detector(channels: usize) -> Detector {
     let value = |i: usize| (i % 13) as f32 / 100.0;
     let (params, reference) =
         ((0..model.len()).map(value).collect(), (0..model.reference_len()).map(value).collect());
-    Detector { model, params, reference, description: Default::default() }
+    Detector { model, params, reference, statistics: None, description: Default::default() }
 }
 
 #[test]
@@ -584,10 +584,12 @@ fn made(target: &str) -> Vec<Vec<u8>> {
                 mse: 0.1,
                 cos: -f64::from(i % 3),
                 cosines: vec![0.0; 4],
+                more: vec![f64::from(i)],
             };
-            let rows: Vec<ScoreRow> = (0..10).map(row).collect();
+            let rows = (0..10).map(row).collect();
+            let scores = Scores { layers: vec![], more: vec!["code".into()], rows };
             let class = |name: &str| {
-                let evaluations = vec![Evaluation::of(50.0, &rows, Some((10, 1))).unwrap()];
+                let evaluations = vec![Evaluation::of(50.0, &scores, Some((10, 1))).unwrap()];
                 ClassResult {
                     class: name.into(),
                     epochs: Some(4),

@@ -211,7 +211,7 @@ fn a_model_of_other_images_is_refused() {
     let params = model.init(gradcon::Init::Kaiming, 0);
     let reference = vec![1e-3; model.reference_len()];
     let description = Default::default();
-    gradcon::Detector { model, params, reference, description }
+    gradcon::Detector { model, params, reference, statistics: None, description }
         .save(&place.path("four.safetensors"))
         .unwrap();
     let error = place.fails("score --model four.safetensors --threshold 0 --device cpu a.png", 1);

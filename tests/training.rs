@@ -320,6 +320,7 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
         params: model.init(Init::Torch, 1),
         reference: vec![0.5; model.reference_len()],
         model,
+        statistics: None,
         description: Default::default(),
     };
     good.save(&path).unwrap();

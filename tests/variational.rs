@@ -18,9 +18,9 @@ use gradcon::method::config::TrainConfig;
 use gradcon::method::detector::{Detector, load_parameters};
 use gradcon::method::feed::epoch_order;
 use gradcon::method::model::{IMAGE_SIZE, Init, Kind, Model};
-use gradcon::method::objective::{
-    Objective, StepLog, Terms, objective, parameter_gradient, score_step,
-};
+use gradcon::method::objective::{Objective, StepLog, Terms, objective, parameter_gradient};
+use gradcon::method::readout::Wanted;
+use gradcon::method::readout::step::score_step;
 use gradcon::method::scorer::Scorer;
 use gradcon::method::state::{EpochReport, State};
 use gradcon::method::trainer::{Outcome, Trainer, TrainingSet};
@@ -154,7 +154,7 @@ fn check(
     tape.store(gradient, "gradient");
     let validation = objective(&mut tape, &model, batch, None, TERMS);
     store(&mut tape, &validation, "validation.");
-    let reconstruction = score_step(&mut tape, &model, batch, 1.0, "score", 1);
+    let reconstruction = score_step(&mut tape, &model, batch, Wanted::default(), 1.0, "score", 1);
     tape.store(reconstruction, "reconstruction");
     let program = engine.load(&compile("all", &tape, Options::new(1, form))).unwrap();
     engine.write("params", Data::F64(&parameters(&model))).unwrap();
@@ -244,7 +244,7 @@ fn the_scores_of_a_batch_are_those_of_each_image() {
     };
     let together = run(
         &|tape, batch| {
-            score_step(tape, &model, batch, 1.0, "score", 1);
+            score_step(tape, &model, batch, Wanted::default(), 1.0, "score", 1);
         },
         &x,
         "score.log",
@@ -437,6 +437,7 @@ fn a_file_says_of_which_kind_its_model_is() {
             params: model.init(Init::Torch, 1),
             reference: vec![0.5; model.reference_len()],
             model,
+            statistics: None,
             description: Default::default(),
         }
     };

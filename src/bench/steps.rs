@@ -8,10 +8,11 @@ use super::{GoOn, Sizes};
 use crate::engine::{Engine, Loaded, Timing};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::method::detector::Detector;
+use crate::method::detector::{DEFAULT_BETA, Detector};
 use crate::method::feed::{Feed, log};
 use crate::method::model::{IMAGE_SIZE, Init, Model};
 use crate::method::programs::{score_program, training_program};
+use crate::method::readout::Rule;
 use crate::method::scorer::Scorer;
 use crate::program::{Options, Program};
 
@@ -49,8 +50,9 @@ pub fn measure(
     let reference = vec![1e-3; model.reference_len()];
     let options = Options { replicas: 1, ..options };
     let program = score_program(&model, batch, 1, options);
-    let detector = Detector { model, params, reference, description: Default::default() };
-    let mut scorer = Scorer::in_precision(engine, &detector, precision)?;
+    let detector =
+        Detector { model, params, reference, statistics: None, description: Default::default() };
+    let mut scorer = Scorer::with(engine, &detector, &[Rule::paper(DEFAULT_BETA)], precision)?;
     let score = rates(rounds, images, || {
         go_on()?;
         scorer.score(&data).map(drop)

@@ -11,12 +11,13 @@ use crate::data::{Labelled, Prepared, prepare};
 use crate::error::{Error, Result};
 use crate::files::{self, Lock, UNFINISHED, is_vacant, make_folder, sweep};
 use crate::folders::{self, folder_name};
+use crate::method::model::Model;
 use crate::output::{self, outln};
 use crate::program::Precision;
 use crate::report::scores::{ScoreRow, read_scores};
 use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, RunConfig};
-use crate::run::evaluate::{Evaluate, evaluate};
+use crate::run::evaluate::{Evaluate, evaluate, rules};
 use crate::run::train::{End, Options};
 use crate::sheet;
 
@@ -75,11 +76,14 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         ui.progress("saved; the same command goes on from there");
         return Err(Error::Interrupted);
     }
+    let model = Model::of(config.model, prepared.channels())?;
+    let rules = rules(&config, &model, &[], &[])?;
     let what = Evaluate {
         run: &run,
         config: &config,
         prepared: &prepared,
         data: &data,
+        rules: &rules,
         bootstrap: true,
         precision: Precision::F32,
     };

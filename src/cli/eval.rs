@@ -9,13 +9,14 @@ use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::Lock;
 use crate::folders::EvalPlace;
+use crate::method::model::Model;
 use crate::output::print;
 use crate::report::results::Results;
 use crate::report::tables;
 use crate::run::config::RunConfig;
-use crate::run::evaluate::{Evaluate, evaluate};
+use crate::run::evaluate::{Evaluate, evaluate, rules};
 
-/// Evaluate a run: the paper's table for the full score and for its two parts alone.
+/// Evaluate a run: the paper's table, for every score.
 ///
 /// Scores all test images of every class with the class's best model and prints AUROC per
 /// class and mean (with AUPR, F1 at the best threshold, FPR at 95 % TPR and 95 % bootstrap
@@ -23,9 +24,24 @@ use crate::run::evaluate::{Evaluate, evaluate};
 /// eval/CLASS/scores.csv into the run's folder; for a training with several seeds also means
 /// and deviations over them. CURE-TSR gives a table of challenges and levels.
 ///
-/// Example:
+/// Scores, all from one pass over the images; higher is more anomalous:
+///
+///   auto            z(log mse) + z(log code); z: standardised on the validation images
+///   paper           mse - 0.12 cos: reconstruction error, and mean cosine of the gradients of the
+///                   decoder's layers with the training's (--beta LIST: other weights)
+///   reconstruction  mse
+///   gradient        -cos
+///   latent          kl: divergence of the code from N(0, I); a variational model's
+///   encoder         -cos of the encoder's layers with the mean gradient of the training images
+///   code            log of the Mahalanobis distance of the code from the training images' codes
+///   norm            log of the squared norm of the image's gradient in the decoder
+///   metric          the same in Adam's metric, over the training images' squared gradient
+///   up.0, down.2 .. -cos of one layer
+///
+/// Examples:
 ///
 ///   gradcon eval runs/fmnist && gradcon report runs/fmnist
+///   gradcon eval runs/fmnist --score paper --beta 0,0.01,0.03,0.1,0.3
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct EvalArgs {
@@ -41,6 +57,15 @@ pub struct EvalArgs {
     /// Only these seeds of a training with several.
     #[arg(long, value_delimiter = ',', value_name = "S[,S...]")]
     seeds: Option<Vec<u64>>,
+
+    /// Only these scores, by name; images are ranked by the first. [default: the run's own, then all
+    /// but single layers]
+    #[arg(long, value_delimiter = ',', value_name = "NAME[,NAME...]")]
+    score: Vec<String>,
+
+    /// Further weights of the cosine in the paper's score: a row of the table each.
+    #[arg(long, value_delimiter = ',', value_name = "B[,B...]", allow_negative_numbers = true)]
+    beta: Vec<f64>,
 
     /// Leave out the bootstrap intervals.
     #[arg(long)]
@@ -73,6 +98,9 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     if args.data.is_none() {
         config.check_data(&prepared)?;
     }
+    if let Some(beta) = args.beta.iter().find(|beta| !beta.is_finite()) {
+        return Err(Error::Usage(format!("--beta {beta}: expected finite numbers")));
+    }
     let lock = Lock::hold(&args.run, "gradcon eval")?;
     let mut engine = args.device.open(ui)?;
     let mut all: Vec<(u64, Results)> = vec![];
@@ -83,11 +111,14 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
             ui.progress(&format!("seed {}", config.seed));
         }
         let _inner = if several { Some(Lock::hold(folder, "gradcon eval")?) } else { None };
+        let model = Model::of(config.model, prepared.channels())?;
+        let rules = rules(config, &model, &args.score, &args.beta)?;
         let what = Evaluate {
             run: folder,
             config,
             prepared: &prepared,
             data,
+            rules: &rules,
             bootstrap: !args.no_bootstrap,
             precision: args.precision.precision,
         };

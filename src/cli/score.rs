@@ -14,17 +14,19 @@ use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::method::detector::Detector;
 use crate::method::model::IMAGE_SIZE;
+use crate::method::readout::Rule;
 use crate::method::scorer::{Score, Scorer};
 use crate::output::{Output, note, path_text, reader_is_gone};
 use crate::report::table::cosine_column;
+use crate::run::threshold;
 
 /// Score images: one line an image, higher is more anomalous.
 ///
 /// Files and folders (searched for images) are read, resized and scaled as the model's
-/// training images were. A line has the image, its score and its parts (reconstruction error,
-/// mean cosine and one cosine a decoder layer) and whether the score is above the threshold,
-/// which comes from the model file (a quantile of the validation scores) or --threshold;
-/// without one that column is empty (null in JSON).
+/// training images were. A line has the image, its score, the paper's parts (reconstruction
+/// error, mean cosine and one cosine a decoder layer), further scores, and whether the score is
+/// above the threshold, which comes from the model file (a quantile of the validation scores) or
+/// --threshold; without one that column is empty (null in JSON).
 ///
 /// Any number of images passes through in bounded memory, in the order of the arguments and,
 /// within a folder, of the paths. An image that can't be read or has no finite score is named
@@ -52,6 +54,15 @@ pub struct ScoreArgs {
     /// Images, or folders of images.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+
+    /// The score, by its name (`gradcon eval --help` has them); further ones are columns of their
+    /// own. [default: the model's]
+    #[arg(long, value_delimiter = ',', value_name = "NAME[,NAME...]")]
+    score: Vec<String>,
+
+    /// Score as the paper does, with this weight of the cosine.
+    #[arg(long, value_name = "B", allow_negative_numbers = true, conflicts_with = "score")]
+    beta: Option<f64>,
 
     /// Scores above it count as anomalous. [default: the model's]
     #[arg(long, allow_negative_numbers = true)]
@@ -85,6 +96,25 @@ fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
     Ok(decode.on(background))
 }
 
+/// What images are scored by.
+fn rules(args: &ScoreArgs, detector: &Detector) -> Result<Vec<Rule>> {
+    let (model, beta) = (&detector.model, detector.beta()?);
+    if let Some(beta) = args.beta {
+        if !beta.is_finite() {
+            return Err(Error::Usage(format!("--beta {beta}: expected a finite number")));
+        }
+        return Ok(vec![Rule::of_beta(beta)]);
+    }
+    let own = vec![threshold::score_of(detector).to_string()];
+    let names = if args.score.is_empty() { &own } else { &args.score };
+    let rules: Vec<Rule> =
+        names.iter().map(|name| Rule::named(name, model, beta)).collect::<Result<_>>()?;
+    match (0..names.len()).find(|&i| names[..i].contains(&names[i])) {
+        Some(i) => Err(Error::Usage(format!("--score: '{}' is there twice", names[i]))),
+        None => Ok(rules),
+    }
+}
+
 /// Images that are scored together at most, and at first: somebody may wait for the first line.
 const CHUNK: usize = 1024;
 const FIRST_CHUNK: usize = 64;
@@ -103,9 +133,8 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let detector = Detector::load(&file)?;
     let decode = pictures(&detector, args.max_pixels)
         .map_err(|e| Error::invalid(format!("{}: {e}", file.display())))?;
-    let stored = || {
-        detector.number("threshold").map_err(|e| Error::invalid(format!("{}: {e}", file.display())))
-    };
+    let rules = rules(&args, &detector)?;
+    let stored = || threshold::find(&detector, &rules[0]).map_err(|e| e.in_file(&file));
     let threshold = args.threshold.map_or_else(stored, |threshold| Ok(Some(threshold)))?;
     if threshold.is_none() {
         let what = "the model has no threshold, so nothing says which scores are anomalous; give \
@@ -116,14 +145,16 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
     let layers = detector.model.constrained_layers();
+    let more = rules[1..].iter().map(|rule| rule.name.clone()).collect();
     let precision = args.precision.precision;
-    let scorer = Scorer::in_precision(engine.as_mut(), &detector, precision)?;
+    let scorer = Scorer::with(engine.as_mut(), &detector, &rules, precision)
+        .map_err(|e| e.in_file(&file))?;
     let images = Ahead::new(args.paths.clone(), move |path: &Path| decode.file(path));
     let bar = ui.bar(0);
     let mut work = Work {
         scorer,
         threshold,
-        lines: Lines { json: args.format == "json", layers, out: &mut out },
+        lines: Lines { json: args.format == "json", layers, more, out: &mut out },
         chunk: Chunk::new(decode.channels())?,
         scored: 0,
         skipped: 0,
@@ -263,7 +294,7 @@ impl Work<'_> {
         let scores = self.scorer.score_each(&self.chunk.images)?;
         let mut scored = 0;
         for (path, score) in std::mem::take(&mut self.chunk.paths).into_iter().zip(scores) {
-            if score.score.is_finite() {
+            if score.is_finite() {
                 let anomalous = self.threshold.map(|threshold| score.score > threshold);
                 self.lines.line(&path, &score, anomalous)?;
                 scored += 1;
@@ -292,6 +323,8 @@ struct Lines<'a> {
     out: &'a mut Output,
     /// The model's constrained layers.
     layers: Vec<&'static str>,
+    /// Names of the scores beside the first.
+    more: Vec<String>,
     json: bool,
 }
 
@@ -302,6 +335,7 @@ impl Lines<'_> {
         }
         let mut header: Vec<String> = ["image", "score", "mse", "cos"].map(String::from).to_vec();
         header.extend(self.layers.iter().map(|layer| cosine_column(layer)));
+        header.extend(self.more.iter().cloned());
         header.push("anomalous".into());
         self.csv(&header)?;
         self.out.flush()
@@ -318,7 +352,7 @@ impl Lines<'_> {
         let image = path_text(path);
         if !self.json {
             let mut fields = vec![image, s.score.to_string(), s.mse.to_string(), s.cos.to_string()];
-            fields.extend(s.cosines.iter().map(f64::to_string));
+            fields.extend(s.cosines.iter().chain(&s.scores[1..]).map(f64::to_string));
             fields.push(anomalous.map_or(String::new(), |anomalous| (anomalous as u8).to_string()));
             return self.csv(&fields);
         }
@@ -327,6 +361,9 @@ impl Lines<'_> {
         });
         for (layer, cos) in self.layers.iter().zip(&s.cosines) {
             object[cosine_column(layer)] = (*cos).into();
+        }
+        for (name, score) in self.more.iter().zip(&s.scores[1..]) {
+            object[name] = (*score).into();
         }
         self.out.write(format!("{object}\n").as_bytes())
     }

@@ -127,6 +127,6 @@ mod tests {
                 assert!(help.ends_with(&format!("[default: {}]", default.display())), "{help}");
             }
         }
-        assert_eq!(named, 11);
+        assert_eq!(named, 12);
     }
 }

@@ -55,7 +55,7 @@ pub struct TrainArgs {
     settings: Given,
 
     /// A TOML file with any of these settings (data, inliers, model, epochs, batch_size, lr, alpha,
-    /// kl_weight, beta, seed, seeds, init, init_from, shuffle, precision, threshold_quantile); flags
+    /// kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision, threshold_quantile); flags
     /// win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,

@@ -1,8 +1,9 @@
 //! A trained model with its references, as a file that PyTorch reads too.
 //!
 //! `model.safetensors` holds the parameters under PyTorch's names and in its layouts, the reference
-//! gradients as `ref_grad.<weight's name>`, and string metadata: `"format": "pt"` and the
-//! description, one `gradcon.<key>` each.
+//! gradients as `ref_grad.<weight's name>`, what is known of normal images as `readout.<what>`, if
+//! it was fitted, and string metadata: `"format": "pt"` and the description, one `gradcon.<key>`
+//! each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,21 +13,27 @@ use safetensors::{Dtype, SafeTensors};
 use strum::VariantNames;
 
 use super::model::{Kind, Model};
+use super::readout::Statistics;
+use super::readout::statistics::column_names;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::images::Images;
 use crate::limits::{self, shown};
 
 /// A model that can judge images: parameters, reference gradients and description.
 ///
 /// ```
 /// use gradcon::method::detector::load_parameters;
-/// use gradcon::{Detector, Init, Model};
+/// use gradcon::engine::cpu;
+/// use gradcon::{Detector, Images, Init, Model};
 ///
 /// # let folder = tempfile::tempdir().unwrap();
 /// let model = Model::new(1);
 /// let detector = Detector {
 ///     params: model.init(Init::Torch, 0),
 ///     reference: vec![0.5; model.reference_len()],
+///     statistics: None,
 ///     description: [("beta".to_string(), "0.2".to_string())].into(),
 ///     model,
 /// };
@@ -39,6 +46,14 @@ use crate::limits::{self, shown};
 /// assert_eq!(params, detector.params);
 /// assert_eq!(detector.beta()?, 0.2);
 /// assert_eq!(detector.number("threshold")?, None);
+///
+/// // What its scores need to know of normal images, training and validation.
+/// let normal = Images::new((0..20 * 784).map(|i| (i * 7 % 251) as u8).collect(), [20, 28, 28, 1])?;
+/// let (validation, training) = normal.split_at(4);
+/// let mut detector = detector;
+/// detector.fit(cpu::f32().as_mut(), &training, &validation)?;
+/// detector.save(&file)?;
+/// assert_eq!(Detector::load(&file)?, detector);
 /// # Ok::<(), gradcon::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Debug)]
@@ -49,6 +64,8 @@ pub struct Detector {
     pub params: Vec<f32>,
     /// Reference gradients in the flat layout's head.
     pub reference: Vec<f32>,
+    /// What is known of normal images, where it was fitted.
+    pub statistics: Option<Statistics>,
     /// Anything worth keeping with the model, by key (`dataset`, `inlier`, `epoch`, `threshold`
     /// ...).
     pub description: BTreeMap<String, String>,
@@ -58,6 +75,9 @@ pub struct Detector {
 pub const DEFAULT_BETA: f64 = 0.12;
 
 const PREFIX: &str = "gradcon.";
+
+/// Where the description of a file says what its statistics are of.
+const PARTS: &str = "parts";
 
 impl Detector {
     /// A number of the description; `None` if it isn't there. Shown at [`Detector`].
@@ -82,6 +102,21 @@ impl Detector {
     /// As [`Detector::number`].
     pub fn beta(&self) -> Result<f64> {
         Ok(self.number("beta")?.unwrap_or(DEFAULT_BETA))
+    }
+
+    /// Fits the statistics on normal images, of training and validation. Shown at [`Detector`].
+    ///
+    /// # Errors
+    /// No images, or images of another shape than the model's; a device failure; numbers that are
+    /// not finite.
+    pub fn fit(
+        &mut self,
+        engine: &mut dyn Engine,
+        train: &Images,
+        validation: &Images,
+    ) -> Result<()> {
+        self.statistics = Some(Statistics::fit(engine, self, train, validation)?);
+        Ok(())
     }
 
     /// Writes `model.safetensors`, atomically: a temporary file beside it is renamed. Shown at
@@ -110,11 +145,16 @@ impl Detector {
                 le_bytes(&p.from_flat(&self.reference)),
             ));
         }
+        tensors.extend(self.statistics.iter().flat_map(|s| s.tensors(&self.model)));
         let mut metadata: HashMap<String, String> =
             self.description.iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
         metadata.insert("format".into(), "pt".into());
         metadata.insert(format!("{PREFIX}model"), self.model.kind().to_string());
         metadata.insert(format!("{PREFIX}channels"), self.model.channels().to_string());
+        if let Some(statistics) = &self.statistics {
+            let columns = column_names(&statistics.validation.parts);
+            metadata.insert(format!("{PREFIX}{PARTS}"), columns);
+        }
         tensor_bytes(&tensors, metadata)
     }
 
@@ -134,15 +174,19 @@ impl Detector {
     /// # Errors
     /// As [`Detector::load`].
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Detector> {
-        let Opened { params, model, mut rest, description } = read_parameters(bytes, path)?;
+        let Opened { params, model, mut rest, mut description } = read_parameters(bytes, path)?;
         let mut reference = vec![0.0; model.reference_len()];
         for p in model.constrained_weights() {
             let name = format!("ref_grad.{}", p.name);
             let values = rest.take(&name, &p.torch_shape)?;
             p.to_flat(&values, &mut reference);
         }
+        let statistics = description
+            .remove(PARTS)
+            .map(|parts| Statistics::take(&mut rest, &model, &parts))
+            .transpose()?;
         rest.finish()?;
-        Ok(Detector { model, params, reference, description })
+        Ok(Detector { model, params, reference, statistics, description })
     }
 }
 
@@ -216,7 +260,7 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
     Ok(Opened { params, model, rest: file, description })
 }
 
-fn le_bytes(values: &[f32]) -> Vec<u8> {
+pub(crate) fn le_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
@@ -311,6 +355,11 @@ impl TensorFile {
         ))
     }
 
+    /// The file, for errors.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes out a tensor that must have this shape.
     pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         match self.tensors.remove(name) {
@@ -330,6 +379,16 @@ impl TensorFile {
                 self.path.display()
             ))),
         }
+    }
+
+    /// Takes out a table of so many columns, and any number of rows but none.
+    pub(crate) fn take_rows(&mut self, name: &str, columns: usize) -> Result<Vec<f32>> {
+        let rows = match self.tensors.get(name).map(|(shape, _)| &shape[..]) {
+            Some(&[rows, found]) if found == columns && rows > 0 => rows,
+            // The error says what was expected of one row.
+            _ => 1,
+        };
+        self.take(name, &[rows, columns])
     }
 
     /// Errors if something is left that nobody asked for.

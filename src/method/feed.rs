@@ -303,6 +303,23 @@ impl Batches {
         let readings: Vec<Reading> = (0..replicas).map(|_| reading()).collect();
         Batches::new(&readings, batch_size, |count| 1.0 / count as f64, (0.9, 0.999))
     }
+
+    /// One replica reads `images` images in their order, once, in a program of `steps` steps, which
+    /// may be more than that takes: the rest have no image.
+    ///
+    /// ```
+    /// use gradcon::method::feed::{Batches, padded};
+    ///
+    /// let batches = Batches::at_first(40, 16, 5);
+    /// assert_eq!(batches.counts, [16, 16, 8]);
+    /// assert_eq!((batches.indices.len(), batches.schedule.len()), (5 * padded(16), 5 * 4));
+    /// ```
+    pub fn at_first(images: usize, batch_size: usize, steps: usize) -> Batches {
+        let mut batches = Batches::in_order(images, batch_size, 1);
+        batches.indices.resize(steps * padded(batch_size), PADDING_IMAGE);
+        batches.schedule.resize(steps * 4, 0.0);
+        batches
+    }
 }
 
 /// The order of `len` images in one epoch: a function of seed and epoch alone, so that a run can go

@@ -7,6 +7,7 @@ pub mod feed;
 pub mod model;
 pub mod objective;
 pub mod programs;
+pub mod readout;
 pub mod scorer;
 pub mod state;
 pub mod trainer;
@@ -84,6 +85,7 @@ impl Snapshot {
             model: model.clone(),
             params: self.params,
             reference: self.reference,
+            statistics: None,
             description,
         }
     }

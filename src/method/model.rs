@@ -196,6 +196,11 @@ impl Param {
         size(self.shape)
     }
 
+    /// The same tensor at another place of a flat buffer.
+    pub(crate) fn at(&self, offset: usize) -> Param {
+        Param { offset, ..self.clone() }
+    }
+
     /// Whether there are none: never so. Shown at [`Param`].
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -256,7 +261,14 @@ pub enum Init {
 /// assert_eq!(variational.segments(), model.segments()); // what is constrained is the same
 ///
 /// assert_eq!(model.constrained_layers(), ["up.0", "up.2", "up.4", "up.6"]);
-/// // Their weights lie at the head of the flat parameters.
+/// assert_eq!(model.encoder_layers(), ["down.0", "down.2", "down.4", "down.6"]);
+/// assert_eq!(model.encoder_geometries(64)[3].w_shape(), [4, 4, 64, 64]);
+/// assert_eq!(model.encoder_weights().map(|w| w.len()).sum::<usize>(), 115_200);
+/// // The code has 64 channels of 3 x 3: its number 65 is channel 1 at the second position.
+/// assert_eq!((model.code_len(), model.code_to_torch(65)), (576, 10));
+/// assert_eq!(variational.code_to_torch(65), 65);
+///
+/// // The constrained weights lie at the head of the flat parameters.
 /// let (segments, geometries) = (model.segments(), model.constrained_geometries(64));
 /// assert_eq!(model.reference_len(), segments[3].offset + segments[3].len);
 /// for (i, weight) in model.constrained_weights().enumerate() {
@@ -283,8 +295,13 @@ pub struct Forward {
     pub latent: Option<Latent>,
     /// All parameters, in the order of [`Model::params`].
     pub params: Vec<Tensor>,
+    /// The code, `code_len` numbers of each image: what the encoder makes of it, or of a variational
+    /// model the mean of the latent variable.
+    pub code: Tensor,
+    /// The encoder's layers, first to last.
+    pub encoder: Vec<Recorded>,
     /// The constrained layers, first to last.
-    pub constrained: Vec<Constrained>,
+    pub constrained: Vec<Recorded>,
 }
 
 /// A normal distribution for each image, in a recorded forward pass: all `[1, 1, features, n]`, the
@@ -299,9 +316,9 @@ pub struct Latent {
     pub deviation: Tensor,
 }
 
-/// A layer whose weight gradient is constrained, in a recorded forward pass.
+/// A layer in a recorded forward pass.
 #[derive(Clone, Copy, Debug)]
-pub struct Constrained {
+pub struct Recorded {
     /// Its weight.
     pub weight: Tensor,
     /// What goes in.
@@ -465,8 +482,7 @@ impl Model {
 
     /// Their weights. Shown at [`Model`].
     pub fn constrained_weights(&self) -> impl Iterator<Item = &Param> {
-        let weight = |l: &Layer| format!("{}.weight", l.row.name);
-        self.constrained().filter_map(move |l| self.params.iter().find(|p| p.name == weight(l)))
+        self.constrained().filter_map(|l| self.weight(l))
     }
 
     /// Where they lie in the flat buffers. Shown at [`Model`].
@@ -477,6 +493,44 @@ impl Model {
     /// Their geometries for batches of n. Shown at [`Model`].
     pub fn constrained_geometries(&self, n: usize) -> Vec<Geometry> {
         self.constrained().map(|l| Geometry { n, ..l.geometry }).collect()
+    }
+
+    fn encoder(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|l| l.row.mapping == Mapping::Conv)
+    }
+
+    /// Names of the encoder's layers, first to last: `down.0`, ... Shown at [`Model`].
+    pub fn encoder_layers(&self) -> Vec<&'static str> {
+        self.encoder().map(|l| l.row.name).collect()
+    }
+
+    /// Their weights. Shown at [`Model`].
+    pub fn encoder_weights(&self) -> impl Iterator<Item = &Param> {
+        self.encoder().filter_map(|l| self.weight(l))
+    }
+
+    /// Their geometries for batches of n. Shown at [`Model`].
+    pub fn encoder_geometries(&self, n: usize) -> Vec<Geometry> {
+        self.encoder().map(|l| Geometry { n, ..l.geometry }).collect()
+    }
+
+    /// Numbers of an image's code. Shown at [`Model`].
+    pub fn code_len(&self) -> usize {
+        let last = self.encoder().last();
+        last.map_or(0, |l| l.geometry.cy * l.geometry.hy * l.geometry.wy)
+    }
+
+    /// Which number of the code PyTorch counts as which: it counts an image by channel and then
+    /// position. Shown at [`Model`].
+    pub fn code_to_torch(&self, i: usize) -> usize {
+        let Some(last) = self.encoder().last().filter(|_| self.kind == Kind::Cae) else { return i };
+        let channels = last.geometry.cy;
+        Axis::Flat { channels, positions: self.code_len() / channels }.torch(i)
+    }
+
+    fn weight(&self, layer: &Layer) -> Option<&Param> {
+        let name = format!("{}.weight", layer.row.name);
+        self.params.iter().find(|p| p.name == name)
     }
 
     /// Fresh parameters as a flat buffer. The same seed gives the same bits on every machine. Shown
@@ -520,7 +574,9 @@ impl Model {
         let leaf = tape.leaf(PARAMS, [1, 1, 1, self.len]);
         let params: Vec<Tensor> =
             self.params.iter().map(|p| tape.slice(leaf, p.offset, p.shape)).collect();
-        let mut forward = Forward { reconstruction: x, latent: None, params, constrained: vec![] };
+        let (encoder, constrained) = (vec![], vec![]);
+        let (latent, code) = (None, x);
+        let mut forward = Forward { reconstruction: x, latent, params, code, encoder, constrained };
         let layers = |is: fn(Mapping) -> bool| -> Vec<usize> {
             (0..self.layers.len()).filter(|&i| is(self.layers[i].row.mapping)).collect()
         };
@@ -528,11 +584,13 @@ impl Model {
         for i in layers(|m| m == Mapping::Conv) {
             h = self.layer(tape, &mut forward, i, h);
         }
+        forward.code = h;
         if let [mean, log_variance, back] = layers(|m| matches!(m, Mapping::Linear(_)))[..] {
             let code = tape.shape(h);
             let flat = tape.reshape(h, [1, 1, self.latent_len(), code[3]]);
             let mean = self.layer(tape, &mut forward, mean, flat);
             let log_variance = self.layer(tape, &mut forward, log_variance, flat);
+            forward.code = mean;
             tape.label("latent");
             let half = tape.affine(log_variance, 0.5, 0.0);
             let deviation = tape.exp(half);
@@ -559,8 +617,11 @@ impl Model {
             Mapping::Conv | Mapping::Linear(_) => tape.conv_y(geometry, h, weight),
             Mapping::Transposed => tape.conv_x(geometry, h, weight),
         };
-        if layer.row.constrained {
-            forward.constrained.push(Constrained { weight, input: h, sum });
+        let recorded = Recorded { weight, input: h, sum };
+        match layer.row.mapping {
+            _ if layer.row.constrained => forward.constrained.push(recorded),
+            Mapping::Conv => forward.encoder.push(recorded),
+            Mapping::Transposed | Mapping::Linear(_) => {}
         }
         let bias = tape.broadcast(bias, tape.shape(sum));
         let biased = tape.add(sum, bias);

@@ -1,4 +1,4 @@
-//! What is computed in a training step, a validation step and a score, recorded on a tape.
+//! What is computed in a training step and a validation step, recorded on a tape.
 //!
 //! ```text
 //! L_rec  = mean squared error of the batch
@@ -142,7 +142,7 @@ pub fn objective(
 
 /// `KL(N(m, s^2) || N(0, I)) = 1/2 sum over features of m^2 + s^2 - 1 - ln s^2` of each image,
 /// `[1, 1, 1, n]`, in nats.
-fn image_divergence(tape: &mut Tape, latent: Latent) -> Tensor {
+pub(super) fn image_divergence(tape: &mut Tape, latent: Latent) -> Tensor {
     let Latent { mean, log_variance, deviation } = latent;
     let (square, variance) = (tape.mul(mean, mean), tape.mul(deviation, deviation));
     let sum = tape.add(square, variance);
@@ -296,52 +296,4 @@ pub fn validation_step(
 ) {
     let objective = objective(tape, model, batch, None, terms);
     record_losses(tape, model, &objective, &log(name), steps);
-}
-
-/// A scoring step on the batch x, with the rows of its log: L_rec of each image, then for each
-/// constrained layer the cosine of each image, all `[n]`. Each image counts with its own gradient,
-/// times the loss scale; none of these gradients is ever in memory. Returns the reconstruction.
-///
-/// ```
-/// use gradcon::Model;
-/// use gradcon::method::{feed::source, objective::score_step};
-/// use gradcon::tape::Tape;
-///
-/// let mut tape = Tape::new();
-/// let batch = tape.batch(source("score", 128, 2), [28, 28, 1, 64]);
-/// let reconstruction = score_step(&mut tape, &Model::new(1), batch, 1.0, "score", 2);
-/// assert_eq!(tape.shape(reconstruction), [28, 28, 1, 64]);
-/// let sinks = tape.nodes().iter().filter(|node| node.op.is_sink());
-/// assert_eq!(sinks.count(), 1 + 4); // the errors, and four layers' cosines
-/// ```
-pub fn score_step(
-    tape: &mut Tape,
-    model: &Model,
-    (x, weight): (Tensor, Tensor),
-    scale: f64,
-    name: &str,
-    steps: usize,
-) -> Tensor {
-    let n = tape.shape(x)[3];
-    let forward = model.forward(tape, x, None);
-    tape.label("loss");
-    let mse = tape.mse(forward.reconstruction, x, weight);
-    // The gradient of each constrained layer's sums: the weight gradient's other factor.
-    let sums: Vec<Tensor> = forward.constrained.iter().map(|l| l.sum).collect();
-    let scaled = tape.affine(mse, scale, 0.0);
-    let sums = tape.grad(scaled, &sums);
-    let image_mse = tape.image_mse(forward.reconstruction, x);
-    tape.label("score");
-    let segments = model.segments();
-    let reference = tape.leaf(REFERENCE, [1, 1, 1, model.reference_len()]);
-    let stats = tape.constraint_stats(reference, reference, &segments);
-    let (log, width) = (log(name), (1 + segments.len()) * n);
-    tape.record(image_mse, &log, 0, width, steps);
-    for (i, geometry) in model.constrained_geometries(n).into_iter().enumerate() {
-        let r = tape.slice(reference, segments[i].offset, geometry.w_shape());
-        let (x, y) = (sums[i], forward.constrained[i].input);
-        let cos = tape.image_cos(geometry, (x, y), r, (stats, i));
-        tape.record(cos, &log, (1 + i) * n, width, steps);
-    }
-    forward.reconstruction
 }

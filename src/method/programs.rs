@@ -4,10 +4,12 @@
 use super::config::TrainConfig;
 use super::feed::{BEST_PARAMS, BEST_REFERENCE, log, padded, source};
 use super::model::{IMAGE_SIZE, Model};
-use super::objective::{Terms, loss_scale, score_step, training_step, validation_step};
+use super::objective::{Terms, loss_scale, training_step, validation_step};
+use super::readout::Wanted;
+use super::readout::step::{fit_step, score_step};
 use crate::kernels::Element;
 use crate::layout::size;
-use crate::program::{Buffer, Options, Program, compile};
+use crate::program::{Buffer, Options, Precision, Program, compile};
 use crate::tape::ops::Source;
 use crate::tape::{Tape, Tensor};
 
@@ -102,11 +104,15 @@ pub fn best_program(model: &Model, replicas: usize) -> Program {
     Program { name: "best".into(), replicas, buffers, calls: vec![] }
 }
 
-/// The program that scores a batch of `batch` resident images in each of `steps` steps.
+/// The program that scores a batch of `batch` resident images in each of `steps` steps as the paper
+/// does.
 ///
 /// ```
 /// use gradcon::Model;
-/// use gradcon::method::programs::{reconstruction_program, score_program};
+/// use gradcon::method::programs::{
+///     fit_program, measuring_program, reconstruction_program, score_program,
+/// };
+/// use gradcon::method::readout::Wanted;
 /// use gradcon::program::Options;
 ///
 /// let (model, options) = (Model::new(1), Options::default());
@@ -114,12 +120,40 @@ pub fn best_program(model: &Model, replicas: usize) -> Program {
 /// let reconstruct = reconstruction_program(&model, 64, 16, options);
 /// assert!(score.calls.iter().any(|call| call.kernel.name() == "image_cos"));
 /// assert!(score.calls.len() > reconstruct.calls.len());
+/// let all = measuring_program(&model, Wanted::all(&model), 64, 16, options);
+/// assert!(all.calls.len() > score.calls.len());
+/// let fit = fit_program(&model, 64, 16, options);
+/// assert!(fit.calls.iter().any(|call| call.kernel.name() == "conv_w"));
 /// ```
 pub fn score_program(model: &Model, batch: usize, steps: usize, options: Options) -> Program {
+    measuring_program(model, Wanted::default(), batch, steps, options)
+}
+
+/// The program that measures more of the same batches. Shown at [`score_program`].
+pub fn measuring_program(
+    model: &Model,
+    wanted: Wanted,
+    batch: usize,
+    steps: usize,
+    options: Options,
+) -> Program {
     let from = source("score", batch * steps, steps);
-    let scale = loss_scale(options.precision, [IMAGE_SIZE, IMAGE_SIZE, model.channels(), 1]);
+    let scale = score_scale(model, options.precision);
     on_batches("score", from, model, batch, options, |tape, batch| {
-        score_step(tape, model, batch, scale, "score", steps);
+        score_step(tape, model, batch, wanted, scale, "score", steps);
+    })
+}
+
+/// The loss scale of images that are each their own batch.
+pub(super) fn score_scale(model: &Model, precision: Precision) -> f64 {
+    loss_scale(precision, [IMAGE_SIZE, IMAGE_SIZE, model.channels(), 1])
+}
+
+/// The program that reads from batches what statistics are made of. Shown at [`score_program`].
+pub fn fit_program(model: &Model, batch: usize, steps: usize, options: Options) -> Program {
+    let from = source("fit", batch * steps, steps);
+    on_batches("fit", from, model, batch, options, |tape, batch| {
+        fit_step(tape, model, batch, "fit", steps);
     })
 }
 

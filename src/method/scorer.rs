@@ -4,8 +4,10 @@
 use super::detector::Detector;
 use super::feed::{Batches, Feed, Reading, log};
 use super::model::Model;
-use super::programs::{reconstruction_program, score_program};
-use crate::engine::{Engine, Loaded};
+use super::programs::{measuring_program, reconstruction_program, score_scale};
+use super::readout::step::{CODE, CODE_GRADIENT, ENCODER_REFERENCE, METRIC, WHITENING_SCALE};
+use super::readout::{Fixed, Part, Rule, Wanted};
+use crate::engine::{Data, Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::program::{Options, Precision};
@@ -13,9 +15,10 @@ use crate::program::{Options, Precision};
 /// One image's score and what it is made of.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Score {
-    /// `mse - beta * mean of the cosines`: higher is more anomalous. (The paper's score with the
-    /// other sign.)
+    /// By the scorer's first rule: higher is more anomalous.
     pub score: f64,
+    /// By each of its rules.
+    pub scores: Vec<f64>,
     /// L_rec of the image.
     pub mse: f64,
     /// Mean of the cosines.
@@ -29,6 +32,11 @@ impl Score {
     pub(crate) fn not_finite(&self) -> String {
         format!("its score is {} (mse {}, cosine {})", self.score, self.mse, self.cos)
     }
+
+    /// Whether all of it is finite numbers.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.score.is_finite() && self.scores.iter().all(|score| score.is_finite())
+    }
 }
 
 /// Images in a batch, and batches that are scored between two transfers.
@@ -39,12 +47,15 @@ const STEPS: usize = 16;
 ///
 /// ```
 /// use gradcon::engine::cpu;
+/// use gradcon::method::readout::Rule;
+/// use gradcon::program::Precision;
 /// use gradcon::{Detector, Images, Init, Model, Scorer};
 ///
 /// let model = Model::new(1);
-/// # let detector = Detector {
+/// # let mut detector = Detector {
 /// #     params: model.init(Init::Kaiming, 0),
 /// #     reference: vec![0.5; model.reference_len()],
+/// #     statistics: None,
 /// #     description: Default::default(),
 /// #     model,
 /// # };
@@ -56,41 +67,69 @@ const STEPS: usize = 16;
 /// assert_eq!((scores.len(), scores[0].cosines.len()), (2, 4));
 /// assert_eq!(scorer.score_each(&images)?, scores); // all are finite
 /// assert!(scorer.reconstruct(&images)?.iter().all(|v| (0.0..=1.0).contains(v)));
+///
+/// // The paper's score and another one, which takes what is known of normal images.
+/// # detector.fit(engine.as_mut(), &images, &images)?;
+/// let rules = ["paper", "code"].map(|name| Rule::named(name, &detector.model, 0.12));
+/// let rules = rules.into_iter().collect::<Result<Vec<_>, _>>()?;
+/// let mut scorer = Scorer::with(engine.as_mut(), &detector, &rules, Precision::F32)?;
+/// let both = scorer.score(&images)?;
+/// assert_eq!((both[0].score, both[0].scores.len()), (scores[0].score, 2));
 /// # Ok::<(), gradcon::Error>(())
 /// ```
 pub struct Scorer<'e> {
     engine: &'e mut dyn Engine,
     model: Model,
-    beta: f64,
+    rules: Vec<Fixed>,
+    parts: Vec<Part>,
+    /// Squares of gradients are measured times its square.
+    scale: f64,
     score: Loaded,
     reconstruct: Loaded,
 }
 
 impl<'e> Scorer<'e> {
-    /// Loads the detector onto the engine. Shown at [`Scorer`].
+    /// Loads the detector onto the engine, to score as the paper does. Shown at [`Scorer`].
     ///
     /// # Errors
     /// A device that can't hold the program; a description with a senseless beta.
     pub fn new(engine: &'e mut dyn Engine, detector: &Detector) -> Result<Scorer<'e>> {
-        Scorer::in_precision(engine, detector, Precision::F32)
+        let paper = Rule::paper(detector.beta()?);
+        Scorer::with(engine, detector, &[paper], Precision::F32)
     }
 
-    /// The same with activations and their gradients in this precision: in half precision, cosines
-    /// have three digits.
+    /// The same by these rules, at least one, with activations and their gradients in this
+    /// precision: in half precision, cosines have three digits. Shown at [`Scorer`].
     ///
     /// # Errors
-    /// As [`Scorer::new`].
-    pub fn in_precision(
+    /// As [`Scorer::new`]; a rule that takes statistics, which the detector doesn't have.
+    pub fn with(
         engine: &'e mut dyn Engine,
         detector: &Detector,
+        rules: &[Rule],
+        precision: Precision,
+    ) -> Result<Scorer<'e>> {
+        if rules.is_empty() {
+            return Err(Error::invalid("scoring by no rule: expected at least one"));
+        }
+        let statistics = detector.statistics.as_ref();
+        let fixed = rules.iter().map(|rule| rule.fixed(statistics)).collect::<Result<_>>()?;
+        let scorer = Scorer::measuring(engine, detector, Rule::all_wanted(rules), precision)?;
+        Ok(Scorer { rules: fixed, ..scorer })
+    }
+
+    /// A scorer that only measures.
+    pub(super) fn measuring(
+        engine: &'e mut dyn Engine,
+        detector: &Detector,
+        wanted: Wanted,
         precision: Precision,
     ) -> Result<Scorer<'e>> {
         engine.clear();
-        let beta = detector.beta()?;
+        let model = detector.model.clone();
         let options = Options { replicas: 1, form: engine.form(), precision };
-        let score = engine.load(&score_program(&detector.model, BATCH, STEPS, options))?;
-        let reconstruct =
-            engine.load(&reconstruction_program(&detector.model, BATCH, STEPS, options))?;
+        let score = engine.load(&measuring_program(&model, wanted, BATCH, STEPS, options))?;
+        let reconstruct = engine.load(&reconstruction_program(&model, BATCH, STEPS, options))?;
         let batches = Batches::new(
             &[Reading { order: (0..(BATCH * STEPS) as u32).collect(), iterations: 0, seed: 0 }],
             BATCH,
@@ -101,7 +140,30 @@ impl<'e> Scorer<'e> {
             .params(&detector.params)?
             .reference(&detector.reference)?
             .batches(&batches)?;
-        Ok(Scorer { engine, model: detector.model.clone(), beta, score, reconstruct })
+        if let Some(statistics) = detector.statistics.as_ref().filter(|_| wanted.is_fitted()) {
+            let scale = score_scale(&model, precision);
+            for (is_read, away, known, scale) in [
+                (wanted.code, CODE, &statistics.code, 1.0),
+                (wanted.code_gradient, CODE_GRADIENT, &statistics.code_gradient, scale),
+            ] {
+                let times = |values: &[f32], factor: f64| -> Vec<f32> {
+                    values.iter().map(|&v| (f64::from(v) * factor) as f32).collect()
+                };
+                if is_read {
+                    let whitening = times(&known.whitening, 1.0 / (scale * WHITENING_SCALE));
+                    engine.write(away.mean, Data::F32(&times(&known.mean, scale)))?;
+                    engine.write(away.whitening, Data::F32(&whitening))?;
+                }
+            }
+            if wanted.encoder {
+                engine.write(ENCODER_REFERENCE, Data::F32(&statistics.encoder_reference))?;
+            }
+            if wanted.norms {
+                engine.write(METRIC, Data::F32(&statistics.metric(&model)))?;
+            }
+        }
+        let (parts, scale) = (wanted.parts(&model), score_scale(&model, precision));
+        Ok(Scorer { engine, model, rules: vec![], parts, scale, score, reconstruct })
     }
 
     /// Scores images `[n, 28, 28, channels]` in order. Shown at [`Scorer`].
@@ -111,7 +173,7 @@ impl<'e> Scorer<'e> {
     /// is no finite number.
     pub fn score(&mut self, images: &Images) -> Result<Vec<Score>> {
         let scores = self.score_each(images)?;
-        match scores.iter().position(|s| !s.score.is_finite()) {
+        match scores.iter().position(|s| !s.is_finite()) {
             Some(i) => Err(Error::invalid(format!("image {i}: {}", scores[i].not_finite()))),
             None => Ok(scores),
         }
@@ -123,19 +185,38 @@ impl<'e> Scorer<'e> {
     /// # Errors
     /// As [`Scorer::score`], but for the score.
     pub fn score_each(&mut self, images: &Images) -> Result<Vec<Score>> {
-        self.model.check_images(images)?;
         let layers = self.model.segments().len();
-        let mut scores = Vec::with_capacity(images.n);
+        let rows = self.measure(images)?;
+        let score = |row: Vec<f64>| {
+            let of = |rule: &Fixed| rule.of(&self.parts, &row);
+            let scores: Vec<f64> = self.rules.iter().map(of).collect::<Result<_>>()?;
+            let cosines = row[1..=layers].to_vec();
+            let (mse, cos) = (row[0], cosines.iter().sum::<f64>() / layers as f64);
+            Ok(Score { score: scores[0], scores, mse, cos, cosines })
+        };
+        rows.into_iter().map(score).collect()
+    }
+
+    /// The parts of images, a row for each.
+    pub(super) fn measure(&mut self, images: &Images) -> Result<Vec<Vec<f64>>> {
+        self.model.check_images(images)?;
+        let width = self.parts.len();
+        // What the device keeps small enough for half precision.
+        let unit = |part: &Part| match part {
+            Part::Code | Part::CodeGradient => WHITENING_SCALE.powi(2),
+            Part::Norm | Part::Metric => self.scale.powi(2).recip(),
+            Part::Mse | Part::Cos(_) | Part::Divergence => 1.0,
+        };
+        let units: Vec<f64> = self.parts.iter().map(unit).collect();
+        let mut rows = Vec::with_capacity(images.n);
         for chunk in self.chunks(images) {
             let (count, log) = self.run(self.score, chunk, "score")?;
             for i in 0..count {
-                let row = &log[i / BATCH * (1 + layers) * BATCH + i % BATCH..];
-                let cosines: Vec<f64> = (1..=layers).map(|layer| row[layer * BATCH]).collect();
-                let (mse, cos) = (row[0], cosines.iter().sum::<f64>() / layers as f64);
-                scores.push(Score { score: mse - self.beta * cos, mse, cos, cosines });
+                let row = &log[i / BATCH * width * BATCH + i % BATCH..];
+                rows.push((0..width).map(|part| row[part * BATCH] * units[part]).collect());
             }
         }
-        Ok(scores)
+        Ok(rows)
     }
 
     /// Reconstructions of images, both `[n, 28, 28, channels]`; values in (0, 1). Shown at

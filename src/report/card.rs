@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::file::write_atomic;
-use super::results::Evaluation;
-use super::tables::{SCORES, cell, three};
+use super::results::{Evaluation, Formula};
+use super::tables::{cell, label, three};
 use crate::error::Result;
 
 /// What a model card says. What is `None` is left out of the card.
@@ -32,8 +32,8 @@ pub struct Card {
     pub alpha: f64,
     /// Weight of the KL divergence in training, of a variational model.
     pub kl_weight: Option<f64>,
-    /// Weight of the cosine in the anomaly score.
-    pub beta: f64,
+    /// The anomaly score, then the others of the evaluation.
+    pub scores: Vec<Formula>,
     /// Epochs trained.
     pub epochs: u64,
     /// The epoch (from 1) whose weights these are.
@@ -69,13 +69,16 @@ impl Card {
         let _ = write!(
             out,
             "\n# {}\n\nA one-class anomaly detector. It has learned what **{class}** of {dataset} \
-             looks like and gives every \
-             image an anomaly score:\nits reconstruction error minus {} times the mean cosine \
-             between the gradient this \
-             image would train with and the gradients\nof the training images (GradCon). Higher = \
-             more anomalous.\n\n",
-            self.name, self.beta
+             looks like and gives every image an anomaly score",
+            self.name
         );
+        if let Some(Formula { score, formula }) = self.scores.first() {
+            let _ = write!(out, ", `{score}`:\n`{formula}`");
+        }
+        out += ". Here mse is the reconstruction error, cos the mean cosine between the gradient that \
+                the image\nwould train with and those of the training images (GradCon), code the \
+                squared Mahalanobis distance of its code, and\nz(v) is v standardised on \
+                validation images. Higher = more anomalous.\n\n";
         let kind = if self.model == "vae" {
             "variational convolutional autoencoder"
         } else {
@@ -96,8 +99,8 @@ impl Card {
         }
         out += "\n## Use\n\n```sh\ngradcon score --model model.safetensors \
                 images/\n```\n\n`model.safetensors` has \
-                PyTorch's names and layouts. Without the reference gradients (`ref_grad.*`) it is \
-                a state dict\nfor \
+                PyTorch's names and layouts. Without the reference gradients (`ref_grad.*`) and what \
+                is known of normal images (`readout.*`) it\nis a state dict for \
                 `load_state_dict`.\n";
         let _ = writeln!(
             out,
@@ -122,7 +125,7 @@ impl Card {
             (cell(&self.device), cell(&self.date), cell(&self.gradcon_version));
         let _ = writeln!(out, "| device | {device} |\n| made | {date} with gradcon {version} |");
         match &self.evaluation {
-            Some(evaluation) => evaluation_table(&mut out, evaluation),
+            Some(evaluation) => evaluation_table(&mut out, evaluation, &self.scores),
             None => out += "\n## Evaluation\n\nNot evaluated yet.\n",
         }
         out += "\n## Limits\n\nThe score says how unlike the training images an image is to this \
@@ -170,7 +173,7 @@ impl Card {
     }
 }
 
-fn evaluation_table(out: &mut String, e: &Evaluation) {
+fn evaluation_table(out: &mut String, e: &Evaluation, scores: &[Formula]) {
     let _ = writeln!(
         out,
         "\n## Evaluation\n\nOn {} normal and {} anomalous test images:\n",
@@ -180,7 +183,8 @@ fn evaluation_table(out: &mut String, e: &Evaluation) {
         out,
         "| score | AUROC | 95 % interval | AUPR | F1 | FPR95 |\n|---|---:|---:|---:|---:|---:|"
     );
-    for (name, (_, m)) in SCORES.iter().zip(e.parts()) {
+    for (part, m) in e.parts() {
+        let name = cell(label(scores, part));
         let interval =
             m.auroc_95.map_or("-".to_string(), |i| format!("{:.3} to {:.3}", i.low, i.high));
         let [auroc, aupr, f1, fpr95] = [m.auroc, m.aupr, m.f1, m.fpr95].map(three);

@@ -29,7 +29,13 @@ pub const COLUMNS: [&str; 9] = [
 pub const DIVERGENCES: [&str; 2] = ["train_divergence", "val_divergence"];
 
 /// The history of a training by a model's layers.
-pub type Epochs = Table<EpochRow>;
+#[derive(Clone, PartialEq, Debug)]
+pub struct Epochs {
+    /// Names of the layers, in order.
+    pub layers: Vec<String>,
+    /// One entry an epoch.
+    pub rows: Vec<EpochRow>,
+}
 
 /// The training objective and its two parts: `loss` = `mse` + alpha * `constraint`, and + kl_weight *
 /// divergence of a variational model.
@@ -165,7 +171,7 @@ pub fn read_epochs(path: &Path) -> Result<Epochs> {
 /// # Errors
 /// As [`read_epochs`].
 pub fn epochs_from(reader: impl Read, path: &Path) -> Result<Epochs> {
-    let Table { layers, rows } = table::read::<Line>(reader, limits::METRICS, path)?;
+    let Table { layers, rows, .. } = table::read::<Line>(reader, limits::METRICS, path)?;
     let rows = rows.into_iter().map(|line| line.row(layers.len())).collect();
     Ok(Epochs { layers, rows })
 }

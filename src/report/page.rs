@@ -12,11 +12,13 @@ use super::epochs::Losses;
 use super::extremes::Extreme;
 use super::metrics::{Metrics, auroc, roc_curve};
 use super::plot::Histogram;
-use super::results::{About, ClassResult, Evaluation, MeanMetrics, OverSeeds, Results, truth};
+use super::results::{
+    About, ClassResult, Evaluation, Formula, MeanMetrics, OverSeeds, Results, truth,
+};
 use super::run::{ClassRun, Run};
 use super::scores::ScoreRow;
 use super::svg;
-use super::tables::{RATIO_ROWS, SCORES, challenge_grid, means_of, three};
+use super::tables::{challenge_grid, label, means_of, ratio_rows, three};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -173,7 +175,12 @@ fn section(run: &Run, index: usize, level: usize) -> Result<Markup> {
     ];
     let class = |(i, (class, evaluation)): (usize, (&ClassResult, &Evaluation))| -> Result<Markup> {
         let content = match &run.results.over_seeds {
-            None => class_section(class, evaluation, &run.trainings[0].classes[i])?,
+            None => class_section(
+                class,
+                evaluation,
+                &run.trainings[0].classes[i],
+                &run.results.about.scores,
+            )?,
             Some(over) => class_of_seeds(run, over, i)?,
         };
         Ok(html! {
@@ -279,28 +286,34 @@ fn headline(run: &Run, index: usize) -> Markup {
     };
     let several = run.results.classes.len() > 1;
     let what = if several { "mean AUROC" } else { "AUROC" };
-    let parts = mean.parts().map(|(_, m)| *m);
-    let tiles = SCORES.iter().zip(parts).zip(["full", "reconstruction", "gradient"]);
+    let scores = &run.results.about.scores;
+    let name = |part| label(scores, part);
 
     let body = run.results.headline().enumerate().map(|(i, (class, e))| {
-        let parts = e.parts().map(|(_, m)| m);
+        let parts: Vec<&Metrics> = e.parts().into_iter().map(|(_, m)| m).collect();
+        let aurocs: Vec<Option<f64>> = parts.iter().map(|m| Some(m.auroc)).collect();
         let mut cells = vec![html! { (e.normal) }, html! { (e.anomalous) }];
-        cells.extend(bold_best(&parts.map(|m| Some(m.auroc)), |i| auroc_cell(parts[i])));
+        cells.extend(bold_best(&aurocs, |i| auroc_cell(parts[i])));
         cells.extend(other_cells(&e.full));
         Row { name: html! { a href={ "#" (anchor(index, i)) } { (class.class) } }, cells }
     });
     let mut foot = vec![];
     if several {
+        let parts: Vec<&MeanMetrics> = mean.parts().into_iter().map(|(_, m)| m).collect();
+        let aurocs: Vec<Option<f64>> = parts.iter().map(|m| Some(m.auroc)).collect();
         let mut cells = vec![html! {}, html! {}];
-        cells.extend(bold_best(&parts.map(|m| Some(m.auroc)), |i| mean_cell(parts[i])));
+        cells.extend(bold_best(&aurocs, |i| mean_cell(*parts[i])));
         cells.extend(other_cells(mean.full));
         foot.push(row("mean", cells));
     }
     let caption = format!(
-        "Test sets with {percent} % outliers, by the class taken as normal; best of the three \
-         AUROCs in bold"
+        "AUROC by score on test sets with {percent} % outliers, by the class taken as normal; best \
+         of them in bold. AUPR, F1 and FPR95 are {}'s",
+        name("full")
     );
-    let columns = ["normal", "anomalous", "AUROC", SCORES[1], SCORES[2], "AUPR", "F1", "FPR95"];
+    let names = mean.parts().into_iter().map(|(part, _)| name(part));
+    let columns: Vec<&str> =
+        ["normal", "anomalous"].into_iter().chain(names).chain(["AUPR", "F1", "FPR95"]).collect();
     let interval = run.results.headline().any(|(_, e)| e.full.auroc_95.is_some());
     let lines = match &run.results.over_seeds {
         Some(_) => "; lines reach one standard deviation over seeds to each side of the full score",
@@ -309,8 +322,10 @@ fn headline(run: &Run, index: usize) -> Markup {
     };
     html! {
         div class="tiles" {
-            @for ((name, m), class) in tiles {
-                div class={ "tile " (class) } { b { (mean_cell(m)) } span { (what) ", " (name) } }
+            @for (part, m) in mean.parts() {
+                div class={ "tile " (part) } {
+                    b { (mean_cell(*m)) } span { (what) ", " (name(part)) }
+                }
             }
         }
         (table(&caption, "class", &columns, &body.collect::<Vec<_>>(), &foot))
@@ -319,11 +334,20 @@ fn headline(run: &Run, index: usize) -> Markup {
                 "wide",
                 html! {
                     div class="scroll" {
-                        (svg::aurocs("AUROC by inlier class", run.results.headline()))
+                        (svg::aurocs("AUROC by inlier class", scores, run.results.headline()))
                     }
                 },
-                &format!("AUROC by inlier class: the full score and its two parts alone{lines}."),
+                &format!("AUROC by inlier class: {} and the paper's parts alone{lines}.", name("full")),
             ))
+        }
+        @if !scores.is_empty() {
+            p class="hint" {
+                @for (i, Formula { score, formula }) in scores.iter().enumerate() {
+                    @if i > 0 { "; " }
+                    (label(scores, score)) " = " code { (formula) }
+                }
+                "."
+            }
         }
     }
 }
@@ -341,9 +365,10 @@ fn ratios(run: &Run) -> Markup {
     } else {
         "By share of outliers in the test set"
     };
-    let body = RATIO_ROWS
-        .map(|(name, text)| row(name, means.iter().map(|m| html! { (text(m)) }).collect()));
-    table(caption, "metric", &columns, &body, &[])
+    let body = ratio_rows(&run.results)
+        .into_iter()
+        .map(|(name, texts)| row(&name, texts.into_iter().map(|text| html! { (text) }).collect()));
+    table(caption, "metric", &columns, &body.collect::<Vec<_>>(), &[])
 }
 
 /// The seeds' own AUROCs, and where the rest of what they have is shown.
@@ -397,9 +422,9 @@ fn class_heading(class: &ClassResult, evaluation: &Evaluation) -> Markup {
     html! { (class.class) " " small { "AUROC " (auroc_cell(&evaluation.full)) (epochs) } }
 }
 
-/// The score and its two parts of an image, higher = more anomalous.
-fn parts_of(row: &ScoreRow) -> [f64; 3] {
-    [row.score, row.mse, -row.cos]
+/// All scores of an image in the order of [`Evaluation::parts`], higher = more anomalous.
+fn parts_of(row: &ScoreRow) -> Vec<f64> {
+    [row.score, row.mse, -row.cos].into_iter().chain(row.more.iter().copied()).collect()
 }
 
 /// A score's values and the labels, true = anomalous.
@@ -414,8 +439,14 @@ fn values(
     evaluation: &Evaluation,
 ) -> Result<(Vec<f64>, Vec<bool>)> {
     let labels = truth(rows)?;
-    let values: Vec<f64> = rows.iter().map(|row| parts_of(row)[part]).collect();
-    let (found, (name, metrics)) = (auroc(&values, &labels)?, evaluation.parts()[part]);
+    let (name, metrics) = evaluation.parts()[part];
+    let of = |row: &ScoreRow| {
+        parts_of(row).get(part).copied().ok_or_else(|| {
+            Error::invalid(format!("class {class}: scores.csv has no score '{name}'"))
+        })
+    };
+    let values: Vec<f64> = rows.iter().map(of).collect::<Result<_>>()?;
+    let found = auroc(&values, &labels)?;
     if (found - metrics.auroc).abs() > 1e-9 {
         return Err(Error::invalid(format!(
             "class {class}: scores.csv gives AUROC {found} ({name}), results.json says {}",
@@ -430,7 +461,12 @@ const DIVERGENCE: &str = "KL divergence of the codes' distribution from the stan
                           an image's values.";
 
 /// Plots and pictures of one model.
-fn class_section(class: &ClassResult, evaluation: &Evaluation, files: &ClassRun) -> Result<Markup> {
+fn class_section(
+    class: &ClassResult,
+    evaluation: &Evaluation,
+    files: &ClassRun,
+    formulas: &[Formula],
+) -> Result<Markup> {
     let mut plots = vec![];
     let mut plot = |plot: Markup, caption: &str| plots.push(figure("", plot, caption));
     if let Some(scores) = &files.scores {
@@ -438,12 +474,17 @@ fn class_section(class: &ClassResult, evaluation: &Evaluation, files: &ClassRun)
         let mut curves = Vec::new();
         for (i, (part, metrics)) in evaluation.parts().into_iter().enumerate() {
             let (values, labels) = values(&class.class, rows, i, evaluation)?;
-            let name = ["GradCon", "reconstruction", "gradient"][i];
-            curves.push((part, name, metrics.auroc, roc_curve(&values, &labels)?));
+            if svg::is_drawn(part) {
+                let name = label(formulas, part).trim_end_matches(" only");
+                curves.push((part, name, metrics.auroc, roc_curve(&values, &labels)?));
+            }
         }
         plot(
             svg::roc(&format!("ROC curves of {}", class.class), &curves),
-            "ROC curves with their AUROC: the full score and its two parts.",
+            &format!(
+                "ROC curves with their AUROC: {} and the paper's two parts.",
+                label(formulas, "full")
+            ),
         );
         let side = |label: u8| {
             rows.iter().filter(|r| r.label == Some(label)).map(|r| r.score).collect::<Vec<_>>()

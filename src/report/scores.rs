@@ -10,12 +10,21 @@ use super::table::{self, Number, Row, Table, header, to_csv};
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The file's header, before a cosine for each constrained layer. Label 1 = anomalous; `score` =
-/// `mse` - beta * `cos`, higher = more anomalous; `cos` is the mean of the cosines that follow.
+/// The file's header, before a cosine for each constrained layer and a column for each further
+/// score. Label 1 = anomalous; of all scores, higher = more anomalous; `cos` is the mean of the
+/// cosines that follow.
 pub const COLUMNS: [&str; 6] = ["image", "label", "class", "score", "mse", "cos"];
 
 /// The scores of images by a model's layers.
-pub type Scores = Table<ScoreRow>;
+#[derive(Clone, PartialEq, Debug)]
+pub struct Scores {
+    /// Names of the layers, in order.
+    pub layers: Vec<String>,
+    /// Names of the further scores, in order.
+    pub more: Vec<String>,
+    /// One entry an image.
+    pub rows: Vec<ScoreRow>,
+}
 
 /// The score of one image and the parts it is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +44,8 @@ pub struct ScoreRow {
     pub cos: f64,
     /// The cosine of each of the table's layers.
     pub cosines: Vec<f64>,
+    /// Each of the table's further scores.
+    pub more: Vec<f64>,
 }
 
 /// Writes the table atomically. Numbers keep every bit (shortest text that reads back as the same
@@ -44,28 +55,35 @@ pub struct ScoreRow {
 /// A row whose label is neither 0 nor 1, with other than one cosine a layer or with a number that
 /// is not finite; the file system's.
 pub fn write_scores(path: &Path, scores: &Scores) -> Result<()> {
-    let Scores { layers, rows } = scores;
+    let Scores { layers, more, rows } = scores;
     for row in rows {
         let numbers = [row.score, row.mse, row.cos];
-        if row.cosines.len() != layers.len() {
-            let got = row.cosines.len();
-            return Err(Error::invalid(format!(
-                "{}: {got} layer cosines, expected {}",
-                row.image,
-                layers.len()
-            )));
+        for (what, got, expected) in [
+            ("layer cosines", row.cosines.len(), layers.len()),
+            ("further scores", row.more.len(), more.len()),
+        ] {
+            if got != expected {
+                return Err(Error::invalid(format!(
+                    "{}: {got} {what}, expected {expected}",
+                    row.image
+                )));
+            }
         }
         if let Some(label) = row.label.filter(|&label| label > 1) {
             return Err(Error::invalid(format!("{}: label {label}, expected 0 or 1", row.image)));
         }
-        if let Some(bad) = numbers.iter().chain(&row.cosines).find(|v| !v.is_finite()) {
+        if let Some(bad) =
+            numbers.iter().chain(&row.cosines).chain(&row.more).find(|v| !v.is_finite())
+        {
             return Err(Error::invalid(format!(
                 "{}: a score is {bad}, expected a finite number",
                 row.image
             )));
         }
     }
-    write_atomic(path, &to_csv(Some(&header::<Line>(layers, false)), rows.iter().map(Line::of))?)
+    let columns: Vec<String> =
+        header::<Line>(layers, false).into_iter().chain(more.iter().cloned()).collect();
+    write_atomic(path, &to_csv(Some(&columns), rows.iter().map(Line::of))?)
 }
 
 /// Reads the table back.
@@ -82,8 +100,9 @@ pub fn read_scores(path: &Path) -> Result<Scores> {
 /// # Errors
 /// As [`read_scores`].
 pub fn scores_from(reader: impl Read, path: &Path) -> Result<Scores> {
-    let Table { layers, rows } = table::read::<Line>(reader, limits::SCORES, path)?;
-    Ok(Scores { layers, rows: rows.into_iter().map(Line::row).collect() })
+    let Table { layers, more, rows } = table::read::<Line>(reader, limits::SCORES, path)?;
+    let rows = rows.into_iter().map(|line| line.row(layers.len())).collect();
+    Ok(Scores { layers, more, rows })
 }
 
 /// A [`ScoreRow`] as the file has it.
@@ -94,7 +113,8 @@ struct Line {
     class: Option<String>,
     /// score, mse, cos
     parts: [Number; 3],
-    cosines: Vec<Number>,
+    /// Cosines, then further scores.
+    others: Vec<Number>,
 }
 
 impl Line {
@@ -104,13 +124,14 @@ impl Line {
             label: row.label,
             class: row.class.clone(),
             parts: [row.score, row.mse, row.cos].map(Number),
-            cosines: row.cosines.iter().copied().map(Number).collect(),
+            others: row.cosines.iter().chain(&row.more).copied().map(Number).collect(),
         }
     }
 
-    fn row(self) -> ScoreRow {
+    fn row(self, layers: usize) -> ScoreRow {
         let [score, mse, cos] = self.parts.map(|n| n.0);
-        let cosines = self.cosines.iter().map(|n| n.0).collect();
+        let mut cosines: Vec<f64> = self.others.iter().map(|n| n.0).collect();
+        let more = cosines.split_off(layers);
         ScoreRow {
             image: self.image,
             label: self.label,
@@ -119,12 +140,14 @@ impl Line {
             mse,
             cos,
             cosines,
+            more,
         }
     }
 }
 
 impl Row for Line {
     const COLUMNS: &'static [&'static str] = &COLUMNS;
+    const OPEN: bool = true;
 
     fn expected(column: usize) -> &'static str {
         match column {
@@ -137,6 +160,6 @@ impl Row for Line {
         if self.label.is_some_and(|label| label > 1) {
             return Some(1);
         }
-        self.parts.iter().chain(&self.cosines).position(|n| !n.0.is_finite()).map(|i| i + 3)
+        self.parts.iter().chain(&self.others).position(|n| !n.0.is_finite()).map(|i| i + 3)
     }
 }

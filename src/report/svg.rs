@@ -8,9 +8,9 @@ use maud::{Markup, html};
 use super::epochs::{EpochRow, Losses};
 use super::metrics::{Metrics, RocPoint, quantile_of_sorted};
 use super::plot::{Histogram, drawable, padded, tick_label, ticks};
-use super::results::{ClassResult, Evaluation};
+use super::results::{ClassResult, Evaluation, Formula, PARTS};
 use super::scores::Scores;
-use super::tables::SCORES;
+use super::tables::label;
 
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 290.0;
@@ -237,7 +237,7 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> Markup {
 /// Cosines of each constrained layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %,
 /// line at the median.
 pub fn cosines(title: &str, scores: &Scores) -> Markup {
-    let Scores { layers, rows } = scores;
+    let Scores { layers, rows, .. } = scores;
     let side = |layer: usize, label: u8| -> Vec<f64> {
         let mut values: Vec<f64> =
             rows.iter().filter(|r| r.label == Some(label)).map(|r| r.cosines[layer]).collect();
@@ -367,10 +367,16 @@ fn epoch_curves<'a>(
     plot
 }
 
-/// AUROC of every class with its interval (over seeds: one deviation to each side), the two parts
-/// beside it.
+/// Scores that have a line in every plot of scores: the anomaly score, the paper's and its parts.
+pub fn is_drawn(part: &str) -> bool {
+    PARTS.contains(&part) || part == "paper"
+}
+
+/// AUROC of every class with its interval (over seeds: one deviation to each side), the paper's
+/// score and parts beside it.
 pub fn aurocs<'a>(
     title: &str,
+    scores: &[Formula],
     rows: impl Iterator<Item = (&'a ClassResult, &'a Evaluation)>,
 ) -> Markup {
     const ROW: f64 = 26.0;
@@ -407,12 +413,14 @@ pub fn aurocs<'a>(
             let (a, b) = (px(low), px(high));
             drawn.push(path("line full interval", &format!("M{a:.1} {y}H{b:.1}")));
         }
-        for (part, metrics) in e.parts().into_iter().rev() {
+        for (part, metrics) in e.parts().into_iter().rev().filter(|(part, _)| is_drawn(part)) {
             drawn.push(marker(part, px(metrics.auroc), y));
         }
     }
     let mut x = NAME;
-    for (part, name) in ["full", "reconstruction", "gradient"].iter().zip(SCORES) {
+    let parts = rows.first().map_or(vec![], |(_, e)| e.parts());
+    for (part, _) in parts.into_iter().filter(|(part, _)| is_drawn(part)) {
+        let name = label(scores, part);
         drawn.push(marker(part, x + 5.0, 10.0));
         drawn.push(html! { text class="key" x=(tenth(x + 16.0)) y="14" { (name) } });
         x += legend_width(name) + 8.0;
@@ -421,11 +429,12 @@ pub fn aurocs<'a>(
     svg(WIDE, bottom + 44.0, title, &drawn)
 }
 
-/// A mark whose shape tells the score, not its colour alone: disc, square, diamond.
+/// A mark whose shape tells the score, not its colour alone: disc, square, triangle, diamond.
 fn marker(part: &str, x: f64, y: f64) -> Markup {
     let shape = match part {
         "full" => format!("M{:.1} {y:.1}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z", x - 5.0),
         "reconstruction" => format!("M{:.1} {:.1}h8v8h-8Z", x - 4.0, y - 4.0),
+        "paper" => format!("M{x:.1} {:.1}l5 8h-10Z", y - 5.0),
         _ => format!("M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5Z", y - 5.5),
     };
     path(&format!("mark {part}"), &shape)

@@ -21,11 +21,14 @@ impl Serialize for Number {
     }
 }
 
-/// A table whose last columns are the cosines of a model's constrained layers.
+/// A table whose last columns are the cosines of a model's constrained layers, and of some tables
+/// further numbers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Table<R> {
     /// Names of the layers, in order; the model decides which there are.
     pub layers: Vec<String>,
+    /// Names of the further columns, in order.
+    pub more: Vec<String>,
     /// One entry a line.
     pub rows: Vec<R>,
 }
@@ -45,6 +48,9 @@ const COSINE: &str = "cos_";
 /// Most layers of a table: more than any model has.
 const MAX_LAYERS: usize = 64;
 
+/// Letters of the name of a further column.
+const MOST_NAME: usize = 64;
+
 /// The layer of a cosine's column, if it is one.
 fn layer_of(column: &str) -> Option<&str> {
     let layer = column.strip_prefix(COSINE)?;
@@ -60,6 +66,9 @@ pub trait Row: DeserializeOwned {
 
     /// Columns that some tables have between those and the cosines: all of them or none.
     const MORE: &'static [&'static str] = &[];
+
+    /// Whether columns of other names may follow the cosines.
+    const OPEN: bool = false;
 
     /// What a column accepts, in words.
     fn expected(column: usize) -> &'static str;
@@ -87,18 +96,20 @@ pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Table<
     let fixed = R::COLUMNS.len();
     let more = header.iter().skip(fixed).take(R::MORE.len()).eq(R::MORE.iter().copied());
     let more = if more { R::MORE.len() } else { 0 };
-    let named = header.iter().skip(fixed + more).map(|c| layer_of(c).map(str::to_string));
-    let layers: Option<Vec<String>> = named.collect();
+    let named = || header.iter().skip(fixed + more);
+    let layers: Vec<String> = named().map_while(layer_of).map(str::to_string).collect();
+    let others: Vec<String> = named().skip(layers.len()).map(str::to_string).collect();
     let begins = header.iter().take(fixed).eq(R::COLUMNS.iter().copied());
-    let some = |layers: &Vec<String>| begins && (1..=MAX_LAYERS).contains(&layers.len());
-    let Some(layers) = layers.filter(some) else {
+    let is_name = |name: &String| (1..=MOST_NAME).contains(&name.len());
+    let open = R::OPEN && others.len() <= MAX_LAYERS && others.iter().all(is_name);
+    if !begins || !(1..=MAX_LAYERS).contains(&layers.len()) || !(others.is_empty() || open) {
         let (got, want) =
             (shown(header.iter().collect::<Vec<_>>().join(",")), R::COLUMNS.join(","));
         return Err(Error::invalid(format!(
             "{}:1: header \"{got}\", expected \"{want}\" and {COSINE}LAYER for each layer",
             path.display()
         )));
-    };
+    }
     let mut rows = Vec::new();
     for record in reader.into_records() {
         let record = record.map_err(|e| csv_error(path, &e))?;
@@ -118,7 +129,7 @@ pub fn read<R: Row>(reader: impl Read, limit: u64, path: &Path) -> Result<Table<
         }
         rows.push(row.map_err(|e| csv_error(path, &e))?);
     }
-    Ok(Table { layers, rows })
+    Ok(Table { layers, more: others, rows })
 }
 
 /// The field that is not of its column's type.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::file::write_atomic;
 use super::metrics::{Deviations, Metrics};
-use super::results::{Evaluation, MeanEvaluation, MeanMetrics, OverSeeds, Results};
+use super::results::{Evaluation, Formula, MeanEvaluation, MeanMetrics, OverSeeds, Results};
 use super::table::{Number, to_csv};
 use crate::error::Result;
 use crate::folders;
@@ -30,8 +30,8 @@ struct Line<'a> {
     /// Or `mean`, of which sizes, intervals and thresholds do not exist.
     class: String,
     outlier_percent: Number,
-    /// `full`, `reconstruction` or `gradient`.
-    score: &'static str,
+    /// `full`, `reconstruction`, `gradient` or a further one's name.
+    score: &'a str,
     normal: Option<usize>,
     anomalous: Option<usize>,
     auroc: Number,
@@ -50,7 +50,7 @@ impl Line<'_> {
     fn of<'a>(
         class: &str,
         outlier_percent: f64,
-        score: &'static str,
+        score: &'a str,
         [auroc, aupr, f1, fpr95]: [f64; 4],
         seed: &'a str,
     ) -> Line<'a> {
@@ -84,7 +84,7 @@ pub fn csv(results: &Results) -> Result<Vec<u8>> {
     to_csv(None, lines)
 }
 
-fn numbers<'a>(results: &Results, seed: &'a str) -> Vec<Line<'a>> {
+fn numbers<'a>(results: &'a Results, seed: &'a str) -> Vec<Line<'a>> {
     let mut lines = vec![];
     for (name, e) in results.evaluations() {
         for (part, m) in e.parts() {
@@ -108,12 +108,17 @@ fn numbers<'a>(results: &Results, seed: &'a str) -> Vec<Line<'a>> {
 }
 
 /// The deviations over seeds of everything in [`numbers`].
-fn deviations(results: &Results) -> Vec<Line<'static>> {
-    let line = |class: &str, percent: f64, part: &'static str, std: Option<Deviations>| {
+fn deviations(results: &Results) -> Vec<Line<'_>> {
+    fn line<'a>(
+        class: &str,
+        percent: f64,
+        part: &'a str,
+        std: Option<Deviations>,
+    ) -> Option<Line<'a>> {
         let std = std?;
         let numbers = [std.auroc, std.aupr, std.f1, std.fpr95];
         Some(Line::of(class, percent, part, numbers, "std"))
-    };
+    }
     let mut lines = vec![];
     for (name, e) in results.evaluations() {
         let of = |(part, m): (_, &Metrics)| {
@@ -160,9 +165,17 @@ pub fn markdown(results: &Results) -> String {
             results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_string()]);
         let columns: Vec<String> = ["score".to_string()].into_iter().chain(names).collect();
         header(&mut out, &columns);
-        for (i, (_, mean)) in mean.parts().into_iter().enumerate() {
+        for (i, (part, mean)) in mean.parts().into_iter().enumerate() {
             let values = results.headline().map(|(_, e)| auroc(e.parts()[i].1));
-            line(&mut out, [SCORES[i].to_string()].into_iter().chain(values).chain([auroc(*mean)]));
+            let name = cell(label(&results.about.scores, part));
+            line(&mut out, [name].into_iter().chain(values).chain([auroc(*mean)]));
+        }
+        let formulas = results.about.scores.iter();
+        let formulas =
+            formulas.map(|s| format!("{} = {}", label(&results.about.scores, &s.score), s.formula));
+        let formulas: Vec<String> = formulas.collect();
+        if !formulas.is_empty() {
+            let _ = writeln!(out, "\n{}.", cell(&formulas.join("; ")));
         }
         let interval = if results.over_seeds.is_none() {
             " (AUROC with its 95 % bootstrap interval)"
@@ -195,8 +208,8 @@ pub fn markdown(results: &Results) -> String {
         let _ = writeln!(out, "\nMeans over classes by share of outliers:\n");
         let percents = results.means.iter().map(|mean| format!("{} %", mean.outlier_percent));
         header(&mut out, &["metric".to_string()].into_iter().chain(percents).collect::<Vec<_>>());
-        for (name, text) in RATIO_ROWS {
-            line(&mut out, [name.to_string()].into_iter().chain(results.means.iter().map(text)));
+        for (name, texts) in ratio_rows(results) {
+            line(&mut out, [cell(&name)].into_iter().chain(texts));
         }
     }
     if let Some(over) = &results.over_seeds {
@@ -248,19 +261,34 @@ pub(super) fn texts(m: impl Into<MeanMetrics>) -> [String; 4] {
     ]
 }
 
-/// A line of the table of means by outlier percentage: its name and its cells' text.
-pub(super) type RatioRow = (&'static str, fn(&MeanEvaluation) -> String);
+/// The lines of the table of means by outlier percentage: each score's AUROC, then its F1, with its
+/// name and its cells' texts.
+pub(super) fn ratio_rows(results: &Results) -> Vec<(String, Vec<String>)> {
+    let Some(first) = results.means.first() else { return vec![] };
+    let names: Vec<&str> =
+        first.parts().into_iter().map(|(part, _)| label(&results.about.scores, part)).collect();
+    let rows = |metric: &str, at: usize| -> Vec<(String, Vec<String>)> {
+        let text = |mean: &MeanEvaluation, i: usize| texts(*mean.parts()[i].1)[at].clone();
+        let cells = |i: usize| results.means.iter().map(|mean| text(mean, i)).collect();
+        names.iter().enumerate().map(|(i, name)| (format!("{metric}, {name}"), cells(i))).collect()
+    };
+    [rows("AUROC", 0), rows("F1", 2)].concat()
+}
 
-/// The lines of the table of means by outlier percentage.
-pub(super) const RATIO_ROWS: [RatioRow; 4] = [
-    ("AUROC, GradCon", |mean| auroc(mean.full)),
-    ("AUROC, reconstruction only", |mean| auroc(mean.reconstruction)),
-    ("AUROC, gradient only", |mean| auroc(mean.gradient)),
-    ("F1, GradCon", |mean| texts(mean.full)[2].clone()),
-];
-
-/// The three scores as tables name them.
-pub(super) const SCORES: [&str; 3] = ["GradCon", "reconstruction only", "gradient only"];
+/// What a score is called on pages and in tables for people, where these are evaluated; `part` is
+/// its name in files.
+pub(super) fn label<'a>(scores: &'a [Formula], part: &'a str) -> &'a str {
+    match part {
+        "full" => match scores.first() {
+            Some(formula) if formula.score != "paper" => &formula.score,
+            _ => "GradCon",
+        },
+        "paper" => "GradCon",
+        "reconstruction" => "reconstruction only",
+        "gradient" => "gradient only",
+        name => name,
+    }
+}
 
 /// A challenge's name and its evaluation at each level, where there is one.
 pub(super) type ChallengeRow<'a> = (&'a str, Vec<Option<&'a Evaluation>>);

@@ -228,6 +228,7 @@ impl Checkpoints {
             model: self.model.clone(),
             params: params.to_vec(),
             reference: reference.to_vec(),
+            statistics: None,
             description: Default::default(),
         }
     }

@@ -20,7 +20,8 @@ use crate::folders;
 use crate::limits::{self, shown};
 use crate::method::config::{DEFAULT_KL_WEIGHT, TrainConfig};
 use crate::method::detector::DEFAULT_BETA;
-use crate::method::model::{Init, Kind};
+use crate::method::model::{Init, Kind, Model};
+use crate::method::readout::{AUTO, Rule};
 use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 
@@ -77,7 +78,13 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_weight: Option<f64>,
 
-    /// Weight of the cosine in scores. [default: 0.12]
+    /// The score that images are ranked by, and that the threshold is of: auto, paper,
+    /// reconstruction, gradient, code, ... (`gradcon eval --help` has them all). [default: auto]
+    #[arg(long, value_name = "NAME", default_value = AUTO)]
+    #[serde(skip_serializing_if = "is_auto")]
+    pub score: String,
+
+    /// Weight of the cosine in the paper's score. [default: 0.12]
     #[arg(long, allow_negative_numbers = true, default_value_t = DEFAULT_BETA)]
     pub beta: f64,
 
@@ -147,6 +154,10 @@ pub enum InitName {
 }
 
 /// A setting that only those files say which have it: earlier ones don't know it.
+fn is_auto(score: &str) -> bool {
+    score == AUTO
+}
+
 fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
     *setting == T::default()
 }
@@ -166,7 +177,8 @@ impl clap::ValueEnum for Kind {
 }
 
 /// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before.
-const FREE: [&str; 6] = ["data", "epochs", "beta", "threshold_quantile", "seeds", "init_from"];
+const FREE: [&str; 7] =
+    ["data", "epochs", "score", "beta", "threshold_quantile", "seeds", "init_from"];
 
 /// A path that means the same from every folder.
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -277,6 +289,8 @@ impl RunConfig {
                 self.threshold_quantile
             )));
         }
+        // Which layers there are doesn't depend on the channels.
+        Rule::named(&self.score, &Model::of(self.model, 1)?, self.beta)?;
         if !self.beta.is_finite() {
             return Err(Error::Usage(format!("beta is {}, expected a finite number", self.beta)));
         }
@@ -388,7 +402,7 @@ impl RunConfig {
                 return Err(Error::invalid(format!(
                     "{name} is {value}, the run was trained with {before}: with another it would \
                      diverge from itself; of a run that goes on only \
-                     epochs, beta, threshold_quantile and the place of the data may change"
+                     epochs, score, beta, threshold_quantile and the place of the data may change"
                 )));
             }
         }

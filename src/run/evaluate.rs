@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::config::RunConfig;
-use super::train::{export, layer_names, now, set_threshold};
+use super::threshold;
+use super::train::{export, fit, layer_names, now};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::sweep;
 use crate::folders::{self, EvalPlace};
 use crate::method::detector::Detector;
-use crate::method::model::IMAGE_SIZE;
-use crate::method::scorer::Scorer;
+use crate::method::model::{IMAGE_SIZE, Model};
+use crate::method::readout::Rule;
+use crate::method::scorer::{Score, Scorer};
 use crate::program::Precision;
 use crate::report::epochs::read_epochs;
 use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
-use crate::report::results::{About, ChallengeResult, ClassResult, Evaluation, Results};
+use crate::report::results::{
+    About, ChallengeResult, ClassResult, Evaluation, Formula, PARTS, Results,
+};
 use crate::report::scores::{ScoreRow, Scores, write_scores};
 use crate::report::tables;
 
@@ -35,6 +39,9 @@ pub struct Evaluate<'a> {
     pub prepared: &'a Prepared,
     /// Their folder, as it was given.
     pub data: &'a Path,
+    /// The scores; the first is what images are ranked by. The paper's parts are evaluated in any
+    /// case.
+    pub rules: &'a [Rule],
     /// Adds 95 % intervals.
     pub bootstrap: bool,
     /// How activations and their gradients are kept while images are scored.
@@ -68,6 +75,7 @@ pub fn evaluate(
         Precision::F16 => format!("{}, {}", engine.description(), what.precision),
     };
     let (mut classes, mut challenges) = (vec![], vec![]);
+    let formulas: Vec<Formula> = what.rules.iter().cloned().map(Formula::from).collect();
     let training_of = |inlier: usize| {
         folders::training(folder, &prepared.inliers()[inlier].name, inliers.len() == 1)
     };
@@ -101,19 +109,19 @@ pub fn evaluate(
         }
         // The run's configuration decides, also if it was changed after the training; the threshold
         // depends on it.
-        let changed = detector.beta()? != config.beta
-            || detector.number("threshold_quantile")? != Some(config.threshold_quantile);
+        let beta_changed = detector.beta()? != config.beta;
         detector.description.insert("beta".into(), config.beta.to_string());
-        if own && changed {
-            set_threshold(
-                engine,
-                &mut detector,
-                &prepared.val_of(inlier)?,
-                config.threshold_quantile,
-            )?;
+        if own {
+            let (quantile, rule) = (config.threshold_quantile, run_rule(config, &detector.model)?);
+            if detector.statistics.is_none() {
+                let images = (&prepared.train_of(inlier)?, &prepared.val_of(inlier)?);
+                fit(engine, &mut detector, images, config)?;
+            } else if beta_changed || !threshold::is_of(&detector, &rule, quantile)? {
+                threshold::set(&mut detector, &rule, quantile)?;
+            }
         }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
-        let scored = Scored::new(engine, &detector, what.precision, prepared, &sets)?;
+        let scored = Scored::new(engine, (&detector, what.rules), what.precision, prepared, &sets)?;
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
@@ -122,7 +130,7 @@ pub fn evaluate(
             let share =
                 (1000.0 * set.info.anomalous as f64 / set.indices.len() as f64).round() / 10.0;
             let percent = set.info.ratio.map_or(share, f64::from);
-            let evaluation = Evaluation::of(percent, &scored.rows(prepared, set), intervals)?;
+            let evaluation = Evaluation::of(percent, &scored.table(prepared, set), intervals)?;
             match (&set.info.challenge, set.info.level) {
                 (Some(challenge), Some(level)) => {
                     challenges.push(ChallengeResult {
@@ -141,14 +149,13 @@ pub fn evaluate(
             Error::invalid(format!("the dataset has no test set for class {class}"))
         })?;
         evaluations.sort_by(|a, b| a.outlier_percent.total_cmp(&b.outlier_percent));
-        let rows = scored.rows(prepared, set);
+        let scores = scored.table(prepared, set);
         let out = place.class(&class);
         std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
         // What an evaluation left that was killed.
         [&out, &place.results, &folders::best(&training)]
             .into_iter()
             .try_for_each(|folder| sweep(folder))?;
-        let scores = Scores { layers: layer_names(&detector.model), rows };
         write_scores(&out.join(folders::SCORES), &scores)?;
         write_pictures(&out, engine, &detector, prepared, set, &scores.rows)?;
         let best_epoch = detector.number("epoch")?.map(|e| e as u64);
@@ -166,13 +173,9 @@ pub fn evaluate(
         // The card tells of the data that the model was made for.
         if own {
             let shown = evaluations.iter().find(|e| e.outlier_percent == headline_percent).cloned();
-            export(
-                &training,
-                &detector,
-                config,
-                epochs.or(best_epoch).unwrap_or(0) as usize,
-                shown,
-            )?;
+            let shown = shown.map(|evaluation| (evaluation, formulas.clone()));
+            let epochs = epochs.or(best_epoch).unwrap_or(0) as usize;
+            export(&training, &detector, config, epochs, shown)?;
         }
         if !evaluations.is_empty() {
             classes.push(ClassResult { class, epochs, best_epoch, evaluations });
@@ -185,6 +188,7 @@ pub fn evaluate(
         model: config.model.to_string(),
         device,
         beta: config.beta,
+        scores: formulas,
         seed: Some(config.seed),
         data: Some(what.data.display().to_string()),
         data_sha256: Some(data_sha256),
@@ -208,14 +212,52 @@ fn other_place(what: &Evaluate, data_sha256: &str) -> EvalPlace {
     if free { place } else { EvalPlace::other(what.run, &format!("{name}-{}", &data_sha256[..8])) }
 }
 
+/// The run's own score.
+fn run_rule(config: &RunConfig, model: &Model) -> Result<Rule> {
+    Rule::named(&config.score, model, config.beta)
+}
+
+/// The scores of these names and the paper's with these weights of the cosine: of no name the run's
+/// own score, then all others that have one. The paper's parts are left out, which are evaluated in
+/// any case, but for the first.
+///
+/// # Errors
+/// A name of no score for such a model.
+pub fn rules(
+    config: &RunConfig,
+    model: &Model,
+    names: &[String],
+    betas: &[f64],
+) -> Result<Vec<Rule>> {
+    let named = |name: &String| Rule::named(name, model, config.beta);
+    let mut rules: Vec<Rule> = match names {
+        [] => [run_rule(config, model)?].into_iter().chain(Rule::all(model, config.beta)).collect(),
+        names => names.iter().map(named).collect::<Result<_>>()?,
+    };
+    rules.extend(betas.iter().map(|&beta| Rule::of_beta(beta)));
+    let mut seen: Vec<Rule> = vec![];
+    for (i, rule) in rules.into_iter().enumerate() {
+        let is_part = i > 0 && PARTS.contains(&&rule.name[..]);
+        if !is_part && !seen.iter().any(|earlier| earlier.name == rule.name) {
+            seen.push(rule);
+        }
+    }
+    Ok(seen)
+}
+
 /// Scores of test images by their index in the dataset.
-struct Scored(BTreeMap<usize, crate::method::scorer::Score>);
+struct Scored {
+    layers: Vec<String>,
+    /// Names of the scores beside the first.
+    more: Vec<String>,
+    of: BTreeMap<usize, Score>,
+}
 
 impl Scored {
     /// Scores every image of the test sets once.
     fn new(
         engine: &mut dyn Engine,
-        detector: &Detector,
+        (detector, rules): (&Detector, &[Rule]),
         precision: Precision,
         prepared: &Prepared,
         sets: &[&TestSet],
@@ -224,15 +266,17 @@ impl Scored {
         indices.sort_unstable();
         indices.dedup();
         let images = prepared.test().images.select(&indices);
-        let mut scorer = Scorer::in_precision(engine, detector, precision)?;
+        let mut scorer = Scorer::with(engine, detector, rules, precision)?;
         let scores = scorer.score(&images)?;
-        Ok(Scored(indices.into_iter().zip(scores).collect()))
+        let more = rules[1..].iter().map(|rule| rule.name.clone()).collect();
+        let of = indices.into_iter().zip(scores).collect();
+        Ok(Scored { layers: layer_names(&detector.model), more, of })
     }
 
-    /// The rows of one test set, in its order.
-    fn rows(&self, prepared: &Prepared, set: &TestSet) -> Vec<ScoreRow> {
+    /// The table of one test set, in its order.
+    fn table(&self, prepared: &Prepared, set: &TestSet) -> Scores {
         let row = |(&i, &label): (&usize, &u8)| {
-            let s = &self.0[&i];
+            let s = &self.of[&i];
             ScoreRow {
                 image: prepared
                     .names()
@@ -243,9 +287,11 @@ impl Scored {
                 mse: s.mse,
                 cos: s.cos,
                 cosines: s.cosines.clone(),
+                more: s.scores[1..].to_vec(),
             }
         };
-        set.indices.iter().zip(&set.labels).map(row).collect()
+        let rows = set.indices.iter().zip(&set.labels).map(row).collect();
+        Scores { layers: self.layers.clone(), more: self.more.clone(), rows }
     }
 }
 

@@ -5,5 +5,6 @@
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
+pub mod threshold;
 pub mod train;
 mod writer;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::checkpoint::{self, Checkpoint, Checkpoints, Settings};
 use super::config::RunConfig;
+use super::threshold;
 use super::writer::Writer;
 use crate::data::Prepared;
 use crate::engine::Engine;
@@ -19,13 +20,12 @@ use crate::folders::{self, folder_name};
 use crate::images::Images;
 use crate::method::detector::Detector;
 use crate::method::model::{IMAGE_SIZE, Kind, Model};
-use crate::method::scorer::Scorer;
+use crate::method::readout::Rule;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
 use crate::method::trainer::{Outcome, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, EpochWriter};
-use crate::report::metrics::quantile_of_sorted;
-use crate::report::results::Evaluation;
+use crate::report::results::{Evaluation, Formula};
 use crate::report::table::short;
 use crate::report::tensorboard::EventWriter;
 use crate::sheet;
@@ -235,7 +235,8 @@ pub fn train(
     for (k, best) in best.into_iter().enumerate() {
         let Some(best) = best else { continue };
         let mut detector = saving.detector(k, best);
-        set_threshold(engine, &mut detector, &images[k].1, config.threshold_quantile)?;
+        let (train, validation) = &images[k];
+        fit(engine, &mut detector, (train, validation), config)?;
         export(&folders[k], &detector, config, done, None)?;
     }
     if end == End::Complete && diverged > 0 {
@@ -523,13 +524,17 @@ pub fn export(
     detector: &Detector,
     config: &RunConfig,
     epochs: usize,
-    evaluation: Option<Evaluation>,
+    evaluated: Option<(Evaluation, Vec<Formula>)>,
 ) -> Result<()> {
     let folder = folders::best(class_folder);
     make_folder(&folder)?;
     detector.save(&folder.join(folders::MODEL))?;
     let text = |key: &str| detector.description.get(key).cloned().unwrap_or_default();
     let (dataset, class) = (text("dataset"), text("inlier"));
+    let scores = match &evaluated {
+        Some((_, scores)) => scores.clone(),
+        None => vec![Rule::named(&config.score, &detector.model, config.beta)?.into()],
+    };
     let card = Card {
         name: format!("gradcon-{dataset}-{}", folder_name(&class).to_lowercase()),
         dataset,
@@ -541,7 +546,7 @@ pub fn export(
         parameters: detector.model.parameter_count(),
         alpha: config.alpha,
         kl_weight: config.kl_weight,
-        beta: config.beta,
+        scores,
         epochs: epochs as u64,
         best_epoch: detector.number("epoch")?.map(|e| e as u64),
         seed: Some(config.seed),
@@ -549,7 +554,7 @@ pub fn export(
         date: now(),
         gradcon_version: env!("CARGO_PKG_VERSION").into(),
         threshold: detector.number("threshold")?,
-        evaluation,
+        evaluation: evaluated.map(|(evaluation, _)| evaluation),
     };
     write_card(&folder, &card)
 }
@@ -559,24 +564,19 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Sets the threshold above which an image is called anomalous: a quantile of the validation
-/// images' scores, which depend on the detector's beta.
+/// Fits what scores need to know of normal images, and sets the threshold of the run's score.
 ///
 /// # Errors
-/// Images of another shape than the model's; a failure of the device.
-pub fn set_threshold(
+/// A device failure; numbers that are not finite.
+pub fn fit(
     engine: &mut dyn Engine,
     detector: &mut Detector,
-    validation: &Images,
-    quantile: f64,
+    (train, validation): (&Images, &Images),
+    config: &RunConfig,
 ) -> Result<()> {
-    let mut scores: Vec<f64> =
-        Scorer::new(engine, detector)?.score(validation)?.into_iter().map(|s| s.score).collect();
-    scores.sort_by(f64::total_cmp);
-    let threshold = quantile_of_sorted(&scores, quantile);
-    detector.description.insert("threshold".into(), threshold.to_string());
-    detector.description.insert("threshold_quantile".into(), quantile.to_string());
-    Ok(())
+    detector.fit(engine, train, validation)?;
+    let rule = Rule::named(&config.score, &detector.model, config.beta)?;
+    threshold::set(detector, &rule, config.threshold_quantile)
 }
 
 impl ClassFiles {

@@ -20,7 +20,7 @@ use gradcon::report::extremes::extremes_from;
 use gradcon::report::page::page;
 use gradcon::report::results::{About, ClassResult, Evaluation, Results};
 use gradcon::report::run::{ClassRun, Run, Training};
-use gradcon::report::scores::{ScoreRow, scores_from};
+use gradcon::report::scores::{ScoreRow, Scores, scores_from};
 use gradcon::report::tables;
 use gradcon::run::config::RunConfig;
 
@@ -173,7 +173,8 @@ pub fn config(bytes: &[u8]) {
 pub fn metrics(bytes: &[u8]) {
     if let Some(epochs) = taken(epochs_from(bytes, name())) {
         let rows = ["a", "b"].map(|image| row(image, 0.5, Some(u8::from(image == "b"))));
-        page_of(ClassRun { epochs: Some(epochs), scores: None, extremes: None }, &rows);
+        let scores = Scores { layers: vec![], more: vec![], rows: rows.to_vec() };
+        page_of(ClassRun { epochs: Some(epochs), scores: None, extremes: None }, &scores);
     }
 }
 
@@ -182,8 +183,8 @@ pub fn scores(bytes: &[u8]) {
     if let Some(mut scores) = taken(scores_from(bytes, name())) {
         // A name is no number, whatever it says.
         scores.layers.iter_mut().for_each(|layer| *layer = "layer".into());
-        let rows = scores.rows.clone();
-        page_of(ClassRun { epochs: None, scores: Some(scores), extremes: None }, &rows);
+        let evaluated = scores.clone();
+        page_of(ClassRun { epochs: None, scores: Some(scores), extremes: None }, &evaluated);
     }
 }
 
@@ -196,6 +197,7 @@ fn row(image: &str, score: f64, label: Option<u8>) -> ScoreRow {
         mse: score,
         cos: 0.0,
         cosines: vec![0.0; 4],
+        more: vec![],
     }
 }
 
@@ -208,16 +210,17 @@ pub fn about() -> About {
         model: "cae".into(),
         device: "cpu".into(),
         beta: 0.12,
+        scores: vec![],
         seed: None,
         data: None,
         data_sha256: None,
     }
 }
 
-/// Lays out the page of a class whose evaluation is that of `rows`, if they can be evaluated. No
+/// Lays out the page of a class whose evaluation is that of `scores`, if they can be evaluated. No
 /// plot has a number that is none.
-fn page_of(files: ClassRun, rows: &[ScoreRow]) {
-    let Ok(evaluation) = Evaluation::of(50.0, rows, None) else { return };
+fn page_of(files: ClassRun, scores: &Scores) {
+    let Ok(evaluation) = Evaluation::of(50.0, scores, None) else { return };
     let class = ClassResult {
         class: "bag".into(),
         epochs: None,

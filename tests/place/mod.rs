@@ -61,7 +61,9 @@ impl Place {
             description.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        gradcon::Detector { model, params, reference, description }.save(&path).unwrap();
+        gradcon::Detector { model, params, reference, statistics: None, description }
+            .save(&path)
+            .unwrap();
     }
 
     /// A gray image that depends on `seed`.

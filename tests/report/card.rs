@@ -1,6 +1,7 @@
 //! The model card.
 
 use gradcon::report::card::{Card, write_card};
+use gradcon::report::results::Formula;
 
 use crate::samples::results;
 
@@ -19,7 +20,7 @@ fn a_card_says_what_is_known_and_nothing_else() {
         input: [28, 28, 1],
         parameters: 230_721,
         alpha: 0.03,
-        beta: 0.12,
+        scores: vec![Formula { score: "paper".into(), formula: "mse - 0.12 cos".into() }],
         epochs: 7,
         best_epoch: Some(5),
         seed: Some(42),

@@ -3,7 +3,7 @@
 use gradcon::report::epochs::{COLUMNS, EpochRow, EpochWriter, Losses, read_epochs, write_epochs};
 
 use crate::message_of;
-use crate::samples::table;
+use crate::samples::history;
 
 fn epoch(epoch: u64, validation: Option<Losses>) -> EpochRow {
     let train = Losses { loss: 0.1, mse: 0.13, constraint: -1.0 / 3.0, divergence: None };
@@ -23,9 +23,9 @@ fn epochs_come_back_bit_by_bit() {
     let path = folder.path().join("metrics.csv");
     let val = Losses { loss: -0.02, mse: 1e-9, constraint: -0.9, divergence: None };
     let rows = [epoch(1, Some(val)), epoch(2, None), epoch(3, Some(val))];
-    write_epochs(&path, &table(rows.to_vec())).unwrap();
-    assert_eq!(read_epochs(&path).unwrap(), table(rows.to_vec()));
-    write_epochs(&path, &table(rows[..1].to_vec())).unwrap();
+    write_epochs(&path, &history(rows.to_vec())).unwrap();
+    assert_eq!(read_epochs(&path).unwrap(), history(rows.to_vec()));
+    write_epochs(&path, &history(rows[..1].to_vec())).unwrap();
     assert_eq!(read_epochs(&path).unwrap().rows.len(), 1, "replaced, not appended to");
 }
 
@@ -39,7 +39,7 @@ fn divergences_have_columns_of_their_own() {
         let without = epoch(n, Some(val));
         EpochRow { train: Losses { divergence: Some(0.25), ..without.train }, ..without }
     };
-    let rows = table(vec![row(1), row(2)]);
+    let rows = history(vec![row(1), row(2)]);
     write_epochs(&path, &rows).unwrap();
     assert_eq!(read_epochs(&path).unwrap(), rows);
     let whole = std::fs::read_to_string(&path).unwrap();
@@ -60,8 +60,8 @@ fn appended_epochs_are_the_table_and_what_follows_the_kept_ones_is_cut() {
     let folder = tempfile::tempdir().unwrap();
     let [path, whole] = ["metrics.csv", "whole.csv"].map(|name| folder.path().join(name));
     let rows = [epoch(1, None), epoch(2, None), epoch(3, None)];
-    write_epochs(&whole, &table(rows.to_vec())).unwrap();
-    let layers = table(rows.to_vec()).layers;
+    write_epochs(&whole, &history(rows.to_vec())).unwrap();
+    let layers = history(rows.to_vec()).layers;
     let open = |kept| EpochWriter::open(&path, layers.clone(), kept);
     let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
     let mut writer = open(0).unwrap();
@@ -96,11 +96,11 @@ fn broken_epochs_are_refused() {
         epoch(7, Some(Losses { loss: 0.0, mse: f64::NAN, constraint: 0.0, divergence: None }));
     let path = folder.path().join("metrics.csv");
     let message =
-        write_epochs(&path, &table(vec![epoch(6, None), bad.clone()])).unwrap_err().to_string();
+        write_epochs(&path, &history(vec![epoch(6, None), bad.clone()])).unwrap_err().to_string();
     assert_eq!(message, "epoch 7: val_mse is NaN, expected a finite number");
     bad.validation = None;
     bad.images_per_second = f64::INFINITY;
-    let message = write_epochs(&path, &table(vec![bad])).unwrap_err().to_string();
+    let message = write_epochs(&path, &history(vec![bad])).unwrap_err().to_string();
     assert_eq!(message, "epoch 7: images_per_second is inf, expected a finite number");
 
     let header = format!("{},cos_a,cos_b", COLUMNS.join(","));

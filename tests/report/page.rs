@@ -10,7 +10,7 @@ use gradcon::report::run::*;
 use gradcon::report::scores::write_scores;
 use gradcon::report::tables;
 
-use crate::samples::{CLASSES, about, results, rows, table, write_run, write_seeds};
+use crate::samples::{CLASSES, about, history, results, rows, table, write_run, write_seeds};
 
 /// Elements without content, which have no end tag.
 const VOID: [&str; 3] = ["meta", "br", "img"];
@@ -243,7 +243,7 @@ fn a_run_of_one_class_keeps_its_training_at_the_top() {
         images_per_second: 1.0,
         best: true,
     };
-    write_epochs(&folder.path().join("metrics.csv"), &table(vec![row])).unwrap();
+    write_epochs(&folder.path().join("metrics.csv"), &history(vec![row])).unwrap();
     let html = page_of(&[folder.path()]).unwrap();
     assert_eq!(malformed(&html), None);
     assert_eq!(
@@ -429,7 +429,7 @@ fn several_runs_are_compared() {
 #[test]
 fn challenges_have_a_table_of_levels() {
     let folder = tempfile::tempdir().unwrap();
-    let at = |shift: f64| Evaluation::of(50.0, &rows(shift), None).unwrap();
+    let at = |shift: f64| Evaluation::of(50.0, &table(rows(shift)), None).unwrap();
     let entry = |challenge: &str, level, shift| ChallengeResult {
         challenge: challenge.into(),
         level,

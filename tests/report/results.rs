@@ -1,10 +1,10 @@
 //! `results.json`.
 
 use gradcon::report::results::*;
-use gradcon::report::scores::ScoreRow;
+use gradcon::report::scores::{ScoreRow, Scores};
 
 use crate::close;
-use crate::samples::results;
+use crate::samples::{results, table};
 
 #[test]
 fn an_evaluation_scores_each_part_by_itself() {
@@ -18,6 +18,7 @@ fn an_evaluation_scores_each_part_by_itself() {
         mse,
         cos,
         cosines: vec![cos; 4],
+        more: vec![-score, cos],
     };
     let rows = [
         row(0, 0.1, 0.9, 0.9),
@@ -25,14 +26,18 @@ fn an_evaluation_scores_each_part_by_itself() {
         row(1, 0.3, 0.1, 0.5),
         row(1, 0.4, 0.2, 0.1),
     ];
-    let e = Evaluation::of(50.0, &rows, None).unwrap();
+    let names = ["worst", "cosine"].map(String::from).to_vec();
+    let scores = |rows| Scores { more: names.clone(), ..table(rows) };
+    let e = Evaluation::of(50.0, &scores(rows.to_vec()), None).unwrap();
     close(e.full.auroc, 1.0, 0.0, "full");
     close(e.reconstruction.auroc, 0.0, 0.0, "reconstruction");
     close(e.gradient.auroc, 0.875, 0.0, "gradient");
     assert_eq!((e.normal, e.anomalous), (2, 2));
+    let more: Vec<(&str, f64)> = e.parts()[3..].iter().map(|(name, m)| (*name, m.auroc)).collect();
+    assert_eq!(more, [("worst", 0.0), ("cosine", 0.125)]);
     let mut unlabelled = rows.to_vec();
     unlabelled[1].label = None;
-    assert!(Evaluation::of(50.0, &unlabelled, None).is_err());
+    assert!(Evaluation::of(50.0, &scores(unlabelled), None).is_err());
 }
 
 #[test]
@@ -57,7 +62,7 @@ fn results_that_contradict_themselves_are_refused() {
         serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     type Break = fn(&mut serde_json::Value);
     let breaks: [(Break, &str); 7] = [
-        (|v| v["schema_version"] = 3.into(), "schema version 3, this build reads 1 to 2"),
+        (|v| v["schema_version"] = 4.into(), "schema version 4, this build reads 1 to 3"),
         (|v| v["means"][1]["full"]["auroc"] = 0.5.into(), "means are not those"),
         (|v| v["classes"][0]["evaluations"][1]["full"]["auroc"] = 1.5.into(), "a metric is 1.5"),
         (

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use gradcon::folders::{self, EvalPlace};
-use gradcon::report::epochs::{EpochRow, Losses, write_epochs};
+use gradcon::report::epochs::{EpochRow, Epochs, Losses, write_epochs};
 use gradcon::report::extremes::write_extremes;
 use gradcon::report::results::*;
-use gradcon::report::scores::{ScoreRow, write_scores};
-use gradcon::report::table::Table;
+use gradcon::report::scores::{ScoreRow, Scores, write_scores};
 
 pub const CLASSES: [&str; 2] = ["T-shirt/top", "Bag & <Co>"];
 
@@ -19,15 +18,25 @@ pub fn about() -> About {
         model: "cae".into(),
         device: "Test \"device\" <1>".into(),
         beta: 0.12,
+        scores: vec![],
         seed: Some(42),
         data: Some("data/fm & nist".into()),
         data_sha256: Some("0123456789abcdef".repeat(4)),
     }
 }
 
-/// Rows as the table of a model with the autoencoder's layers.
-pub fn table<R>(rows: Vec<R>) -> Table<R> {
-    Table { layers: ["up0", "up2", "up4", "up6"].map(String::from).to_vec(), rows }
+/// Rows as the history of a model with the autoencoder's layers.
+pub fn history(rows: Vec<EpochRow>) -> Epochs {
+    Epochs { layers: layers(), rows }
+}
+
+/// Rows as the scores of such a model.
+pub fn table(rows: Vec<ScoreRow>) -> Scores {
+    Scores { layers: layers(), more: vec![], rows }
+}
+
+fn layers() -> Vec<String> {
+    ["up0", "up2", "up4", "up6"].map(String::from).to_vec()
 }
 
 /// 30 normal and 30 anomalous images whose scores overlap; `shift` moves the anomalous ones.
@@ -46,6 +55,7 @@ pub fn rows(shift: f64) -> Vec<ScoreRow> {
             mse,
             cos,
             cosines: vec![cos; 4],
+            more: vec![],
         }
     };
     (0..60).map(row).collect()
@@ -62,8 +72,8 @@ pub fn results(shift: f64) -> Results {
             .map(|(_, r)| r.clone())
             .collect();
         let evaluations = vec![
-            Evaluation::of(25.0, &few, None).unwrap(),
-            Evaluation::of(50.0, &rows, Some((200, 1))).unwrap(),
+            Evaluation::of(25.0, &table(few), None).unwrap(),
+            Evaluation::of(50.0, &table(rows), Some((200, 1))).unwrap(),
         ];
         ClassResult { class: name.to_string(), epochs: Some(3), best_epoch: Some(2), evaluations }
     };
@@ -103,8 +113,11 @@ pub fn write_run_of(folder: &Path, shift: f64) -> Results {
                 best: epoch == 2,
             })
             .collect();
-        write_epochs(&folders::training(folder, class, false).join("metrics.csv"), &table(epochs))
-            .unwrap();
+        write_epochs(
+            &folders::training(folder, class, false).join("metrics.csv"),
+            &history(epochs),
+        )
+        .unwrap();
     }
     results
 }

@@ -16,6 +16,7 @@ fn row(image: &str, label: Option<u8>, class: Option<&str>, score: f64) -> Score
         mse: 0.1 + 0.2,
         cos: 1e-300,
         cosines: vec![0.1, -0.25, 1.0 / 3.0, 1.0],
+        more: vec![],
     }
 }
 
@@ -47,12 +48,18 @@ fn scores_come_back_bit_by_bit() {
 fn other_layers_make_other_columns() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scores.csv");
-    let row = ScoreRow { cosines: vec![0.5, 0.25], ..row("a", Some(1), None, 0.0) };
-    let scores = Scores { layers: vec!["fc1".into(), "fc2".into()], rows: vec![row] };
+    let more = vec![1.0 / 3.0, -2.5];
+    let row = ScoreRow { cosines: vec![0.5, 0.25], more, ..row("a", Some(1), None, 0.0) };
+    let names = |names: [&str; 2]| names.map(String::from).to_vec();
+    let (layers, more) = (names(["fc1", "fc2"]), names(["code", "beta=0.3"]));
+    let scores = Scores { layers, more, rows: vec![row] };
     write_scores(&path, &scores).unwrap();
     assert_eq!(read_scores(&path).unwrap(), scores);
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with("image,label,class,score,mse,cos,cos_fc1,cos_fc2\n"), "{text}");
+    assert!(
+        text.starts_with("image,label,class,score,mse,cos,cos_fc1,cos_fc2,code,beta=0.3\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -60,12 +67,13 @@ fn scores_that_are_none_are_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scores.csv");
     let good = row("a", Some(1), None, 0.0);
-    let mut bad = vec![good.clone(); 5];
+    let mut bad = vec![good.clone(); 6];
     bad[0].score = f64::NAN;
     bad[1].cosines[2] = f64::INFINITY;
     bad[2].cosines.pop();
     bad[3].label = Some(2);
     bad[4].cos = f64::NAN;
+    bad[5].more.push(0.5);
     for row in bad {
         assert!(write_scores(&path, &table(vec![good.clone(), row.clone()])).is_err(), "{row:?}");
     }

@@ -12,12 +12,12 @@ use crate::folders;
 use crate::limits::{self, shown};
 use crate::report::file::write_atomic;
 use crate::report::metrics::{Deviations, Metrics, mean_std};
-use crate::report::scores::ScoreRow;
+use crate::report::scores::{ScoreRow, Scores};
 pub use seeds::{OverSeeds, SeedRow, Spread};
 
 /// The version of the file's layout this build writes. It also reads version 1, which knew neither
-/// the data's hash nor means over seeds.
-pub const SCHEMA_VERSION: u32 = 2;
+/// the data's hash nor means over seeds, and version 2, which knew the paper's score alone.
+pub const SCHEMA_VERSION: u32 = 3;
 /// Letters of a name of a class or challenge.
 const MOST_NAME: usize = 255;
 
@@ -57,8 +57,12 @@ pub struct About {
     pub model: String,
     /// The device that scored the images, with its backend or driver.
     pub device: String,
-    /// Weight of the cosine in the anomaly score `mse - beta * cos`.
+    /// Weight of the cosine in the paper's score `mse - beta * cos`.
     pub beta: f64,
+    /// The scores with their formulas: the anomaly score, then those beside its two parts. Empty
+    /// where it is the paper's alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Formula>,
     /// Seed of the training run, where it had one; none where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -69,6 +73,16 @@ pub struct About {
     /// folder is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_sha256: Option<String>,
+}
+
+/// A score's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Formula {
+    /// Its name.
+    pub score: String,
+    /// What it is made of.
+    pub formula: String,
 }
 
 /// The model of one inlier class.
@@ -87,7 +101,17 @@ pub struct ClassResult {
     pub evaluations: Vec<Evaluation>,
 }
 
-/// One test set: the full score and its two parts alone.
+/// What was found of a score, by its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named<M> {
+    /// The score's name.
+    pub score: String,
+    /// What was found.
+    pub metrics: M,
+}
+
+/// One test set: the anomaly score, the paper's two parts alone, and further scores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
@@ -103,44 +127,52 @@ pub struct Evaluation {
     pub reconstruction: Metrics,
     /// Of the negative mean cosine alone.
     pub gradient: Metrics,
+    /// Of further scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Named<Metrics>>,
 }
 
 impl Evaluation {
-    /// The three scores' metrics from scored images; `bootstrap` = (resamples, seed) adds intervals
-    /// to the AUROCs.
+    /// The metrics from scored images, with further scores of these names; `bootstrap` =
+    /// (resamples, seed) adds intervals to the AUROCs.
     ///
     /// # Errors
     /// A row without a label; otherwise as [`Metrics::of`].
     pub fn of(
         outlier_percent: f64,
-        rows: &[ScoreRow],
+        Scores { more, rows, .. }: &Scores,
         bootstrap: Option<(usize, u64)>,
     ) -> Result<Evaluation> {
         let labels = truth(rows)?;
-        let metrics = |score: fn(&ScoreRow) -> f64| {
+        let metrics = |score: &dyn Fn(&ScoreRow) -> f64| {
             let scores: Vec<f64> = rows.iter().map(score).collect();
             Metrics::of(&scores, &labels, bootstrap)
+        };
+        let further = |(i, score): (usize, &String)| {
+            Ok(Named { score: score.clone(), metrics: metrics(&|row| row.more[i])? })
         };
         let anomalous = labels.iter().filter(|&&label| label).count();
         Ok(Evaluation {
             outlier_percent,
             normal: labels.len() - anomalous,
             anomalous,
-            full: metrics(|row| row.score)?,
-            reconstruction: metrics(|row| row.mse)?,
-            gradient: metrics(|row| -row.cos)?,
+            full: metrics(&|row| row.score)?,
+            reconstruction: metrics(&|row| row.mse)?,
+            gradient: metrics(&|row| -row.cos)?,
+            more: more.iter().enumerate().map(further).collect::<Result<_>>()?,
         })
     }
 
-    /// The three scores with the names they have in tables.
-    pub fn parts(&self) -> [(&'static str, &Metrics); 3] {
-        [
-            ("full", &self.full),
-            ("reconstruction", &self.reconstruction),
-            ("gradient", &self.gradient),
-        ]
+    /// All scores with the names they have in tables.
+    pub fn parts(&self) -> Vec<(&str, &Metrics)> {
+        let three = [&self.full, &self.reconstruction, &self.gradient];
+        let more = self.more.iter().map(|named| (&named.score[..], &named.metrics));
+        PARTS.into_iter().zip(three).chain(more).collect()
     }
 }
+
+/// The names of the anomaly score and the paper's two parts.
+pub const PARTS: [&str; 3] = ["full", "reconstruction", "gradient"];
 
 /// The labels of scored images, true = anomalous.
 ///
@@ -167,16 +199,17 @@ pub struct MeanEvaluation {
     pub reconstruction: MeanMetrics,
     /// Of the negative mean cosine alone.
     pub gradient: MeanMetrics,
+    /// Of further scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Named<MeanMetrics>>,
 }
 
 impl MeanEvaluation {
-    /// The three scores with the names they have in tables.
-    pub fn parts(&self) -> [(&'static str, &MeanMetrics); 3] {
-        [
-            ("full", &self.full),
-            ("reconstruction", &self.reconstruction),
-            ("gradient", &self.gradient),
-        ]
+    /// All scores with the names they have in tables.
+    pub fn parts(&self) -> Vec<(&str, &MeanMetrics)> {
+        let three = [&self.full, &self.reconstruction, &self.gradient];
+        let more = self.more.iter().map(|named| (&named.score[..], &named.metrics));
+        PARTS.into_iter().zip(three).chain(more).collect()
     }
 }
 
@@ -400,7 +433,7 @@ impl Results {
                             seed's alone";
                 return Err(named(&format!("{what}: evaluate again (`gradcon eval`)")));
             }
-            1 | SCHEMA_VERSION => {}
+            1..=SCHEMA_VERSION => {}
             other => {
                 let what =
                     format!("schema version {other}, this build reads 1 to {SCHEMA_VERSION}");
@@ -460,15 +493,27 @@ pub(super) fn means(classes: &[ClassResult]) -> Result<Vec<MeanEvaluation>> {
             "classes {a} and {b} were evaluated at different outlier percentages"
         )));
     }
+    let names = |e: &Evaluation| e.more.iter().map(|m| m.score.clone()).collect::<Vec<_>>();
+    let all: Vec<Vec<String>> =
+        classes.iter().flat_map(|class| class.evaluations.iter().map(names)).collect();
+    if all.iter().any(|names| *names != all[0]) {
+        return Err(Error::invalid("classes were evaluated by different scores"));
+    }
     let mean = |(i, &outlier_percent): (usize, &f64)| {
-        let of = |part: fn(&Evaluation) -> &Metrics| {
-            MeanMetrics::of(classes.iter().map(move |c| part(&c.evaluations[i])))
+        let of = |part: &dyn Fn(&Evaluation) -> Metrics| {
+            let metrics: Vec<Metrics> = classes.iter().map(|c| part(&c.evaluations[i])).collect();
+            MeanMetrics::of(metrics.iter())
+        };
+        let further = |(k, score): (usize, &String)| {
+            let metrics = of(&|e| e.more[k].metrics.clone())?;
+            Ok(Named { score: score.clone(), metrics })
         };
         Ok(MeanEvaluation {
             outlier_percent,
-            full: of(|e| &e.full)?,
-            reconstruction: of(|e| &e.reconstruction)?,
-            gradient: of(|e| &e.gradient)?,
+            full: of(&|e| e.full.clone())?,
+            reconstruction: of(&|e| e.reconstruction.clone())?,
+            gradient: of(&|e| e.gradient.clone())?,
+            more: all[0].iter().enumerate().map(further).collect::<Result<_>>()?,
         })
     };
     wanted.iter().enumerate().map(mean).collect()

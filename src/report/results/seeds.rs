@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    About, ChallengeResult, ClassResult, Evaluation, MeanEvaluation, MeanMetrics, Results,
+    About, ChallengeResult, ClassResult, Evaluation, MeanEvaluation, MeanMetrics, Named, Results,
 };
 use crate::error::{Error, Result};
 use crate::report::metrics::{Deviations, Metrics, mean_std};
@@ -79,7 +79,7 @@ impl OverSeeds {
                 )));
             }
         }
-        let row = |class: String, aurocs: Vec<[f64; 3]>| {
+        let row = |class: String, aurocs: Vec<Vec<f64>>| {
             let part = |i: usize| Spread::of(aurocs.iter().map(|parts| parts[i]));
             Ok(SeedRow { class, full: part(0)?, reconstruction: part(1)?, gradient: part(2)? })
         };
@@ -87,14 +87,19 @@ impl OverSeeds {
             .headline()
             .enumerate()
             .map(|(i, (class, _))| {
-                let of =
-                    |r: &Results| r.headline().nth(i).map(|(_, e)| e.parts().map(|(_, m)| m.auroc));
+                let of = |r: &Results| {
+                    r.headline()
+                        .nth(i)
+                        .map(|(_, e)| e.parts().iter().map(|(_, m)| m.auroc).collect())
+                };
                 row(class.class.clone(), runs.iter().filter_map(|(_, r)| of(r)).collect())
             })
             .collect::<Result<Vec<_>>>()?;
-        let means: Vec<[f64; 3]> = runs
+        let means: Vec<Vec<f64>> = runs
             .iter()
-            .filter_map(|(_, r)| Some(r.headline_mean()?.parts().map(|(_, m)| m.auroc)))
+            .filter_map(|(_, r)| {
+                Some(r.headline_mean()?.parts().iter().map(|(_, m)| m.auroc).collect())
+            })
             .collect();
         if !means.is_empty() {
             rows.push(row("mean".to_string(), means)?);
@@ -138,6 +143,7 @@ fn difference(a: &Results, b: &Results) -> Option<&'static str> {
         ),
         (a.about.model != b.about.model, "their model"),
         (a.about.beta != b.about.beta, "beta"),
+        (a.about.scores != b.about.scores, "their scores"),
         (sets(a) != sets(b), "their classes, outlier percentages or numbers of test images"),
     ];
     differences.iter().find(|(differ, _)| *differ).map(|(_, what)| *what)
@@ -169,11 +175,16 @@ impl Results {
             let part = |of: fn(&MeanEvaluation) -> &MeanMetrics| {
                 mean_metrics(runs.iter().map(|r| of(&r.means[i])))
             };
+            let further = |(k, named): (usize, &Named<MeanMetrics>)| {
+                let metrics = mean_metrics(runs.iter().map(|r| &r.means[i].more[k].metrics))?;
+                Ok(Named { score: named.score.clone(), metrics })
+            };
             Ok(MeanEvaluation {
                 outlier_percent: first.means[i].outlier_percent,
                 full: part(|m| &m.full)?,
                 reconstruction: part(|m| &m.reconstruction)?,
                 gradient: part(|m| &m.gradient)?,
+                more: first.means[i].more.iter().enumerate().map(further).collect::<Result<_>>()?,
             })
         });
         let challenges = first.challenges.iter().enumerate().map(|(i, c)| {
@@ -219,7 +230,14 @@ fn evaluation<'a>(seeds: impl Iterator<Item = &'a Evaluation> + Clone) -> Result
     let (full, reconstruction, gradient) =
         (part(|e| &e.full)?, part(|e| &e.reconstruction)?, part(|e| &e.gradient)?);
     match seeds.clone().next() {
-        Some(first) => Ok(Evaluation { full, reconstruction, gradient, ..first.clone() }),
+        Some(first) => {
+            let further = |(k, named): (usize, &Named<Metrics>)| {
+                let metrics = metrics(seeds.clone().map(|e| &e.more[k].metrics))?;
+                Ok(Named { score: named.score.clone(), metrics })
+            };
+            let more = first.more.iter().enumerate().map(further).collect::<Result<_>>()?;
+            Ok(Evaluation { full, reconstruction, gradient, more, ..first.clone() })
+        }
         None => Err(Error::invalid("no seed was evaluated")),
     }
 }

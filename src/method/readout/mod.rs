@@ -1,0 +1,415 @@
+//! What is read out of a model about an image, and how it becomes a score.
+//!
+//! ```text
+//! mse        L_rec of the image
+//! cos_L      cosine between the image's own gradient dL_rec/dW of layer L and the reference: the
+//!            training's for the decoder's layers, for the encoder's the mean gradient of the
+//!            training images under the finished model
+//! kl         KL(N(m, s^2) || N(0, I)) of the code, in nats; variational models
+//! code       (c - m)' C^-1 (c - m): squared Mahalanobis distance of the code c from the codes of the
+//!            training images, with their mean m and C = (1 - s) cov + s mean(diag cov) I
+//! code_grad  the same of dL_rec/dc, the gradient that reaches the code
+//! norm       sum of g^2 over the decoder's weights, g the image's own gradient
+//! metric     sum of g^2 / F, with F = (1 - s) f + s mean(f) and f the mean over batches of the
+//!            training images of their squared gradient: what Adam divides by
+//! ```
+//!
+//! with s = [`SHRINKAGE`]. A [`Rule`] is a named sum of these [`Part`]s or of their logarithms, as
+//! they are or standardised: z(v) = (v - mean) / deviation over the validation images. All of it is
+//! fitted on normal images ([`Statistics`]); higher always means more anomalous.
+
+pub mod statistics;
+pub mod step;
+
+use std::fmt;
+
+use super::model::{Kind, Model};
+use crate::error::{Error, Result};
+pub use statistics::{SHRINKAGE, Statistics};
+
+/// A number that an image is measured by. As text it is the name of a table's column.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// `mse`
+    Mse,
+    /// `cos_up0`: of a layer.
+    Cos(&'static str),
+    /// `kl`
+    Divergence,
+    /// `code`
+    Code,
+    /// `code_grad`
+    CodeGradient,
+    /// `metric`
+    Metric,
+    /// `norm`
+    Norm,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Part::Mse => f.write_str("mse"),
+            Part::Cos(layer) => write!(f, "cos_{}", layer.replace('.', "")),
+            Part::Divergence => f.write_str("kl"),
+            Part::Code => f.write_str("code"),
+            Part::CodeGradient => f.write_str("code_grad"),
+            Part::Metric => f.write_str("metric"),
+            Part::Norm => f.write_str("norm"),
+        }
+    }
+}
+
+/// What is measured beside the error and the cosines of the decoder's layers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// The divergence of the code.
+    pub divergence: bool,
+    /// The code's distance.
+    pub code: bool,
+    /// That of the gradient that reaches the code.
+    pub code_gradient: bool,
+    /// The gradient's norm, plain and in Adam's metric.
+    pub norms: bool,
+    /// The cosines of the encoder's layers.
+    pub encoder: bool,
+}
+
+impl Wanted {
+    /// Everything that there is.
+    pub fn all(model: &Model) -> Wanted {
+        let divergence = model.kind() == Kind::Vae;
+        Wanted { divergence, code: true, code_gradient: true, norms: true, encoder: true }
+    }
+
+    /// What either wants.
+    fn or(self, other: Wanted) -> Wanted {
+        Wanted {
+            divergence: self.divergence || other.divergence,
+            code: self.code || other.code,
+            code_gradient: self.code_gradient || other.code_gradient,
+            norms: self.norms || other.norms,
+            encoder: self.encoder || other.encoder,
+        }
+    }
+
+    /// Whether it takes [`Statistics`].
+    pub fn is_fitted(self) -> bool {
+        self.code || self.code_gradient || self.norms || self.encoder
+    }
+
+    /// The parts that are measured, in order.
+    pub fn parts(self, model: &Model) -> Vec<Part> {
+        let mut parts = vec![Part::Mse];
+        parts.extend(model.constrained_layers().into_iter().map(Part::Cos));
+        if self.divergence {
+            parts.push(Part::Divergence);
+        }
+        if self.code {
+            parts.push(Part::Code);
+        }
+        if self.code_gradient {
+            parts.push(Part::CodeGradient);
+        }
+        if self.norms {
+            parts.extend([Part::Metric, Part::Norm]);
+        }
+        if self.encoder {
+            parts.extend(model.encoder_layers().into_iter().map(Part::Cos));
+        }
+        parts
+    }
+}
+
+/// A quantity that a rule adds up: a part, the logarithm of one, or the mean of some.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Read {
+    /// The part as it is.
+    Plain(Part),
+    /// Its natural logarithm, of at least the least normal f32.
+    Log(Part),
+    /// Mean of the cosines of the decoder's layers.
+    Decoder,
+    /// Mean of the cosines of the encoder's layers.
+    Encoder,
+}
+
+impl Read {
+    fn wanted(&self) -> Wanted {
+        let none = Wanted::default();
+        match self {
+            Read::Plain(part) | Read::Log(part) => match part {
+                Part::Mse => none,
+                Part::Cos(layer) if layer.starts_with("up.") => none,
+                Part::Cos(_) => Wanted { encoder: true, ..none },
+                Part::Divergence => Wanted { divergence: true, ..none },
+                Part::Code => Wanted { code: true, ..none },
+                Part::CodeGradient => Wanted { code_gradient: true, ..none },
+                Part::Metric | Part::Norm => Wanted { norms: true, ..none },
+            },
+            Read::Decoder => none,
+            Read::Encoder => Wanted { encoder: true, ..none },
+        }
+    }
+
+    /// Its value for an image whose `parts` have these values; `None` where one wasn't measured.
+    fn of(&self, parts: &[Part], values: &[f64]) -> Option<f64> {
+        let at = |part: Part| parts.iter().position(|&p| p == part).map(|i| values[i]);
+        let mean = |prefix: &str| {
+            let of = parts.iter().zip(values).filter_map(|(part, value)| match part {
+                Part::Cos(layer) if layer.starts_with(prefix) => Some(*value),
+                _ => None,
+            });
+            let cosines: Vec<f64> = of.collect();
+            let sum: f64 = cosines.iter().sum();
+            (!cosines.is_empty()).then(|| sum / cosines.len() as f64)
+        };
+        match self {
+            Read::Plain(part) => at(*part),
+            Read::Log(part) => at(*part).map(|v| v.max(f32::MIN_POSITIVE.into()).ln()),
+            Read::Decoder => mean("up."),
+            Read::Encoder => mean("down."),
+        }
+    }
+}
+
+impl fmt::Display for Read {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Read::Plain(part) => part.fmt(f),
+            Read::Log(part) => write!(f, "log {part}"),
+            Read::Decoder => f.write_str("cos"),
+            Read::Encoder => f.write_str("cos_encoder"),
+        }
+    }
+}
+
+/// A quantity with its weight.
+#[derive(Clone, PartialEq, Debug)]
+struct Term {
+    weight: f64,
+    read: Read,
+    standardised: bool,
+}
+
+/// How the parts become a score, by a name. Its formula is its text.
+///
+/// ```
+/// use gradcon::Model;
+/// use gradcon::method::readout::Rule;
+///
+/// let model = Model::new(1);
+/// let formula = |name| Rule::named(name, &model, 0.12).map(|rule| rule.to_string());
+/// assert_eq!(formula("paper")?, "mse - 0.12 cos");
+/// assert_eq!(formula("code")?, "log code");
+/// assert_eq!(formula("up.4")?, "-cos_up4");
+/// let error = formula("latent").unwrap_err().to_string();
+/// assert!(error.contains("'latent'") && error.contains("variational"), "{error}");
+/// # Ok::<(), gradcon::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rule {
+    /// What it is called in tables and on the command line.
+    pub name: String,
+    terms: Vec<Term>,
+}
+
+/// The paper's score.
+pub const PAPER: &str = "paper";
+
+/// The score that is taken where nobody says otherwise and the model has statistics.
+pub const AUTO: &str = "auto";
+
+/// The rules that have a name, without those of single layers, in the order of tables.
+pub const NAMES: [&str; 10] = [
+    AUTO,
+    PAPER,
+    "reconstruction",
+    "latent",
+    "gradient",
+    "encoder",
+    "code",
+    "code-gradient",
+    "norm",
+    "metric",
+];
+
+impl Rule {
+    fn new(name: &str, terms: &[(f64, Read, bool)]) -> Rule {
+        let term = |(weight, read, standardised): &(f64, Read, bool)| Term {
+            weight: *weight,
+            read: read.clone(),
+            standardised: *standardised,
+        };
+        Rule { name: name.into(), terms: terms.iter().map(term).collect() }
+    }
+
+    /// The paper's: `mse - beta cos`. (With the other sign there: higher is more normal.)
+    pub fn paper(beta: f64) -> Rule {
+        Rule::new(PAPER, &[(1.0, Read::Plain(Part::Mse), false), (-beta, Read::Decoder, false)])
+    }
+
+    /// The paper's with another weight, by the name `beta=0.03`.
+    pub fn of_beta(beta: f64) -> Rule {
+        Rule { name: format!("beta={beta}"), ..Rule::paper(beta) }
+    }
+
+    /// The rule of this name; `beta` is the paper's rule's. Shown at [`Rule`].
+    ///
+    /// # Errors
+    /// There is none of this name for this model.
+    pub fn named(name: &str, model: &Model, beta: f64) -> Result<Rule> {
+        let variational = model.kind() == Kind::Vae;
+        let one = |weight: f64, read: Read| Ok(Rule::new(name, &[(weight, read, false)]));
+        let layers = || model.encoder_layers().into_iter().chain(model.constrained_layers());
+        match name {
+            AUTO => Ok(Rule::new(
+                AUTO,
+                &[(1.0, Read::Log(Part::Mse), true), (1.0, Read::Log(Part::Code), true)],
+            )),
+            PAPER => Ok(Rule::paper(beta)),
+            "reconstruction" => one(1.0, Read::Plain(Part::Mse)),
+            "latent" if variational => one(1.0, Read::Plain(Part::Divergence)),
+            "gradient" => one(-1.0, Read::Decoder),
+            "encoder" => one(-1.0, Read::Encoder),
+            "code" => one(1.0, Read::Log(Part::Code)),
+            "code-gradient" => one(1.0, Read::Log(Part::CodeGradient)),
+            "norm" => one(1.0, Read::Log(Part::Norm)),
+            "metric" => one(1.0, Read::Log(Part::Metric)),
+            "latent" => Err(Error::Usage(
+                "score 'latent': the divergence of the code, which only a variational model has"
+                    .into(),
+            )),
+            _ => match layers().find(|layer| *layer == name) {
+                Some(layer) => one(-1.0, Read::Plain(Part::Cos(layer))),
+                None => Err(Error::Usage(format!(
+                    "no score '{name}': expected one of {}, or a layer of {}",
+                    NAMES.join(", "),
+                    layers().collect::<Vec<_>>().join(", ")
+                ))),
+            },
+        }
+    }
+
+    /// All rules of [`NAMES`] that there are for a model, in that order.
+    pub fn all(model: &Model, beta: f64) -> Vec<Rule> {
+        NAMES.iter().filter_map(|name| Rule::named(name, model, beta).ok()).collect()
+    }
+
+    /// What it takes beside the error and the decoder's cosines.
+    pub fn wanted(&self) -> Wanted {
+        self.terms.iter().fold(Wanted::default(), |all, term| all.or(term.read.wanted()))
+    }
+
+    /// What several rules take.
+    pub fn all_wanted(rules: &[Rule]) -> Wanted {
+        rules.iter().fold(Wanted::default(), |all, rule| all.or(rule.wanted()))
+    }
+
+    /// Whether it takes [`Statistics`].
+    pub fn is_fitted(&self) -> bool {
+        self.wanted().is_fitted() || self.terms.iter().any(|term| term.standardised)
+    }
+
+    /// The rule as a function of what is measured, with a model's statistics.
+    ///
+    /// # Errors
+    /// It takes statistics, and there are none.
+    pub fn fixed(&self, statistics: Option<&Statistics>) -> Result<Fixed> {
+        let missing = || {
+            Error::invalid(format!(
+                "the model has no statistics of normal images, which the score '{}' = {self} takes: \
+                 evaluate its run (`gradcon eval RUN`), which stores them, or score by one of \
+                 {PAPER}, reconstruction, gradient",
+                self.name
+            ))
+        };
+        let statistics = match statistics {
+            None if self.is_fitted() => return Err(missing()),
+            statistics => statistics,
+        };
+        let scaled = |term: &Term| match statistics.filter(|_| term.standardised) {
+            Some(statistics) => {
+                let values = statistics.validation.rows();
+                let of = |row: &[f64]| term.read.of(&statistics.validation.parts, row);
+                let read: Option<Vec<f64>> = values.map(|row| of(&row)).collect();
+                let (mean, deviation) = moments(&read.ok_or_else(missing)?);
+                Ok((term.clone(), mean, deviation))
+            }
+            None => Ok((term.clone(), 0.0, 1.0)),
+        };
+        Ok(Fixed { terms: self.terms.iter().map(scaled).collect::<Result<_>>()? })
+    }
+
+    /// The scores of the validation images, rising.
+    ///
+    /// # Errors
+    /// As [`Rule::fixed`], and one that is no finite number.
+    pub fn of_validation(&self, statistics: &Statistics) -> Result<Vec<f64>> {
+        let (fixed, table) = (self.fixed(Some(statistics))?, &statistics.validation);
+        let mut scores: Vec<f64> =
+            table.rows().map(|row| fixed.of(&table.parts, &row)).collect::<Result<_>>()?;
+        if let Some(bad) = scores.iter().find(|v| !v.is_finite()) {
+            return Err(Error::invalid(format!(
+                "score '{}' of a validation image is {bad}",
+                self.name
+            )));
+        }
+        scores.sort_by(f64::total_cmp);
+        Ok(scores)
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, Term { weight, read, standardised }) in self.terms.iter().enumerate() {
+            let sign = match (i, *weight < 0.0) {
+                (0, false) => "",
+                (0, true) => "-",
+                (_, false) => " + ",
+                (_, true) => " - ",
+            };
+            f.write_str(sign)?;
+            if weight.abs() != 1.0 {
+                write!(f, "{} ", weight.abs())?;
+            }
+            match standardised {
+                true => write!(f, "z({read})")?,
+                false => write!(f, "{read}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A rule whose statistics are known.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fixed {
+    /// With the mean and the deviation that each is standardised by.
+    terms: Vec<(Term, f64, f64)>,
+}
+
+impl Fixed {
+    /// The score of an image whose `parts` have these values.
+    ///
+    /// # Errors
+    /// A part that the rule takes isn't among them.
+    pub fn of(&self, parts: &[Part], values: &[f64]) -> Result<f64> {
+        let mut score = 0.0;
+        for (term, mean, deviation) in &self.terms {
+            let value = term.read.of(parts, values);
+            let value =
+                value.ok_or_else(|| Error::invalid(format!("'{}' was not measured", term.read)))?;
+            score += term.weight * ((value - mean) / deviation);
+        }
+        Ok(score)
+    }
+}
+
+/// Mean and deviation (divisor n); a deviation of 0 counts as 1.
+fn moments(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+    (mean, if deviation == 0.0 { 1.0 } else { deviation })
+}
