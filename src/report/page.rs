@@ -18,7 +18,7 @@ use super::results::{
 use super::run::{ClassRun, Run};
 use super::scores::ScoreRow;
 use super::svg;
-use super::tables::{challenge_grid, label, means_of, ratio_rows, three};
+use super::tables::{Challenges, label, means_of, ratio_rows, three};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -399,17 +399,60 @@ fn seeds(run: &Run, over: &OverSeeds) -> Markup {
 }
 
 fn challenges(run: &Run) -> Markup {
-    let (levels, rows) = challenge_grid(&run.results);
-    if rows.is_empty() {
-        return html! {};
-    }
-    let columns: Vec<String> = levels.iter().map(|level| format!("level {level}")).collect();
+    let Some(challenges) = Challenges::of(&run.results) else { return html! {} };
+    let Challenges { levels, rows } = &challenges;
     let cell =
-        |e: Option<&Evaluation>| e.map_or(html! { "not evaluated" }, |e| auroc_cell(&e.full));
-    let body =
-        rows.into_iter().map(|(name, cells)| row(name, cells.into_iter().map(cell).collect()));
+        |e: &Option<&Evaluation>| e.map_or(html! { "not evaluated" }, |e| auroc_cell(&e.full));
+    let number = |value: Option<f64>| html! { (value.map_or("-".to_string(), three)) };
+    let by_level = rows.iter().map(|(name, cells)| {
+        let mean = number(Challenges::mean(cells.iter().copied(), 0));
+        row(name, cells.iter().map(cell).chain([mean]).collect())
+    });
+    let means = (0..levels.len()).map(|i| number(Challenges::mean(challenges.at(i), 0)));
+    let all = number(Challenges::mean(challenges.all(), 0));
+    let foot = row("mean", means.chain([all]).collect());
+    let columns: Vec<String> = levels.iter().map(|level| format!("level {level}")).collect();
+    let columns: Vec<String> = columns.into_iter().chain(["mean".to_string()]).collect();
+
+    let parts = challenges.parts();
+    let name = |part: &str| label(&run.results.about.scores, part).to_string();
+    let names: Vec<String> = parts.iter().map(|part| name(part)).collect();
+    let by_score = rows.iter().map(|(name, cells)| {
+        let mean = |i| number(Challenges::mean(cells.iter().copied(), i));
+        row(name, (0..parts.len()).map(mean).collect())
+    });
+    let means = (0..parts.len()).map(|i| number(Challenges::mean(challenges.all(), i)));
+    let score_foot = row("mean", means.collect());
+
+    let aurocs = |i: usize| {
+        let of = |e: &Option<&Evaluation>| Some(e.as_ref()?.parts().get(i)?.1.auroc);
+        rows.iter().map(|(_, cells)| cells.iter().map(of).collect()).collect::<Vec<Vec<_>>>()
+    };
+    let drawn = parts.iter().enumerate().filter(|(_, part)| svg::is_drawn(part));
+    let plots = drawn.map(|(i, part)| {
+        let title = format!("AUROC by level, {}", name(part));
+        let caption = format!("{}: AUROC by level of the challenge.", name(part));
+        figure("", svg::levels(&title, levels, &aurocs(i)), &caption)
+    });
     let caption = "AUROC of the anomaly score: challenge-free against one challenge at one level";
-    table(caption, "challenge", &columns, &body.collect::<Vec<_>>(), &[])
+    html! {
+        (table(caption, "challenge", &columns, &by_level.collect::<Vec<_>>(), &[foot]))
+        (table(
+            "Mean AUROC over levels, by challenge and score",
+            "challenge",
+            &names,
+            &by_score.collect::<Vec<_>>(),
+            &[score_foot],
+        ))
+        @if levels.len() > 1 {
+            p class="keys" {
+                @for (i, (name, _)) in rows.iter().enumerate() {
+                    span class=(svg::seed_class(i)) { (name) } " "
+                }
+            }
+            div class="plots" { @for plot in plots { (plot) } }
+        }
+    }
 }
 
 fn class_heading(class: &ClassResult, evaluation: &Evaluation) -> Markup {

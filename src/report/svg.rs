@@ -197,7 +197,8 @@ pub fn roc_by_seed(title: &str, curves: &[Vec<RocPoint>]) -> Markup {
     plot.end()
 }
 
-/// The class of the i-th seed's lines: eight colours, solid, then dashed, then dotted.
+/// The class of the i-th of many lines, such as seeds: eight colours, solid, then dashed, then
+/// dotted.
 pub fn seed_class(i: usize) -> String {
     format!("s{} {}", i % SEED_COLOURS, ["solid", "dashed", "dotted"][i / SEED_COLOURS % 3])
 }
@@ -326,6 +327,30 @@ pub fn training_by_seed(
     };
     let curves: Vec<_> = seeds.iter().map(|&(i, epochs)| (seed_class(i), points(epochs))).collect();
     epoch_curves(title, name, &curves, log).end()
+}
+
+/// AUROC over the levels of challenges, a line for each challenge in the colours of [`seed_class`].
+pub fn levels(title: &str, levels: &[u32], challenges: &[Vec<Option<f64>>]) -> Markup {
+    let values = || challenges.iter().flatten().flatten().copied();
+    let low = values().fold(0.5, f64::min);
+    let (first, last) = (levels[0].into(), levels[levels.len() - 1].into());
+    let across = Across((first, last), "level", levels.len());
+    let mut plot = Plot::new(title, across, (low, 1.0), Scale::Linear, Some("AUROC"));
+    plot.line("chance", [(first, 0.5), (last, 0.5)].into_iter());
+    for (i, aurocs) in challenges.iter().enumerate() {
+        let class = seed_class(i);
+        let points = levels.iter().zip(aurocs);
+        let points: Vec<(f64, f64)> =
+            points.filter_map(|(&level, auroc)| Some((level.into(), (*auroc)?))).collect();
+        plot.line(&class, points.iter().copied());
+        for (x, y) in points {
+            let (x, y) = (plot.px(x), plot.py(y));
+            plot.drawn.push(html! {
+                circle class={ "dot " (class) } cx=(tenth(x)) cy=(tenth(y)) r="2.6" {}
+            });
+        }
+    }
+    plot.end()
 }
 
 /// A plot with curves (class, points) over epochs.

@@ -222,15 +222,32 @@ pub fn markdown(results: &Results) -> String {
             line(&mut out, [seed.to_string()].into_iter().chain(values.map(three)));
         }
     }
-    let (levels, challenges) = challenge_grid(results);
-    if !challenges.is_empty() {
+    if let Some(challenges) = Challenges::of(results) {
         let _ = writeln!(out, "\nAUROC of the anomaly score by challenge and level:\n");
-        let columns = levels.iter().map(|level| format!("level {level}"));
-        header(&mut out, &["challenge".to_string()].into_iter().chain(columns).collect::<Vec<_>>());
-        for (name, row) in challenges {
-            let values = row.into_iter().map(|e| e.map_or("-".to_string(), |e| auroc(&e.full)));
-            line(&mut out, [cell(name)].into_iter().chain(values));
+        let mut columns = vec!["challenge".to_string()];
+        columns.extend(challenges.levels.iter().map(|level| format!("level {level}")));
+        columns.push("mean".into());
+        header(&mut out, &columns);
+        let number = |value: Option<f64>| value.map_or("-".to_string(), three);
+        for (name, row) in &challenges.rows {
+            let values = row.iter().map(|e| e.map_or("-".to_string(), |e| auroc(&e.full)));
+            let mean = number(Challenges::mean(row.iter().copied(), 0));
+            line(&mut out, [cell(name)].into_iter().chain(values).chain([mean]));
         }
+        let means = (0..challenges.levels.len())
+            .map(|level| number(Challenges::mean(challenges.at(level), 0)));
+        let all = number(Challenges::mean(challenges.all(), 0));
+        line(&mut out, ["mean".to_string()].into_iter().chain(means).chain([all]));
+        let _ = writeln!(out, "\nMean AUROC over levels by challenge and score:\n");
+        let parts = challenges.parts();
+        let names = parts.iter().map(|part| cell(label(&results.about.scores, part)));
+        header(&mut out, &["challenge".to_string()].into_iter().chain(names).collect::<Vec<_>>());
+        for (name, row) in &challenges.rows {
+            let means = (0..parts.len()).map(|i| number(Challenges::mean(row.iter().copied(), i)));
+            line(&mut out, [cell(name)].into_iter().chain(means));
+        }
+        let means = (0..parts.len()).map(|i| number(Challenges::mean(challenges.all(), i)));
+        line(&mut out, ["mean".to_string()].into_iter().chain(means));
     }
     out
 }
@@ -293,9 +310,47 @@ pub(super) fn label<'a>(scores: &'a [Formula], part: &'a str) -> &'a str {
 /// A challenge's name and its evaluation at each level, where there is one.
 pub(super) type ChallengeRow<'a> = (&'a str, Vec<Option<&'a Evaluation>>);
 
-/// The levels that occur, rising, and every challenge (in order of appearance) with its evaluation
-/// at each of them.
-pub(super) fn challenge_grid(results: &Results) -> (Vec<u32>, Vec<ChallengeRow<'_>>) {
+/// The challenges of an evaluation.
+pub(super) struct Challenges<'a> {
+    /// The levels that occur, rising.
+    pub levels: Vec<u32>,
+    /// Every challenge, in order of appearance.
+    pub rows: Vec<ChallengeRow<'a>>,
+}
+
+impl<'a> Challenges<'a> {
+    /// None where no challenge was evaluated.
+    pub fn of(results: &'a Results) -> Option<Challenges<'a>> {
+        let (levels, rows) = challenge_grid(results);
+        (!rows.is_empty()).then_some(Challenges { levels, rows })
+    }
+
+    /// The scores' names, as they are in files.
+    pub fn parts(&self) -> Vec<&'a str> {
+        let first = self.all().flatten().next();
+        first.map_or(vec![], |e| e.parts().into_iter().map(|(part, _)| part).collect())
+    }
+
+    /// All evaluations at a level, by its place.
+    pub fn at(&self, level: usize) -> impl Iterator<Item = Option<&'a Evaluation>> {
+        self.rows.iter().map(move |(_, row)| row[level])
+    }
+
+    /// All evaluations.
+    pub fn all(&self) -> impl Iterator<Item = Option<&'a Evaluation>> {
+        self.rows.iter().flat_map(|(_, row)| row.iter().copied())
+    }
+
+    /// Mean AUROC of the i-th score over those that there are.
+    pub fn mean(of: impl Iterator<Item = Option<&'a Evaluation>>, part: usize) -> Option<f64> {
+        let values: Vec<f64> =
+            of.flatten().filter_map(|e| Some(e.parts().get(part)?.1.auroc)).collect();
+        let sum: f64 = values.iter().sum();
+        (!values.is_empty()).then(|| sum / values.len() as f64)
+    }
+}
+
+fn challenge_grid(results: &Results) -> (Vec<u32>, Vec<ChallengeRow<'_>>) {
     let mut levels: Vec<u32> = results.challenges.iter().map(|c| c.level).collect();
     levels.sort_unstable();
     levels.dedup();

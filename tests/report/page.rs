@@ -440,15 +440,29 @@ fn challenges_have_a_table_of_levels() {
     results.write(folder.path()).unwrap();
     let markdown = tables::markdown(&results);
     let three = |shift: f64| format!("{:.3}", at(shift).full.auroc);
-    assert!(markdown.contains("| challenge | level 1 | level 5 |"), "{markdown}");
-    assert!(
-        markdown.contains(&format!("| Rain | {} | {} |", three(0.1), three(0.3))),
-        "{markdown}"
+    assert!(markdown.contains("| challenge | level 1 | level 5 | mean |"), "{markdown}");
+    let part = |shift: f64, i: usize| at(shift).parts()[i].1.auroc;
+    let mean = |shifts: &[f64], i: usize| {
+        let sum: f64 = shifts.iter().map(|&shift| part(shift, i)).sum();
+        format!("{:.3}", sum / shifts.len() as f64)
+    };
+    let rain = format!("| Rain | {} | {} | {} |", three(0.1), three(0.3), mean(&[0.1, 0.3], 0));
+    assert!(markdown.contains(&rain), "{markdown}");
+    let haze = format!("| Haze | - | {} | {} |", three(0.2), three(0.2));
+    assert!(markdown.contains(&haze), "{markdown}");
+    let means = format!(
+        "| mean | {} | {} | {} |",
+        three(0.1),
+        mean(&[0.3, 0.2], 0),
+        mean(&[0.3, 0.1, 0.2], 0)
     );
-    assert!(markdown.contains(&format!("| Haze | - | {} |", three(0.2))), "{markdown}");
+    assert!(markdown.contains(&means), "{markdown}");
+    let scores = format!("| Rain | {} |", [0, 1, 2].map(|i| mean(&[0.1, 0.3], i)).join(" | "));
+    assert!(markdown.contains(&scores), "{markdown}");
     let html = page_of(&[folder.path()]).unwrap();
     assert_eq!(malformed(&html), None);
     let wanted =
         format!("<th scope=\"row\">Haze</th><td>not evaluated</td><td>{}</td>", three(0.2));
     assert!(html.contains(&wanted), "{wanted}");
+    assert_eq!(html.matches("AUROC by level of the challenge").count(), 3, "a plot for each score");
 }
