@@ -221,7 +221,7 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
 #[test]
 fn a_threshold_follows_what_it_depends_on() {
     let place = place();
-    place.ok(&format!("{TRAIN} --epochs 2 --out run"));
+    place.ok(&format!("{TRAIN} --epochs 2 --score paper --out run"));
     let model = place.path("run/best/model.safetensors");
     let of = |key: &str| description(&model)[key].as_str().unwrap().parse::<f64>().unwrap();
     let (config, before) = (place.path("run/config.toml"), of("gradcon.threshold"));
@@ -231,7 +231,7 @@ fn a_threshold_follows_what_it_depends_on() {
     let after = of("gradcon.threshold");
     assert!(after < before - 0.1, "{before} for beta 0.12, {after} for 3");
     // A training with that beta has that threshold.
-    place.ok(&format!("{TRAIN} --epochs 2 --beta 3 --out other"));
+    place.ok(&format!("{TRAIN} --epochs 2 --score paper --beta 3 --out other"));
     let other = description(&place.path("other/best/model.safetensors"));
     assert_eq!(other["gradcon.threshold"], description(&model)["gradcon.threshold"]);
     edit(&config, "threshold_quantile =", "threshold_quantile = 0.5");

@@ -21,7 +21,7 @@ use crate::limits::{self, shown};
 use crate::method::config::{DEFAULT_KL_WEIGHT, TrainConfig};
 use crate::method::detector::DEFAULT_BETA;
 use crate::method::model::{Init, Kind, Model};
-use crate::method::readout::{AUTO, Rule};
+use crate::method::readout::{AUTO, PAPER, Rule};
 use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 
@@ -81,7 +81,6 @@ pub struct RunConfig {
     /// The score that images are ranked by, and that the threshold is of: auto, paper,
     /// reconstruction, gradient, code, ... (`gradcon eval --help` has them all). [default: auto]
     #[arg(long, value_name = "NAME", default_value = AUTO)]
-    #[serde(skip_serializing_if = "is_auto")]
     pub score: String,
 
     /// Weight of the cosine in the paper's score. [default: 0.12]
@@ -154,10 +153,6 @@ pub enum InitName {
 }
 
 /// A setting that only those files say which have it: earlier ones don't know it.
-fn is_auto(score: &str) -> bool {
-    score == AUTO
-}
-
 fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
     *setting == T::default()
 }
@@ -175,6 +170,9 @@ impl clap::ValueEnum for Kind {
         Some(PossibleValue::new(<&str>::from(self)).help(help))
     }
 }
+
+/// The setting that runs of earlier versions don't have.
+const SCORE: &str = "score";
 
 /// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before.
 const FREE: [&str; 7] =
@@ -209,11 +207,16 @@ impl RunConfig {
         let problem = |e: &dyn Display| {
             Error::invalid(format!("{}: {}", path.display(), shown(e).trim_end()))
         };
-        let config: RunConfig = toml::from_str(text).map_err(|e| problem(&e))?;
+        let mut config: RunConfig = toml::from_str(text).map_err(|e| problem(&e))?;
         // A run's own file is whole: a default in its place would be another training.
         let there: BTreeMap<String, IgnoredAny> = toml::from_str(text).map_err(|e| problem(&e))?;
         let entries = config.entries()?;
-        let missing = entries.keys().find(|k| !there.contains_key(*k)).map(String::as_str);
+        let missing = entries.keys().find(|k| !there.contains_key(*k) && *k != SCORE);
+        let missing = missing.map(String::as_str);
+        if !there.contains_key(SCORE) {
+            // There was no other when the run began.
+            config.score = PAPER.into();
+        }
         let no_weight = config.model == Kind::Vae && config.kl_weight.is_none();
         if let Some(missing) = missing.or(no_weight.then_some("kl_weight")) {
             return Err(problem(&format!("missing field `{missing}`")));
@@ -453,8 +456,13 @@ mod tests {
         for line in text.lines() {
             let part = text.replace(&format!("{line}\n"), "");
             assert!(part.len() < text.len(), "{line}");
-            let error = RunConfig::parse(&part, path).unwrap_err().to_string();
             let key = line.split(' ').next().unwrap();
+            if key == SCORE {
+                let earlier = RunConfig::parse(&part, path).unwrap();
+                assert_eq!(earlier, RunConfig { score: PAPER.into(), ..config.clone() });
+                continue;
+            }
+            let error = RunConfig::parse(&part, path).unwrap_err().to_string();
             assert!(
                 error.contains("config.toml") && error.contains(&format!("`{key}`")),
                 "{error}"

@@ -14,7 +14,7 @@ use crate::files::sweep;
 use crate::folders::{self, EvalPlace};
 use crate::method::detector::Detector;
 use crate::method::model::{IMAGE_SIZE, Model};
-use crate::method::readout::Rule;
+use crate::method::readout::{PAPER, Rule};
 use crate::method::scorer::{Score, Scorer};
 use crate::program::Precision;
 use crate::report::epochs::read_epochs;
@@ -110,13 +110,18 @@ pub fn evaluate(
         // The run's configuration decides, also if it was changed after the training; the threshold
         // depends on it.
         let beta_changed = detector.beta()? != config.beta;
-        detector.description.insert("beta".into(), config.beta.to_string());
+        // Of a run that is ranked by another score, the paper's beta stays what it was exported with.
+        if config.score == PAPER {
+            detector.description.insert("beta".into(), config.beta.to_string());
+        }
         if own {
             let (quantile, rule) = (config.threshold_quantile, run_rule(config, &detector.model)?);
             if detector.statistics.is_none() {
                 let images = (&prepared.train_of(inlier)?, &prepared.val_of(inlier)?);
                 fit(engine, &mut detector, images, config)?;
-            } else if beta_changed || !threshold::is_of(&detector, &rule, quantile)? {
+            } else if beta_changed && config.score == PAPER
+                || !threshold::is_of(&detector, &rule, quantile)?
+            {
                 threshold::set(&mut detector, &rule, quantile)?;
             }
         }
