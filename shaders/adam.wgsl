@@ -2,8 +2,8 @@
 // model at once.
 //
 // Letters: len parameters, of which the first reference_len have a reference gradient. params, m, v
-// are [len], reference is [reference_len], schedule is [steps, replicas, 4], shared by all
-// replicas. parts holds the gradient / scale [len] in pieces: who computes a long sum leaves it in
+// are [len], reference is [reference_len], lr is [1], schedule is [steps, replicas, 4], shared by
+// all replicas. parts holds the gradient / scale [len] in pieces: who computes a long sum leaves it in
 // terms.
 //
 // Grid: a thread owns one parameter; workgroups of 256 fill x, then y; z = replica.
@@ -12,10 +12,10 @@ struct Params {
     // (first element in the gradient, elements, first element in parts, terms of its sum)
     pieces: array<vec4<u32>, MAX_PIECES>,
     // one_minus_beta and not beta: 1 - 0.999 loses five digits in f32.
-    len: u32, reference_len: u32, lr: f32, one_minus_beta1: f32, one_minus_beta2: f32, eps: f32,
+    len: u32, reference_len: u32, one_minus_beta1: f32, one_minus_beta2: f32, eps: f32,
     scale: f32,
     params_stride: u32, m_stride: u32, v_stride: u32, reference_stride: u32, parts_stride: u32,
-    schedule_stride: u32,
+    schedule_stride: u32, lr_stride: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
 const MAX_PIECES: u32 = 24u;
@@ -29,6 +29,7 @@ const MAX_PIECES: u32 = 24u;
 @group(0) @binding(3) var<storage, read_write> reference: array<f32>;
 @group(0) @binding(4) var<storage, read> parts: array<f32>;
 @group(0) @binding(5) var<storage, read> schedule: array<f32>;
+@group(0) @binding(6) var<storage, read> lr: array<f32>;
 
 // Element i of the gradient; 0 where there is no piece.
 fn grad_at(i: u32, z: u32) -> f32 {
@@ -70,6 +71,7 @@ fn adam(
     let new_v = fma(p.one_minus_beta2, fma(g, g, -old_v), old_v);
     m[z * p.m_stride + i] = new_m;
     v[z * p.v_stride + i] = new_v;
-    let change = p.lr * schedule[at + 1u] * new_m / (sqrt(new_v * schedule[at + 2u]) + p.eps);
+    let step = lr[z * p.lr_stride] * schedule[at + 1u] * new_m;
+    let change = step / (sqrt(new_v * schedule[at + 2u]) + p.eps);
     params[z * p.params_stride + i] -= change;
 }

@@ -4,7 +4,8 @@
 //
 // Letters: a segment is the run of the flat buffers g and r that holds one layer; blocks = blocks
 // of SPAN elements in the longest segment. parts holds g as a piece for each segment, partial is
-// [segments, blocks, 3], stats is laid out as the constants say.
+// [segments, blocks, 3], stats is laid out as the constants say;
+// weight is [terms].
 //
 // Grid of constraint: a workgroup of 256 owns one block of one segment: x = block, y = segment, z =
 // replica. Blocks beyond a segment's end are empty sums. Grid of constraint_sum: one workgroup of
@@ -14,8 +15,8 @@
 struct Params {
     // (first element in g, elements, first element in parts, terms of its sum)
     pieces: array<vec4<u32>, MAX_SEGMENTS>,
-    segments: u32, scale: f32, blocks: u32,
-    stride0: u32, stride1: u32, stride2: u32, stride3: u32,
+    segments: u32, scale: f32, blocks: u32, terms: u32,
+    stride0: u32, stride1: u32, stride2: u32, stride3: u32, stride4: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
 
@@ -130,10 +131,11 @@ fn constraint_sum(
 
 @group(0) @binding(0) var<storage, read> g_in: array<f32>;
 @group(0) @binding(2) var<storage, read> stats_in: array<f32>;
-@group(0) @binding(3) var<storage, read_write> out_grad: array<f32>;
+@group(0) @binding(3) var<storage, read> weight: array<f32>;
+@group(0) @binding(4) var<storage, read_write> out_grad: array<f32>;
 
 // g, r flat, stats as above; out, laid out like g: scale times the constraint's derivative in
-// g, in every segment.
+// g, in every segment, times the sum of weight if it has terms.
 @compute @workgroup_size(256)
 fn constraint_grad(
     @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32,
@@ -154,5 +156,13 @@ fn constraint_grad(
     if (g_norm > EPS) {
         d -= stats_in[at + COS] * gi / stats_in[at + GG];
     }
-    out_grad[z * p.stride3 + run.x + i] = -p.scale / f32(p.segments) * d;
+    var scale = p.scale;
+    if (p.terms > 0u) {
+        var sum = 0.0;
+        for (var s = 0u; s < p.terms; s++) {
+            sum += weight[z * p.stride3 + s];
+        }
+        scale *= sum;
+    }
+    out_grad[z * p.stride4 + run.x + i] = -scale / f32(p.segments) * d;
 }

@@ -9,6 +9,7 @@ use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
 use gradcon::engine::{Data, Engine};
 use gradcon::kernels::Form;
+use gradcon::method::feed::Feed;
 use gradcon::method::model::{IMAGE_SIZE, Model};
 use gradcon::method::objective::{StepLog, Terms, training_step};
 use gradcon::method::readout::Wanted;
@@ -127,7 +128,7 @@ fn check(
     let mut tape = Tape::new();
     let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, channels, batch]);
     let weight = tape.fill([1, 1, 1, batch], 1.0 / batch as f64);
-    let (terms, adam) = (Terms { alpha: 0.03, ..Terms::default() }, AdamConfig::default());
+    let (terms, adam) = (Terms::default(), AdamConfig::default());
     let objective = training_step(&mut tape, &model, (x, weight), terms, adam, "train", steps);
     tape.store(objective.forward.reconstruction, "reconstruction");
     tape.store(objective.gradients, "g");
@@ -151,6 +152,7 @@ fn check(
         })
         .collect();
     engine.write("train.schedule", Data::F64(&schedule)).unwrap();
+    Feed::of("train", engine).lr(&[1e-3]).and_then(|feed| feed.alpha(&[0.03])).unwrap();
 
     let xs = golden.get("x").0;
     for step in 0..steps {

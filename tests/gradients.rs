@@ -141,6 +141,11 @@ fn cases() -> Vec<Case> {
         case("mse", &of_loss, |t, i| t.mse(i[0], i[1], i[2])),
         case("image_mse", &of_loss[..2], |t, i| t.image_mse(i[0], i[1])),
         case("constraint", &of_constraint, |t, i| t.constraint(i[0], i[1], &SEGMENTS)),
+        // A weight that is no constant is its derivative's, too.
+        case("mul", &[of_constraint[0], of_constraint[1], ("weight", SCALAR)], |t, i| {
+            let constraint = t.constraint(i[0], i[1], &SEGMENTS);
+            t.mul(constraint, i[2])
+        }),
         case("constraint_grad", &of_constraint, |t, i| t.constraint_grad(i[0], i[1], &SEGMENTS)),
     ]);
     cases
@@ -358,7 +363,7 @@ fn loss_tape(model: &Model, n: usize) -> Tape {
     let noise = [1, 1, model.latent_len(), n];
     let noise = (model.kind() == Kind::Vae).then(|| tape.leaf("noise", noise));
     // A large alpha, so that the second-order part dominates; and the divergence is there to see.
-    let terms = Terms { alpha: 0.5, kl_weight: 0.7, scale: 1.0 };
+    let terms = Terms { alpha: Some(0.5), kl_weight: 0.7, scale: 1.0 };
     let o = objective(&mut tape, model, (x, weight), noise, terms);
     let gradient = parameter_gradient(&mut tape, model, &o);
     tape.store(o.loss, "loss");

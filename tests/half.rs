@@ -51,7 +51,7 @@ fn gradients(
     let mut tape = Tape::new();
     let x = tape.leaf("x", shape);
     let weight = tape.fill([1, 1, 1, N], 1.0 / N as f64);
-    let terms = Terms { alpha: 0.3, scale: loss_scale(precision, shape), ..Terms::default() };
+    let terms = Terms { alpha: Some(0.3), scale: loss_scale(precision, shape), ..Terms::default() };
     let noise = [1, 1, model.latent_len(), N];
     let noise = (model.kind() == Kind::Vae).then(|| tape.leaf("noise", noise));
     let o = objective(&mut tape, model, (x, weight), noise, terms);
@@ -233,7 +233,8 @@ fn train(sets: &[TrainingSet], epochs: usize, from: Option<&State>) -> State {
 #[test]
 fn a_training_resumes_to_the_bit_and_replicas_equal_lone_models() {
     let [a, b, small] = [(53, false), (30, true), (9, false)].map(|(n, along)| pictures(n, along));
-    let set = |train, seed| TrainingSet { train, validation: &small, seed, start: None };
+    let config = config(Precision::F16);
+    let set = |train, seed| TrainingSet { seed, ..TrainingSet::new(train, &small, &config) };
     let sets = [set(&a, 1), set(&b, 2)];
     let whole = train(&sets, 3, None);
     assert!(train(&sets, 3, Some(&train(&sets, 1, None))) == whole, "resumed, it differs");

@@ -8,6 +8,7 @@ use gradcon::kernels::conv::Activation;
 use gradcon::kernels::{Access, Conv, DIRECT, Element, Form, Kernel, Memory};
 use gradcon::layout::SCALAR;
 use gradcon::method::config::TrainConfig;
+use gradcon::method::feed::Feed;
 use gradcon::method::model::{Kind, Model};
 use gradcon::method::programs::{score_program, training_program, validation_program};
 use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
@@ -368,8 +369,12 @@ fn losses(program: &Program, poison: bool) -> Vec<u64> {
     }
     engine.write("params", Data::F32(&params)).unwrap();
     engine.write("reference", Data::F32(&reference)).unwrap();
-    for moment in ["adam.m", "adam.v"].into_iter().filter(|_| name == "train") {
-        engine.write(moment, Data::F32(&vec![0.0; model.len()])).unwrap();
+    if name == "train" {
+        for moment in ["adam.m", "adam.v"] {
+            engine.write(moment, Data::F32(&vec![0.0; model.len()])).unwrap();
+        }
+        let feed = Feed::of("train", engine.as_mut()).lr(&[1e-3]);
+        feed.and_then(|feed| feed.alpha(&[0.03])).unwrap();
     }
     engine.write(&format!("{name}.schedule"), Data::F64(&schedule)).unwrap();
     engine.run(loaded, 0..1).unwrap();

@@ -82,10 +82,14 @@ fn memory_of_a_program_counts_every_buffer() {
     let options = Options::new(3, Form::Serial);
     let program = training_program(&Model::new(2), &TrainConfig::default(), 100, 7, options);
     let (scratch, persistent) = program.memory();
-    // Data, index list, schedule and log; then parameters, two moments, references.
+    // Data, index list, schedule and log; then parameters, two moments, references, the
+    // learning rate and three terms of alpha.
     let model = Model::new(2);
     let lists = 100 * 2 * 28 * 28 + 4 * 3 * 7 * (64 + 4 + 21);
-    assert_eq!(persistent as usize, lists + 4 * 3 * (3 * model.len() + model.reference_len()));
+    assert_eq!(
+        persistent as usize,
+        lists + 4 * 3 * (3 * model.len() + model.reference_len() + 1 + 3)
+    );
     let by_hand: usize =
         program.buffers.iter().filter(|b| !b.persistent).map(|b| 4 * 3 * b.len).sum();
     assert_eq!(scratch as usize, by_hand);

@@ -57,10 +57,10 @@ fn sets(data: &[(Images, Images)]) -> Vec<TrainingSet<'_>> {
     data.iter()
         .enumerate()
         .map(|(k, (train, validation))| TrainingSet {
-            train,
-            validation,
             seed: k as u64,
-            start: None,
+            alpha: [0.03, 0.5, 0.1][k],
+            lr: [1e-3, 3e-4, 2e-3][k],
+            ..TrainingSet::new(train, validation, &config(1))
         })
         .collect()
 }
@@ -115,8 +115,14 @@ fn two_runs_give_the_same_bits_and_another_seed_gives_others() {
     let one = &sets(&data)[..1];
     let (a, state) = run(engine().as_mut(), one, 2);
     assert_eq!((a, state.clone()), run(engine().as_mut(), one, 2));
-    let other = [TrainingSet { seed: 77, ..one[0] }];
-    assert!(run(engine().as_mut(), &other, 2).1 != state);
+    let others = [
+        TrainingSet { seed: 77, ..one[0] },
+        TrainingSet { alpha: 0.04, ..one[0] },
+        TrainingSet { lr: 1.5e-3, ..one[0] },
+    ];
+    for other in others {
+        assert!(run(engine().as_mut(), &[other], 2).1 != state, "{other:?}");
+    }
 }
 
 #[test]
@@ -126,7 +132,7 @@ fn a_resumed_run_equals_an_unbroken_one() {
     let (reports, unbroken) = run(engine().as_mut(), &sets, 3);
     let big = (bars(400, 1, 5, true), bars(40, 1, 6, true));
     let with_big: Vec<TrainingSet> =
-        [TrainingSet { train: &big.0, validation: &big.1, seed: 4, start: None }, sets[1]].to_vec();
+        [TrainingSet { seed: 4, ..TrainingSet::new(&big.0, &big.1, &config(1)) }, sets[1]].to_vec();
     let (_, unbroken_big) = run(engine().as_mut(), &with_big, 2);
 
     // Between epochs.
@@ -348,7 +354,7 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
 
     let mut engine = engine();
     let (train, validation) = (bars(3, 1, 1, false), bars(0, 1, 1, false));
-    let set = TrainingSet { train: &train, validation: &validation, seed: 0, start: None };
+    let set = TrainingSet::new(&train, &validation, &config(1));
     let error = Trainer::new(engine.as_mut(), &Model::new(1), &config(1), &[set])
         .err()
         .unwrap()
@@ -375,9 +381,18 @@ fn bad_files_and_bad_sets_are_errors_that_name_what_is_wrong() {
     ] {
         assert!(Trainer::new(engine.as_mut(), &Model::new(1), &bad, &[set]).is_err(), "{bad:?}");
     }
-    let mut wild = config(3);
-    wild.adam.lr = 1e30;
-    let mut trainer = Trainer::new(engine.as_mut(), &Model::new(1), &wild, &[set]).unwrap();
+    for bad in [
+        TrainingSet { alpha: -1.0, ..set },
+        TrainingSet { lr: 0.0, ..set },
+        TrainingSet { lr: f64::NAN, ..set },
+    ] {
+        assert!(Trainer::new(engine.as_mut(), &Model::new(1), &config(1), &[bad]).is_err());
+    }
+    let mixed = [set, TrainingSet { alpha: 0.0, ..set }];
+    let error = Trainer::new(engine.as_mut(), &Model::new(1), &config(1), &mixed).err().unwrap();
+    assert!(error.to_string().contains("alpha is 0.03 and 0"), "{error}");
+    let wild = TrainingSet { lr: 1e30, ..set };
+    let mut trainer = Trainer::new(engine.as_mut(), &Model::new(1), &config(3), &[wild]).unwrap();
     let error = (0..3)
         .find_map(|_| trainer.epoch(|_| ControlFlow::Continue(())).err())
         .expect("a loss of NaN is an error")

@@ -28,7 +28,7 @@ use gradcon::program::{Options, compile};
 use gradcon::tape::{Tape, Tensor};
 use safetensors::SafeTensors;
 
-const TERMS: Terms = Terms { alpha: 0.5, kl_weight: 0.7, scale: 1.0 };
+const TERMS: Terms = Terms { alpha: Some(0.5), kl_weight: 0.7, scale: 1.0 };
 
 fn model(channels: usize) -> Model {
     Model::of(Kind::Vae, channels).unwrap()
@@ -292,7 +292,10 @@ fn data() -> Vec<(Images, Images)> {
 fn sets(data: &[(Images, Images)]) -> Vec<TrainingSet<'_>> {
     (40..)
         .zip(data)
-        .map(|(seed, (train, validation))| TrainingSet { train, validation, seed, start: None })
+        .map(|(seed, (train, validation))| TrainingSet {
+            seed,
+            ..TrainingSet::new(train, validation, &config(1))
+        })
         .collect()
 }
 
@@ -325,7 +328,7 @@ fn check_repeats(engine: &mut dyn Engine) {
         }
         assert!(state.replicas[k] == lone.replicas[0], "model {k}: tensors differ");
     }
-    let other = [TrainingSet { seed: 99, start: None, ..sets[0] }];
+    let other = [TrainingSet { seed: 99, ..sets[0] }];
     assert!(run(engine, &other, 2).1 != run(engine, &sets[..1], 2).1, "the seed changes nothing");
 
     // Stopped as often as it listens, and begun anew each time.

@@ -16,6 +16,8 @@ use crate::tape::ops::AdamConfig;
 /// params -= lr c1 m / (sqrt(v c2) + eps)
 /// ```
 ///
+/// `lr` is one number for each replica.
+///
 /// `parts` holds grad / scale in [`Piece`]s, at most [`MAX_PIECES`]; it is 0 where there is none. An
 /// image weight of 0 means that this replica has no batch in this step: nothing changes.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,6 +45,7 @@ pub(super) static SHADER: Shader = Shader {
             update("reference"),
             read("parts"),
             read("schedule"),
+            read("lr"),
         ],
     )],
     constants: &[("MAX_PIECES", MAX_PIECES as f64)],
@@ -60,12 +63,11 @@ impl Family for Adam {
 
     /// The betas travel as 1 - beta: taking 0.999 from 1 in f32 loses five digits.
     fn uniforms(&self) -> Uniforms {
-        let AdamConfig { lr, beta1, beta2, eps } = self.config;
+        let AdamConfig { beta1, beta2, eps } = self.config;
         Uniforms::new()
             .pieces(&self.pieces, MAX_PIECES)
             .int("len", self.len)
             .int("reference_len", self.reference_len)
-            .float("lr", lr)
             .float("one_minus_beta1", 1.0 - beta1)
             .float("one_minus_beta2", 1.0 - beta2)
             .float("eps", eps)
@@ -96,6 +98,6 @@ impl Family for Adam {
     fn details(&self) -> String {
         let parts = self.pieces.iter().map(Piece::held).sum::<usize>();
         let (len, reference_len) = (self.len, self.reference_len);
-        format!("{len} of {parts} (reference {reference_len}) lr {}", self.config.lr)
+        format!("{len} of {parts} (reference {reference_len})")
     }
 }

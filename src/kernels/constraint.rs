@@ -19,14 +19,19 @@ pub enum Constraint {
     /// [`Stats`] from the blocks' sums, with `cos = g.r / (max(|g|, eps) max(|r|, eps))` and minus
     /// the mean of cos as the constraint.
     ConstraintSum { segments: Vec<Segment> },
-    /// `scale` times the constraint's derivative in g, in every segment:
+    /// `scale` times the constraint's derivative in g, in every segment, and times the sum of the
+    /// `terms` numbers of `weight`, one set for each replica, if there are any (then at most
+    /// [`MAX_TERMS`]; else `weight` is not looked at):
     /// `out = -scale / segments * (r / (max(|g|, eps) max(|r|, eps)) - slope)`,
     /// where `slope = |g| > eps ? cos g / |g|^2 : 0`.
-    ConstraintGrad { segments: Vec<Segment>, scale: f64 },
+    ConstraintGrad { segments: Vec<Segment>, scale: f64, terms: usize },
 }
 
 /// Elements of one segment that one workgroup of `constraint` reduces.
 pub const SPAN: usize = 512;
+
+/// Most numbers that a weight is the sum of.
+pub const MAX_TERMS: usize = 4;
 
 /// Threads of `constraint_sum` that add up one segment's blocks.
 const SUMMERS: usize = 32;
@@ -37,7 +42,10 @@ pub(super) static SHADER: Shader = Shader {
     entries: &[
         entry("constraint", &[read("parts"), read("r"), write("g"), write("partial")]),
         entry("constraint_sum", &[read("partial"), write("stats")]),
-        entry("constraint_grad", &[read("g"), read("r"), read("stats"), write("out")]),
+        entry(
+            "constraint_grad",
+            &[read("g"), read("r"), read("stats"), read("weight"), write("out")],
+        ),
     ],
     constants: &[
         ("SPAN", SPAN as f64),
@@ -75,6 +83,13 @@ impl Constraint {
             Constraint::ConstraintGrad { scale, .. } => *scale,
         }
     }
+
+    fn terms(&self) -> usize {
+        match self {
+            Constraint::ConstraintGrad { terms, .. } => *terms,
+            _ => 0,
+        }
+    }
 }
 
 impl Family for Constraint {
@@ -101,6 +116,7 @@ impl Family for Constraint {
             .int("segments", segments.len())
             .float("scale", self.scale())
             .int("blocks", max_blocks(&segments))
+            .int("terms", self.terms())
     }
 
     fn launch(&self) -> Launch {
@@ -137,7 +153,7 @@ impl Family for Constraint {
         match self {
             Constraint::Constraint { pieces } => SPAN / 256 * longest(pieces),
             Constraint::ConstraintSum { segments } => max_blocks(segments).div_ceil(SUMMERS),
-            Constraint::ConstraintGrad { .. } => 1,
+            Constraint::ConstraintGrad { terms, .. } => *terms.max(&1),
         }
     }
 
@@ -150,6 +166,10 @@ impl Family for Constraint {
             1.0 => String::new(),
             scale => format!(" * {scale}"),
         };
-        format!("layers {lens}{scale}")
+        let weight = match self.terms() {
+            0 => String::new(),
+            terms => format!(" * weight of {terms}"),
+        };
+        format!("layers {lens}{scale}{weight}")
     }
 }

@@ -17,7 +17,9 @@ pub struct TrainConfig {
     /// Weight of the KL divergence in the loss of a variational model: twice the variance that a
     /// value of an image is reconstructed with (see [`crate::method::objective`]).
     pub kl_weight: f64,
-    /// The optimiser's constants.
+    /// Adam's learning rate.
+    pub lr: f64,
+    /// Adam's other constants.
     pub adam: AdamConfig,
     /// How parameters start.
     pub init: Init,
@@ -40,6 +42,7 @@ impl Default for TrainConfig {
             batch_size: 64,
             alpha: 0.03,
             kl_weight: DEFAULT_KL_WEIGHT,
+            lr: 1e-3,
             adam: AdamConfig::default(),
             init: Init::Torch,
             seed: 0,
@@ -70,7 +73,7 @@ impl TrainConfig {
                 Err(Error::Usage(format!("{what} is {v}, expected a positive number")))
             }
         };
-        positive("learning rate", self.adam.lr)?;
+        positive("learning rate", self.lr)?;
         positive("Adam's eps", self.adam.eps)?;
         if self.batch_size == 0 || self.batch_size > 4096 {
             return Err(Error::Usage(format!(

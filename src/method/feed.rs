@@ -5,6 +5,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::config::TrainConfig;
 use super::model::{Init, Model, PARAMS};
 use crate::engine::{Data, Engine};
 use crate::error::Result;
@@ -20,6 +21,16 @@ pub const V: &str = "adam.v";
 
 /// The reference gradients, like the parameters' head.
 pub const REFERENCE: &str = "reference";
+
+/// Adam's learning rate, of each replica.
+pub const LR: &str = "adam.lr";
+
+/// Each replica's weight of the gradient constraint, as the sum of [`ALPHA_TERMS`] numbers.
+pub const ALPHA: &str = "alpha";
+
+/// What alpha is the sum of: three floats have all digits of an f64, in which the CPU engine scales
+/// the constraint.
+pub const ALPHA_TERMS: usize = 3;
 
 /// Each replica's parameters after its best epoch, like the parameters.
 pub const BEST_PARAMS: &str = "best.params";
@@ -58,6 +69,7 @@ pub fn adam_buffers(name: &str, model: &Model, steps: usize) -> AdamBuffers {
         reference_len: model.reference_len(),
         schedule: format!("{name}.schedule"),
         steps,
+        lr: LR.into(),
     }
 }
 
@@ -163,6 +175,38 @@ impl<'e> Feed<'e> {
         self.write(PARAMS, Data::F32(params))
     }
 
+    /// Adam's learning rate of each replica, for a training; 0 where it isn't written.
+    ///
+    /// # Errors
+    /// As [`Feed::images`].
+    ///
+    /// ```
+    /// use gradcon::engine::cpu;
+    /// use gradcon::method::feed::Feed;
+    /// use gradcon::method::programs::training_program;
+    /// use gradcon::program::Options;
+    /// use gradcon::{Model, TrainConfig};
+    ///
+    /// let (model, config, mut engine) = (Model::new(1), TrainConfig::default(), cpu::f32());
+    /// let options = Options { replicas: 2, ..Options::default() };
+    /// engine.load(&training_program(&model, &config, 64, 1, options))?;
+    /// Feed::of("train", engine.as_mut()).lr(&[1e-3, 3e-4])?.alpha(&[0.03, 0.1])?;
+    /// # Ok::<(), gradcon::Error>(())
+    /// ```
+    pub fn lr(self, lr: &[f64]) -> Result<Self> {
+        self.write(LR, Data::F64(lr))
+    }
+
+    /// Weight of the gradient constraint of each replica, for a training of a program that has the
+    /// constraint; 0 where it isn't written. Shown at [`Feed::lr`].
+    ///
+    /// # Errors
+    /// As [`Feed::images`].
+    pub fn alpha(self, alpha: &[f64]) -> Result<Self> {
+        let terms: Vec<f64> = alpha.iter().flat_map(|&alpha| alpha_terms(alpha)).collect();
+        self.write(ALPHA, Data::F64(&terms))
+    }
+
     /// Flat references of all replicas. Shown at [`Feed`].
     ///
     /// # Errors
@@ -171,8 +215,8 @@ impl<'e> Feed<'e> {
         self.write(REFERENCE, Data::F32(reference))
     }
 
-    /// Images of a fixed pattern in their order, and fresh parameters, the same for all replicas:
-    /// something to measure with.
+    /// Images of a fixed pattern in their order, fresh parameters and, of a training, the default
+    /// rates, the same for all replicas: something to measure with.
     ///
     /// # Errors
     /// As [`Feed::images`].
@@ -195,8 +239,24 @@ impl<'e> Feed<'e> {
         let data: Vec<u8> = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
         let params = model.init(Init::Kaiming, 0).repeat(replicas);
         let batches = Batches::in_order(images, batch, replicas);
-        self.images(&data)?.batches(&batches)?.params(&params).map(drop)
+        let training = self.name == "train";
+        let feed = self.images(&data)?.batches(&batches)?.params(&params)?;
+        if training {
+            let TrainConfig { lr, alpha, .. } = TrainConfig::default();
+            feed.lr(&vec![lr; replicas])?.alpha(&vec![alpha; replicas])?;
+        }
+        Ok(())
     }
+}
+
+/// Three floats, the largest first, whose sum is exactly `alpha`.
+fn alpha_terms(alpha: f64) -> [f64; ALPHA_TERMS] {
+    let mut rest = alpha;
+    std::array::from_fn(|_| {
+        let term = rest as f32 as f64;
+        rest -= term;
+        term
+    })
 }
 
 /// Images that a batch occupies on the device: a multiple of this, so that vectors and workgroups
@@ -345,6 +405,17 @@ pub fn epoch_order(len: usize, seed: u64, epoch: u64, shuffle: bool) -> Vec<u32>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn alpha_keeps_all_its_digits() {
+        for alpha in [0.0, 0.03, 0.1, 1.0 / 3.0, 1e-7, 12345.678901234567] {
+            let terms = alpha_terms(alpha);
+            assert_eq!(terms.iter().sum::<f64>(), alpha);
+            assert_eq!(terms.map(|term| term as f32 as f64), terms);
+            // As a GPU adds them up.
+            assert_eq!(terms.iter().map(|&term| term as f32).sum::<f32>(), alpha as f32);
+        }
+    }
 
     #[test]
     fn every_image_is_read_once_an_epoch_and_orders_differ() {

@@ -54,7 +54,7 @@ pub fn train(
     mut report: impl FnMut(&EpochReport),
 ) -> Result<Detector> {
     let model = Model::try_new(train.channels)?;
-    let set = TrainingSet { train, validation, seed: config.seed, start: None };
+    let set = TrainingSet::new(train, validation, config);
     let mut trainer = Trainer::new(engine, &model, config, &[set])?;
     for _ in 0..config.epochs {
         if let Outcome::Epoch(reports) = trainer.epoch(|_| ControlFlow::Continue(()))? {

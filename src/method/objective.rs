@@ -21,9 +21,9 @@
 //! brings them into its range, and are divided by S where they are used. Cosines don't change.
 
 use super::config::TrainConfig;
-use super::feed::{REFERENCE, adam_buffers, draws, log};
+use super::feed::{ALPHA, ALPHA_TERMS, REFERENCE, adam_buffers, draws, log};
 use super::model::{Forward, Kind, Latent, Model};
-use crate::layout::{Stat, Stats, flat, size};
+use crate::layout::{SCALAR, Stat, Stats, flat, size};
 use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 use crate::tape::{Tape, Tensor};
@@ -31,8 +31,9 @@ use crate::tape::{Tape, Tensor};
 /// What an objective is made with.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Terms {
-    /// Weight of the gradient constraint in the loss.
-    pub alpha: f64,
+    /// Weight of the gradient constraint in the loss; `None`: each replica's own, which the buffer
+    /// [`ALPHA`] holds. Without a constraint (0) there is no second sweep.
+    pub alpha: Option<f64>,
     /// Weight of the KL divergence in the loss of a variational model.
     pub kl_weight: f64,
     /// The loss scale S.
@@ -42,8 +43,8 @@ pub struct Terms {
 impl Default for Terms {
     /// The defaults of a training in f32.
     fn default() -> Terms {
-        let TrainConfig { alpha, kl_weight, .. } = TrainConfig::default();
-        Terms { alpha, kl_weight, scale: 1.0 }
+        let TrainConfig { kl_weight, .. } = TrainConfig::default();
+        Terms { alpha: None, kl_weight, scale: 1.0 }
     }
 }
 
@@ -125,7 +126,14 @@ pub fn objective(
     let reference = tape.leaf(REFERENCE, [1, 1, 1, model.reference_len()]);
     let stats = tape.constraint_stats(gradients, reference, &segments);
     let constraint = tape.constraint(gradients, reference, &segments);
-    let weighted = tape.affine(constraint, alpha, 0.0);
+    let weighted = match alpha {
+        Some(alpha) => tape.affine(constraint, alpha, 0.0),
+        None => {
+            let terms = tape.leaf(ALPHA, flat(ALPHA_TERMS));
+            let alpha = tape.sum_to(terms, SCALAR);
+            tape.mul(constraint, alpha)
+        }
+    };
     let mut loss = tape.add(mse, weighted);
     let divergence = forward.latent.map(|latent| {
         tape.label("divergence");

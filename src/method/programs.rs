@@ -45,7 +45,9 @@ pub fn training_program(
 fn terms(model: &Model, config: &TrainConfig, options: Options) -> Terms {
     let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), config.batch_size];
     let scale = loss_scale(options.precision, shape);
-    Terms { alpha: config.alpha, kl_weight: config.kl_weight, scale }
+    // Where no replica has a constraint the step is without it; else each has its own alpha.
+    let alpha = (config.alpha == 0.0).then_some(0.0);
+    Terms { alpha, kl_weight: config.kl_weight, scale }
 }
 
 /// The program of a validation step: losses without an update. Shown at [`training_program`].

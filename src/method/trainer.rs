@@ -2,7 +2,7 @@
 //! continued to the same bits.
 //!
 //! One trainer trains one or several models (replicas) as one program. Each replica has its own
-//! images, seed and parameters, and its numbers are those of training it alone. The host writes an
+//! images, seed, learning rate, alpha and parameters, and its numbers are those of training it alone. The host writes an
 //! index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
 //! Parameters stay on the device, those of the best epoch too, until somebody asks for them.
 
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::program::{Options, Program};
 
-/// Images `[n, 28, 28, channels]` and start of one replica.
+/// Images `[n, 28, 28, channels]`, start and rates of one replica.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingSet<'a> {
     /// Images to learn from.
@@ -35,6 +35,19 @@ pub struct TrainingSet<'a> {
     pub seed: u64,
     /// Flat parameters to start from instead of fresh ones.
     pub start: Option<&'a [f32]>,
+    /// Weight of the gradient constraint in the loss, instead of the configuration's.
+    pub alpha: f64,
+    /// Adam's learning rate, instead of the configuration's.
+    pub lr: f64,
+}
+
+impl<'a> TrainingSet<'a> {
+    /// A replica with seed, alpha and learning rate of a configuration, and fresh parameters. Shown
+    /// at [`Trainer`].
+    pub fn new(train: &'a Images, validation: &'a Images, config: &TrainConfig) -> TrainingSet<'a> {
+        let TrainConfig { seed, alpha, lr, .. } = *config;
+        TrainingSet { train, validation, seed, start: None, alpha, lr }
+    }
 }
 
 /// How far an epoch is.
@@ -71,6 +84,8 @@ struct Set {
     first_validation: u32,
     validation: usize,
     seed: u64,
+    alpha: f64,
+    lr: f64,
 }
 
 /// Trains models on an engine, which it has to itself.
@@ -83,11 +98,12 @@ struct Set {
 ///
 /// let images = Images::new((0..20 * 784).map(|i| (i % 251) as u8).collect(), [20, 28, 28, 1])?;
 /// let (validation, train) = images.split_at(4);
-/// let set = |seed| TrainingSet { train: &train, validation: &validation, seed, start: None };
 /// let (model, mut engine) = (Model::new(1), cpu::f32());
 /// let config = TrainConfig { epochs: 1, batch_size: 16, ..TrainConfig::default() };
 ///
-/// let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set(0), set(1)])?;
+/// let set = TrainingSet::new(&train, &validation, &config);
+/// let other = TrainingSet { seed: 1, lr: 3e-4, ..set };
+/// let mut trainer = Trainer::new(engine.as_mut(), &model, &config, &[set, other])?;
 /// while trainer.epochs_done() < config.epochs {
 ///     trainer.epoch(|_| ControlFlow::Continue(()))?; // Break stops after the step under way
 /// }
@@ -130,7 +146,9 @@ impl<'e> Trainer<'e> {
     ///
     /// # Errors
     /// A configuration that makes no sense, a set without training or validation images or
-    /// with images of another shape than the model's, a device that can't hold the program.
+    /// with images of another shape than the model's, sets of which some have an alpha of 0 (they
+    /// need no second sweep, and are a program of their own) and others don't, a device that can't
+    /// hold the program.
     pub fn new(
         engine: &'e mut dyn Engine,
         model: &Model,
@@ -143,8 +161,16 @@ impl<'e> Trainer<'e> {
         }
         let pixels = model.pixels();
         let (mut data, mut validation_data) = (vec![], vec![]);
-        let mut known = vec![];
+        let mut known: Vec<Set> = vec![];
+        if let Some(other) = sets.iter().find(|s| (s.alpha == 0.0) != (sets[0].alpha == 0.0)) {
+            return Err(Error::Usage(format!(
+                "alpha is {} and {} in one training: a model without constraint trains beside \
+                 others of its kind only",
+                sets[0].alpha, other.alpha
+            )));
+        }
         for (k, set) in sets.iter().enumerate() {
+            TrainConfig { alpha: set.alpha, lr: set.lr, ..config.clone() }.check()?;
             for (what, images) in [("training", set.train), ("validation", set.validation)] {
                 model
                     .check_images(images)
@@ -153,16 +179,32 @@ impl<'e> Trainer<'e> {
                     return Err(Error::invalid(format!("{what} set {k}: no images")));
                 }
             }
+            // Replicas of one class read the same images.
+            let earlier = sets[..k].iter().position(|other| {
+                std::ptr::eq(other.train, set.train)
+                    && std::ptr::eq(other.validation, set.validation)
+            });
+            let (first_image, first_validation) = match earlier {
+                Some(other) => (known[other].first_image, known[other].first_validation),
+                None => {
+                    let first = [&data, &validation_data].map(|d: &Vec<u8>| d.len() / pixels);
+                    data.extend_from_slice(&set.train.data);
+                    validation_data.extend_from_slice(&set.validation.data);
+                    (first[0] as u32, first[1] as u32)
+                }
+            };
             known.push(Set {
-                first_image: (data.len() / pixels) as u32,
+                first_image,
                 train: set.train.n,
-                first_validation: (validation_data.len() / pixels) as u32,
+                first_validation,
                 validation: set.validation.n,
                 seed: set.seed,
+                alpha: set.alpha,
+                lr: set.lr,
             });
-            data.extend_from_slice(&set.train.data);
-            validation_data.extend_from_slice(&set.validation.data);
         }
+        // Without a constraint or with one for every replica: which, the program asks the first.
+        let config = &TrainConfig { alpha: sets[0].alpha, ..config.clone() };
         let replicas = sets.len();
         let steps = known.iter().map(|s| s.train.div_ceil(config.batch_size)).max().unwrap_or(0);
         let readings: Vec<Reading> = known
@@ -202,7 +244,11 @@ impl<'e> Trainer<'e> {
                 None => params.extend(model.init(config.init, set.seed)),
             }
         }
-        Feed::of("train", engine).images(&data)?.params(&params)?;
+        let lr: Vec<f64> = known.iter().map(|set| set.lr).collect();
+        let feed = Feed::of("train", engine).images(&data)?.params(&params)?.lr(&lr)?;
+        if config.alpha != 0.0 {
+            feed.alpha(&known.iter().map(|set| set.alpha).collect::<Vec<_>>())?;
+        }
         let fresh = |r: usize| ReplicaState {
             params: part(&params, r, replicas).to_vec(),
             m: vec![0.0; model.len()],
@@ -367,9 +413,9 @@ impl<'e> Trainer<'e> {
         StepLog::of(&self.model).width()
     }
 
-    /// L, of its parts.
-    fn loss(&self, mse: f64, constraint: f64, divergence: f64) -> f64 {
-        mse + self.config.alpha * constraint + self.config.kl_weight * divergence
+    /// A replica's L, of its parts.
+    fn loss(&self, r: usize, mse: f64, constraint: f64, divergence: f64) -> f64 {
+        mse + self.sets[r].alpha * constraint + self.config.kl_weight * divergence
     }
 
     /// Means of each replica's rows of a log; nothing for those that diverged, in this log or
@@ -412,7 +458,7 @@ impl<'e> Trainer<'e> {
         sum.constraint /= images;
         sum.divergence /= images;
         sum.cosines.iter_mut().for_each(|c| *c /= images);
-        sum.loss = self.loss(sum.mse, sum.constraint, sum.divergence);
+        sum.loss = self.loss(r, sum.mse, sum.constraint, sum.divergence);
         Some(sum)
     }
 
@@ -421,7 +467,7 @@ impl<'e> Trainer<'e> {
         let rows = log.chunks_exact(self.log_width()).skip(r).step_by(self.sets.len());
         for (i, row) in rows.enumerate() {
             let Logged { mse, constraint, divergence, .. } = StepLog::of(&self.model).parse(row);
-            let loss = self.loss(mse, constraint, divergence);
+            let loss = self.loss(r, mse, constraint, divergence);
             if !loss.is_finite() {
                 let more = match self.model.kind() {
                     Kind::Cae => String::new(),
@@ -449,16 +495,16 @@ impl<'e> Trainer<'e> {
 
     /// Errors if every replica diverged.
     fn check_any_left(&self) -> Result<()> {
-        let diverged: Vec<&Divergence> =
-            self.replicas.iter().filter_map(|r| r.diverged.as_ref()).collect();
-        match diverged.first() {
-            Some(first) if diverged.len() == self.replicas.len() => Err(Error::invalid(format!(
-                "the training {first}; a smaller learning rate than {} or a smaller alpha than {} \
-                 may help",
-                self.config.adam.lr, self.config.alpha
-            ))),
-            _ => Ok(()),
+        if self.replicas.iter().any(|r| r.diverged.is_none()) {
+            return Ok(());
         }
+        let (set, first) = (&self.sets[0], self.replicas[0].diverged.as_ref());
+        Err(Error::invalid(format!(
+            "the training {}; a smaller learning rate than {} or a smaller alpha than {} may help",
+            first.map_or(String::new(), ToString::to_string),
+            set.lr,
+            set.alpha
+        )))
     }
 
     /// Takes over the tensors of all replicas as they are on the device now; of a replica that has

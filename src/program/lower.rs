@@ -519,16 +519,32 @@ impl Lowering<'_> {
                 let stats = self.place(*stats);
                 View { offset: stats.offset + Stats::CONSTRAINT, len: 1, ..stats }
             }
-            ops::Constraint::ConstraintGrad { stats, r, segments, scale, .. } => {
+            ops::Constraint::ConstraintGrad { stats, r, segments, scale, weight, .. } => {
                 let (r, sums) = (self.place(*r), self.place(*stats));
+                let weight = weight.map(|weight| self.weight(weight));
+                let terms = weight.map_or(0, |weight| weight.len);
                 let g = self.gradients[stats];
                 // What lies between the segments stays zero.
                 let out = self.dedicated(self.size(node));
                 let (segments, scale) = (segments.clone(), *scale);
-                let kernel = kernels::Constraint::ConstraintGrad { segments, scale };
-                self.emit(node, Kernel::Constraint(kernel), vec![g, r, sums, out]);
+                let kernel = kernels::Constraint::ConstraintGrad { segments, scale, terms };
+                let args = vec![g, r, sums, weight.unwrap_or(sums), out];
+                self.emit(node, Kernel::Constraint(kernel), args);
                 out
             }
+        }
+    }
+
+    /// A scalar, or the few numbers that it is the sum of, where they are a leaf.
+    fn weight(&mut self, node: Tensor) -> View {
+        match self.tape.node(node).op {
+            Op::Reduce(ops::Reduce::SumTo { a })
+                if matches!(self.tape.node(a).op, Op::Memory(ops::Memory::Leaf { .. }))
+                    && self.size(a) <= kernels::constraint::MAX_TERMS =>
+            {
+                self.place(a)
+            }
+            _ => self.place(node),
         }
     }
 
@@ -670,8 +686,9 @@ impl Lowering<'_> {
         let rows = names.steps * self.options.replicas;
         let width = kernels::adam::SCHEDULE;
         let schedule = self.persistent(&names.schedule, Element::Float, rows * width, false);
+        let lr = self.persistent(&names.lr, Element::Float, 1, true);
         let kernel = kernels::Adam { len, reference_len, pieces, scale, config: op.config };
-        let args = vec![params, m, v, reference, parts, schedule];
+        let args = vec![params, m, v, reference, parts, schedule, lr];
         self.emit(node, Kernel::Adam(kernel), args);
         params
     }

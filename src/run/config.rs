@@ -65,7 +65,7 @@ pub struct RunConfig {
     pub batch_size: usize,
 
     /// Adam's learning rate. [default: 0.001]
-    #[arg(long, allow_negative_numbers = true, default_value_t = TrainConfig::default().adam.lr)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = TrainConfig::default().lr)]
     pub lr: f64,
 
     /// Weight of the gradient constraint in the loss. [default: 0.03]
@@ -429,7 +429,8 @@ impl RunConfig {
             batch_size: self.batch_size,
             alpha: self.alpha,
             kl_weight: self.kl_weight.unwrap_or(DEFAULT_KL_WEIGHT),
-            adam: AdamConfig { lr: self.lr, ..AdamConfig::default() },
+            lr: self.lr,
+            adam: AdamConfig::default(),
             init: match self.init {
                 InitName::Torch => Init::Torch,
                 InitName::Kaiming => Init::Kaiming,

@@ -118,15 +118,14 @@ fn fresh_trainer<'e>(
 ) -> Result<Trainer<'e>> {
     let start =
         config.init_from.as_deref().map(|path| checkpoint::load_start(path, model)).transpose()?;
+    let train_config = config.train_config();
     let set = |(train, validation)| TrainingSet {
-        train,
-        validation,
-        seed: config.seed,
         start: start.as_deref(),
+        ..TrainingSet::new(train, validation, &train_config)
     };
     let sets: Vec<TrainingSet> =
         images.iter().map(|(train, validation)| set((train, validation))).collect();
-    Trainer::new(engine, model, &config.train_config(), &sets)
+    Trainer::new(engine, model, &train_config, &sets)
 }
 
 /// Whether a run of this configuration could begin: everything is checked that [`train`] needs, and

@@ -209,7 +209,8 @@ pub fn mse(rows: usize, n: usize) -> [Case; 2] {
 }
 
 /// Segments of these lengths, whose gradients are sums of so many terms.
-pub fn constraint(of: &[(usize, usize)], scale: f64) -> [Case; 3] {
+/// The derivative is weighted by the sum of `weights` numbers.
+pub fn constraint(of: &[(usize, usize)], scale: f64, weights: usize) -> [Case; 3] {
     let (pieces, end, held) = pieces(of);
     let segments: Vec<Segment> = pieces.iter().map(Piece::segment).collect();
     let blocks = constraints::max_blocks(&segments);
@@ -217,9 +218,11 @@ pub fn constraint(of: &[(usize, usize)], scale: f64) -> [Case; 3] {
     let (partial, stats) = (segments.len() * blocks * 3, Stats::len(segments.len()));
     let args = vec![input(held), input(end), output(end), output(partial)];
     let sum_args = vec![holding(Content::Sums { run: 1, squares: 2 }, partial), output(stats)];
-    let grad_args = vec![input(end), input(end), holding(Content::Stats, stats), output(end)];
+    let weight = if weights == 0 { repeats(2) } else { input(weights) };
+    let grad_args =
+        vec![input(end), input(end), holding(Content::Stats, stats), weight, output(end)];
     let sum = Constraint::ConstraintSum { segments: segments.clone() };
-    let grad = Constraint::ConstraintGrad { segments, scale };
+    let grad = Constraint::ConstraintGrad { segments, scale, terms: weights };
     let first = Constraint::Constraint { pieces };
     [
         Case::new(Kernel::Constraint(first), constraints::SPAN * most, args),
@@ -248,7 +251,7 @@ pub fn image_cos(blocks: usize, n: usize, segment: usize) -> Case {
 
 /// With `idle`, the second model has no batch. The gradient is in pieces of these lengths and
 /// numbers of terms.
-pub fn adam(of: &[(usize, usize)], reference_len: usize, lr: f64, idle: bool) -> Case {
+pub fn adam(of: &[(usize, usize)], reference_len: usize, idle: bool) -> Case {
     let (pieces, len, held) = pieces(of);
     let args = vec![
         input(len),
@@ -257,8 +260,9 @@ pub fn adam(of: &[(usize, usize)], reference_len: usize, lr: f64, idle: bool) ->
         input(reference_len),
         input(held),
         stepped(Content::Schedule { idle }, adam::SCHEDULE),
+        holding(Content::Small, 1),
     ];
-    let config = AdamConfig { lr, ..AdamConfig::default() };
+    let config = AdamConfig::default();
     // One of them undoes a loss scale.
     let scale = if idle { 0.25 } else { 1.0 };
     let terms = of.iter().map(|piece| piece.1).max().unwrap_or(1);

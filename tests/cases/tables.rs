@@ -111,15 +111,15 @@ pub fn tests() -> Vec<Case> {
     for (rows, n) in [(50, 7), (16, 1), (5, 300), (784, 3), (70, 6)] {
         cases.extend(mse(rows, n));
     }
-    cases.extend(constraint(&[(1000, 2), (1, 1), (2500, 7)], 0.03));
-    cases.extend(constraint(&[(constraints::SPAN, 1)], -2.0));
+    cases.extend(constraint(&[(1000, 2), (1, 1), (2500, 7)], 0.03, 0));
+    cases.extend(constraint(&[(constraints::SPAN, 1)], -2.0, 1));
     let lens = [70, 3, 64, 1, 129, 5, 2, 37000];
-    cases.extend(constraint(&lens.map(|len| (len, 1 + len % 3)), 0.5));
+    cases.extend(constraint(&lens.map(|len| (len, 1 + len % 3)), 0.5, 3));
     cases.extend([image_cos(37, 45, 2), image_cos(1, 1, 0), image_cos(16, 5, 3)]);
     cases.extend([
-        adam(&[(900, 1), (1, 3), (57, 25)], 300, 1e-3, true),
-        adam(&[(257, 2)], 257, 0.1, false),
-        adam(&[(5, 1); reduce::MAX_PIECES], 0, 1e-3, false),
+        adam(&[(900, 1), (1, 3), (57, 25)], 300, true),
+        adam(&[(257, 2)], 257, false),
+        adam(&[(5, 1); reduce::MAX_PIECES], 0, false),
     ]);
     cases.extend([gather(35, 5), gather(1, 1), gather(784, 3), gather(30, 70)]);
     cases.extend([
@@ -199,10 +199,10 @@ pub fn benches(n: usize, channels: usize, form: Form) -> Vec<Case> {
     cases.extend(mse(784 * channels, n));
     let decoder: Vec<(usize, usize)> = layers[4..].iter().map(|g| (g.w_len(), 4)).collect();
     cases.push(sum_pieces(&decoder));
-    cases.extend(constraint(&decoder, 0.03));
+    cases.extend(constraint(&decoder, 1.0, 3));
     let reference = decoder.iter().map(|part| part.0).sum();
     let weights: Vec<(usize, usize)> = layers.iter().map(|g| (g.w_len(), 4)).collect();
-    cases.push(adam(&weights, reference, 1e-3, false));
+    cases.push(adam(&weights, reference, false));
     cases.extend([gather(784 * channels, n), record(&[(1, 13), (20, 1)], 0, 22)]);
     cases.push(noise(576, n, 0));
     cases

@@ -21,12 +21,13 @@ pub(super) fn run<T: Real>(kernel: &Adam, args: &Args<T>) {
     for (r, &g) in reference.iter_mut().zip(&grad) {
         *r += (g - *r) * inv_t;
     }
-    adam(kernel.config, params, m, v, &grad, [c1, c2]);
+    adam(kernel.config, args.read(6)[0], params, m, v, &grad, [c1, c2]);
 }
 
 /// One Adam step, with this step's corrections of the moments' bias.
 fn adam<T: Real>(
     config: AdamConfig,
+    lr: T,
     params: &mut [T],
     m: &mut [T],
     v: &mut [T],
@@ -34,7 +35,7 @@ fn adam<T: Real>(
     [c1, c2]: [T; 2],
 ) {
     let (decay1, decay2) = (T::from_f64(1.0 - config.beta1), T::from_f64(1.0 - config.beta2));
-    let (lr, eps) = (T::from_f64(config.lr), T::from_f64(config.eps));
+    let eps = T::from_f64(config.eps);
     for (((p, m), v), &g) in params.iter_mut().zip(m).zip(v).zip(grad) {
         *m += decay1 * (g - *m);
         *v += decay2 * (g * g - *v);

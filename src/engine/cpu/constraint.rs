@@ -17,9 +17,13 @@ pub(super) fn run<T: Real>(kernel: &Constraint, args: &Args<T>) {
         Constraint::ConstraintSum { segments } => {
             constraint_sum(segments, args.read(0), args.write(1));
         }
-        Constraint::ConstraintGrad { segments, scale } => {
+        Constraint::ConstraintGrad { segments, scale, terms } => {
             let (g, r, stats) = (args.read(0), args.read(1), args.read(2));
-            constraint_grad(segments, *scale, g, r, stats, args.write(3));
+            let weight: f64 = match terms {
+                0 => 1.0,
+                terms => args.read(3)[..*terms].iter().map(|v| v.to_f64()).sum(),
+            };
+            constraint_grad(segments, scale * weight, g, r, stats, args.write(4));
         }
     }
 }

@@ -33,13 +33,13 @@ pub struct AdamBuffers {
     pub schedule: String,
     /// Steps of the schedule.
     pub steps: usize,
+    /// The learning rate, one for each replica.
+    pub lr: String,
 }
 
 /// Constants of Adam.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct AdamConfig {
-    /// Learning rate.
-    pub lr: f64,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -49,9 +49,9 @@ pub struct AdamConfig {
 }
 
 impl Default for AdamConfig {
-    /// The paper's: lr 1e-3, betas 0.9 and 0.999, eps 1e-8.
+    /// The paper's: betas 0.9 and 0.999, eps 1e-8.
     fn default() -> Self {
-        AdamConfig { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+        AdamConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
     }
 }
 
@@ -67,10 +67,10 @@ impl Tape {
     /// use gradcon::tape::Tape;
     /// use gradcon::tape::ops::adam::{AdamBuffers, AdamConfig};
     ///
-    /// let [params, m, v, reference, schedule] =
-    ///     ["params", "m", "v", "reference", "schedule"].map(String::from);
+    /// let [params, m, v, reference, schedule, lr] =
+    ///     ["params", "m", "v", "reference", "schedule", "lr"].map(String::from);
     /// let buffers =
-    ///     AdamBuffers { params, m, v, reference, reference_len: 128, schedule, steps: 3 };
+    ///     AdamBuffers { params, m, v, reference, reference_len: 128, schedule, steps: 3, lr };
     /// let mut tape = Tape::new();
     /// let gradient = tape.leaf("gradient", [1, 1, 1, 192]);
     /// tape.adam(gradient, buffers, AdamConfig::default());

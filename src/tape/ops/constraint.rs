@@ -1,7 +1,7 @@
 //! GradCon's constraint, fused: a kernel for its value and one for its gradient, whose own
 //! derivative is that of the decomposition into primitive operations below.
 
-use super::{Family, Gradients, Op, Want};
+use super::{Family, Gradients, Map, Mapped, Op, Want};
 use crate::layout::{SCALAR, Segment, Stats, flat};
 use crate::tape::{Tape, Tensor};
 
@@ -16,9 +16,25 @@ pub const COSINE_EPS: f64 = 1e-8;
 #[strum(serialize_all = "snake_case")]
 #[allow(missing_docs)] // documented at the constructors
 pub enum Constraint {
-    ConstraintStats { g: Tensor, r: Tensor, segments: Vec<Segment> },
-    Constraint { stats: Tensor, g: Tensor, r: Tensor, segments: Vec<Segment> },
-    ConstraintGrad { stats: Tensor, g: Tensor, r: Tensor, segments: Vec<Segment>, scale: f64 },
+    ConstraintStats {
+        g: Tensor,
+        r: Tensor,
+        segments: Vec<Segment>,
+    },
+    Constraint {
+        stats: Tensor,
+        g: Tensor,
+        r: Tensor,
+        segments: Vec<Segment>,
+    },
+    ConstraintGrad {
+        stats: Tensor,
+        g: Tensor,
+        r: Tensor,
+        segments: Vec<Segment>,
+        scale: f64,
+        weight: Option<Tensor>,
+    },
 }
 
 impl Constraint {
@@ -92,9 +108,28 @@ impl Tape {
     /// ```
     #[track_caller]
     pub fn constraint_grad(&mut self, g: Tensor, r: Tensor, segments: &[Segment]) -> Tensor {
+        self.weighted_grad(g, r, segments, None)
+    }
+
+    /// The same, times the scalar `weight` if there is one.
+    fn weighted_grad(
+        &mut self,
+        g: Tensor,
+        r: Tensor,
+        segments: &[Segment],
+        weight: Option<Tensor>,
+    ) -> Tensor {
         let stats = self.constraint_stats(g, r, segments);
+        // A factor of the weight is the kernel's to apply.
+        let (weight, scale) = match weight.map(|weight| (weight, self.op(weight))) {
+            Some((_, Op::Map(Mapped { map: Map::Affine { scale, shift: 0.0 }, of: [a, _] }))) => {
+                (Some(*a), *scale)
+            }
+            Some((weight, _)) => (Some(weight), 1.0),
+            None => (None, 1.0),
+        };
         let segments = segments.to_vec();
-        let op = Constraint::ConstraintGrad { stats, g, r, segments, scale: 1.0 };
+        let op = Constraint::ConstraintGrad { stats, g, r, segments, scale, weight };
         self.push(Op::Constraint(op), self.shape(g))
     }
 
@@ -122,8 +157,10 @@ impl Family for Constraint {
     fn inputs(&self) -> Vec<Tensor> {
         match *self {
             Constraint::ConstraintStats { g, r, .. } => vec![g, r],
-            Constraint::Constraint { stats, g, r, .. }
-            | Constraint::ConstraintGrad { stats, g, r, .. } => vec![stats, g, r],
+            Constraint::Constraint { stats, g, r, .. } => vec![stats, g, r],
+            Constraint::ConstraintGrad { stats, g, r, weight, .. } => {
+                [stats, g, r].into_iter().chain(weight).collect()
+            }
         }
     }
 
@@ -133,25 +170,32 @@ impl Family for Constraint {
             Constraint::ConstraintStats { .. } => super::no_derivative(self.name()),
             Constraint::Constraint { g, r, segments, .. } => {
                 if want(*g) {
-                    let slope = tape.constraint_grad(*g, *r, segments);
-                    let v = tape.broadcast(v, tape.shape(*g));
-                    out.push((*g, tape.mul(v, slope)));
+                    let slope = match tape.constant(v) {
+                        Some(v) => {
+                            let slope = tape.constraint_grad(*g, *r, segments);
+                            tape.affine(slope, v, 0.0)
+                        }
+                        None => tape.weighted_grad(*g, *r, segments, Some(v)),
+                    };
+                    out.push((*g, slope));
                 }
                 if want(*r) {
                     let value = tape.constraint_by_primitives(*g, *r, segments);
                     out.push((*r, tape.vjp_holding(value, v, &[*r], &[*g])[0]));
                 }
             }
-            Constraint::ConstraintGrad { g, r, segments, scale, .. } => {
+            Constraint::ConstraintGrad { g, r, segments, scale, weight, .. } => {
                 let value = tape.constraint_by_primitives(*g, *r, segments);
-                let scale = tape.fill(SCALAR, *scale);
-                let slope = tape.vjp_holding(value, scale, &[*g], &[*r])[0];
                 let one = tape.fill(SCALAR, 1.0);
+                let factor = tape.affine(weight.unwrap_or(one), *scale, 0.0);
+                let slope = tape.vjp_holding(value, factor, &[*g], &[*r])[0];
                 let product = tape.dot(v, slope);
-                for (t, other) in [(*g, *r), (*r, *g)] {
-                    if want(t) {
-                        out.push((t, tape.vjp_holding(product, one, &[t], &[v, other])[0]));
-                    }
+                // Each of them alone: the others are held, and so is what comes from above.
+                let parts: Vec<Tensor> = [*g, *r].into_iter().chain(*weight).collect();
+                for &t in parts.iter().filter(|&&t| want(t)) {
+                    let others = parts.iter().copied().filter(|&other| other != t);
+                    let held: Vec<Tensor> = others.chain([v]).collect();
+                    out.push((t, tape.vjp_holding(product, one, &[t], &held)[0]));
                 }
             }
         }
