@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -262,6 +263,27 @@ impl Lock {
     /// # Errors
     /// Another process has it; the message says who. The file can't be made.
     pub fn hold(folder: &Path, what: &str) -> Result<Lock> {
+        Lock::attempt(folder, what)?
+    }
+
+    /// The same, but waits up to `patience` for another process to be done.
+    ///
+    /// # Errors
+    /// As [`Lock::hold`].
+    pub fn wait(folder: &Path, what: &str, patience: Duration) -> Result<Lock> {
+        let start = Instant::now();
+        loop {
+            match Lock::attempt(folder, what)? {
+                Err(_) if start.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                attempt => return attempt,
+            }
+        }
+    }
+
+    /// The lock, or the error that says who has it.
+    fn attempt(folder: &Path, what: &str) -> Result<Result<Lock>> {
         let path = folder.join(Self::FILE);
         change().map_err(Error::io(&path))?;
         let file =
@@ -278,10 +300,10 @@ impl Lock {
                 // A system may keep others from reading a locked file; then nothing more is known.
                 let _ = lock.file.take(200).read_to_string(&mut who);
                 let who = if who.is_empty() { "another process".into() } else { who };
-                return Err(Error::invalid(format!(
+                return Ok(Err(Error::invalid(format!(
                     "{}: in use by {who}; two at once would destroy each other's work",
                     folder.display()
-                )));
+                ))));
             }
         }
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
@@ -290,7 +312,7 @@ impl Lock {
         change()
             .and_then(|()| lock.file.write_all(who.as_bytes()))
             .map_err(Error::io(&lock.path))?;
-        Ok(lock)
+        Ok(Ok(lock))
     }
 
     /// Errors if the folder is no longer where it was: what is written to its path from now on

@@ -3,16 +3,18 @@
 //!
 //! ```text
 //! RUN/config.toml             resolved configuration
-//! RUN/checkpoint.json         which checkpoint counts                  (run/checkpoint.rs)
-//! RUN/metrics.csv             \  training of a run with one class; of several, each class has
-//! RUN/events.out.tfevents.*    | these in RUN/models/CLASS/
-//! RUN/best/                    | model.safetensors, README.md (model card)
-//! RUN/last/                    | the newest checkpoint
-//! RUN/previous/               /  the one before it
+//! RUN/models/CLASS/           the training of a class:
+//!   metrics.csv               its history, and TensorBoard's events.out.tfevents.*
+//!   best/                     model.safetensors, README.md (model card)
+//!   checkpoint.json           which checkpoint counts                  (run/checkpoint.rs)
+//!   last/                     the newest checkpoint
+//!   previous/                 the one before it
+//!   time.json                 how long it took
+//!   .lock                     held by the process that trains or evaluates the class
 //! RUN/results.json .csv .md   what the evaluation found
 //! RUN/eval/CLASS/             scores.csv of every test image, extremes.json with its pictures
 //! RUN/report.html             the page
-//! RUN/.lock                   held by the process that writes the folder
+//! RUN/.lock                   held for a moment by who writes config.toml, and by an evaluation
 //!
 //! RUN/eval-NAME/              results.* and CLASS/ of an evaluation on other data than the run's
 //!
@@ -25,11 +27,16 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::files::parent;
+
 /// Parameters, references and description of a model.
 pub const MODEL: &str = "model.safetensors";
 
 /// The history of a training.
 pub const METRICS: &str = "metrics.csv";
+
+/// How long a training took.
+pub const TIME: &str = "time.json";
 
 /// Every test image with its score, at the headline outlier percentage.
 pub const SCORES: &str = "scores.csv";
@@ -64,14 +71,19 @@ pub fn page(run: &Path) -> PathBuf {
     run.join("report.html")
 }
 
-/// The trainings of a run of several classes.
+/// The trainings of a run.
 pub fn models(run: &Path) -> PathBuf {
     run.join("models")
 }
 
-/// The training of a class: the run itself if it is `alone`, else one of the run's trainings.
-pub fn training(run: &Path, class: &str, alone: bool) -> PathBuf {
-    if alone { run.into() } else { models(run).join(folder_name(class)) }
+/// The training of a class.
+pub fn training(run: &Path, class: &str) -> PathBuf {
+    models(run).join(folder_name(class))
+}
+
+/// The run that a training belongs to.
+pub fn run_of(training: &Path) -> PathBuf {
+    parent(parent(training)).into()
 }
 
 /// The best epoch of a training, ready to score.

@@ -80,12 +80,12 @@ fn one_class_of_several_equals_the_class_alone() {
     place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --out alone"));
     assert_eq!(
         metrics(&place.path("both/models/Trouser/metrics.csv")),
-        metrics(&place.path("alone/metrics.csv"))
+        metrics(&place.path("alone/models/Trouser/metrics.csv"))
     );
     for file in ["last/model.safetensors", "last/optimizer.safetensors"] {
         assert!(
             read(&place.path("both/models/Trouser").join(file))
-                == read(&place.path("alone").join(file)),
+                == read(&place.path("alone/models/Trouser").join(file)),
             "{file}"
         );
     }
@@ -123,10 +123,13 @@ fn own_images_of_any_size() {
     let scores = text(&read(&place.path("run/eval/normal/scores.csv")));
     assert!(scores.contains("bent/0.bmp,1,bent,"), "{scores}");
     let csv = place.ok(
-        "score --model run/best/model.safetensors --device cpu tree/test/bent tree/test/good/3.bmp",
+        "score --model run/models/normal/best/model.safetensors --device cpu tree/test/bent tree/test/good/3.bmp",
     );
     assert_eq!(csv.lines().count(), 1 + 6 + 1, "{csv}");
 }
+
+/// Where a run has the class that most of these tests train.
+const SNEAKER: &str = "models/Sneaker";
 
 /// Killed without warning, again and again, a run still comes to the same bits.
 #[cfg(unix)]
@@ -136,8 +139,8 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
     place.ok(&format!("{TRAIN} --inlier 7 --epochs 4 --out whole"));
     let finished = |folder: &str| {
         assert_eq!(
-            metrics(&place.path(folder).join("metrics.csv")),
-            metrics(&place.path("whole/metrics.csv")),
+            metrics(&place.path(folder).join(SNEAKER).join("metrics.csv")),
+            metrics(&place.path("whole").join(SNEAKER).join("metrics.csv")),
             "{folder}"
         );
         for file in [
@@ -148,7 +151,8 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
             "best/model.safetensors",
         ] {
             assert!(
-                read(&place.path(folder).join(file)) == read(&place.path("whole").join(file)),
+                read(&place.path(folder).join(SNEAKER).join(file))
+                    == read(&place.path("whole").join(SNEAKER).join(file)),
                 "{folder}/{file} differs"
             );
         }
@@ -159,7 +163,7 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    while !place.path("killed/checkpoint.json").exists() {
+    while !place.path("killed").join(SNEAKER).join("checkpoint.json").exists() {
         assert!(child.try_wait().unwrap().is_none(), "ended before its first checkpoint");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
@@ -174,7 +178,7 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    while !place.path("stopped/metrics.csv").exists() {
+    while !place.path("stopped").join(SNEAKER).join("metrics.csv").exists() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let interrupted =
@@ -188,12 +192,12 @@ fn a_killed_run_and_an_interrupted_run_end_like_an_unbroken_one() {
 
     // A finished run goes on to more epochs, and refuses other settings.
     place.ok("train --resume whole --epochs 5 --device cpu");
-    assert_eq!(metrics(&place.path("whole/metrics.csv")).len(), 5);
+    assert_eq!(metrics(&place.path("whole").join(SNEAKER).join("metrics.csv")).len(), 5);
     let error = place.fails("train --resume whole --lr 0.1", 2);
     assert!(error.contains("--lr"), "{error}");
 
     // A damaged checkpoint is an error, not a fresh start.
-    let state = place.path("whole/last/optimizer.safetensors");
+    let state = place.path("whole").join(SNEAKER).join("last/optimizer.safetensors");
     std::fs::write(&state, &read(&state)[..1000]).unwrap();
     let error = place.fails("train --resume whole --epochs 6 --device cpu", 1);
     assert!(error.contains("optimizer.safetensors"), "{error}");
@@ -241,7 +245,7 @@ fn scoring_streams_files_and_names_what_it_skips() {
         image::save_buffer(folder.join(format!("{k}.png")), &pixels, 40, 30, image::ColorType::L8)
             .unwrap();
     }
-    let model = "--model run/best/model.safetensors --device cpu";
+    let model = "--model run/models/Trouser/best/model.safetensors --device cpu";
     let csv = place.ok(&format!("score {model} images"));
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines[0], "image,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6,anomalous");
@@ -321,11 +325,11 @@ fn the_demo_goes_the_whole_way_and_can_go_on() {
     assert_eq!(scores.lines().count(), 1 + 100, "{next}");
 
     // The same again finds everything done; more epochs go on; other settings are refused.
-    let model = read(&place.path("gradcon-demo/run/last/model.safetensors"));
+    let model = read(&place.path("gradcon-demo/run/models/normal/last/model.safetensors"));
     assert_eq!(place.ok("demo --epochs 2 --device cpu"), said);
-    assert!(read(&place.path("gradcon-demo/run/last/model.safetensors")) == model);
+    assert!(read(&place.path("gradcon-demo/run/models/normal/last/model.safetensors")) == model);
     place.ok("demo --epochs 3 --device cpu");
-    assert_eq!(metrics(&place.path("gradcon-demo/run/metrics.csv")).len(), 3);
+    assert_eq!(metrics(&place.path("gradcon-demo/run/models/normal/metrics.csv")).len(), 3);
     let error = place.fails("demo --epochs 2 --device cpu", 2);
     assert!(error.contains("can't be shortened"), "{error}");
     let error = place.fails("demo --seed 5 --device cpu", 2);

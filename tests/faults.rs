@@ -19,9 +19,9 @@ use engines::Counting;
 use gradcon::data::manifest::Source;
 use gradcon::data::{Dataset, Labelled, Prepared, prepare};
 use gradcon::engine::{Engine, cpu};
-use gradcon::files::{Lock, changes_left, end_after, syncs};
+use gradcon::files::{changes_left, end_after, syncs};
 use gradcon::method::state::EpochReport;
-use gradcon::run::checkpoint::Checkpoints;
+use gradcon::run::checkpoint::{Checkpoint, Checkpoints, join, save};
 use gradcon::run::config::{InitName, RunConfig};
 use gradcon::run::train::{End, Options, Watch, train};
 use gradcon::{Images, Model, Result};
@@ -130,8 +130,7 @@ fn go_on(
     options: Options,
     notes: &mut Notes,
 ) -> Result<End> {
-    let lock = Lock::hold(run, "test")?;
-    train(run, &lock, config, prepared, engine, options, notes)
+    train(run, config, prepared, engine, options, notes)
 }
 
 fn complete(run: &Path, config: &RunConfig, prepared: &Prepared) {
@@ -139,7 +138,7 @@ fn complete(run: &Path, config: &RunConfig, prepared: &Prepared) {
 }
 
 /// Every file of a run by its path, without what time decides: the lock, TensorBoard's events, the
-/// dates on cards and the speed in metrics.
+/// dates on cards, the speed in metrics and how long it took.
 fn files(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![run.to_path_buf()];
@@ -163,7 +162,11 @@ fn files(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
                 };
                 bytes = text.lines().map(untimed).collect::<Vec<_>>().join("\n").into_bytes();
             }
-            if name != ".lock" && name != "README.md" && !name.contains("tfevents") {
+            if name != ".lock"
+                && name != "time.json"
+                && name != "README.md"
+                && !name.contains("tfevents")
+            {
                 found.insert(path.strip_prefix(run).unwrap().to_path_buf(), bytes);
             }
         }
@@ -292,7 +295,7 @@ fn checkpoints_at_any_step_change_no_bit() {
     let run = place.path().join("often");
     start(&run, &config);
     let steps = Rc::new(RefCell::new(vec![]));
-    let (seen, mark) = (steps.clone(), run.join("checkpoint.json"));
+    let (seen, mark) = (steps.clone(), run.join("models/1/checkpoint.json"));
     let look = move || {
         // The writer has its time.
         std::thread::sleep(Duration::from_millis(5));
@@ -350,7 +353,7 @@ fn a_checkpoint_that_cannot_be_written_ends_the_run_and_names_the_file() {
     let config = config(&prepared, &["3"], 1000);
     let run = place.path().join("run");
     start(&run, &config);
-    let (mark, epochs) = (run.join("checkpoint.json"), Rc::new(RefCell::new(0)));
+    let (mark, epochs) = (run.join("models/3/checkpoint.json"), Rc::new(RefCell::new(0)));
     let seen = epochs.clone();
     let act = move || {
         *seen.borrow_mut() += 1;
@@ -380,8 +383,8 @@ fn an_error_between_checkpoints_keeps_the_best_model() {
     let mut notes = Notes { after_epoch: Some(Box::new(lose)), ..Notes::default() };
     let error = go_on(&run, &config, &prepared, &mut engine, RARELY, &mut notes).unwrap_err();
     assert_eq!(error.exit_code(), 3);
-    assert!(!run.join("checkpoint.json").exists());
-    let best = gradcon::Detector::load(&run.join("best/model.safetensors")).unwrap();
+    assert!(!run.join("models/3/checkpoint.json").exists());
+    let best = gradcon::Detector::load(&run.join("models/3/best/model.safetensors")).unwrap();
     assert_eq!(best.number("epoch").unwrap(), Some(2.0));
     complete(&run, &config, &prepared);
 }
@@ -410,9 +413,9 @@ fn damage_is_named_and_an_older_checkpoint_offered() {
         .keys()
         .filter(|path| path.components().any(|part| part.as_os_str() == "last"))
         .cloned()
-        .chain(["checkpoint.json".into()])
+        .chain(["models/1/checkpoint.json".into(), "models/7/checkpoint.json".into()])
         .collect();
-    assert_eq!(damaged.len(), 2 * 4 + 1);
+    assert_eq!(damaged.len(), 2 * 4 + 2);
     type Damage = fn(&Path);
     let flip: Damage = |path| {
         let mut bytes = std::fs::read(path).unwrap();
@@ -486,7 +489,7 @@ fn a_stop_in_an_epoch_of_one_step_is_heard_and_resumes_to_the_same_bits() {
     let (mut found, mut expected) = (files(&run), expected);
     // The checkpoint before the last is the stop's.
     for files in [&mut found, &mut expected] {
-        files.retain(|path, _| !path.starts_with("previous"));
+        files.retain(|path, _| !path.starts_with("models/3/previous"));
     }
     assert_same(&found, &expected, "stopped three times");
 }
@@ -516,7 +519,6 @@ fn other_data_and_other_settings_are_refused_by_name() {
     refused(&RunConfig { lr: 0.5, ..config.clone() }, &prepared, "lr is 0.5");
     refused(&RunConfig { batch_size: 7, ..config.clone() }, &prepared, "batch_size is 7");
     refused(&RunConfig { seed: 6, ..config.clone() }, &prepared, "seed is 6");
-    refused(&RunConfig { inliers: vec!["4".into()], ..config.clone() }, &prepared, "inliers is 4");
     let longer = RunConfig { epochs: 3, ..config.clone() };
     complete(&run, &longer, &prepared);
     let before = files(&run);
@@ -558,10 +560,10 @@ fn a_class_that_diverges_is_named_and_the_others_go_on() {
     start(&run, &config);
     complete(&run, &config, &prepared);
     // A checkpoint whose first class can only diverge.
-    let (checkpoints, checkpoint) =
-        Checkpoints::open(&run, &folders(&run), &Model::new(1)).unwrap();
+    let open = |folder: &Path| Checkpoints::open(folder, &Model::new(1)).unwrap();
+    let (checkpoints, checkpoint) = open(&folders(&run)[0]);
     let mut checkpoint = checkpoint.unwrap();
-    let healthy = checkpoint.state.clone();
+    let healthy = checkpoint.replica.clone();
     let weights = Model::new(1)
         .params()
         .iter()
@@ -569,8 +571,9 @@ fn a_class_that_diverges_is_named_and_the_others_go_on() {
         .map(|p| p.offset..p.offset + p.len())
         .unwrap();
     let huge = |i: usize| if i.is_multiple_of(2) { f32::MAX } else { f32::MIN };
-    weights.for_each(|i| checkpoint.state.replicas[0].params[i] = huge(i / 3));
-    checkpoints.save(&checkpoint.state, &checkpoint.device, &checkpoint.settings).unwrap();
+    weights.for_each(|i| checkpoint.replica.params[i] = huge(i / 3));
+    let Checkpoint { device, settings, .. } = &checkpoint;
+    save(&[&checkpoints], &join(&[&checkpoint]), device, &[settings]).unwrap();
 
     let longer = RunConfig { epochs: 3, ..config.clone() };
     let mut notes = Notes::default();
@@ -578,17 +581,12 @@ fn a_class_that_diverges_is_named_and_the_others_go_on() {
     assert!(error.contains("1 of 2 classes diverged"), "{error}");
     let [warning] = &notes.warnings[..] else { panic!("{:?}", notes.warnings) };
     assert!(warning.contains("class 1 diverged in epoch 2, step "), "{warning}");
-    let (_, after) = Checkpoints::open(&run, &folders(&run), &Model::new(1)).unwrap();
-    let after = after.unwrap().state;
+    let after = open(&folders(&run)[0]).1.unwrap();
     assert_eq!(after.epoch, 3);
-    assert!(
-        after.replicas[0].params == checkpoint.state.replicas[0].params,
-        "the last finite tensors are kept"
-    );
-    assert_eq!(after.replicas[0].best.as_ref().map(|best| best.epoch), Some(1));
-    assert!(
-        after.replicas[0].best == healthy.replicas[0].best && after.replicas[0].diverged.is_some()
-    );
+    let after = after.replica;
+    assert!(after.params == checkpoint.replica.params, "the last finite tensors are kept");
+    assert_eq!(after.best.as_ref().map(|best| best.epoch), Some(1));
+    assert!(after.best == healthy.best && after.diverged.is_some());
     // Continued, it says so again and trains the other one.
     let mut notes = Notes::default();
     go(&run, &RunConfig { epochs: 4, ..longer.clone() }, &prepared, false, &mut notes).unwrap_err();
@@ -626,11 +624,10 @@ fn numbers_that_are_not_finite_never_replace_a_checkpoint() {
             notes.warnings
         );
         // What is there can be read, and is finite.
-        let (_, checkpoint) =
-            Checkpoints::open(&run, std::slice::from_ref(&run), &Model::new(1)).unwrap();
-        for replica in checkpoint.iter().flat_map(|checkpoint| &checkpoint.state.replicas) {
-            assert!(replica.params.iter().chain(&replica.reference).all(|v| v.is_finite()));
-        }
+        let (_, checkpoint) = Checkpoints::open(&run.join("models/3"), &Model::new(1)).unwrap();
+        let replica = checkpoint.expect("that it diverged is kept").replica;
+        assert!(replica.diverged.is_some());
+        assert!(replica.params.iter().chain(&replica.reference).all(|v| v.is_finite()));
         // Stopped in the middle of it, it is an error as well.
         let before = files(&run);
         let mut notes = Notes { stop_at_call: Some(1), ..Notes::default() };
@@ -649,9 +646,10 @@ fn another_device_and_a_dead_model_are_told() {
     start(&run, &config);
     complete(&run, &config, &prepared);
     let (checkpoints, checkpoint) =
-        Checkpoints::open(&run, std::slice::from_ref(&run), &Model::new(1)).unwrap();
+        Checkpoints::open(&run.join("models/3"), &Model::new(1)).unwrap();
     let checkpoint = checkpoint.unwrap();
-    checkpoints.save(&checkpoint.state, "a card of long ago", &checkpoint.settings).unwrap();
+    let (state, settings) = (join(&[&checkpoint]), &checkpoint.settings);
+    save(&[&checkpoints], &state, "a card of long ago", &[settings]).unwrap();
     let mut notes = Notes::default();
     go(&run, &RunConfig { epochs: 2, ..config.clone() }, &prepared, false, &mut notes).unwrap();
     let [warning] = &notes.warnings[..] else { panic!("{:?}", notes.warnings) };

@@ -209,7 +209,7 @@ fn a_full_standard_output_is_an_error_with_its_code() {
     let error = place.fails(&format!("{SCORE} --out /dev/full"), 1);
     assert!(error.contains("/dev/full: "), "{error}");
     assert!(
-        place.path("run2/best/model.safetensors").exists(),
+        place.path("run2/models/Trouser/best/model.safetensors").exists(),
         "the training is worth more than its last line"
     );
 }

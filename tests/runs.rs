@@ -93,8 +93,8 @@ fn a_start_that_fails_leaves_nothing_and_the_corrected_command_works() {
     std::fs::copy(place.path("run/config.toml"), place.path("begun/config.toml")).unwrap();
     place.ok("train --resume begun --device cpu -q");
     assert!(
-        read(&place.path("begun/last/model.safetensors"))
-            == read(&place.path("run/last/model.safetensors")),
+        read(&place.path("begun/models/normal/last/model.safetensors"))
+            == read(&place.path("run/models/normal/last/model.safetensors")),
         "another model"
     );
 }
@@ -147,9 +147,12 @@ fn a_run_knows_its_data() {
         .to_string();
     assert_eq!(id.len(), 64);
     place.ok("eval run --device cpu --no-bootstrap");
-    assert_eq!(description(&place.path("run/best/model.safetensors"))["gradcon.data_sha256"], id);
+    assert_eq!(
+        description(&place.path("run/models/normal/best/model.safetensors"))["gradcon.data_sha256"],
+        id
+    );
     assert_eq!(json(&place.path("run/results.json"))["about"]["data_sha256"], id);
-    assert!(text(&read(&place.path("run/best/README.md"))).contains(&id));
+    assert!(text(&read(&place.path("run/models/normal/best/README.md"))).contains(&id));
 
     // Another split at the same place.
     prep(&place, "data", "--force --seed 1");
@@ -176,8 +179,12 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 1 --out run"));
     place.ok("eval run --device cpu --no-bootstrap");
-    let own =
-        ["results.json", "best/README.md", "best/model.safetensors", "eval/normal/scores.csv"];
+    let own = [
+        "results.json",
+        "models/normal/best/README.md",
+        "models/normal/best/model.safetensors",
+        "eval/normal/scores.csv",
+    ];
     let before = own.map(|file| read(&place.path("run").join(file)));
     prep(&place, "other", "--seed 3");
     place.ok("eval run --data other --device cpu --no-bootstrap");
@@ -205,7 +212,7 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
     // The run's own data in another place are still its own; what a killed evaluation left is
     // swept.
     prep(&place, "copy", "");
-    let left = ["run/.tmp-1-2", "run/best/.tmp-1-3", "run/eval/normal/.tmp-1-4"];
+    let left = ["run/.tmp-1-2", "run/models/normal/best/.tmp-1-3", "run/eval/normal/.tmp-1-4"];
     left.iter().for_each(|file| std::fs::write(place.path(file), "half").unwrap());
     place.ok("eval run --data copy --device cpu --no-bootstrap");
     assert!(!place.path("run/eval-copy").exists());
@@ -222,7 +229,7 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
 fn a_threshold_follows_what_it_depends_on() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 2 --score paper --out run"));
-    let model = place.path("run/best/model.safetensors");
+    let model = place.path("run/models/normal/best/model.safetensors");
     let of = |key: &str| description(&model)[key].as_str().unwrap().parse::<f64>().unwrap();
     let (config, before) = (place.path("run/config.toml"), of("gradcon.threshold"));
     edit(&config, "beta =", "beta = 3.0");
@@ -232,7 +239,7 @@ fn a_threshold_follows_what_it_depends_on() {
     assert!(after < before - 0.1, "{before} for beta 0.12, {after} for 3");
     // A training with that beta has that threshold.
     place.ok(&format!("{TRAIN} --epochs 2 --score paper --beta 3 --out other"));
-    let other = description(&place.path("other/best/model.safetensors"));
+    let other = description(&place.path("other/models/normal/best/model.safetensors"));
     assert_eq!(other["gradcon.threshold"], description(&model)["gradcon.threshold"]);
     edit(&config, "threshold_quantile =", "threshold_quantile = 0.5");
     place.ok("eval run --device cpu --no-bootstrap");
@@ -278,14 +285,18 @@ fn several_seeds_are_one_run_that_resumes() {
     place.ok(&format!("{TRAIN} --epochs 1 --seeds 3,4 --out seeds"));
     // As if killed before the second seed began.
     std::fs::remove_dir_all(place.path("seeds/seed-4")).unwrap();
-    let error = place.fails("eval seeds --device cpu", 1);
-    assert!(error.contains("seed-4"), "{error}");
+    let out = place.command("eval seeds --device cpu --no-bootstrap").output().unwrap();
+    let warning = text(&out.stderr);
+    assert!(out.status.success() && warning.contains("seed-4"), "{warning}");
+    assert!(warning.contains("seed 4 is left out"), "{warning}");
     std::fs::write(place.path("seeds/.tmp-1-2"), "half a configuration").unwrap();
     place.ok("train --resume seeds --epochs 2 --device cpu -q");
     assert!(!place.path("seeds/.tmp-1-2").exists());
     for seed in ["seed-3", "seed-4"] {
         assert_eq!(
-            text(&read(&place.path("seeds").join(seed).join("metrics.csv"))).lines().count(),
+            text(&read(&place.path("seeds").join(seed).join("models/normal/metrics.csv")))
+                .lines()
+                .count(),
             1 + 2
         );
     }
@@ -301,8 +312,11 @@ fn several_seeds_are_one_run_that_resumes() {
 fn initial_parameters_are_asked_for_once_and_from_any_folder() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 1 --out first"));
-    std::fs::copy(place.path("first/best/model.safetensors"), place.path("init.safetensors"))
-        .unwrap();
+    std::fs::copy(
+        place.path("first/models/normal/best/model.safetensors"),
+        place.path("init.safetensors"),
+    )
+    .unwrap();
     place.ok(&format!("{TRAIN} --epochs 1 --init-from init.safetensors --out run"));
     std::fs::copy(place.path("run/config.toml"), place.path("kept.toml")).unwrap();
     std::fs::create_dir(place.path("begun")).unwrap();
@@ -312,8 +326,8 @@ fn initial_parameters_are_asked_for_once_and_from_any_folder() {
     std::fs::create_dir(place.path("inner")).unwrap();
     assert!(command.current_dir(place.path("inner")).status().unwrap().success());
     assert!(
-        read(&place.path("begun/last/model.safetensors"))
-            == read(&place.path("run/last/model.safetensors"))
+        read(&place.path("begun/models/normal/last/model.safetensors"))
+            == read(&place.path("run/models/normal/last/model.safetensors"))
     );
     // Begun, without the file.
     std::fs::remove_file(place.path("init.safetensors")).unwrap();
@@ -324,14 +338,107 @@ fn initial_parameters_are_asked_for_once_and_from_any_folder() {
 fn a_lost_mark_is_no_new_start() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 2 --out run"));
-    std::fs::remove_file(place.path("run/checkpoint.json")).unwrap();
-    let model = read(&place.path("run/last/model.safetensors"));
+    std::fs::remove_file(place.path("run/models/normal/checkpoint.json")).unwrap();
+    let model = read(&place.path("run/models/normal/last/model.safetensors"));
     let error = place.fails("train --resume run --epochs 3 --device cpu", 1);
     assert!(error.contains("checkpoint.json: missing") && error.contains("--recover"), "{error}");
-    assert!(read(&place.path("run/last/model.safetensors")) == model, "overwritten");
+    assert!(read(&place.path("run/models/normal/last/model.safetensors")) == model, "overwritten");
     place.ok("train --resume run --recover --epochs 3 --device cpu -q");
     place.ok("train --resume run --epochs 4 --device cpu -q");
-    assert_eq!(text(&read(&place.path("run/metrics.csv"))).lines().count(), 1 + 4);
+    assert_eq!(text(&read(&place.path("run/models/normal/metrics.csv"))).lines().count(), 1 + 4);
+}
+
+/// Commands of their own add classes and seeds to one run, also at the same time; each model is that
+/// of a run of its own.
+#[test]
+fn processes_share_a_run() {
+    let place = Place::new();
+    place.ok("prep fmnist --subset --out data -q");
+    let train = format!("{TRAIN} --epochs 1 --batch-size 16");
+    let add = |more: &str| Running::start(place.command(&format!("{train} {more} --out run")));
+    let mut all: Vec<Running> =
+        ["--inlier 1", "--inlier 7", "--inlier 5"].map(add).into_iter().collect();
+    for process in &mut all {
+        assert_eq!(process.end(), Some(0), "{}", process.said);
+    }
+    let config = text(&read(&place.path("run/config.toml")));
+    let line = "inliers = [\"Trouser\", \"Sandal\", \"Sneaker\"]";
+    assert!(config.contains(line), "{config}");
+    place.ok(&format!("{train} --inlier 7 --out alone"));
+    let model = |run: &str| read(&place.path(run).join("models/Sneaker/last/model.safetensors"));
+    assert!(model("run") == model("alone"), "another model beside others");
+
+    for (wrong, what) in [
+        ("--inlier 3 --lr 0.5", "lr is 0.5, but the run's is 0.001"),
+        ("--inlier 3 --seed 1", "seed is 1"),
+        ("--inlier 3 --seeds 1", "one seed"),
+        ("--inlier 3 --alpha 0.5", "alpha is 0.5"),
+        ("--inlier 7", "continue it with --resume"),
+    ] {
+        let error = place.fails(&format!("{train} {wrong} --out run"), 2);
+        assert!(error.contains("run: ") && error.contains(what), "{wrong}: {error}");
+    }
+    assert_eq!(text(&read(&place.path("run/config.toml"))), config, "a refused one was added");
+    assert!(place.ok("eval run --device cpu --no-bootstrap").contains("Sandal"));
+
+    // Seeds, too; and what is there is evaluated.
+    place.ok(&format!("{train} --inlier 1 --seeds 2 --out seeds"));
+    place.ok(&format!("{train} --inlier 1,7 --seeds 0,1 --out seeds"));
+    let config = text(&read(&place.path("seeds/config.toml")));
+    assert!(config.contains("seeds = [0, 1, 2]") && config.contains("Sneaker"), "{config}");
+    let error = place.fails(&format!("{train} --inlier 1 --seeds 1 --out seeds"), 2);
+    assert!(error.contains("seed-1") && error.contains("Trouser"), "{error}");
+    let out = place.command("eval seeds --device cpu --no-bootstrap").output().unwrap();
+    let (table, said) = (text(&out.stdout), text(&out.stderr));
+    assert!(
+        out.status.success() && said.contains("Sneaker") && said.contains("left out"),
+        "{said}"
+    );
+    assert!(table.contains("mean over 3 seeds") && !table.contains("Sneaker"), "{table}");
+    place.ok("train --resume seeds --device cpu -q");
+    assert!(place.path("seeds/seed-2/models/Sneaker/best/model.safetensors").exists());
+    assert!(place.ok("eval seeds --device cpu --no-bootstrap").contains("Sneaker"));
+}
+
+/// Runs that an earlier version made go on: one class in the run's own folder, several under one
+/// mark.
+#[test]
+fn runs_of_the_earlier_layout_go_on_to_the_same_bits() {
+    let place = Place::new();
+    place.ok("prep fmnist --subset --out data -q");
+    for (inliers, name) in [("1", "one"), ("1,7", "two")] {
+        place.ok(&format!("{TRAIN} --inlier {inliers} --epochs 2 --out {name}-whole"));
+        place.ok(&format!("{TRAIN} --inlier {inliers} --epochs 1 --out {name}"));
+    }
+    let trouser = |run: &str| place.path(run).join("models/Trouser");
+    for entry in std::fs::read_dir(trouser("one")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::rename(&path, place.path("one").join(path.file_name().unwrap())).unwrap();
+    }
+    std::fs::remove_dir_all(place.path("one/models")).unwrap();
+    let mut mark = json(&trouser("two").join("checkpoint.json"));
+    let mut states = serde_json::Map::new();
+    for class in ["models/Trouser", "models/Sneaker"] {
+        let own = place.path("two").join(class).join("checkpoint.json");
+        states.insert(class.into(), json(&own)["states"]["."].clone());
+        std::fs::remove_file(own).unwrap();
+        // Which classes a run had was one of its settings.
+        let path = place.path("two").join(class).join("last/state.json");
+        let mut state = json(&path);
+        state["settings"]["inliers"] = "Trouser, Sneaker".into();
+        std::fs::write(&path, state.to_string()).unwrap();
+        states[class] = gradcon::data::hash::sha256(&read(&path)).into();
+    }
+    mark["states"] = states.into();
+    std::fs::write(place.path("two/checkpoint.json"), mark.to_string()).unwrap();
+    for name in ["one", "two"] {
+        place.ok(&format!("eval {name} --device cpu --no-bootstrap -q"));
+        place.ok(&format!("train --resume {name} --epochs 2 --device cpu -q"));
+        let bits = |run: &str| read(&trouser(run).join("last/optimizer.safetensors"));
+        assert!(bits(name) == bits(&format!("{name}-whole")), "{name}: other bits");
+    }
+    assert!(!place.path("one/last").exists() && !place.path("one/metrics.csv").exists());
+    assert_eq!(text(&read(&trouser("one").join("metrics.csv"))).lines().count(), 1 + 2);
 }
 
 /// The files of a run that is complete, without what time decides.
@@ -354,7 +461,7 @@ fn outcome(run: &Path) -> Vec<(&'static str, Vec<u8>)> {
         "last/best.safetensors",
         "best/model.safetensors",
     ];
-    let content = |file| match (file, read(&run.join(file))) {
+    let content = |file| match (file, read(&run.join("models/normal").join(file))) {
         ("metrics.csv", bytes) => untimed(bytes),
         (_, bytes) => bytes,
     };
@@ -380,7 +487,7 @@ fn random_kills_end_in_the_same_bits() {
     let (mut killed, mut resumed, mut run) = (0, 0, 0);
     loop {
         let name = format!("run-{run}");
-        let mark = || std::fs::read(place.path(&name).join("checkpoint.json")).ok();
+        let mark = || std::fs::read(place.path(&name).join("models/normal/checkpoint.json")).ok();
         let (begun, before) = (place.path(&name).join("config.toml").exists(), mark());
         let what =
             if begun { format!("--resume {name}") } else { format!("{settings} --out {name}") };
@@ -426,24 +533,25 @@ fn a_variational_run_goes_all_the_way() {
     place.ok(&format!("{train} --epochs 1 --out run"));
     place.ok("train --resume run --epochs 2 --device cpu -q");
     for file in ["last/model.safetensors", "best/model.safetensors"] {
-        let [whole, run] = ["whole", "run"].map(|run| read(&place.path(run).join(file)));
+        let of = |run: &str| read(&place.path(run).join("models/normal").join(file));
+        let [whole, run] = ["whole", "run"].map(of);
         assert!(whole == run, "{file}: a run that went on differs");
     }
     let config = text(&read(&place.path("run/config.toml")));
     assert!(config.contains("model = \"vae\"") && config.contains("kl_weight = 0.05"), "{config}");
-    let metrics = text(&read(&place.path("run/metrics.csv")));
+    let metrics = text(&read(&place.path("run/models/normal/metrics.csv")));
     let header = metrics.lines().next().unwrap();
     assert!(header.contains(",best,train_divergence,val_divergence,cos_up0"), "{header}");
     let row: Vec<f64> =
         metrics.lines().nth(1).unwrap().split(',').map(|v| v.parse().unwrap()).collect();
     let loss = row[2] + 0.03 * row[3] + 0.05 * row[9];
     assert!((row[1] - loss).abs() < 1e-9 && row[9] > 0.0, "{metrics}");
-    let about = description(&place.path("run/best/model.safetensors"));
+    let about = description(&place.path("run/models/normal/best/model.safetensors"));
     assert_eq!(
         (&about["gradcon.model"], &about["gradcon.kl_weight"]),
         (&"vae".into(), &"0.05".into())
     );
-    let card = text(&read(&place.path("run/best/README.md")));
+    let card = text(&read(&place.path("run/models/normal/best/README.md")));
     assert!(card.contains("variational convolutional autoencoder, 1227777 parameters"), "{card}");
     assert!(card.contains("| weight of the KL divergence | 0.05 |"), "{card}");
 
@@ -464,11 +572,13 @@ fn a_variational_run_goes_all_the_way() {
     let plain = text(&read(&place.path("plain/config.toml")));
     assert!(!plain.contains("model") && !plain.contains("kl_weight"), "{plain}");
     let start = "--epochs 1 --out other --init-from";
-    let error = place.fails(&format!("{TRAIN} {start} run/best/model.safetensors"), 1);
+    let error =
+        place.fails(&format!("{TRAIN} {start} run/models/normal/best/model.safetensors"), 1);
     assert!(error.contains("a model of kind 'vae', expected 'cae'"), "{error}");
-    let error = place.fails(&format!("{train} {start} plain/best/model.safetensors"), 1);
+    let error =
+        place.fails(&format!("{train} {start} plain/models/normal/best/model.safetensors"), 1);
     assert!(error.contains("a model of kind 'cae', expected 'vae'"), "{error}");
-    place.ok(&format!("{train} {start} run/best/model.safetensors"));
+    place.ok(&format!("{train} {start} run/models/normal/best/model.safetensors"));
     let error = place.fails(&format!("{TRAIN} --kl-weight 0.1 --out none"), 2);
     assert!(error.contains("only vae has a KL divergence"), "{error}");
     place.fails(&format!("{train} --kl-weight nan --out none"), 2);
@@ -476,8 +586,8 @@ fn a_variational_run_goes_all_the_way() {
     let error = place.fails("train --resume run --model cae", 2);
     assert!(error.contains("--model can't change"), "{error}");
     std::fs::copy(
-        place.path("plain/best/model.safetensors"),
-        place.path("run/best/model.safetensors"),
+        place.path("plain/models/normal/best/model.safetensors"),
+        place.path("run/models/normal/best/model.safetensors"),
     )
     .unwrap();
     let error = place.fails("eval run --device cpu -q", 1);

@@ -18,7 +18,7 @@ fn each_signal_that_asks_to_stop_saves_and_exits_with_130() {
         assert_eq!(demo.end(), Some(130), "signal {signal}\n{}", demo.said);
         assert_eq!(demo.said.matches("interrupted: finishing").count(), 1, "{}", demo.said);
         assert!(
-            place.path("gradcon-demo/run/best/model.safetensors").exists(),
+            place.path("gradcon-demo/run/models/normal/best/model.safetensors").exists(),
             "signal {signal}\n{}",
             demo.said
         );
@@ -35,7 +35,11 @@ fn one_request_that_arrives_twice_is_one() {
     demo.signal(libc::SIGTERM);
     demo.signal(libc::SIGINT);
     assert_eq!(demo.end(), Some(130), "{}", demo.said);
-    assert!(place.path("gradcon-demo/run/best/model.safetensors").exists(), "{}", demo.said);
+    assert!(
+        place.path("gradcon-demo/run/models/normal/best/model.safetensors").exists(),
+        "{}",
+        demo.said
+    );
 }
 
 #[test]

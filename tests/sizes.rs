@@ -205,7 +205,7 @@ const LINES: [(&str, &str); 16] = [
     ("data verify", "data"),
     ("train", "--data=own --epochs=1 --device=cpu --out={out}"),
     ("eval", "run --no-bootstrap --device=cpu"),
-    ("score", "image.bmp --model=run/best/model.safetensors --device=cpu"),
+    ("score", "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu"),
     ("report", "run --out={out}"),
     ("completions", "bash"),
 ];

@@ -524,7 +524,11 @@ fn a_gpu_is_tuned_and_plans_change_no_bit() {
         let run = format!("train --data data --epochs 1 --batch-size 4 --out {out} {GPU} {plan}");
         let (_, stderr) = ok(&place, &run);
         let device = stderr.lines().find(|line| line.starts_with("device: ")).unwrap().to_string();
-        (std::fs::read(place.path(&format!("{out}/best/model.safetensors"))).unwrap(), device)
+        (
+            std::fs::read(place.path(&format!("{out}/models/normal/best/model.safetensors")))
+                .unwrap(),
+            device,
+        )
     };
     let (model, device) = train("plain", "--plan default");
     assert!(!device.contains("plan"), "{device}");

@@ -3,8 +3,8 @@
 
     pip install -r tools/requirements.txt
     gradcon demo --out gradcon-demo
-    python3 tools/check_pytorch_roundtrip.py gradcon-demo/run/best/model.safetensors
-    python3 tools/check_pytorch_roundtrip.py runs/mine/best/model.safetensors images/*.png
+    python3 tools/check_pytorch_roundtrip.py gradcon-demo/run/models/normal/best/model.safetensors
+    python3 tools/check_pytorch_roundtrip.py runs/mine/models/normal/best/model.safetensors images/*.png
 
 Images are PNG files of 28x28 pixels; without any, the test images of Fashion-MNIST's subset in this repository.
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::train::{tell_if_unlocked, train_one};
+use super::train::{epochs_reached, train_one};
 use super::{DeviceArgs, Ui, interrupt, report};
 use crate::data::embedded::{FASHION_CLASSES, fashion_subset};
 use crate::data::folder::{Decode, Listing};
@@ -15,9 +15,9 @@ use crate::method::model::Model;
 use crate::output::{self, outln};
 use crate::program::Precision;
 use crate::report::scores::{ScoreRow, read_scores};
-use crate::run::checkpoint::epochs_reached;
 use crate::run::config::{InitName, RunConfig};
 use crate::run::evaluate::{Evaluate, evaluate, rules};
+use crate::run::share;
 use crate::run::train::{End, Options};
 use crate::sheet;
 
@@ -69,15 +69,15 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     write_images(&args.out, &images, ui)?;
     let prepared = prepared(&images, &data, ui)?;
 
-    let (config, run_lock) = configured(&args, &run, &data, &prepared, ui)?;
+    let config = configured(&args, &run, &data, &prepared, ui)?;
     let options = Options::default();
-    if train_one(&run, &run_lock, &config, &prepared, engine.as_mut(), options, ui)? == End::Stopped
-    {
+    if train_one(&run, &config, &prepared, engine.as_mut(), options, ui)? == End::Stopped {
         ui.progress("saved; the same command goes on from there");
         return Err(Error::Interrupted);
     }
     let model = Model::of(config.model, prepared.channels())?;
     let rules = rules(&config, &model, &[], &[])?;
+    let _run_lock = share::open(&run, "gradcon demo")?;
     let what = Evaluate {
         run: &run,
         config: &config,
@@ -131,7 +131,12 @@ fn most_anomalous(rows: &[ScoreRow]) -> Result<()> {
 fn hold(folder: &Path, ui: &Ui) -> Result<Lock> {
     let lock = Lock::hold(folder, "gradcon demo")?;
     sweep(folder)?;
-    tell_if_unlocked(folder, &lock, ui);
+    if !lock.works {
+        ui.warn(&format!(
+            "{}: this file system has no locks: nothing keeps a second process out",
+            folder.display()
+        ));
+    }
     Ok(lock)
 }
 
@@ -195,14 +200,14 @@ fn prepared(images: &Path, data: &Path, ui: &Ui) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// The run's folder, new or as an earlier demo left it, with its configuration and its lock.
+/// The run's folder, new or as an earlier demo left it, with its configuration.
 fn configured(
     args: &DemoArgs,
     run: &Path,
     data: &Path,
     prepared: &Prepared,
     ui: &Ui,
-) -> Result<(RunConfig, Lock)> {
+) -> Result<RunConfig> {
     let mut config = RunConfig {
         data: data.into(),
         epochs: args.epochs,
@@ -213,14 +218,13 @@ fn configured(
     .resolved()?;
     config.bind(prepared)?;
     make_folder(run)?;
-    let lock = hold(run, ui)?;
     if !folders::config(run).exists() {
         if !is_vacant(run)? {
             let what = "not empty, and no training of the demo's; choose another folder with --out";
             return Err(Error::Usage(format!("{}: {what}", run.display())));
         }
-        config.write(run)?;
-        return Ok((config, lock));
+        share::join(run, &config, prepared)?;
+        return Ok(config);
     }
     let there = RunConfig::read(run)?;
     if config != (RunConfig { epochs: config.epochs, data: config.data.clone(), ..there }) {
@@ -229,7 +233,7 @@ fn configured(
             run.display()
         )));
     }
-    let reached = epochs_reached(run);
+    let reached = epochs_reached(run, &config);
     ui.progress(&format!("{}: there already, {reached} epochs trained", run.display()));
-    Ok((config, lock))
+    Ok(config)
 }

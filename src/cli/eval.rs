@@ -1,20 +1,20 @@
 //! `gradcon eval`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::sizes::PrecisionArgs;
 use super::train::open_data;
 use super::{DeviceArgs, Ui};
 use crate::data::Prepared;
 use crate::error::{Error, Result};
-use crate::files::Lock;
-use crate::folders::EvalPlace;
+use crate::folders::{self, EvalPlace};
 use crate::method::model::Model;
 use crate::output::print;
 use crate::report::results::Results;
 use crate::report::tables;
 use crate::run::config::RunConfig;
 use crate::run::evaluate::{Evaluate, evaluate, rules};
+use crate::run::share;
 
 /// Evaluate a run: the paper's table, for every score.
 ///
@@ -81,7 +81,7 @@ pub struct EvalArgs {
 pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     let config = RunConfig::read(&args.run)?;
     let mut runs = config.runs(&args.run);
-    let several = runs.len() > 1;
+    let several = config.seeds.is_some();
     if let Some(seeds) = &args.seeds {
         if let Some(missing) =
             seeds.iter().find(|&&seed| runs.iter().all(|(_, config)| config.seed != seed))
@@ -101,16 +101,26 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     if let Some(beta) = args.beta.iter().find(|beta| !beta.is_finite()) {
         return Err(Error::Usage(format!("--beta {beta}: expected finite numbers")));
     }
-    let lock = Lock::hold(&args.run, "gradcon eval")?;
+    let lock = share::open(&args.run, "gradcon eval")?;
     let mut engine = args.device.open(ui)?;
     let mut all: Vec<(u64, Results)> = vec![];
     let mut place = EvalPlace::own(&args.run);
     for (folder, config) in &runs {
-        if several {
+        let _inner = if several {
+            if !has_model(folder, config) {
+                ui.warn(&format!(
+                    "{}: no model to evaluate; seed {} is left out of the results",
+                    folder.display(),
+                    config.seed
+                ));
+                continue;
+            }
             config.check_seed(folder)?;
             ui.progress(&format!("seed {}", config.seed));
-        }
-        let _inner = if several { Some(Lock::hold(folder, "gradcon eval")?) } else { None };
+            Some(share::open(folder, "gradcon eval")?)
+        } else {
+            None
+        };
         let model = Model::of(config.model, prepared.channels())?;
         let rules = rules(config, &model, &args.score, &args.beta)?;
         let what = Evaluate {
@@ -139,10 +149,18 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
         }
         all.push((config.seed, results));
     }
-    let Some((_, first)) = all.first() else { return Ok(()) };
+    let Some((_, first)) = all.first() else {
+        return Err(Error::invalid(format!(
+            "{run}: no model to evaluate; train the run first (`gradcon train --resume {run}`)",
+            run = args.run.display()
+        )));
+    };
     if all.len() == 1 {
         print(&tables::markdown(first))?;
         return Ok(());
+    }
+    for class in keep_common(&mut all)? {
+        ui.warn(&format!("class {class} has not every seed yet; it is left out of the means"));
     }
     let pairs: Vec<(u64, &Results)> = all.iter().map(|(seed, results)| (*seed, results)).collect();
     let results = Results::over_seeds(&pairs)?;
@@ -150,4 +168,36 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     tables::write(&results, &place.results)?;
     print(&tables::markdown(&results))?;
     Ok(())
+}
+
+/// Keeps the classes that every seed's results have, and returns the others.
+///
+/// # Errors
+/// There is none that all have.
+pub(super) fn keep_common(all: &mut [(u64, Results)]) -> Result<Vec<String>> {
+    let of = |results: &Results| -> Vec<String> {
+        results.classes.iter().map(|class| class.class.clone()).collect()
+    };
+    let classes: Vec<Vec<String>> = all.iter().map(|(_, results)| of(results)).collect();
+    let mut dropped: Vec<String> = vec![];
+    for class in classes.iter().flatten() {
+        let common = classes.iter().all(|of_seed| of_seed.contains(class));
+        if !common && !dropped.contains(class) {
+            dropped.push(class.clone());
+        }
+    }
+    if !dropped.is_empty() {
+        for (_, results) in all {
+            results.classes.retain(|class| !dropped.contains(&class.class));
+            let Results { about, classes, challenges, .. } = results.clone();
+            *results = Results::new(about, classes, challenges)?;
+        }
+    }
+    Ok(dropped)
+}
+
+/// Whether a class of a run has a model.
+fn has_model(run: &Path, config: &RunConfig) -> bool {
+    let model = |class: &String| folders::best_model(&folders::training(run, class)).exists();
+    config.inliers.iter().any(model)
 }

@@ -11,14 +11,14 @@ use super::{DeviceArgs, Ui, interrupt};
 use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::files::{Lock, is_vacant, make_folder, sweep};
 use crate::folders;
 use crate::method::model::Kind;
 use crate::method::state::EpochReport;
 use crate::output::outln;
-use crate::run::checkpoint::epochs_reached;
+use crate::run::checkpoint::Standing;
 use crate::run::config::RunConfig;
-use crate::run::train::{End, Options, Watch, check, train};
+use crate::run::share;
+use crate::run::train::{End, Options, Unit, Watch, check, train};
 
 /// Train one model for each normal class of a prepared dataset, as a folder that can be
 /// interrupted and continued.
@@ -28,10 +28,13 @@ use crate::run::train::{End, Options, Watch, check, train};
 /// `--resume RUN` goes on to the same bits as a run that was never stopped, also after a
 /// kill, from the last checkpoint (every minute, at the end and at Ctrl-C). A class whose numbers stop being finite is named and takes no more part.
 ///
-/// The folder gets config.toml (resolved), and for each class metrics.csv, TensorBoard
-/// events, best/ (model and model card), last/ (model, optimizer, state) and previous/ (the
-/// checkpoint before). One process at a time trains in a folder. `gradcon eval RUN` comes
-/// next.
+/// The folder gets config.toml (resolved), and models/CLASS for each class: metrics.csv,
+/// TensorBoard events, best/ (model and model card), last/ (model, optimizer, state) and
+/// previous/ (the checkpoint before). `gradcon eval RUN` comes next.
+///
+/// Several processes may train in one folder, each classes or seeds of its own: the same
+/// command with another --inlier, or other --seeds, adds them to a run that is there. The
+/// other settings have to be the run's.
 ///
 /// Examples:
 ///
@@ -60,7 +63,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
-    /// The run's folder, new or empty. [default: runs/DATASET]
+    /// The run's folder: new, empty, or a run with the same settings, which gets more classes or
+    /// seeds. [default: runs/DATASET]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
 
@@ -87,7 +91,7 @@ pub struct TrainArgs {
 
 /// A duration among the flags.
 #[derive(Clone, Copy, Debug)]
-struct Seconds(Duration);
+pub(super) struct Seconds(pub Duration);
 
 impl Display for Seconds {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
@@ -95,7 +99,7 @@ impl Display for Seconds {
     }
 }
 
-fn seconds(text: &str) -> std::result::Result<Seconds, String> {
+pub(super) fn seconds(text: &str) -> std::result::Result<Seconds, String> {
     let number = text.parse::<f64>().map_err(|e| e.to_string());
     let seconds = number.and_then(|s| Duration::try_from_secs_f64(s).map_err(|e| e.to_string()));
     seconds.map(Seconds).map_err(|e| format!("{e}; expected seconds from 0"))
@@ -110,24 +114,22 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
     let device = args.device.clone();
     let options = Options { recover: args.recover, checkpoint_every: args.checkpoint_every.0 };
     interrupt::catch();
-    let (root, config, prepared, lock, mut engine) = match args.resume.clone() {
+    let (root, config, prepared, mut engine) = match args.resume.clone() {
         Some(root) => {
-            let (config, prepared, lock) = resumed(&root, args)?;
-            (root, config, prepared, lock, device.open(ui)?)
+            let (config, prepared) = resumed(&root, args)?;
+            (root, config, prepared, device.open(ui)?)
         }
         None => started(args, ui)?,
     };
-    tell_if_unlocked(&root, &lock, ui);
     let (channels, models) = (prepared.channels(), config.inliers.len());
     let sizes = format!("--batch {} --channels {channels} --replicas {models}", config.batch_size);
     device.suggest_tuning(engine.as_mut(), &sizes, ui);
     let mut printed = Ok(());
     for (folder, config) in config.runs(&root) {
-        let inner = if folder == root { None } else { Some(seed_folder(&folder, &config)?) };
-        let lock = inner.as_ref().unwrap_or(&lock);
-        if train_one(&folder, lock, &config, &prepared, engine.as_mut(), options, ui)?
-            == End::Stopped
-        {
+        if folder != root {
+            share::open_seed(&folder, &config, &prepared)?;
+        }
+        if train_one(&folder, &config, &prepared, engine.as_mut(), options, ui)? == End::Stopped {
             ui.progress(&format!(
                 "saved; continue with: gradcon train --resume {}",
                 root.display()
@@ -143,7 +145,6 @@ fn train_all(args: TrainArgs, ui: &Ui) -> Result<()> {
 /// Trains in one folder, and shows how it goes.
 pub(super) fn train_one(
     folder: &Path,
-    lock: &Lock,
     config: &RunConfig,
     prepared: &Prepared,
     engine: &mut dyn Engine,
@@ -159,24 +160,14 @@ pub(super) fn train_one(
         config.seed,
         config.epochs
     ));
-    let mut progress = Progress::new(*ui, config, prepared)?;
-    let end = train(folder, lock, config, prepared, engine, options, &mut progress);
+    let mut progress = Progress::new(*ui, &Unit::all(folder, config), prepared)?;
+    let end = train(folder, config, prepared, engine, options, &mut progress);
     progress.bar.finish_and_clear();
     end
 }
 
-/// Warns where the file system has no locks.
-pub(super) fn tell_if_unlocked(folder: &Path, lock: &Lock, ui: &Ui) {
-    if !lock.works {
-        ui.warn(&format!(
-            "{}: this file system has no locks: nothing keeps a second process out",
-            folder.display()
-        ));
-    }
-}
-
-/// What a run needs to go: its folder, settings, data, lock and device.
-type Ready = (PathBuf, RunConfig, Prepared, Lock, Box<dyn Engine>);
+/// What a run needs to go: its folder, settings, data and device.
+type Ready = (PathBuf, RunConfig, Prepared, Box<dyn Engine>);
 
 /// A new run. The folder is made last, when nothing can be wrong with the command any more.
 fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
@@ -200,31 +191,17 @@ fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
     }
     config.bind(&prepared)?;
     let out = args.out.unwrap_or_else(|| Path::new("runs").join(found));
-    check_vacant(&out)?;
+    share::can_join(&out, &config, &prepared)?;
     let mut engine = args.device.open(ui)?;
-    if let Some((_, first)) = config.runs(&out).first() {
-        check(first, &prepared, engine.as_mut())?;
+    if let Some((folder, first)) = config.runs(&out).first() {
+        check(&Unit::all(folder, first), &prepared, engine.as_mut())?;
     }
-    std::fs::create_dir_all(&out).map_err(Error::io(&out))?;
-    let lock = Lock::hold(&out, "gradcon train")?;
-    check_vacant(&out)?;
-    sweep(&out)?;
-    config.write(&out)?;
-    Ok((out, config, prepared, lock, engine))
-}
-
-fn check_vacant(out: &Path) -> Result<()> {
-    if is_vacant(out)? {
-        return Ok(());
-    }
-    Err(Error::Usage(format!(
-        "{}: not empty; continue it with --resume, or choose another folder",
-        out.display()
-    )))
+    share::join(&out, &config, &prepared)?;
+    Ok((out, config, prepared, engine))
 }
 
 /// The run in a folder, perhaps to more epochs or with its data in another place.
-fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> {
+fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared)> {
     let others = [("--dataset", args.dataset.is_some()), ("--config", args.config.is_some())];
     let others = others.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_string());
     let given = args.settings.flags().into_iter().chain(others);
@@ -235,8 +212,7 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> 
         )));
     }
     let before = RunConfig::read(root)?;
-    let lock = Lock::hold(root, "gradcon train")?;
-    sweep(root)?;
+    drop(share::open(root, "gradcon train")?);
     let mut config = args.settings.over(before.clone())?;
     if let Some(data) = args.data {
         config.data = std::path::absolute(&data).map_err(Error::io(&data))?;
@@ -244,8 +220,8 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> 
     if config.epochs != before.epochs {
         let epochs = config.epochs;
         config.check()?;
-        for (folder, _) in config.runs(root) {
-            let reached = epochs_reached(&folder);
+        for (folder, config) in config.runs(root) {
+            let reached = epochs_reached(&folder, &config);
             if reached > epochs {
                 return Err(Error::Usage(format!(
                     "--epochs {epochs}: {} has {reached} already, and a run can't be shortened",
@@ -256,10 +232,10 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared, Lock)> 
     }
     let prepared = open_data(&config)?;
     config.check_data(&prepared)?;
-    if config.seeds.is_some() && config != before {
-        config.write(root)?;
+    if config.seeds.is_some() {
+        share::update(root, &config)?;
     }
-    Ok((config, prepared, lock))
+    Ok((config, prepared))
 }
 
 /// The dataset of a run that is there already.
@@ -272,22 +248,16 @@ pub fn open_data(config: &RunConfig) -> Result<Prepared> {
     })
 }
 
-/// The folder of one seed, ready to train in.
-fn seed_folder(folder: &Path, config: &RunConfig) -> Result<Lock> {
-    make_folder(folder)?;
-    let lock = Lock::hold(folder, "gradcon train")?;
-    if folders::config(folder).exists() {
-        config.check_seed(folder)?
-    } else {
-        config.write(folder)?
-    }
-    Ok(lock)
+/// The most epochs that a class of a run has completed.
+pub(super) fn epochs_reached(run: &Path, config: &RunConfig) -> usize {
+    let of = |class: &String| Standing::of(&folders::training(run, class)).epochs;
+    config.inliers.iter().map(of).max().unwrap_or(0)
 }
 
 /// A bar on a terminal, a line for each epoch elsewhere.
-struct Progress {
+pub(super) struct Progress {
     ui: Ui,
-    bar: ProgressBar,
+    pub bar: ProgressBar,
     /// Training images of all classes.
     images: usize,
     epochs: usize,
@@ -295,14 +265,19 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(ui: Ui, config: &RunConfig, prepared: &Prepared) -> Result<Progress> {
+    /// For units that train together; there is at least one.
+    pub fn new(ui: Ui, units: &[Unit], prepared: &Prepared) -> Result<Progress> {
+        let classes: Vec<&str> = units.iter().map(|unit| unit.class.as_str()).collect();
         let mut images = 0;
-        for k in prepared.find_inliers(&config.inliers)? {
-            images += prepared.train_of(k)?.n;
+        for class in &classes {
+            for k in prepared.find_inliers(&[class.to_string()])? {
+                images += prepared.train_of(k)?.n;
+            }
         }
-        let bar = ui.bar(images.saturating_mul(config.epochs) as u64);
+        let (epochs, model) = (units[0].config.epochs, units[0].config.model);
+        let bar = ui.bar(images.saturating_mul(epochs) as u64);
         bar.set_message("images");
-        Ok(Progress { ui, bar, images, epochs: config.epochs, model: config.model })
+        Ok(Progress { ui, bar, images, epochs, model })
     }
 }
 

@@ -494,7 +494,7 @@ impl<'e> Trainer<'e> {
     }
 
     /// Errors if every replica diverged.
-    fn check_any_left(&self) -> Result<()> {
+    pub(crate) fn check_any_left(&self) -> Result<()> {
         if self.replicas.iter().any(|r| r.diverged.is_none()) {
             return Ok(());
         }
@@ -605,6 +605,12 @@ impl<'e> Trainer<'e> {
             }
         }
         Ok(State { epoch: self.epoch, step: self.step, log, replicas: self.replicas.clone() })
+    }
+
+    /// What is known of every replica without asking the device, between two epochs: the tensors that
+    /// were last seen to be finite. For trainings of which every replica diverged.
+    pub(crate) fn last_state(&self) -> State {
+        State { epoch: self.epoch, step: 0, log: vec![], replicas: self.replicas.clone() }
     }
 
     /// Continues from a state that [`Trainer::state`] returned for the same configuration and

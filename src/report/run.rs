@@ -103,12 +103,11 @@ impl Run {
         other: Option<&str>,
     ) -> Result<()> {
         let place = other.map_or(EvalPlace::own(folder), |name| EvalPlace::other(folder, name));
-        let single = self.results.classes.len() == 1 && folder.join(folders::METRICS).exists();
         let mut classes = Vec::new();
         let names: Vec<String> =
             self.results.classes.iter().map(|class| class.class.clone()).collect();
         for class in &names {
-            let training = folders::training(folder, class, single);
+            let training = folders::training(folder, class);
             let eval = place.class(class);
             let epochs = self.look(home, training.join(folders::METRICS));
             let scores = self.look(home, eval.join(folders::SCORES));

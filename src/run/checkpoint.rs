@@ -1,18 +1,22 @@
-//! Checkpoints that survive a kill at any moment, also of several models that must agree.
+//! Checkpoints of trainings that survive a kill at any moment, one folder for each model.
 //!
 //! ```text
-//! RUN/checkpoint.json    which checkpoint counts: epoch, step, SHA-256 of each class's state.json
+//! CLASS/checkpoint.json  which checkpoint counts: epoch, step, SHA-256 of its state.json
 //! CLASS/last/            that checkpoint: model.safetensors, optimizer.safetensors,
 //!                        best.safetensors, and state.json with the others' SHA-256
 //! CLASS/previous/        the one before it
 //! CLASS/checkpoint-E-S/  of epoch E, step S: being written, or not yet renamed to last/
 //! ```
 //!
-//! A save writes every class's `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes
-//! it the one that counts; then `last/` becomes `previous/` and `checkpoint-E-S/` becomes `last/`.
-//! Whoever opens the folder after a kill completes these renames, or removes what never counted.
-//! Every folder proves itself by its hashes, so that damage is an error that names the file, and an
-//! older checkpoint can be offered.
+//! A save writes `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes it the one that
+//! counts; then `last/` becomes `previous/` and `checkpoint-E-S/` becomes `last/`. Models that train
+//! together are saved together, each of these steps for all of them before the next. Whoever opens a
+//! folder after a kill completes these renames, or removes what never counted. Every folder proves
+//! itself by its hashes, so that damage is an error that names the file, and an older checkpoint can
+//! be offered.
+//!
+//! Earlier versions had one `RUN/checkpoint.json` for all classes of a run, which still counts where
+//! a class has none of its own, and kept a run of one class in the run's own folder: see [`adopt`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -36,6 +40,13 @@ const MARK: &str = "checkpoint.json";
 const STATE: &str = "state.json";
 const FORMAT: u32 = 2;
 
+/// The folder of a mark, as the mark calls it.
+const HERE: &str = ".";
+
+/// Names of a training's files and folders, and beginnings of others.
+const FILES: [&str; 5] = ["best", "last", "previous", folders::METRICS, MARK];
+const BEGINNINGS: [&str; 2] = ["checkpoint-", "events.out.tfevents."];
+
 /// Settings by their names, as text: what must not change while a run goes on.
 pub type Settings = BTreeMap<String, String>;
 
@@ -46,8 +57,18 @@ struct Mark {
     format: u32,
     epoch: usize,
     step: usize,
-    /// SHA-256 of each class's `state.json`, by the class's folder in the run.
+    /// SHA-256 of `state.json`, by the folder that it is in.
     states: BTreeMap<String, String>,
+}
+
+/// What a mark says of one training.
+struct Counts {
+    /// The mark.
+    by: PathBuf,
+    epoch: usize,
+    step: usize,
+    /// SHA-256 of its `state.json`.
+    state: String,
 }
 
 /// `state.json`: where one model's training stands.
@@ -67,128 +88,106 @@ struct ModelState {
     log: Vec<f64>,
 }
 
-/// A checkpoint with what is known of its making.
-#[derive(Debug)]
+/// A checkpoint of one model, with what is known of its making.
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// What the training goes on from.
-    pub state: State,
+    /// Epochs completed.
+    pub epoch: usize,
+    /// Steps done of the epoch under way.
+    pub step: usize,
+    /// Rows of the log of those steps.
+    pub log: Vec<f32>,
+    /// The model's tensors.
+    pub replica: ReplicaState,
     /// The device it ran on.
     pub device: String,
     /// The settings it was made with.
     pub settings: Settings,
 }
 
-/// The checkpoints of one run, whose lock the caller holds.
-#[derive(Debug)]
+/// What models that stand at the same step go on from, together. There is at least one.
+///
+/// ```
+/// use gradcon::run::checkpoint::{Checkpoint, join};
+/// use gradcon::method::state::ReplicaState;
+///
+/// let of = |log: &[f32]| Checkpoint {
+///     epoch: 3,
+///     step: 2,
+///     log: log.to_vec(),
+///     replica: ReplicaState {
+///         params: vec![],
+///         m: vec![],
+///         v: vec![],
+///         reference: vec![],
+///         best: None,
+///         diverged: None,
+///     },
+///     device: String::new(),
+///     settings: Default::default(),
+/// };
+/// let state = join(&[&of(&[1.0, 2.0]), &of(&[3.0, 4.0])]); // rows of one number
+/// assert_eq!((state.epoch, state.step, state.log), (3, 2, vec![1.0, 3.0, 2.0, 4.0]));
+/// ```
+pub fn join(models: &[&Checkpoint]) -> State {
+    let first = models[0];
+    let width = first.log.len().checked_div(first.step).unwrap_or(0);
+    let row = |step: usize| {
+        models.iter().flat_map(move |model| &model.log[step * width..(step + 1) * width])
+    };
+    State {
+        epoch: first.epoch,
+        step: first.step,
+        log: (0..first.step).flat_map(row).copied().collect(),
+        replicas: models.iter().map(|model| model.replica.clone()).collect(),
+    }
+}
+
+/// The checkpoints of one training, whose lock the caller holds.
+#[derive(Clone, Debug)]
 pub struct Checkpoints {
-    run: PathBuf,
-    /// One folder a class.
-    folders: Vec<PathBuf>,
+    folder: PathBuf,
     model: Model,
 }
 
 impl Checkpoints {
-    fn new(run: &Path, folders: &[PathBuf], model: &Model) -> Checkpoints {
-        Checkpoints { run: run.into(), folders: folders.to_vec(), model: model.clone() }
-    }
-
-    /// Opens the checkpoints of a run, completes or removes what a kill left half done, and reads
-    /// the one that counts; `None` where the run was ended before its first.
+    /// Opens the checkpoints of the training in `folder`, completes or removes what a kill left half
+    /// done, and reads the one that counts; `None` where it was ended before its first.
     ///
     /// # Errors
     /// A file is damaged, missing, or another checkpoint's; the message names it and offers the
     /// newest checkpoint that is whole, if there is one.
-    pub fn open(
-        run: &Path,
-        folders: &[PathBuf],
-        model: &Model,
-    ) -> Result<(Checkpoints, Option<Checkpoint>)> {
-        let checkpoints = Checkpoints::new(run, folders, model);
-        let checkpoint = checkpoints.open_mark().map_err(|error| checkpoints.offer(error))?;
+    pub fn open(folder: &Path, model: &Model) -> Result<(Checkpoints, Option<Checkpoint>)> {
+        let checkpoints = Checkpoints { folder: folder.into(), model: model.clone() };
+        let checkpoint = checkpoints.open_marked().map_err(|error| checkpoints.offer(error))?;
         Ok((checkpoints, checkpoint))
     }
 
-    fn open_mark(&self) -> Result<Option<Checkpoint>> {
-        let mark = self.read_mark()?;
-        sweep(&self.run)?;
-        for folder in &self.folders {
-            if let Some(mark) = &mark {
-                let next = next(folder, mark.epoch, mark.step);
-                let written =
-                    read_state(&next).is_ok_and(|bytes| self.is_marked(mark, folder, &bytes));
-                if written {
-                    promote(&next)?;
-                }
+    fn open_marked(&self) -> Result<Option<Checkpoint>> {
+        let counts = read_mark(&self.folder)?;
+        if let Some(counts) = &counts {
+            let next = next(&self.folder, counts.epoch, counts.step);
+            if read_state(&next).is_ok_and(|bytes| sha256(&bytes) == counts.state) {
+                promote(&next)?;
             }
-            for unmarked in unfinished(folder) {
-                remove_folder(&unmarked)?;
-            }
-            sweep(folder)?;
-            sweep(&folders::best(folder))?;
         }
-        mark.map(|mark| self.load(&mark)).transpose()
+        for unmarked in unfinished(&self.folder) {
+            remove_folder(&unmarked)?;
+        }
+        sweep(&self.folder)?;
+        sweep(&folders::best(&self.folder))?;
+        counts.map(|counts| self.load(&counts)).transpose()
     }
 
-    /// Opens the newest checkpoint that is whole in every class, whatever `checkpoint.json` says.
+    /// Opens the newest checkpoint that is whole, whatever `checkpoint.json` says.
     ///
     /// # Errors
     /// There is none.
-    pub fn recover(
-        run: &Path,
-        folders: &[PathBuf],
-        model: &Model,
-    ) -> Result<(Checkpoints, Checkpoint)> {
-        let checkpoints = Checkpoints::new(run, folders, model);
+    pub fn recover(folder: &Path, model: &Model) -> Result<(Checkpoints, Checkpoint)> {
+        let checkpoints = Checkpoints { folder: folder.into(), model: model.clone() };
         let whole = checkpoints.newest_whole();
-        let checkpoint = whole
-            .ok_or_else(|| Error::invalid(format!("{}: no checkpoint is whole", run.display())))?;
-        Ok((checkpoints, checkpoint))
-    }
-
-    /// Writes the state of all models and makes it the checkpoint that counts.
-    ///
-    /// # Errors
-    /// The file system's; the checkpoint before then still counts.
-    pub fn save(&self, state: &State, device: &str, settings: &Settings) -> Result<()> {
-        let width = StepLog::of(&self.model).width();
-        let next = |folder: &PathBuf| next(folder, state.epoch, state.step);
-        let mut states = BTreeMap::new();
-        for (k, (folder, replica)) in self.folders.iter().zip(&state.replicas).enumerate() {
-            let log = state
-                .log
-                .chunks_exact(width)
-                .skip(k)
-                .step_by(self.folders.len())
-                .flatten()
-                .map(|&v| v.into())
-                .collect();
-            let (best, diverged) = (replica.best.as_ref(), replica.diverged.clone());
-            let next = next(folder);
-            remove_folder(&next)?;
-            make_folder(&next)?;
-            let model_state = ModelState {
-                epoch: state.epoch,
-                step: state.step,
-                device: device.into(),
-                settings: settings.clone(),
-                best_epoch: best.map(|best| best.epoch),
-                best_validation_loss: best.map(|best| best.validation_loss),
-                diverged,
-                files: self.write_tensors(&next, replica)?,
-                log,
-            };
-            let json = serde_json::to_vec_pretty(&model_state)
-                .map_err(|e| Error::invalid(format!("{STATE}: {e}")))?;
-            write_new(&next.join(STATE), &json)?;
-            sync_folder(&next)?;
-            sync_folder(folder)?;
-            states.insert(self.class(folder), sha256(&json));
-        }
-        let mark = Mark { format: FORMAT, epoch: state.epoch, step: state.step, states };
-        let json =
-            serde_json::to_vec_pretty(&mark).map_err(|e| Error::invalid(format!("{MARK}: {e}")))?;
-        write_atomically(&self.run.join(MARK), &json)?;
-        self.folders.iter().try_for_each(|folder| promote(&next(folder)))
+        let none = || Error::invalid(format!("{}: no checkpoint is whole", folder.display()));
+        Ok((checkpoints, whole.ok_or_else(none)?))
     }
 
     fn write_tensors(
@@ -233,147 +232,236 @@ impl Checkpoints {
         }
     }
 
-    /// A class's folder as `checkpoint.json` names it, the same on every system.
-    fn class(&self, folder: &Path) -> String {
-        let inside = folder.strip_prefix(&self.run).unwrap_or(folder);
-        let parts: Vec<_> =
-            inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-        if parts.is_empty() { ".".into() } else { parts.join("/") }
-    }
-
-    /// Reads `checkpoint.json`; `None` where there is none and no trace of a checkpoint either.
-    fn read_mark(&self) -> Result<Option<Mark>> {
-        let path = self.run.join(MARK);
-        if !path.exists() {
-            let kept = |folder: &PathBuf| [folders::last(folder), folders::previous(folder)];
-            return match self.folders.iter().flat_map(kept).find(|folder| folder.exists()) {
-                Some(folder) => Err(Error::invalid(format!(
-                    "{}: missing, although there is a checkpoint in {}",
-                    path.display(),
-                    folder.display()
-                ))),
-                None => Ok(None),
-            };
+    /// Reads the checkpoint that counts from `last/`.
+    fn load(&self, counts: &Counts) -> Result<Checkpoint> {
+        let last = folders::last(&self.folder);
+        let (path, bytes) = (last.join(STATE), read_state(&last)?);
+        let found = sha256(&bytes);
+        if found != counts.state {
+            return Err(differs(&path, &found, &counts.state, &counts.by));
         }
-        let bytes = limits::read(&path, limits::CONFIG, "the mark of a checkpoint")?;
-        let invalid = |e: serde_json::Error| {
-            Error::invalid(format!("{}: damaged: {}", path.display(), shown(e)))
-        };
-        #[derive(Deserialize)]
-        struct Format {
-            format: Option<u32>,
-        }
-        let Format { format } = serde_json::from_slice(&bytes).map_err(invalid)?;
-        if format != Some(FORMAT) {
-            let found =
-                format.map_or("an earlier format".into(), |format| format!("format {format}"));
+        let state = parse_state(&path, &bytes)?;
+        if (state.epoch, state.step) != (counts.epoch, counts.step) {
             return Err(Error::invalid(format!(
-                "{}: {found}, this program reads {FORMAT}",
-                path.display()
+                "{}: epoch {}, step {}, but its files are of epoch {}, step {}",
+                counts.by.display(),
+                counts.epoch,
+                counts.step,
+                state.epoch,
+                state.step
             )));
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(invalid)
+        self.checkpoint(&last, state)
     }
 
-    /// Reads the checkpoint that counts from every class's `last/`.
-    fn load(&self, mark: &Mark) -> Result<Checkpoint> {
-        let mut models = vec![];
-        for folder in &self.folders {
-            let path = folders::last(folder).join(STATE);
-            let bytes = read_state(&folders::last(folder))?;
-            if !self.is_marked(mark, folder, &bytes) {
-                let expected = mark.states.get(&self.class(folder)).map_or("none", String::as_str);
-                return Err(differs(&path, &sha256(&bytes), expected, &self.run.join(MARK)));
-            }
-            let state = parse_state(&path, &bytes)?;
-            if (state.epoch, state.step) != (mark.epoch, mark.step) {
-                return Err(Error::invalid(format!(
-                    "{}: epoch {}, step {}, but its files are of epoch {}, step {}",
-                    self.run.join(MARK).display(),
-                    mark.epoch,
-                    mark.step,
-                    state.epoch,
-                    state.step
-                )));
-            }
-            models.push((load_tensors(&folders::last(folder), &self.model, &state)?, state));
+    /// The checkpoint in a folder, of which `state.json` was read.
+    fn checkpoint(&self, folder: &Path, state: ModelState) -> Result<Checkpoint> {
+        if state.log.len() != state.step * StepLog::of(&self.model).width() {
+            return Err(Error::invalid(format!(
+                "{}: a log of {} numbers does not fit step {}",
+                folder.join(STATE).display(),
+                state.log.len(),
+                state.step
+            )));
         }
-        self.join(models)
+        let replica = load_tensors(folder, &self.model, &state)?;
+        let ModelState { epoch, step, device, settings, log, .. } = state;
+        let log = log.into_iter().map(|v| v as f32).collect();
+        Ok(Checkpoint { epoch, step, log, replica, device, settings })
     }
 
-    /// One checkpoint of all the classes' states, which are of one number.
-    fn join(&self, models: Vec<(ReplicaState, ModelState)>) -> Result<Checkpoint> {
-        let width = StepLog::of(&self.model).width();
-        let first = models[0].1.clone();
-        let mut replicas = vec![];
-        let mut logs = vec![];
-        for ((replica, state), folder) in models.into_iter().zip(&self.folders) {
-            let same = |s: &ModelState| (s.epoch, s.step, s.device.clone(), s.settings.clone());
-            if same(&state) != same(&first) || state.log.len() != first.step * width {
-                return Err(Error::invalid(format!(
-                    "{}: its {STATE} does not fit the other classes' or its own step",
-                    folder.display()
-                )));
-            }
-            replicas.push(replica);
-            logs.push(state.log);
-        }
-        let row = |step: usize| {
-            let of = move |log: &'_ Vec<f64>| log[step * width..(step + 1) * width].to_vec();
-            logs.iter().flat_map(of).map(|v| v as f32)
-        };
-        let log = (0..first.step).flat_map(row).collect();
-        let state = State { epoch: first.epoch, step: first.step, log, replicas };
-        Ok(Checkpoint { state, device: first.device, settings: first.settings })
-    }
-
-    /// Whether this is the `state.json` of a class that `checkpoint.json` means.
-    fn is_marked(&self, mark: &Mark, folder: &Path, bytes: &[u8]) -> bool {
-        mark.states.get(&self.class(folder)) == Some(&sha256(bytes))
-    }
-
-    /// The newest checkpoint of which every class has a whole folder.
+    /// The newest checkpoint of which the folder is whole.
     fn newest_whole(&self) -> Option<Checkpoint> {
-        let whole = |folder: &PathBuf| -> BTreeMap<(usize, usize), (ReplicaState, ModelState)> {
-            let kept = [folders::last(folder), folders::previous(folder)];
-            let load = |folder: PathBuf| {
-                let state = parse_state(&folder.join(STATE), &read_state(&folder).ok()?).ok()?;
-                Some((
-                    (state.epoch, state.step),
-                    (load_tensors(&folder, &self.model, &state).ok()?, state),
-                ))
-            };
-            kept.into_iter().chain(unfinished(folder)).filter_map(load).collect()
+        let kept = [folders::last(&self.folder), folders::previous(&self.folder)];
+        let load = |folder: PathBuf| {
+            let state = parse_state(&folder.join(STATE), &read_state(&folder).ok()?).ok()?;
+            self.checkpoint(&folder, state).ok()
         };
-        let mut classes: Vec<_> = self.folders.iter().map(whole).collect();
-        let newest_first: Vec<(usize, usize)> = classes.first()?.keys().rev().copied().collect();
-        newest_first.iter().find_map(|at| {
-            let models =
-                classes.iter_mut().map(|class| class.remove(at)).collect::<Option<Vec<_>>>()?;
-            self.join(models).ok()
-        })
+        let whole = kept.into_iter().chain(unfinished(&self.folder)).filter_map(load);
+        whole.max_by_key(|checkpoint| (checkpoint.epoch, checkpoint.step))
     }
 
     /// The error with what can be done about it.
     fn offer(&self, error: Error) -> Error {
-        let run = self.run.display();
+        let run = folders::run_of(&self.folder);
+        let run = run.display();
         match self.newest_whole() {
-            Some(Checkpoint { state, .. }) => Error::invalid(format!(
-                "{error}\nthe newest checkpoint that is whole is of epoch {}, step {}; go on from \
-                 it with: gradcon train --resume {run} --recover",
-                state.epoch, state.step
+            Some(Checkpoint { epoch, step, .. }) => Error::invalid(format!(
+                "{error}\nthe newest checkpoint that is whole is of epoch {epoch}, step {step}; go \
+                 on from it with: gradcon train --resume {run} --recover"
             )),
-            None => Error::invalid(format!("{error}\nno checkpoint of {run} is whole")),
+            None => Error::invalid(format!(
+                "{error}\nno checkpoint of {} is whole",
+                self.folder.display()
+            )),
         }
     }
 }
 
-/// Epochs that a run has completed, as far as `checkpoint.json` can be read: [`Checkpoints::open`]
-/// says what is wrong with one that can't.
-pub fn epochs_reached(run: &Path) -> usize {
-    let bytes = limits::read(&run.join(MARK), limits::CONFIG, "the mark of a checkpoint");
-    let mark = bytes.ok().and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
-    mark.map_or(0, |mark| mark.epoch)
+/// Writes the state of models that train together, one of each of `models`, and makes it the
+/// checkpoint that counts.
+///
+/// # Errors
+/// The file system's; the checkpoint before then still counts.
+pub fn save(
+    models: &[&Checkpoints],
+    state: &State,
+    device: &str,
+    settings: &[&Settings],
+) -> Result<()> {
+    let mut marks = vec![];
+    for (k, (checkpoints, replica)) in models.iter().zip(&state.replicas).enumerate() {
+        let width = StepLog::of(&checkpoints.model).width();
+        let rows = state.log.chunks_exact(width).skip(k).step_by(models.len());
+        let (best, diverged) = (replica.best.as_ref(), replica.diverged.clone());
+        let next = next(&checkpoints.folder, state.epoch, state.step);
+        remove_folder(&next)?;
+        make_folder(&next)?;
+        let model_state = ModelState {
+            epoch: state.epoch,
+            step: state.step,
+            device: device.into(),
+            settings: settings[k].clone(),
+            best_epoch: best.map(|best| best.epoch),
+            best_validation_loss: best.map(|best| best.validation_loss),
+            diverged,
+            files: checkpoints.write_tensors(&next, replica)?,
+            log: rows.flatten().map(|&v| v.into()).collect(),
+        };
+        let json = serde_json::to_vec_pretty(&model_state)
+            .map_err(|e| Error::invalid(format!("{STATE}: {e}")))?;
+        write_new(&next.join(STATE), &json)?;
+        sync_folder(&next)?;
+        sync_folder(&checkpoints.folder)?;
+        let states = BTreeMap::from([(HERE.to_string(), sha256(&json))]);
+        marks.push(Mark { format: FORMAT, epoch: state.epoch, step: state.step, states });
+    }
+    for (checkpoints, mark) in models.iter().zip(&marks) {
+        let json =
+            serde_json::to_vec_pretty(mark).map_err(|e| Error::invalid(format!("{MARK}: {e}")))?;
+        write_atomically(&checkpoints.folder.join(MARK), &json)?;
+    }
+    let next = |checkpoints: &&Checkpoints| next(&checkpoints.folder, state.epoch, state.step);
+    models.iter().try_for_each(|checkpoints| promote(&next(checkpoints)))
+}
+
+/// Reads what counts in a training's folder: its `checkpoint.json`, or that of the whole run where an
+/// earlier version wrote it. `None` where there is none and no trace of a checkpoint either.
+fn read_mark(folder: &Path) -> Result<Option<Counts>> {
+    let (own, run) = (folder.join(MARK), folders::run_of(folder));
+    let class = folder.strip_prefix(&run).map(|inside| inside.display().to_string());
+    let class = class.unwrap_or_default().replace('\\', "/");
+    for (path, class) in [(own.clone(), HERE), (run.join(MARK), class.as_str())] {
+        if !path.exists() {
+            continue;
+        }
+        let Mark { epoch, step, mut states, .. } = parse_mark(&path)?;
+        match states.remove(class) {
+            Some(state) => return Ok(Some(Counts { by: path, epoch, step, state })),
+            None if path == own => {
+                return Err(Error::invalid(format!(
+                    "{}: damaged: it names no checkpoint of its folder",
+                    path.display()
+                )));
+            }
+            None => {}
+        }
+    }
+    let kept = [folders::last(folder), folders::previous(folder)];
+    match kept.into_iter().find(|folder| folder.exists()) {
+        Some(folder) => Err(Error::invalid(format!(
+            "{}: missing, although there is a checkpoint in {}",
+            own.display(),
+            folder.display()
+        ))),
+        None => Ok(None),
+    }
+}
+
+fn parse_mark(path: &Path) -> Result<Mark> {
+    let bytes = limits::read(path, limits::CONFIG, "the mark of a checkpoint")?;
+    let invalid =
+        |e: serde_json::Error| Error::invalid(format!("{}: damaged: {}", path.display(), shown(e)));
+    #[derive(Deserialize)]
+    struct Format {
+        format: Option<u32>,
+    }
+    let Format { format } = serde_json::from_slice(&bytes).map_err(invalid)?;
+    if format != Some(FORMAT) {
+        let found = format.map_or("an earlier format".into(), |format| format!("format {format}"));
+        return Err(Error::invalid(format!(
+            "{}: {found}, this program reads {FORMAT}",
+            path.display()
+        )));
+    }
+    serde_json::from_slice(&bytes).map_err(invalid)
+}
+
+/// Where a training stands, for whoever only looks.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Standing {
+    /// Epochs completed.
+    pub epochs: usize,
+    /// Its numbers stopped being finite: it is through, whatever was wanted.
+    pub diverged: Option<String>,
+}
+
+impl Standing {
+    /// Where the training in `folder` stands, as far as its files can be read: [`Checkpoints::open`]
+    /// says what is wrong with those that can't.
+    pub fn of(folder: &Path) -> Standing {
+        let Ok(Some(Counts { epoch, step, .. })) = read_mark(folder) else {
+            return Standing::default();
+        };
+        let state = |folder: &Path| {
+            let bytes = read_state(folder).ok()?;
+            let state = parse_state(&folder.join(STATE), &bytes).ok()?;
+            ((state.epoch, state.step) == (epoch, step)).then_some(state)
+        };
+        let state = state(&folders::last(folder)).or_else(|| state(&next(folder, epoch, step)));
+        let diverged = state.and_then(|state| state.diverged).map(|why| why.to_string());
+        Standing { epochs: epoch, diverged }
+    }
+
+    /// Whether nothing is left to be done to `epochs` epochs.
+    pub fn is_through(&self, epochs: usize) -> bool {
+        self.epochs >= epochs || self.diverged.is_some()
+    }
+}
+
+/// Whether something was trained in a folder already.
+pub fn is_begun(folder: &Path) -> bool {
+    let files = [folder.join(MARK), folders::last(folder), folders::best(folder)];
+    files.iter().any(|path| path.exists()) || !matches!(read_mark(folder), Ok(None))
+}
+
+/// Moves the training that an earlier version left in the run's own folder, which was that of its
+/// only `class`, to where trainings are now. Begun before a kill, it is completed by being done
+/// again. The caller holds the run's lock.
+///
+/// # Errors
+/// The file system's.
+pub fn adopt(run: &Path, class: &str) -> Result<()> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(run).map_err(Error::io(run))? {
+        let path = entry.map_err(Error::io(run))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let begins = |beginning: &&str| name.starts_with(beginning);
+        if FILES.contains(&name.as_str()) || BEGINNINGS.iter().any(begins) {
+            found.push((path, name));
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let folder = folders::training(run, class);
+    make_folder(parent(&folder))?;
+    make_folder(&folder)?;
+    for (path, name) in found {
+        rename(&path, &folder.join(name))?;
+    }
+    sync_folder(&folder)?;
+    sync_folder(run)
 }
 
 /// The folder that a checkpoint is written to.

@@ -174,9 +174,24 @@ impl clap::ValueEnum for Kind {
 /// The setting that runs of earlier versions don't have.
 const SCORE: &str = "score";
 
-/// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before.
-const FREE: [&str; 7] =
-    ["data", "epochs", "score", "beta", "threshold_quantile", "seeds", "init_from"];
+/// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before, and
+/// every class has a folder of its own.
+const FREE: [&str; 8] =
+    ["data", "epochs", "score", "beta", "threshold_quantile", "seeds", "init_from", "inliers"];
+
+/// What may differ between commands that share a run: each has its classes and seeds, and may know
+/// the data, whose hash has to agree, by another path.
+const SHARED: [&str; 3] = ["data", "inliers", "seeds"];
+
+/// A setting as text.
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(as_text).collect::<Vec<_>>().join(", "),
+        Value::Number(number) if number.is_f64() => number.as_f64().unwrap_or(f64::NAN).to_string(),
+        other => other.to_string(),
+    }
+}
 
 /// A path that means the same from every folder.
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -339,6 +354,50 @@ impl RunConfig {
         )))
     }
 
+    /// This configuration of a run with the classes and seeds that `more` adds to it, in the order of
+    /// the dataset.
+    ///
+    /// # Errors
+    /// Another setting differs; the message has its name and both values.
+    pub fn joined(&self, more: &RunConfig, prepared: &Prepared) -> Result<RunConfig> {
+        let [here, there] = [self.entries()?, more.entries()?];
+        let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let text = |entries: &Map<String, Value>, name: &str| {
+            entries.get(name).map_or("unsaid".into(), as_text)
+        };
+        for name in names.into_iter().filter(|name| !SHARED.contains(&name.as_str())) {
+            let (before, now) = (text(&here, name), text(&there, name));
+            if before != now {
+                return Err(Error::Usage(format!(
+                    "{name} is {}, but the run's is {}: only classes and seeds are added to a run \
+                     that is there",
+                    shown(&now),
+                    shown(&before)
+                )));
+            }
+        }
+        let seeds = match (&self.seeds, &more.seeds) {
+            (None, None) => None,
+            (Some(before), Some(more)) => {
+                let new = more.iter().filter(|seed| !before.contains(seed));
+                let mut seeds: Vec<u64> = before.iter().chain(new).copied().collect();
+                seeds.sort_unstable();
+                Some(seeds)
+            }
+            (here, _) => {
+                let has = if here.is_some() { "several seeds" } else { "one seed" };
+                let what = "add seeds with --seeds to a run that began with --seeds";
+                return Err(Error::Usage(format!("the run has {has}: {what}")));
+            }
+        };
+        let mut inliers = [&self.inliers[..], &more.inliers].concat();
+        inliers.sort();
+        inliers.dedup();
+        let order = prepared.inliers().iter().map(|inlier| &inlier.name);
+        let inliers = order.filter(|name| inliers.contains(name)).cloned().collect();
+        Ok(RunConfig { inliers, seeds, ..self.clone() })
+    }
+
     /// The runs in the folder `root`: itself, or one for each seed.
     pub fn runs(&self, root: &Path) -> Vec<(PathBuf, RunConfig)> {
         let of_seed = |&seed: &u64| {
@@ -357,8 +416,9 @@ impl RunConfig {
     /// It says something else, or can't be read.
     pub fn check_seed(&self, folder: &Path) -> Result<()> {
         let there = RunConfig::read(folder)?;
-        // These are taken over when the seed's training goes on.
-        if *self == (RunConfig { epochs: self.epochs, data: self.data.clone(), ..there }) {
+        // These are taken over when the seed's training goes on; classes are added one by one.
+        let RunConfig { epochs, data, inliers, .. } = self.clone();
+        if *self == (RunConfig { epochs, data, inliers, ..there }) {
             return Ok(());
         }
         let (one, all) = (folders::config(folder), folders::config(parent(folder)));
@@ -374,19 +434,9 @@ impl RunConfig {
     /// # Errors
     /// A path that is no text.
     pub fn fixed(&self) -> Result<Settings> {
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            Value::Array(values) => {
-                values.iter().map(|v| v.as_str().unwrap_or_default()).collect::<Vec<_>>().join(", ")
-            }
-            Value::Number(number) if number.is_f64() => {
-                number.as_f64().unwrap_or(f64::NAN).to_string()
-            }
-            other => other.to_string(),
-        };
         let entries =
             self.entries()?.into_iter().filter(|(name, _)| !FREE.contains(&name.as_str()));
-        Ok(entries.map(|(name, value)| (name, text(value))).collect())
+        Ok(entries.map(|(name, value)| (name, as_text(&value))).collect())
     }
 
     /// Whether a checkpoint was made with these settings.
@@ -396,7 +446,8 @@ impl RunConfig {
     pub fn check_fixed(&self, made_with: &Settings) -> Result<()> {
         let now = self.fixed()?;
         let names: BTreeSet<&String> = now.keys().chain(made_with.keys()).collect();
-        for name in names {
+        // Earlier versions kept the classes of the run, too.
+        for name in names.into_iter().filter(|name| !FREE.contains(&name.as_str())) {
             let of =
                 |settings: &Settings| settings.get(name).map_or("unsaid", String::as_str).into();
             let (value, before): (String, String) = (of(&now), of(made_with));
@@ -488,7 +539,6 @@ mod tests {
             ("batch_size", "64"),
             ("data_sha256", "ab"),
             ("init", "torch"),
-            ("inliers", "a, b"),
             ("lr", "0.0000001"),
             ("seed", "18446744073709551615"),
             ("shuffle", "true"),

@@ -10,7 +10,7 @@ use super::train::{export, fit, layer_names, now};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::files::sweep;
+use crate::files::{Lock, sweep};
 use crate::folders::{self, EvalPlace};
 use crate::method::detector::Detector;
 use crate::method::model::{IMAGE_SIZE, Model};
@@ -31,7 +31,7 @@ const EXTREMES: usize = 10;
 
 /// What is evaluated on which data.
 pub struct Evaluate<'a> {
-    /// The run's folder, which the caller has locked.
+    /// The run's folder, which the caller has locked; the classes are locked here.
     pub run: &'a Path,
     /// Its configuration.
     pub config: &'a RunConfig,
@@ -48,8 +48,9 @@ pub struct Evaluate<'a> {
     pub precision: Precision,
 }
 
-/// Evaluates a run. `progress` hears of every class, `warn` of classes that have no model: their
-/// trainings diverged before the first epoch was complete.
+/// Evaluates a run. `progress` hears of every class, `warn` of classes that are left out: they have
+/// no model (yet, or their trainings diverged before the first epoch was complete), or another
+/// process has them.
 ///
 /// Writes `results.json`, `.csv`, `.md`, and for each class `eval/CLASS/scores.csv` (the test set
 /// of 50 % outliers, or the greatest share) with the images of its extremes. On other data than the
@@ -76,9 +77,7 @@ pub fn evaluate(
     };
     let (mut classes, mut challenges) = (vec![], vec![]);
     let formulas: Vec<Formula> = what.rules.iter().cloned().map(Formula::from).collect();
-    let training_of = |inlier: usize| {
-        folders::training(folder, &prepared.inliers()[inlier].name, inliers.len() == 1)
-    };
+    let training_of = |inlier: usize| folders::training(folder, &prepared.inliers()[inlier].name);
     let model_of = |inlier: usize| folders::best_model(&training_of(inlier));
     let (trained, untrained): (Vec<usize>, Vec<usize>) =
         inliers.iter().partition(|&&inlier| model_of(inlier).exists());
@@ -95,7 +94,21 @@ pub fn evaluate(
             prepared.inliers()[inlier].name
         ));
     }
-    for &inlier in &trained {
+    let mut locks = vec![];
+    let mut free = vec![];
+    for inlier in trained {
+        match Lock::hold(&training_of(inlier), "gradcon eval") {
+            Ok(lock) => locks.push(lock),
+            Err(busy) if locks.is_empty() && Some(&inlier) == inliers.last() => return Err(busy),
+            Err(busy) => {
+                let class = &prepared.inliers()[inlier].name;
+                warn(&format!("{busy}; class {class} is left out of the results"));
+                continue;
+            }
+        }
+        free.push(inlier);
+    }
+    for &inlier in &free {
         let class = prepared.inliers()[inlier].name.clone();
         let training = training_of(inlier);
         let mut detector = Detector::load(&model_of(inlier))?;

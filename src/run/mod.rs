@@ -5,6 +5,8 @@
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
+pub mod share;
 pub mod threshold;
+pub mod time;
 pub mod train;
 mod writer;

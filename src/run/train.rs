@@ -12,17 +12,19 @@ use super::checkpoint::{self, Checkpoint, Checkpoints, Settings};
 use super::config::RunConfig;
 use super::threshold;
 use super::writer::Writer;
+use super::{share, time};
 use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Growing, Lock, make_folder, parent};
 use crate::folders::{self, folder_name};
 use crate::images::Images;
+use crate::method::config::TrainConfig;
 use crate::method::detector::Detector;
-use crate::method::model::{IMAGE_SIZE, Kind, Model};
+use crate::method::model::{IMAGE_SIZE, Init, Kind, Model};
 use crate::method::readout::Rule;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
-use crate::method::trainer::{Outcome, Trainer, TrainingSet};
+use crate::method::trainer::{Outcome as Step, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, EpochWriter};
 use crate::report::results::{Evaluation, Formula};
@@ -86,6 +88,72 @@ pub(super) fn layer_names(model: &Model) -> Vec<String> {
     model.constrained_layers().into_iter().map(short).collect()
 }
 
+/// One model to train: a class of a run.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// The run's folder, with its `config.toml`.
+    pub run: PathBuf,
+    /// The run's settings; of its classes only `class` is meant.
+    pub config: RunConfig,
+    /// The normal class.
+    pub class: String,
+    /// What messages call it.
+    pub name: String,
+}
+
+impl Unit {
+    /// Every class of a run.
+    pub fn all(run: &Path, config: &RunConfig) -> Vec<Unit> {
+        let unit = |class: &String| Unit {
+            run: run.into(),
+            config: config.clone(),
+            class: class.clone(),
+            name: class.clone(),
+        };
+        config.inliers.iter().map(unit).collect()
+    }
+
+    /// Where its training is.
+    pub fn folder(&self) -> PathBuf {
+        folders::training(&self.run, &self.class)
+    }
+
+    /// What models must have in common to train as one program.
+    fn program(&self) -> (Kind, TrainConfig) {
+        let config = self.config.train_config();
+        let alpha = if config.alpha == 0.0 { 0.0 } else { 1.0 };
+        (self.config.model, TrainConfig { alpha, lr: 1.0, seed: 0, init: Init::Torch, ..config })
+    }
+}
+
+/// Splits units, by their place in the list, into those that can train as one program.
+pub fn programs(units: &[Unit]) -> Vec<Vec<usize>> {
+    grouped(units.len(), |i, j| units[i].program() == units[j].program())
+}
+
+/// Groups of numbers below `count` that are alike, in order.
+fn grouped(count: usize, alike: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = vec![];
+    for i in 0..count {
+        match groups.iter_mut().find(|group| alike(group[0], i)) {
+            Some(group) => group.push(i),
+            None => groups.push(vec![i]),
+        }
+    }
+    groups
+}
+
+/// What a training came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// Of each unit, when its numbers stopped being finite, if they did.
+    pub diverged: Vec<Option<String>>,
+    /// Where every model of a program diverged, what to do about it.
+    pub failed: Option<Error>,
+}
+
 /// One class's side of a run folder.
 struct ClassFiles {
     epochs: EpochWriter,
@@ -94,171 +162,396 @@ struct ClassFiles {
     variational: bool,
 }
 
-/// Where each class of a run has its files.
-fn class_folders(run: &Path, config: &RunConfig) -> Vec<PathBuf> {
-    config
-        .inliers
-        .iter()
-        .map(|class| folders::training(run, class, config.inliers.len() == 1))
-        .collect()
+/// Training and validation images of classes, each once.
+struct ClassImages(Vec<(String, Images, Images)>);
+
+impl ClassImages {
+    fn of(units: &[Unit], prepared: &Prepared) -> Result<ClassImages> {
+        let mut all: Vec<(String, Images, Images)> = vec![];
+        for unit in units {
+            if all.iter().all(|(class, ..)| *class != unit.class) {
+                for k in prepared.find_inliers(std::slice::from_ref(&unit.class))? {
+                    all.push((unit.class.clone(), prepared.train_of(k)?, prepared.val_of(k)?));
+                }
+            }
+        }
+        Ok(ClassImages(all))
+    }
+
+    fn get(&self, class: &str) -> (&Images, &Images) {
+        let found = self.0.iter().find(|(name, ..)| name == class);
+        let (_, train, validation) = found.expect("every class has its images");
+        (train, validation)
+    }
 }
 
-/// Training and validation images of a run's classes.
-fn images_of(config: &RunConfig, prepared: &Prepared) -> Result<Vec<(Images, Images)>> {
-    let inliers = prepared.find_inliers(&config.inliers)?;
-    inliers.into_iter().map(|k| Ok((prepared.train_of(k)?, prepared.val_of(k)?))).collect()
-}
-
-/// A trainer for a run that has not begun.
+/// A trainer for units of one program, which begin.
 fn fresh_trainer<'e>(
-    config: &RunConfig,
-    images: &[(Images, Images)],
+    units: &[&Unit],
+    images: &ClassImages,
     model: &Model,
     engine: &'e mut dyn Engine,
 ) -> Result<Trainer<'e>> {
-    let start =
-        config.init_from.as_deref().map(|path| checkpoint::load_start(path, model)).transpose()?;
-    let train_config = config.train_config();
-    let set = |(train, validation)| TrainingSet {
-        start: start.as_deref(),
-        ..TrainingSet::new(train, validation, &train_config)
+    let load = |unit: &&Unit| {
+        let file = unit.config.init_from.as_deref();
+        file.map(|path| checkpoint::load_start(path, model)).transpose()
     };
-    let sets: Vec<TrainingSet> =
-        images.iter().map(|(train, validation)| set((train, validation))).collect();
-    Trainer::new(engine, model, &train_config, &sets)
+    let starts = units.iter().map(load).collect::<Result<Vec<_>>>()?;
+    let sets: Vec<TrainingSet> = units
+        .iter()
+        .zip(&starts)
+        .map(|(unit, start)| {
+            let (train, validation) = images.get(&unit.class);
+            TrainingSet {
+                start: start.as_deref(),
+                ..TrainingSet::new(train, validation, &unit.config.train_config())
+            }
+        })
+        .collect();
+    Trainer::new(engine, model, &units[0].config.train_config(), &sets)
 }
 
-/// Whether a run of this configuration could begin: everything is checked that [`train`] needs, and
-/// nothing is written.
+/// Whether the training of these units, as one program, could begin: everything is checked that
+/// [`train`] needs, and nothing is written.
 ///
 /// # Errors
 /// The first thing that is not as it has to be.
-pub fn check(config: &RunConfig, prepared: &Prepared, engine: &mut dyn Engine) -> Result<()> {
-    config.check_data(prepared)?;
-    fresh_trainer(
-        config,
-        &images_of(config, prepared)?,
-        &Model::of(config.model, prepared.channels())?,
-        engine,
-    )
-    .map(drop)
+pub fn check(units: &[Unit], prepared: &Prepared, engine: &mut dyn Engine) -> Result<()> {
+    let Some(first) = units.first() else { return Ok(()) };
+    first.config.check_data(prepared)?;
+    let model = Model::of(first.config.model, prepared.channels())?;
+    let images = ClassImages::of(units, prepared)?;
+    fresh_trainer(&units.iter().collect::<Vec<_>>(), &images, &model, engine).map(drop)
 }
 
-/// Trains in the folder `run`, which holds its `config.toml` and which the caller has locked, to
-/// the configuration's number of epochs: from a checkpoint, or from the beginning where there is
-/// none yet.
+/// Trains the configuration's classes in the folder `run`, which holds its `config.toml`, to the
+/// configuration's number of epochs: each from its checkpoint, or from the beginning where there is
+/// none yet. The run may have more classes.
 ///
 /// The same configuration and data give the same bits on one device, interrupted or not. A class
 /// whose numbers are no longer finite takes no more part; that is an error at the end.
 ///
 /// # Errors
-/// A run that doesn't fit its configuration or its data; a failure of the device or the file
-/// system, also in the writing of a checkpoint, which the training doesn't wait for; at the end,
-/// classes that diverged. The last checkpoint stays intact.
+/// A run that doesn't fit its configuration or its data, or a class that another process trains; a
+/// failure of the device or the file system, also in the writing of a checkpoint, which the training
+/// doesn't wait for; at the end, classes that diverged. The last checkpoint stays intact.
 pub fn train(
     run: &Path,
-    lock: &Lock,
     config: &RunConfig,
     prepared: &Prepared,
     engine: &mut dyn Engine,
     options: Options,
     watch: &mut dyn Watch,
 ) -> Result<End> {
-    config.check_data(prepared)?;
-    let model = Model::of(config.model, prepared.channels())?;
-    let (classes, folders) = (&config.inliers, class_folders(run, config));
-    let images = images_of(config, prepared)?;
-    let (checkpoints, checkpoint) = if options.recover {
-        let (checkpoints, checkpoint) = Checkpoints::recover(run, &folders, &model)?;
-        (checkpoints, Some(checkpoint))
-    } else {
-        Checkpoints::open(run, &folders, &model)?
-    };
-    let device = engine.description();
-    if let Some(Checkpoint { state, device: before, settings }) = &checkpoint {
-        config.check_fixed(settings).map_err(|e| e.in_file(&folders::config(run)))?;
-        check_epochs(run, config, state)?;
-        if *before != device {
-            watch.warn(&format!(
-                "{}: trained on {before} so far; on {device} the numbers go on with other \
-                 roundings, so not to the same bits",
-                run.display()
-            ));
-        }
-    }
-    if *config != RunConfig::read(run)? {
-        config.write(run)?;
-    }
-    // What a checkpoint holds is not asked for again.
-    let begin = RunConfig {
-        init_from: config.init_from.clone().filter(|_| checkpoint.is_none()),
-        ..config.clone()
-    };
-    let mut trainer = fresh_trainer(&begin, &images, &model, engine)?;
-    let mut exported = vec![None; classes.len()];
-    if let Some(checkpoint) = &checkpoint {
-        trainer.restore(&checkpoint.state)?;
-        let best = checkpoint.state.replicas.iter().map(|replica| replica.best.as_ref());
-        exported = best.map(|best| best.map(|best| best.epoch)).collect();
-    }
-    let mut files = vec![];
-    for (r, (folder, (train, _))) in folders.iter().zip(&images).enumerate() {
-        let steps = (train.n.div_ceil(config.batch_size)) as u64;
-        let epochs_done = checkpoint.is_some().then(|| trainer.epochs_done());
-        let diverged = trainer.diverged().nth(r).flatten().is_some();
-        files.push(ClassFiles::open(run, folder, &model, epochs_done, diverged, steps)?);
-    }
-    let saving = Saving {
-        lock,
-        checkpoints: &checkpoints,
-        config,
-        prepared,
-        model: &model,
-        folders: &folders,
-        device: &device,
-        settings: config.fixed()?,
-    };
-    let (end, done, diverged, best) = std::thread::scope(|scope| {
-        let told = Told::of(&trainer);
-        let (writer, since) = (Writer::new(scope), Instant::now());
-        let every = options.checkpoint_every;
-        let saving = &saving;
-        let mut training =
-            Training { trainer, saving, files, exported, told, writer, every, since, watch };
-        let end = training.go_on(&images)?;
-        let mut trainer = training.trainer;
-        let best: Vec<Option<Snapshot>> = trainer.best()?.into_iter().map(|b| b.cloned()).collect();
-        let diverged = trainer.diverged().flatten().count();
-        Ok::<_, Error>((end, trainer.epochs_done(), diverged, best))
-    })?;
-    for (k, best) in best.into_iter().enumerate() {
-        let Some(best) = best else { continue };
-        let mut detector = saving.detector(k, best);
-        let (train, validation) = &images[k];
-        fit(engine, &mut detector, (train, validation), config)?;
-        export(&folders[k], &detector, config, done, None)?;
-    }
-    if end == End::Complete && diverged > 0 {
-        return Err(Error::invalid(format!(
-            "{}: {diverged} of {} classes diverged, as said above; their best epochs before, if \
+    let units = Unit::all(run, config);
+    let Outcome { end, diverged, failed } = train_units(&units, prepared, engine, options, watch)?;
+    let count = diverged.iter().flatten().count();
+    match failed {
+        Some(error) if count == units.len() => Err(error),
+        _ if end == End::Complete && count > 0 => Err(Error::invalid(format!(
+            "{}: {count} of {} classes diverged, as said above; their best epochs before, if \
              any, are kept, and the others are complete",
             run.display(),
-            classes.len()
-        )));
+            units.len()
+        ))),
+        _ => Ok(end),
     }
-    Ok(end)
+}
+
+/// [`train`] for classes of any runs with one dataset: what can train as one program and stands at
+/// the same step does. What diverged is no error here.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_units(
+    units: &[Unit],
+    prepared: &Prepared,
+    engine: &mut dyn Engine,
+    options: Options,
+    watch: &mut dyn Watch,
+) -> Result<Outcome> {
+    let mut runs: Vec<&Unit> = vec![];
+    for unit in units {
+        if runs.iter().all(|other| other.run != unit.run) {
+            unit.config.check_data(prepared)?;
+            drop(share::open(&unit.run, "gradcon train")?);
+            runs.push(unit);
+        }
+    }
+    let images = ClassImages::of(units, prepared)?;
+    let device = engine.description();
+    let mut opened = vec![];
+    for unit in units {
+        opened.push(Opened::new(unit, prepared, &device, options.recover, watch)?);
+    }
+    runs.iter().try_for_each(|unit| share::update(&unit.run, &unit.config))?;
+    let mut outcome =
+        Outcome { end: End::Complete, diverged: vec![None; units.len()], failed: None };
+    let alike = |i: usize, j: usize| {
+        opened[i].position() == opened[j].position() && units[i].program() == units[j].program()
+    };
+    for group in grouped(units.len(), alike) {
+        let program = Group {
+            units: group.iter().map(|&i| &units[i]).collect(),
+            opened: group.iter().map(|&i| &opened[i]).collect(),
+            prepared,
+            images: &images,
+            device: &device,
+        };
+        let (end, diverged, failed) = program.train(engine, options, watch)?;
+        group.iter().zip(diverged).for_each(|(&i, why)| outcome.diverged[i] = why);
+        outcome.failed = outcome.failed.or(failed);
+        if end == End::Stopped {
+            outcome.end = end;
+            break;
+        }
+    }
+    Ok(outcome)
+}
+
+/// A training's folder, locked, and where it stands.
+struct Opened {
+    folder: PathBuf,
+    lock: Lock,
+    model: Model,
+    checkpoints: Checkpoints,
+    checkpoint: Option<Checkpoint>,
+    settings: Settings,
+    /// Seconds that went into the checkpoint, where an earlier version didn't make it.
+    seconds: Option<f64>,
+}
+
+impl Opened {
+    fn new(
+        unit: &Unit,
+        prepared: &Prepared,
+        device: &str,
+        recover: bool,
+        watch: &mut dyn Watch,
+    ) -> Result<Opened> {
+        let (run, config, folder) = (&unit.run, &unit.config, unit.folder());
+        make_folder(parent(&folder))?;
+        make_folder(&folder)?;
+        let lock = Lock::hold(&folder, "gradcon train")?;
+        if !lock.works {
+            watch.warn(&format!(
+                "{}: this file system has no locks: nothing keeps a second process out",
+                folder.display()
+            ));
+        }
+        let model = Model::of(config.model, prepared.channels())?;
+        let (checkpoints, checkpoint) = if recover {
+            let (checkpoints, checkpoint) = Checkpoints::recover(&folder, &model)?;
+            (checkpoints, Some(checkpoint))
+        } else {
+            Checkpoints::open(&folder, &model)?
+        };
+        if let Some(Checkpoint { epoch, device: before, settings, .. }) = &checkpoint {
+            config.check_fixed(settings).map_err(|e| e.in_file(&folders::config(run)))?;
+            check_epochs(run, config, *epoch)?;
+            if before != device {
+                watch.warn(&format!(
+                    "{}: trained on {before} so far; on {device} the numbers go on with other \
+                     roundings, so not to the same bits",
+                    run.display()
+                ));
+            }
+        }
+        let seconds = if checkpoint.is_some() { time::read(&folder) } else { Some(0.0) };
+        let settings = config.fixed()?;
+        Ok(Opened { folder, lock, model, checkpoints, checkpoint, settings, seconds })
+    }
+
+    fn position(&self) -> Option<(usize, usize)> {
+        self.checkpoint.as_ref().map(|checkpoint| (checkpoint.epoch, checkpoint.step))
+    }
+}
+
+/// Units that train as one program.
+struct Group<'a> {
+    units: Vec<&'a Unit>,
+    opened: Vec<&'a Opened>,
+    prepared: &'a Prepared,
+    images: &'a ClassImages,
+    device: &'a str,
+}
+
+/// How a group ended, which of its models diverged, and the error if all of them did.
+type Ended = (End, Vec<Option<String>>, Option<Error>);
+
+impl Group<'_> {
+    /// The settings that all of them have.
+    fn config(&self) -> &RunConfig {
+        &self.units[0].config
+    }
+
+    fn model(&self) -> &Model {
+        &self.opened[0].model
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.units.iter().map(|unit| unit.name.clone()).collect()
+    }
+
+    fn validation(&self, r: usize) -> &Images {
+        self.images.get(&self.units[r].class).1
+    }
+
+    fn train(
+        &self,
+        engine: &mut dyn Engine,
+        options: Options,
+        watch: &mut dyn Watch,
+    ) -> Result<Ended> {
+        let checkpoints: Option<Vec<&Checkpoint>> =
+            self.opened.iter().map(|opened| opened.checkpoint.as_ref()).collect();
+        let state = checkpoints.map(|checkpoints| checkpoint::join(&checkpoints));
+        // What a checkpoint holds is not asked for again.
+        let begin = |unit: &&Unit| {
+            let mut unit = (*unit).clone();
+            unit.config.init_from = unit.config.init_from.filter(|_| state.is_none());
+            unit
+        };
+        let begin: Vec<Unit> = self.units.iter().map(begin).collect();
+        let begin: Vec<&Unit> = begin.iter().collect();
+        let mut trainer = fresh_trainer(&begin, self.images, self.model(), engine)?;
+        let mut exported = vec![None; self.units.len()];
+        if let Some(state) = &state {
+            trainer.restore(state)?;
+            let best = state.replicas.iter().map(|replica| replica.best.as_ref());
+            exported = best.map(|best| best.map(|best| best.epoch)).collect();
+        }
+        let mut files = vec![];
+        for (r, (unit, opened)) in self.units.iter().zip(&self.opened).enumerate() {
+            let (train, _) = self.images.get(&unit.class);
+            let steps = train.n.div_ceil(unit.config.batch_size) as u64;
+            let epochs_done = state.is_some().then(|| trainer.epochs_done());
+            let diverged = trainer.diverged().nth(r).flatten().is_some();
+            files.push(ClassFiles::open(
+                &opened.folder,
+                self.model(),
+                epochs_done,
+                diverged,
+                steps,
+            )?);
+        }
+        let (end, done, diverged, best, failed) = std::thread::scope(|scope| {
+            let told = Told::of(&trainer);
+            let (writer, start) = (Writer::new(scope), Instant::now());
+            let (every, since, group) = (options.checkpoint_every, start, self);
+            let mut training = Training {
+                trainer,
+                group,
+                files,
+                exported,
+                told,
+                writer,
+                every,
+                start,
+                since,
+                watch,
+            };
+            let (end, failed) = match training.go_on() {
+                Ok(end) => (end, None),
+                Err(error) if training.all_diverged() => {
+                    training.keep_diverged()?;
+                    (End::Complete, Some(error))
+                }
+                Err(error) => return Err(error),
+            };
+            let mut trainer = training.trainer;
+            let best: Vec<Option<Snapshot>> =
+                trainer.best()?.into_iter().map(|b| b.cloned()).collect();
+            let why = trainer.diverged().map(|why| why.map(ToString::to_string)).collect();
+            Ok::<_, Error>((end, trainer.epochs_done(), why, best, failed))
+        })?;
+        for (r, best) in best.into_iter().enumerate() {
+            let Some(best) = best else { continue };
+            let mut detector = self.detector(r, best);
+            let config = &self.units[r].config;
+            fit(engine, &mut detector, self.images.get(&self.units[r].class), config)?;
+            export(&self.opened[r].folder, &detector, config, done, None)?;
+        }
+        Ok((end, diverged, failed))
+    }
+
+    /// Whether every folder is still where it was.
+    fn check_locks(&self) -> Result<()> {
+        self.opened.iter().try_for_each(|opened| opened.lock.check())
+    }
+
+    /// Writes a checkpoint, `seconds` after the training went on; what has `grown` outlives a crash
+    /// before the checkpoint counts. Then `best/` of the models that `improved`.
+    fn save(
+        &self,
+        state: State,
+        seconds: f64,
+        grown: &[Growing],
+        improved: &[usize],
+    ) -> Result<()> {
+        let save = || {
+            self.check_locks()?;
+            grown.iter().try_for_each(Growing::sync)?;
+            let checkpoints: Vec<&Checkpoints> =
+                self.opened.iter().map(|opened| &opened.checkpoints).collect();
+            let settings: Vec<&Settings> =
+                self.opened.iter().map(|opened| &opened.settings).collect();
+            checkpoint::save(&checkpoints, &state, self.device, &settings)?;
+            for opened in &self.opened {
+                if let Some(before) = opened.seconds {
+                    time::write(&opened.folder, before + seconds)?;
+                }
+            }
+            // The threshold comes at the end; a model that is there after a kill has none yet.
+            for &r in improved {
+                if let Some(best) = &state.replicas[r].best {
+                    self.export(r, best.clone(), state.epoch)?;
+                }
+            }
+            Ok(())
+        };
+        // A folder that was taken away in the midst of it is the reason, not the file that is
+        // missing then.
+        save().map_err(|error| self.check_locks().err().unwrap_or(error))
+    }
+
+    fn export(&self, r: usize, best: Snapshot, epochs: usize) -> Result<()> {
+        let detector = self.detector(r, best);
+        export(&self.opened[r].folder, &detector, &self.units[r].config, epochs, None)
+    }
+
+    /// A model's best epoch with what is known of it.
+    fn detector(&self, r: usize, best: Snapshot) -> Detector {
+        let Unit { config, class, .. } = self.units[r];
+        let mut detector = best.into_detector(self.model(), &config.train_config());
+        let resized = format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255");
+        let describe = [
+            ("beta", config.beta.to_string()),
+            ("dataset", self.prepared.manifest().name().to_string()),
+            ("data_sha256", config.data_sha256.clone()),
+            ("inlier", class.clone()),
+            ("device", self.device.to_string()),
+            ("preprocessing", resized),
+        ];
+        detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
+        if let Some(background) = &self.prepared.manifest().background {
+            detector.description.insert("background".into(), background.clone());
+        }
+        detector
+    }
 }
 
 /// A training under way in its folder.
 struct Training<'a, 'scope, 'env> {
     trainer: Trainer<'a>,
-    saving: &'env Saving<'env>,
+    group: &'env Group<'env>,
     files: Vec<ClassFiles>,
     /// The best epoch of each class that `best/` is of.
     exported: Vec<Option<usize>>,
     told: Told,
     writer: Writer<'scope, 'env>,
     every: Duration,
+    start: Instant,
     /// When the last checkpoint was taken.
     since: Instant,
     watch: &'a mut dyn Watch,
@@ -266,9 +559,13 @@ struct Training<'a, 'scope, 'env> {
 
 impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
     /// Trains until all epochs are done or somebody asks to stop; all is saved then.
-    fn go_on(&mut self, images: &[(Images, Images)]) -> Result<End> {
-        let Saving { config, model, lock, .. } = *self.saving;
-        let classes = &config.inliers;
+    fn go_on(&mut self) -> Result<End> {
+        let (group, names) = (self.group, self.group.names());
+        let (config, classes) = (group.config(), &names);
+        self.told.tell(&self.trainer, classes, self.watch);
+        if self.all_diverged() {
+            return Err(self.trainer.check_any_left().err().unwrap_or(Error::Interrupted));
+        }
         self.watch.begin(self.trainer.epochs_done());
         let (mut end, mut begun) = (End::Complete, false);
         let (mut clock, mut seen) = (Instant::now(), 0);
@@ -292,21 +589,21 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
             self.told.tell(&self.trainer, classes, self.watch);
             failed?;
             let reports = match outcome {
-                Ok(Outcome::Epoch(reports)) => reports,
-                Ok(Outcome::Stopped) if asked => {
+                Ok(Step::Epoch(reports)) => reports,
+                Ok(Step::Stopped) if asked => {
                     end = End::Stopped;
                     break;
                 }
-                Ok(Outcome::Stopped) => {
+                Ok(Step::Stopped) => {
                     self.checkpoint()?;
                     continue;
                 }
                 Err(error) => return Err(self.ended_by(error)),
             };
-            lock.check()?;
-            self.told.tell_dead(&reports, model, classes, self.watch);
+            group.check_locks()?;
+            self.told.tell_dead(&reports, group.model(), classes, self.watch);
             let rate = seen as f64 / clock.elapsed().as_secs_f64();
-            self.record(&reports, rate, images)?;
+            self.record(&reports, rate)?;
             self.watch.epoch(&reports, classes, rate);
             let due = self.every.is_zero() || self.since.elapsed() >= self.every;
             // The last epoch's is due in any case.
@@ -326,23 +623,18 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
     }
 
     /// Writes what is known after an epoch for whoever watches the folder.
-    fn record(
-        &mut self,
-        reports: &[Option<EpochReport>],
-        rate: f64,
-        images: &[(Images, Images)],
-    ) -> Result<()> {
+    fn record(&mut self, reports: &[Option<EpochReport>], rate: f64) -> Result<()> {
         let epoch = self.trainer.epochs_done();
         let pictures =
-            (epoch <= 5 || epoch.is_multiple_of(10) || epoch == self.saving.config.epochs)
+            (epoch <= 5 || epoch.is_multiple_of(10) || epoch == self.group.config().epochs)
                 .then(|| self.trainer.preview(PREVIEW))
                 .transpose()?;
         for (r, class) in self.files.iter_mut().enumerate() {
             let Some(report) = &reports[r] else { continue };
             class.record(report, rate)?;
             if let Some(pictures) = &pictures {
-                let channels = self.saving.model.channels();
-                class.picture(epoch, &images[r].1.data, &pictures[r], channels)?;
+                let channels = self.group.model().channels();
+                class.picture(epoch, &self.group.validation(r).data, &pictures[r], channels)?;
             }
         }
         Ok(())
@@ -351,8 +643,28 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
     /// Hands what the training depends on to the writer.
     fn checkpoint(&mut self) -> Result<()> {
         let state = self.trainer.state();
-        self.told.tell(&self.trainer, &self.saving.config.inliers, self.watch);
+        self.told.tell(&self.trainer, &self.group.names(), self.watch);
         let state = state.map_err(|error| self.ended_by(error))?;
+        self.begin_saving(state)
+    }
+
+    /// Keeps that every model diverged: nobody trains them again to find out.
+    fn keep_diverged(&mut self) -> Result<()> {
+        let state = self.trainer.last_state();
+        if self.group.opened.iter().all(|opened| {
+            opened.checkpoint.as_ref().is_some_and(|before| before.replica.diverged.is_some())
+        }) {
+            return Ok(());
+        }
+        self.begin_saving(state)?;
+        self.writer.wait()
+    }
+
+    fn all_diverged(&self) -> bool {
+        self.trainer.diverged().all(|why| why.is_some())
+    }
+
+    fn begin_saving(&mut self, state: State) -> Result<()> {
         self.since = Instant::now();
         let grown: Vec<Growing> = self.files.iter().flat_map(ClassFiles::grown).cloned().collect();
         let mut improved = vec![];
@@ -362,8 +674,8 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
                 improved.push(r);
             }
         }
-        let saving = self.saving;
-        self.writer.begin(move || saving.save(state, &grown, &improved))
+        let (group, seconds) = (self.group, self.start.elapsed().as_secs_f64());
+        self.writer.begin(move || group.save(state, seconds, &grown, &improved))
     }
 
     /// The error that ends the training. Best models that are on the device only are kept.
@@ -371,12 +683,12 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
         // The first error is the one to tell.
         let _ = self.writer.wait();
         let epochs = self.trainer.epochs_done();
-        if self.saving.lock.check().is_ok()
+        if self.group.check_locks().is_ok()
             && let Ok(best) = self.trainer.best()
         {
             for (r, best) in best.into_iter().enumerate() {
                 if let Some(best) = best.filter(|best| Some(best.epoch) != self.exported[r]) {
-                    let _ = self.saving.export(r, best.clone(), epochs);
+                    let _ = self.group.export(r, best.clone(), epochs);
                 }
             }
         }
@@ -384,67 +696,8 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
     }
 }
 
-/// What every checkpoint of a run is written with.
-struct Saving<'a> {
-    lock: &'a Lock,
-    checkpoints: &'a Checkpoints,
-    config: &'a RunConfig,
-    prepared: &'a Prepared,
-    model: &'a Model,
-    folders: &'a [PathBuf],
-    device: &'a str,
-    settings: Settings,
-}
-
-impl Saving<'_> {
-    /// Writes a checkpoint; what has `grown` outlives a crash before the checkpoint counts. Then
-    /// `best/` of the classes that `improved`.
-    fn save(&self, state: State, grown: &[Growing], improved: &[usize]) -> Result<()> {
-        let save = || {
-            self.lock.check()?;
-            grown.iter().try_for_each(Growing::sync)?;
-            self.checkpoints.save(&state, self.device, &self.settings)?;
-            // The threshold comes at the end; a model that is there after a kill has none yet.
-            for &r in improved {
-                if let Some(best) = &state.replicas[r].best {
-                    self.export(r, best.clone(), state.epoch)?;
-                }
-            }
-            Ok(())
-        };
-        // A folder that was taken away in the midst of it is the reason, not the file that is
-        // missing then.
-        save().map_err(|error| self.lock.check().err().unwrap_or(error))
-    }
-
-    fn export(&self, class: usize, best: Snapshot, epochs: usize) -> Result<()> {
-        export(&self.folders[class], &self.detector(class, best), self.config, epochs, None)
-    }
-
-    /// A class's best epoch with what is known of it.
-    fn detector(&self, class: usize, best: Snapshot) -> Detector {
-        let config = self.config;
-        let mut detector = best.into_detector(self.model, &config.train_config());
-        let resized = format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255");
-        let describe = [
-            ("beta", config.beta.to_string()),
-            ("dataset", self.prepared.manifest().name().to_string()),
-            ("data_sha256", config.data_sha256.clone()),
-            ("inlier", config.inliers[class].clone()),
-            ("device", self.device.to_string()),
-            ("preprocessing", resized),
-        ];
-        detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
-        if let Some(background) = &self.prepared.manifest().background {
-            detector.description.insert("background".into(), background.clone());
-        }
-        detector
-    }
-}
-
 /// Errors if a run is past the epochs that were asked for.
-fn check_epochs(run: &Path, config: &RunConfig, state: &State) -> Result<()> {
-    let reached = state.epoch;
+fn check_epochs(run: &Path, config: &RunConfig, reached: usize) -> Result<()> {
     if config.epochs >= reached {
         return Ok(());
     }
@@ -580,17 +833,12 @@ pub fn fit(
 
 impl ClassFiles {
     fn open(
-        run: &Path,
         folder: &Path,
         model: &Model,
         resumed_after: Option<usize>,
         diverged: bool,
         steps: u64,
     ) -> Result<ClassFiles> {
-        if folder != run {
-            make_folder(parent(folder))?;
-            make_folder(folder)?;
-        }
         let metrics = folder.join(folders::METRICS);
         // A class that diverged in its first epoch has no row, and so no file.
         let kept = resumed_after.filter(|_| !diverged || metrics.exists()).unwrap_or(0);

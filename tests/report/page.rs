@@ -229,7 +229,7 @@ fn an_index_to_no_png_is_refused() {
 }
 
 #[test]
-fn a_run_of_one_class_keeps_its_training_at_the_top() {
+fn a_run_of_one_class_has_its_training_among_the_models() {
     let folder = tempfile::tempdir().unwrap();
     let mut single = results(0.1);
     single.classes.truncate(1);
@@ -243,7 +243,8 @@ fn a_run_of_one_class_keeps_its_training_at_the_top() {
         images_per_second: 1.0,
         best: true,
     };
-    write_epochs(&folder.path().join("metrics.csv"), &history(vec![row])).unwrap();
+    let metrics = folder.path().join("models/T-shirt-top/metrics.csv");
+    write_epochs(&metrics, &history(vec![row])).unwrap();
     let html = page_of(&[folder.path()]).unwrap();
     assert_eq!(malformed(&html), None);
     assert_eq!(

@@ -113,11 +113,8 @@ pub fn write_run_of(folder: &Path, shift: f64) -> Results {
                 best: epoch == 2,
             })
             .collect();
-        write_epochs(
-            &folders::training(folder, class, false).join("metrics.csv"),
-            &history(epochs),
-        )
-        .unwrap();
+        write_epochs(&folders::training(folder, class).join("metrics.csv"), &history(epochs))
+            .unwrap();
     }
     results
 }
