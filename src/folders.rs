@@ -61,6 +61,11 @@ pub fn config(run: &Path) -> PathBuf {
     run.join("config.toml")
 }
 
+/// The plan of a sweep (run/sweep.rs).
+pub fn sweep(folder: &Path) -> PathBuf {
+    folder.join("sweep.toml")
+}
+
 /// The results in a run, or in the folder of an evaluation on other data.
 pub fn results(folder: &Path) -> PathBuf {
     folder.join("results.json")

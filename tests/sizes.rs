@@ -191,7 +191,7 @@ const VALUES: [&str; 10] = [
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
 /// for the next test.)
-const LINES: [(&str, &str); 16] = [
+const LINES: [(&str, &str); 17] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
@@ -204,6 +204,7 @@ const LINES: [(&str, &str); 16] = [
     ("data show", "data --out={out}"),
     ("data verify", "data"),
     ("train", "--data=own --epochs=1 --device=cpu --out={out}"),
+    ("sweep", "--data=own --epochs=1 --device=cpu --out={out}"),
     ("eval", "run --no-bootstrap --device=cpu"),
     ("score", "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu"),
     ("report", "run --out={out}"),
@@ -212,7 +213,7 @@ const LINES: [(&str, &str); 16] = [
 
 /// Accepted, these would run for ages.
 fn endless(command: &str, flag: &str, value: &str) -> bool {
-    (command, flag) == ("train", "epochs") && value == "18446744073709551615"
+    matches!(command, "train" | "sweep") && flag == "epochs" && value == "18446744073709551615"
         || (command, flag) == ("demo", "device")
 }
 

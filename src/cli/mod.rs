@@ -14,6 +14,7 @@ mod score;
 mod settings;
 mod shell;
 mod sizes;
+mod sweep;
 mod train;
 mod tune;
 mod ui;
@@ -67,6 +68,7 @@ enum Command {
     Prep(prep::PrepArgs),
     Data(data::DataArgs),
     Train(train::TrainArgs),
+    Sweep(Box<sweep::SweepArgs>),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
     Report(report::ReportArgs),
@@ -183,6 +185,7 @@ impl Cli {
             Command::Prep(args) => prep::run(args, &ui),
             Command::Data(args) => data::run(args, &ui),
             Command::Train(args) => train::run(args, &ui),
+            Command::Sweep(args) => sweep::run(*args, &ui),
             Command::Eval(args) => eval::run(args, &ui),
             Command::Score(args) => score::run(args, &ui),
             Command::Report(args) => report::run(args, &ui),

@@ -1,6 +1,8 @@
 //! The settings of a training among the flags of a command line: which were given, and over what
 //! they go.
 
+use std::ffi::{OsStr, OsString};
+
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -68,6 +70,54 @@ impl FromArgMatches for Given {
     }
 }
 
+/// Settings that `gradcon sweep` takes lists of.
+const SWEPT: [&str; 4] = ["alpha", "lr", "seed", "seeds"];
+
+/// The flags of [`RunConfig`] that were given, without those that are swept.
+pub struct Others(pub Given);
+
+impl Args for Others {
+    fn augment_args(command: Command) -> Command {
+        let all = Given::augment_args(Command::new("settings"));
+        let others = all.get_arguments().filter(|arg| !SWEPT.contains(&arg.get_id().as_str()));
+        others.fold(command, |command, arg| command.arg(arg.clone()))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Others::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Others {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Others, clap::Error> {
+        // As a command line that has nothing but settings.
+        let all = Given::augment_args(Command::new("settings"));
+        let mut line: Vec<OsString> = vec!["settings".into()];
+        for arg in all.get_arguments() {
+            let (id, Some(long)) = (arg.get_id().as_str(), arg.get_long()) else { continue };
+            if SWEPT.contains(&id) || matches.value_source(id) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            let mut flag = OsString::from(format!("--{long}"));
+            if arg.get_action().takes_values() {
+                let values: Vec<&OsStr> = matches.get_raw(id).into_iter().flatten().collect();
+                flag.push("=");
+                flag.push(values.join(OsStr::new(",")));
+            }
+            line.push(flag);
+        }
+        Given::from_arg_matches(&all.try_get_matches_from(line)?).map(Others)
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Others::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -95,6 +145,19 @@ mod tests {
         // Also where a flag says what the default is.
         assert_eq!(given("train --lr 0.001").over(file()).unwrap().lr, 0.001);
         assert_eq!(given("train").over(RunConfig::default()).unwrap(), RunConfig::default());
+    }
+
+    #[test]
+    fn what_is_swept_is_no_setting_and_the_others_are() {
+        let command = Others::augment_args(Command::new("sweep"));
+        assert!(command.clone().try_get_matches_from(["sweep", "--lr", "1"]).is_err());
+        let line = "sweep --epochs 9 --inlier a,b --no-shuffle --init torch";
+        let matches = command.try_get_matches_from(line.split(' ')).unwrap();
+        let others = Others::from_arg_matches(&matches).unwrap().0;
+        assert_eq!(others.flags(), ["--inlier", "--epochs", "--init", "--no-shuffle"]);
+        let config = others.over(RunConfig::default()).unwrap();
+        assert_eq!((config.epochs, config.shuffle), (9, false));
+        assert_eq!(config.inliers, ["a", "b"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod page;
 pub mod results;
 pub mod run;
 pub mod scores;
+pub mod sweep;
 pub mod table;
 pub mod tables;
 pub mod tensorboard;

@@ -25,7 +25,7 @@ use crate::limits;
 /// Characters of a hash that a reader compares.
 const SHORT_HASH: usize = 12;
 
-const FOOTER: &str = "Label 1 = anomalous; a higher score is more anomalous. Anomaly score = \
+pub(super) const FOOTER: &str = "Label 1 = anomalous; a higher score is more anomalous. Anomaly score = \
                       reconstruction error - beta x mean cosine. AUROC: area under the ROC curve; \
                       AUPR: average precision; F1: at its best threshold; FPR95: false positive \
                       rate at 95 % true positive rate. Intervals are 95 % bootstrap intervals over \
@@ -48,6 +48,25 @@ pub fn page(runs: &[Run]) -> Result<String> {
     let level = if several { 2 } else { 1 };
     let sections = runs.iter().enumerate().map(|(i, run)| section(run, i, level));
     let sections = sections.collect::<Result<Vec<_>>>()?;
+    let body = html! {
+        @if several {
+            h1 { (title) }
+            (comparison(runs))
+        }
+        @for section in sections { (section) }
+    };
+    let footer = html! {
+        p { (FOOTER) }
+        p {
+            "Evaluated by gradcon " (first.results.about.gradcon_version)
+            ", laid out by gradcon " (env!("CARGO_PKG_VERSION")) "."
+        }
+    };
+    Ok(document(&title, body, footer))
+}
+
+/// A whole page around its body.
+pub(super) fn document(title: &str, body: Markup, footer: Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -61,18 +80,8 @@ pub fn page(runs: &[Run]) -> Result<String> {
             body {
                 main {
                     p class="kicker" { "GradCon report" }
-                    @if several {
-                        h1 { (title) }
-                        (comparison(runs))
-                    }
-                    @for section in sections { (section) }
-                    footer {
-                        p { (FOOTER) }
-                        p {
-                            "Evaluated by gradcon " (first.results.about.gradcon_version)
-                            ", laid out by gradcon " (env!("CARGO_PKG_VERSION")) "."
-                        }
-                    }
+                    (body)
+                    footer { (footer) }
                 }
             }
         }
@@ -80,7 +89,7 @@ pub fn page(runs: &[Run]) -> Result<String> {
     // HTML may hold no control characters, but names of classes, images and folders do.
     let mut page = page.into_string();
     page.retain(|c| !c.is_control() || c == '\n' || c == '\t');
-    Ok(page)
+    page
 }
 
 /// Reads the run folders and lays out their page.
@@ -228,7 +237,7 @@ fn anchor(run: usize, class: usize) -> String {
 }
 
 /// The beginning of a hash.
-fn short(hash: &str) -> String {
+pub(super) fn short(hash: &str) -> String {
     hash.chars().take(SHORT_HASH).collect()
 }
 
@@ -702,22 +711,22 @@ fn png_data(path: &Path) -> Result<String> {
     Ok(format!("data:image/png;base64,{}", STANDARD.encode(&bytes)))
 }
 
-fn figure(class: &str, plot: Markup, caption: &str) -> Markup {
+pub(super) fn figure(class: &str, plot: Markup, caption: &str) -> Markup {
     html! { figure class=(class) { (plot) figcaption { (caption) } } }
 }
 
 /// A line of a table.
-struct Row {
-    name: Markup,
-    cells: Vec<Markup>,
+pub(super) struct Row {
+    pub name: Markup,
+    pub cells: Vec<Markup>,
 }
 
-fn row(name: &str, cells: Vec<Markup>) -> Row {
+pub(super) fn row(name: &str, cells: Vec<Markup>) -> Row {
     Row { name: html! { (name) }, cells }
 }
 
 /// A table; a wide one scrolls by itself.
-fn table(
+pub(super) fn table(
     caption: &str,
     corner: &str,
     columns: &[impl AsRef<str>],
@@ -773,7 +782,7 @@ fn other_cells(m: impl Into<MeanMetrics>) -> [Markup; 3] {
     ]
 }
 
-fn with_deviation(value: f64, std: Option<f64>) -> Markup {
+pub(super) fn with_deviation(value: f64, std: Option<f64>) -> Markup {
     html! {
         (three(value))
         @if let Some(std) = std { " " small { "\u{b1} " (three(std)) } }

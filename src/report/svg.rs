@@ -26,7 +26,7 @@ enum Scale {
     Log,
 }
 
-/// The x axis: the range shown, its name and about how many numbers it gets.
+/// The x axis: the range shown, its name and about how many numbers it gets, perhaps none.
 struct Across<'a>((f64, f64), &'a str, usize);
 
 /// A plot area with axes, and what is drawn so far.
@@ -60,7 +60,10 @@ impl<'a> Plot<'a> {
             plot.path("grid", format!("M{LEFT} {y:.1}H{right}"));
             plot.text(LEFT - 6.0, y + 4.0, "tick end", &label);
         }
-        let (values, step) = ticks(plot.x.0, plot.x.1, x_ticks);
+        let (values, step) = match x_ticks {
+            0 => (vec![], 1.0),
+            count => ticks(plot.x.0, plot.x.1, count),
+        };
         for value in values {
             let x = plot.px(value);
             plot.path("axis", format!("M{x:.1} {bottom}v4"));
@@ -395,6 +398,64 @@ fn epoch_curves<'a>(
 /// Scores that have a line in every plot of scores: the anomaly score, the paper's and its parts.
 pub fn is_drawn(part: &str) -> bool {
     PARTS.contains(&part) || part == "paper"
+}
+
+/// A value, where there is one, with its deviation over seeds.
+pub type Point = Option<(f64, Option<f64>)>;
+
+/// AUROC over the values of a setting, at equal distances: a line for each class in the colours of
+/// [`seed_class`], and the mean with bars of one deviation.
+pub fn sensitivity(
+    title: &str,
+    name: &str,
+    labels: &[String],
+    classes: &[Vec<Point>],
+    mean: &[Point],
+) -> Markup {
+    let reach = mean.iter().flatten().flat_map(|&(v, std)| {
+        let std = std.unwrap_or(0.0);
+        [(v - std).max(0.0), (v + std).min(1.0)]
+    });
+    let values = classes.iter().flatten().flatten().map(|&(v, _)| v).chain(reach);
+    let (low, high) = values.fold((1.0f64, 0.0f64), |(low, high), v| (low.min(v), high.max(v)));
+    let pad = ((high - low) * 0.08).max(0.005);
+    let y = ((low - pad).max(0.0), (high + pad).min(1.0));
+    let across = Across((-0.4, labels.len() as f64 - 0.6), name, 0);
+    let mut plot = Plot::new(title, across, y, Scale::Linear, Some("AUROC"));
+    let bottom = HEIGHT - BOTTOM;
+    for (i, label) in labels.iter().enumerate() {
+        let x = plot.px(i as f64);
+        plot.path("axis", format!("M{x:.1} {bottom}v4"));
+        plot.text(x, bottom + 17.0, "tick mid", label);
+    }
+    let at = |points: &[Point]| -> Vec<(f64, f64)> {
+        let there = points.iter().enumerate();
+        there.filter_map(|(i, point)| Some((i as f64, point.as_ref()?.0))).collect()
+    };
+    for (i, points) in classes.iter().enumerate() {
+        let (class, points) = (seed_class(i), at(points));
+        plot.line(&class, points.iter().copied());
+        for &(x, y) in &points {
+            let (x, y) = (plot.px(x), plot.py(y));
+            plot.drawn.push(html! {
+                circle class={ "dot " (class) } cx=(tenth(x)) cy=(tenth(y)) r="2.6" {}
+            });
+        }
+    }
+    for (i, point) in mean.iter().enumerate() {
+        if let Some((value, Some(std))) = *point {
+            let x = plot.px(i as f64);
+            let (low, high) = (plot.py((value - std).max(y.0)), plot.py((value + std).min(y.1)));
+            plot.path("line full interval", format!("M{x:.1} {low:.1}V{high:.1}"));
+        }
+    }
+    let points = at(mean);
+    plot.line("full", points.iter().copied());
+    for (x, y) in points {
+        let mark = marker("full", plot.px(x), plot.py(y));
+        plot.drawn.push(mark);
+    }
+    plot.end()
 }
 
 /// AUROC of every class with its interval (over seeds: one deviation to each side), the paper's

@@ -380,14 +380,14 @@ pub(super) fn auroc(m: impl Into<MeanMetrics>) -> String {
     auroc
 }
 
-fn header(out: &mut String, columns: &[String]) {
+pub(super) fn header(out: &mut String, columns: &[String]) {
     line(out, columns.iter().cloned());
     let rule =
         columns.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_string());
     line(out, rule);
 }
 
-fn line(out: &mut String, cells: impl Iterator<Item = String>) {
+pub(super) fn line(out: &mut String, cells: impl Iterator<Item = String>) {
     let _ = writeln!(out, "| {} |", cells.collect::<Vec<_>>().join(" | "));
 }
 

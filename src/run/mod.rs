@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
 pub mod share;
+pub mod sweep;
 pub mod threshold;
 pub mod time;
 pub mod train;

@@ -23,6 +23,7 @@ use gradcon::report::run::{ClassRun, Run, Training};
 use gradcon::report::scores::{ScoreRow, Scores, scores_from};
 use gradcon::report::tables;
 use gradcon::run::config::RunConfig;
+use gradcon::run::sweep::Plan;
 
 /// A target and its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -161,6 +162,7 @@ pub fn safetensors(bytes: &[u8]) {
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     taken(RunConfig::parse(text, name()));
+    taken(Plan::parse(text, name()));
     if let Some(settings) = taken(RunConfig::parse_settings(text, name())) {
         // What it refuses here are values, without a file.
         if let Ok(config) = settings.resolved() {
