@@ -151,7 +151,24 @@ fn a_run_knows_its_data() {
         description(&place.path("run/models/normal/best/model.safetensors"))["gradcon.data_sha256"],
         id
     );
-    assert_eq!(json(&place.path("run/results.json"))["about"]["data_sha256"], id);
+    let about = json(&place.path("run/results.json"))["about"].clone();
+    assert_eq!(about["data_sha256"], id);
+    // And how it was made.
+    let made = &about["made"];
+    let settings =
+        ["alpha", "lr", "epochs", "batch_size", "init", "beta", "seed", "inliers", "shuffle"];
+    for setting in settings {
+        assert!(!made["settings"][setting].is_null(), "{setting} in {made}");
+    }
+    assert_eq!(
+        (&made["settings"]["lr"], &made["settings"]["init"]),
+        (&0.001.into(), &"kaiming".into())
+    );
+    assert!(made["command"].as_str().unwrap().contains(" eval run"), "{made}");
+    assert!(made["evaluation_seconds"].as_f64().unwrap() > 0.0, "{made}");
+    assert!(made["trained_on"][0].as_str().unwrap().contains("CPU engine"), "{made}");
+    let class = json(&place.path("run/results.json"))["classes"][0].clone();
+    assert!(class["training_seconds"].as_f64().unwrap() > 0.0, "{class}");
     assert!(text(&read(&place.path("run/models/normal/best/README.md"))).contains(&id));
 
     // Another split at the same place.

@@ -146,7 +146,7 @@ fn default_rule() -> String {
 
 /// The version of wgpu in this crate's Cargo.lock, which its package has, too; wgpu itself doesn't
 /// say. (`cargo install` without `--locked` may take a newer one of the same API.)
-fn wgpu_version() -> &'static str {
+pub(crate) fn wgpu_version() -> &'static str {
     let lock = include_str!("../../Cargo.lock");
     let mut lines = lock.lines().skip_while(|line| *line != "name = \"wgpu\"");
     let version = lines.nth(1).and_then(|line| line.split('"').nth(1));

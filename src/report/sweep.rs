@@ -87,10 +87,11 @@ impl Combination {
         };
         for (class, evaluation) in results.headline() {
             let parts = evaluation.parts();
-            self.scores.extend(parts.map(|(name, m)| score(&class.class, name, m.into())));
+            let scores = parts.into_iter().map(|(name, m)| score(&class.class, name, m.into()));
+            self.scores.extend(scores);
         }
         if let Some(mean) = results.headline_mean() {
-            self.scores.extend(mean.parts().map(|(name, m)| score(MEAN, name, *m)));
+            self.scores.extend(mean.parts().into_iter().map(|(name, m)| score(MEAN, name, *m)));
         }
         self
     }

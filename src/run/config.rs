@@ -281,7 +281,7 @@ impl RunConfig {
     }
 
     /// Every setting that has a value, by its key.
-    fn entries(&self) -> Result<Map<String, Value>> {
+    pub(super) fn entries(&self) -> Result<Map<String, Value>> {
         match serde_json::to_value(self) {
             Ok(Value::Object(entries)) => Ok(entries),
             Ok(other) => unreachable!("a struct is written as an object, not {other}"),

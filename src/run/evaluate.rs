@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use super::config::RunConfig;
-use super::threshold;
 use super::train::{export, fit, layer_names, now};
+use super::{threshold, time};
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
+use crate::engine::tuned::wgpu_version;
 use crate::error::{Error, Result};
 use crate::files::{Lock, sweep};
 use crate::folders::{self, EvalPlace};
@@ -21,7 +23,7 @@ use crate::report::epochs::read_epochs;
 use crate::report::extremes::write_extremes;
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::results::{
-    About, ChallengeResult, ClassResult, Evaluation, Formula, PARTS, Results,
+    About, ChallengeResult, ClassResult, Evaluation, Formula, Made, PARTS, Results,
 };
 use crate::report::scores::{ScoreRow, Scores, write_scores};
 use crate::report::tables;
@@ -67,6 +69,7 @@ pub fn evaluate(
     mut warn: impl FnMut(&str),
 ) -> Result<(Results, EvalPlace)> {
     let Evaluate { run: folder, config, prepared, .. } = *what;
+    let start = Instant::now();
     let data_sha256 = prepared.manifest().sha256();
     let own = data_sha256 == config.data_sha256;
     let place = if own { EvalPlace::own(folder) } else { other_place(what, &data_sha256) };
@@ -77,6 +80,7 @@ pub fn evaluate(
     };
     let (mut classes, mut challenges) = (vec![], vec![]);
     let formulas: Vec<Formula> = what.rules.iter().cloned().map(Formula::from).collect();
+    let mut trained_on: Vec<String> = vec![];
     let training_of = |inlier: usize| folders::training(folder, &prepared.inliers()[inlier].name);
     let model_of = |inlier: usize| folders::best_model(&training_of(inlier));
     let (trained, untrained): (Vec<usize>, Vec<usize>) =
@@ -138,6 +142,10 @@ pub fn evaluate(
                 threshold::set(&mut detector, &rule, quantile)?;
             }
         }
+        let device = detector.description.get("device").cloned().unwrap_or_default();
+        if !device.is_empty() && !trained_on.contains(&device) {
+            trained_on.push(device);
+        }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
         let scored = Scored::new(engine, (&detector, what.rules), what.precision, prepared, &sets)?;
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
@@ -196,7 +204,8 @@ pub fn evaluate(
             export(&training, &detector, config, epochs, shown)?;
         }
         if !evaluations.is_empty() {
-            classes.push(ClassResult { class, epochs, best_epoch, evaluations });
+            let training_seconds = time::read(&training);
+            classes.push(ClassResult { class, epochs, best_epoch, training_seconds, evaluations });
         }
     }
     let about = About {
@@ -210,11 +219,33 @@ pub fn evaluate(
         seed: Some(config.seed),
         data: Some(what.data.display().to_string()),
         data_sha256: Some(data_sha256),
+        made: Some(made(config, trained_on, start.elapsed().as_secs_f64())?),
     };
     let results = Results::new(about, classes, challenges)?;
     results.write(&place.results)?;
     tables::write(&results, &place.results)?;
     Ok((results, place))
+}
+
+/// How an evaluation by this process came about.
+fn made(config: &RunConfig, trained_on: Vec<String>, evaluation_seconds: f64) -> Result<Made> {
+    // What a shell takes as it is; the rest is quoted.
+    let quoted = |arg: std::ffi::OsString| {
+        let arg = arg.to_string_lossy().into_owned();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+        if !arg.is_empty() && arg.chars().all(plain) {
+            return arg;
+        }
+        format!("'{}'", arg.replace('\'', "'\\''"))
+    };
+    Ok(Made {
+        settings: config.entries()?.into_iter().collect(),
+        command: std::env::args_os().map(quoted).collect::<Vec<_>>().join(" "),
+        evaluation_seconds,
+        trained_on,
+        gradcon_commit: option_env!("GRADCON_GIT").map(String::from),
+        wgpu_version: wgpu_version().into(),
+    })
 }
 
 /// Where an evaluation on other data goes: `eval-NAME`, or, if that has results of still other

@@ -216,6 +216,7 @@ pub fn about() -> About {
         seed: None,
         data: None,
         data_sha256: None,
+        made: None,
     }
 }
 
@@ -227,6 +228,7 @@ fn page_of(files: ClassRun, scores: &Scores) {
         class: "bag".into(),
         epochs: None,
         best_epoch: None,
+        training_seconds: None,
         evaluations: vec![evaluation],
     };
     let results =

@@ -22,6 +22,7 @@ pub fn about() -> About {
         seed: Some(42),
         data: Some("data/fm & nist".into()),
         data_sha256: Some("0123456789abcdef".repeat(4)),
+        made: None,
     }
 }
 
@@ -75,7 +76,13 @@ pub fn results(shift: f64) -> Results {
             Evaluation::of(25.0, &table(few), None).unwrap(),
             Evaluation::of(50.0, &table(rows), Some((200, 1))).unwrap(),
         ];
-        ClassResult { class: name.to_string(), epochs: Some(3), best_epoch: Some(2), evaluations }
+        ClassResult {
+            class: name.to_string(),
+            epochs: Some(3),
+            best_epoch: Some(2),
+            training_seconds: Some(4.5),
+            evaluations,
+        }
     };
     Results::new(about(), CLASSES.iter().enumerate().map(class).collect(), vec![]).unwrap()
 }

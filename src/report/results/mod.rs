@@ -3,9 +3,11 @@
 
 mod seeds;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::folders;
@@ -16,8 +18,9 @@ use crate::report::scores::{ScoreRow, Scores};
 pub use seeds::{OverSeeds, SeedRow, Spread};
 
 /// The version of the file's layout this build writes. It also reads version 1, which knew neither
-/// the data's hash nor means over seeds, and version 2, which knew the paper's score alone.
-pub const SCHEMA_VERSION: u32 = 3;
+/// the data's hash nor means over seeds, version 2, which knew the paper's score alone, and 3, which
+/// did not say how the numbers were made.
+pub const SCHEMA_VERSION: u32 = 4;
 /// Letters of a name of a class or challenge.
 const MOST_NAME: usize = 255;
 
@@ -73,6 +76,28 @@ pub struct About {
     /// folder is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_sha256: Option<String>,
+    /// How the numbers came about; not known to earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+}
+
+/// What it takes to make the numbers again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// Every setting of the training, by the key that it has in `config.toml`.
+    pub settings: BTreeMap<String, Value>,
+    /// The command line that evaluated, as a shell takes it.
+    pub command: String,
+    /// Wall time of the evaluation, in seconds; of several seeds, their sum.
+    pub evaluation_seconds: f64,
+    /// Which device trained, where the models say so; several, where they differ.
+    pub trained_on: Vec<String>,
+    /// The commit that the program was built from, where the build knew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradcon_commit: Option<String>,
+    /// The version of wgpu in it.
+    pub wgpu_version: String,
 }
 
 /// A score's definition.
@@ -97,6 +122,10 @@ pub struct ClassResult {
     /// The epoch (from 1) whose weights were evaluated, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<u64>,
+    /// Wall time of its training in seconds, perhaps with other models beside it, where known; none
+    /// of several seeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_seconds: Option<f64>,
     /// One entry per outlier percentage, rising.
     pub evaluations: Vec<Evaluation>,
 }
@@ -364,6 +393,11 @@ impl Results {
                     return Err(Error::invalid(format!("{name}, {part}: {what}")));
                 }
             }
+        }
+        let times = self.classes.iter().filter_map(|class| class.training_seconds);
+        let times = times.chain(self.about.made.iter().map(|made| made.evaluation_seconds));
+        if let Some(bad) = times.into_iter().find(|&time| !time.is_finite() || time < 0.0) {
+            return Err(Error::invalid(format!("{bad} seconds, expected 0 or more")));
         }
         if !self.about.beta.is_finite() {
             return Err(Error::invalid(format!(

@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    About, ChallengeResult, ClassResult, Evaluation, MeanEvaluation, MeanMetrics, Named, Results,
+    About, ChallengeResult, ClassResult, Evaluation, Made, MeanEvaluation, MeanMetrics, Named,
+    Results,
 };
 use crate::error::{Error, Result};
 use crate::report::metrics::{Deviations, Metrics, mean_std};
@@ -168,6 +169,7 @@ impl Results {
                 class: class.class.clone(),
                 epochs: common(all.iter().map(|c| c.epochs)).flatten(),
                 best_epoch: common(all.iter().map(|c| c.best_epoch)).flatten(),
+                training_seconds: None,
                 evaluations: evaluations.collect::<Result<_>>()?,
             })
         });
@@ -215,8 +217,21 @@ fn about(runs: &[&Results]) -> About {
         date: runs.iter().map(|r| r.about.date.clone()).max().unwrap_or_default(),
         device: listed(|a| &a.device),
         seed: None,
+        made: made(runs),
         ..runs[0].about.clone()
     }
+}
+
+/// How all of them came about: the seed is the one setting that they don't share.
+fn made(runs: &[&Results]) -> Option<Made> {
+    let all: Vec<&Made> = runs.iter().filter_map(|r| r.about.made.as_ref()).collect();
+    let mut made = (*all.first()?).clone();
+    made.settings.remove("seed");
+    made.evaluation_seconds = all.iter().map(|made| made.evaluation_seconds).sum();
+    made.trained_on = all.iter().flat_map(|made| made.trained_on.clone()).collect();
+    made.trained_on.sort();
+    made.trained_on.dedup();
+    Some(made)
 }
 
 /// The value that all have.
