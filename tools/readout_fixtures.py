@@ -10,7 +10,7 @@ and TEST come last.
 
 | tensor | meaning |
 |---|---|
-| `validation` [VALIDATION, parts], `test` [TEST, parts] | mse, four cosines of the decoder, kl (variational), squared Mahalanobis distance of the code and of the gradient that reaches it, squared norm of the gradient in Adam's metric and plain, four cosines of the encoder |
+| `validation` [VALIDATION, parts], `test` [TEST, parts] | mse, four cosines of the decoder, kl (variational), squared Mahalanobis distance of the code and of the gradient that reaches it, squared norm of the gradient in Fisher's metric and plain, cosine in that metric in the encoder's last layer, four cosines of the encoder |
 | `scores` [TEST, rules] | by the rules of RULES, in order |
 """
 
@@ -28,8 +28,9 @@ from variational_fixtures import IMAGES_KEY, REFERENCE_KEY, fill, tensor, words
 
 OUT = pathlib.Path(__file__).parent.parent / "tests" / "fixtures" / "readout"
 TRAIN, VALIDATION, TEST = 150, 20, 10
-BATCH, SHRINKAGE, BETA = 64, 0.1, 0.12
-RULES = ["paper", "reconstruction", "gradient", "encoder", "code", "code-gradient", "norm", "metric", "auto"]
+BATCH, BETA = 64, 0.12
+CODE_SHRINKAGE, GRADIENT_SHRINKAGE, FISHER_SHRINKAGE = 0.01, 0.1, 0.01
+RULES = ["paper", "reconstruction", "gradient", "encoder", "code", "code-gradient", "norm", "metric", "fisher", "auto"]
 
 
 def weights(model, stack):
@@ -54,9 +55,9 @@ def code(model, x):
     return [v.detach().flatten(1).numpy() for v in (c, gradient)]
 
 
-def spread(vectors):
+def spread(vectors, shrinkage):
     """Mean and inverse covariance."""
-    covariance = shrunk_covariance(empirical_covariance(vectors), shrinkage=SHRINKAGE)
+    covariance = shrunk_covariance(empirical_covariance(vectors), shrinkage=shrinkage)
     return vectors.mean(axis=0), np.linalg.inv(covariance)
 
 
@@ -65,24 +66,31 @@ def distance(v, mean_and_precision):
     return (v - mean) @ precision @ (v - mean)
 
 
-def statistics(model, x):
-    decoder, encoder = weights(model, "up"), weights(model, "down")
-    means = [torch.zeros_like(w) for w in encoder]
-    squares = [torch.zeros_like(w) for w in decoder]
-    for batch in x.split(BATCH):
-        share = len(batch) / len(x)
-        for mean, g in zip(means, gradients(model, batch, encoder), strict=True):
-            mean += share * g
-        for square, g in zip(squares, gradients(model, batch, decoder), strict=True):
-            square += share * g**2
+def fisher(squares):
     every = torch.cat([s.flatten() for s in squares]).mean()
-    fisher = [(1 - SHRINKAGE) * s + SHRINKAGE * every for s in squares]
-    return means, fisher, *map(spread, code(model, x))
+    return [(1 - FISHER_SHRINKAGE) * s + FISHER_SHRINKAGE * every for s in squares]
+
+
+def statistics(model, x):
+    layers = weights(model, "up") + weights(model, "down")
+    batches = x.split(BATCH)
+    g = [gradients(model, batch, layers) for batch in batches]
+    sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
+    means, squares = [], []
+    for of_layer in zip(*g, strict=True):
+        stacked = torch.stack(of_layer)
+        size = sizes.view(-1, *[1] * (stacked.ndim - 1))
+        mean = (size * stacked).sum(0) / sizes.sum()
+        # The variance of one image's gradient, from the batches' means.
+        variance = (size * (stacked - mean) ** 2).sum(0) / (len(batches) - 1)
+        means.append(mean)
+        squares.append(mean**2 + variance)
+    return means[4:], fisher(squares[:4]), fisher(squares[7:]), *map(spread, code(model, x), [CODE_SHRINKAGE, GRADIENT_SHRINKAGE])
 
 
 def parts(model, x, references, fitted):
     """A row an image, each by a pass of its own."""
-    means, fisher, *spreads = fitted
+    means, decoder_fisher, last_fisher, *spreads = fitted
     decoder, encoder = weights(model, "up"), weights(model, "down")
     rows = []
     for image in x.split(1):
@@ -95,8 +103,10 @@ def parts(model, x, references, fitted):
             standard = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
             row.append(torch.distributions.kl_divergence(normal, standard).sum())
         row += [distance(v[0], s) for v, s in zip(code(model, image), spreads, strict=True)]
-        row.append(sum((a**2 / f).sum() for a, f in zip(g[:4], fisher, strict=True)))
+        row.append(sum((a**2 / f).sum() for a, f in zip(g[:4], decoder_fisher, strict=True)))
         row.append(sum((a**2).sum() for a in g[:4]))
+        root = last_fisher[0].sqrt()
+        row.append(cosine_similarity((g[7] / root).flatten(), (means[3] / root).flatten(), dim=0))
         rows.append([v.item() if torch.is_tensor(v) else v for v in row + cosines[4:]])
     return np.array(rows)
 
@@ -106,7 +116,7 @@ def scores(validation, test):
 
     def columns(table):
         of = {"mse": table[:, 0], "cos": table[:, 1:5].mean(axis=1), "encoder": table[:, -4:].mean(axis=1)}
-        further = {"code": -8, "code-gradient": -7, "metric": -6, "norm": -5}
+        further = {"code": -9, "code-gradient": -8, "metric": -7, "norm": -6, "fisher": -5}
         return of | {name: table[:, column] for name, column in further.items()}
 
     normal, of = columns(validation), columns(test)
@@ -124,7 +134,10 @@ def scores(validation, test):
         "code-gradient": np.log(of["code-gradient"]),
         "norm": np.log(of["norm"]),
         "metric": np.log(of["metric"]),
-        "auto": z(lambda p: np.log(p["mse"])) + z(lambda p: np.log(p["code"])),
+        "fisher": -of["fisher"],
+        "auto": z(lambda p: np.log(p["code"]))
+        + 0.25 * z(lambda p: np.log(p["code-gradient"]))
+        - 0.25 * z(lambda p: p["fisher"]),
     }
     return np.stack([by[rule] for rule in RULES], axis=1)
 

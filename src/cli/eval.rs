@@ -26,7 +26,8 @@ use crate::run::share;
 ///
 /// Scores, all from one pass over the images; higher is more anomalous:
 ///
-///   auto            z(log mse) + z(log code); z: standardised on the validation images
+///   auto            z(log code) + 0.25 z(log code_grad) - 0.25 z(cos_fisher), those of code,
+///                   code-gradient and fisher; z: standardised on the validation images
 ///   paper           mse - 0.12 cos: reconstruction error, and mean cosine of the gradients of the
 ///                   decoder's layers with the training's (--beta LIST: other weights)
 ///   reconstruction  mse
@@ -35,7 +36,9 @@ use crate::run::share;
 ///   encoder         -cos of the encoder's layers with the mean gradient of the training images
 ///   code            log of the Mahalanobis distance of the code from the training images' codes
 ///   norm            log of the squared norm of the image's gradient in the decoder
-///   metric          the same in Adam's metric, over the training images' squared gradient
+///   metric          the same in the metric of Fisher's information
+///   fisher          -cosine, in that metric, of the encoder's last layer
+///   code-gradient   log of the Mahalanobis distance of the gradient that reaches the code
 ///   up.0, down.2 .. -cos of one layer
 ///
 /// Examples:

@@ -184,7 +184,8 @@ impl Detector {
         let statistics = description
             .remove(PARTS)
             .map(|parts| Statistics::take(&mut rest, &model, &parts))
-            .transpose()?;
+            .transpose()?
+            .flatten();
         rest.finish()?;
         Ok(Detector { model, params, reference, statistics, description })
     }
@@ -355,9 +356,9 @@ impl TensorFile {
         ))
     }
 
-    /// The file, for errors.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Takes out all whose names begin so.
+    pub(crate) fn forget(&mut self, prefix: &str) {
+        self.tensors.retain(|name, _| !name.starts_with(prefix));
     }
 
     /// Takes out a tensor that must have this shape.

@@ -5,7 +5,10 @@ use super::detector::Detector;
 use super::feed::{Batches, Feed, Reading, log};
 use super::model::Model;
 use super::programs::{measuring_program, reconstruction_program, score_scale};
-use super::readout::step::{CODE, CODE_GRADIENT, ENCODER_REFERENCE, METRIC, WHITENING_SCALE};
+use super::readout::step::{
+    CODE, CODE_GRADIENT, ENCODER_REFERENCE, FISHER_METRIC, FISHER_REFERENCE, METRIC,
+    WHITENING_SCALE, fisher_scale,
+};
 use super::readout::{Fixed, Part, Rule, Wanted};
 use crate::engine::{Data, Engine, Loaded};
 use crate::error::{Error, Result};
@@ -82,8 +85,8 @@ pub struct Scorer<'e> {
     model: Model,
     rules: Vec<Fixed>,
     parts: Vec<Part>,
-    /// Squares of gradients are measured times its square.
-    scale: f64,
+    /// What each is to be multiplied with.
+    units: Vec<f64>,
     score: Loaded,
     reconstruct: Loaded,
 }
@@ -140,6 +143,7 @@ impl<'e> Scorer<'e> {
             .params(&detector.params)?
             .reference(&detector.reference)?
             .batches(&batches)?;
+        let mut fisher = 1.0;
         if let Some(statistics) = detector.statistics.as_ref().filter(|_| wanted.is_fitted()) {
             let scale = score_scale(&model, precision);
             for (is_read, away, known, scale) in [
@@ -159,11 +163,28 @@ impl<'e> Scorer<'e> {
                 engine.write(ENCODER_REFERENCE, Data::F32(&statistics.encoder_reference))?;
             }
             if wanted.norms {
-                engine.write(METRIC, Data::F32(&statistics.metric(&model)))?;
+                engine.write(METRIC, Data::F32(&statistics.decoder_metric(&model)))?;
+            }
+            if wanted.fisher {
+                let (mean, metric) = statistics.last_encoder(&model);
+                let reference: Vec<f32> =
+                    mean.iter().zip(&metric).map(|(mean, metric)| mean * metric).collect();
+                engine.write(FISHER_REFERENCE, Data::F32(&reference))?;
+                engine.write(FISHER_METRIC, Data::F32(&metric))?;
+                fisher = fisher_scale(mean, &metric);
             }
         }
-        let (parts, scale) = (wanted.parts(&model), score_scale(&model, precision));
-        Ok(Scorer { engine, model, rules: vec![], parts, scale, score, reconstruct })
+        // What the device keeps small enough for half precision, or leaves out.
+        let scale = score_scale(&model, precision);
+        let unit = |part: &Part| match part {
+            Part::Code | Part::CodeGradient => WHITENING_SCALE.powi(2),
+            Part::Norm | Part::Metric => scale.powi(2).recip(),
+            Part::Fisher => fisher,
+            Part::Mse | Part::Cos(_) | Part::Divergence => 1.0,
+        };
+        let parts = wanted.parts(&model);
+        let units = parts.iter().map(unit).collect();
+        Ok(Scorer { engine, model, rules: vec![], parts, units, score, reconstruct })
     }
 
     /// Scores images `[n, 28, 28, channels]` in order. Shown at [`Scorer`].
@@ -201,19 +222,12 @@ impl<'e> Scorer<'e> {
     pub(super) fn measure(&mut self, images: &Images) -> Result<Vec<Vec<f64>>> {
         self.model.check_images(images)?;
         let width = self.parts.len();
-        // What the device keeps small enough for half precision.
-        let unit = |part: &Part| match part {
-            Part::Code | Part::CodeGradient => WHITENING_SCALE.powi(2),
-            Part::Norm | Part::Metric => self.scale.powi(2).recip(),
-            Part::Mse | Part::Cos(_) | Part::Divergence => 1.0,
-        };
-        let units: Vec<f64> = self.parts.iter().map(unit).collect();
         let mut rows = Vec::with_capacity(images.n);
         for chunk in self.chunks(images) {
             let (count, log) = self.run(self.score, chunk, "score")?;
             for i in 0..count {
                 let row = &log[i / BATCH * width * BATCH + i % BATCH..];
-                rows.push((0..width).map(|part| row[part * BATCH] * units[part]).collect());
+                rows.push((0..width).map(|part| row[part * BATCH] * self.units[part]).collect());
             }
         }
         Ok(rows)

@@ -7,14 +7,17 @@
 //!            training images under the finished model
 //! kl         KL(N(m, s^2) || N(0, I)) of the code, in nats; variational models
 //! code       (c - m)' C^-1 (c - m): squared Mahalanobis distance of the code c from the codes of the
-//!            training images, with their mean m and C = (1 - s) cov + s mean(diag cov) I
-//! code_grad  the same of dL_rec/dc, the gradient that reaches the code
+//!            training images, with their mean m and C = (1 - s) cov + s mean(diag cov) I, s = 0.01
+//! code_grad  the same of dL_rec/dc, the gradient that reaches the code, s = 0.1
 //! norm       sum of g^2 over the decoder's weights, g the image's own gradient
-//! metric     sum of g^2 / F, with F = (1 - s) f + s mean(f) and f the mean over batches of the
-//!            training images of their squared gradient: what Adam divides by
+//! metric     sum of g^2 / F: its norm in the metric of Fisher's information, with
+//!            F = (1 - s) f + s mean(f), f the mean of g^2 over the training images, s = 0.01
+//! cos_fisher cosine, in that metric, between the image's own gradient in the encoder's last layer
+//!            and the mean gradient there: sum of g m / F over the root of that of g g / F and m m / F
 //! ```
 //!
-//! with s = [`SHRINKAGE`]. A [`Rule`] is a named sum of these [`Part`]s or of their logarithms, as
+//! f comes from the gradients of batches, whose variance is that of images over their number: no
+//! image's gradient is ever in memory. A [`Rule`] is a named sum of these [`Part`]s or of their logarithms, as
 //! they are or standardised: z(v) = (v - mean) / deviation over the validation images. All of it is
 //! fitted on normal images ([`Statistics`]); higher always means more anomalous.
 
@@ -25,7 +28,7 @@ use std::fmt;
 
 use super::model::{Kind, Model};
 use crate::error::{Error, Result};
-pub use statistics::{SHRINKAGE, Statistics};
+pub use statistics::Statistics;
 
 /// A number that an image is measured by. As text it is the name of a table's column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +47,8 @@ pub enum Part {
     Metric,
     /// `norm`
     Norm,
+    /// `cos_fisher`
+    Fisher,
 }
 
 impl fmt::Display for Part {
@@ -56,6 +61,7 @@ impl fmt::Display for Part {
             Part::CodeGradient => f.write_str("code_grad"),
             Part::Metric => f.write_str("metric"),
             Part::Norm => f.write_str("norm"),
+            Part::Fisher => f.write_str("cos_fisher"),
         }
     }
 }
@@ -69,8 +75,10 @@ pub struct Wanted {
     pub code: bool,
     /// That of the gradient that reaches the code.
     pub code_gradient: bool,
-    /// The gradient's norm, plain and in Adam's metric.
+    /// The gradient's norm, plain and in Fisher's metric.
     pub norms: bool,
+    /// The cosine in that metric.
+    pub fisher: bool,
     /// The cosines of the encoder's layers.
     pub encoder: bool,
 }
@@ -79,7 +87,8 @@ impl Wanted {
     /// Everything that there is.
     pub fn all(model: &Model) -> Wanted {
         let divergence = model.kind() == Kind::Vae;
-        Wanted { divergence, code: true, code_gradient: true, norms: true, encoder: true }
+        let all = Wanted { code: true, code_gradient: true, norms: true, fisher: true, ..none() };
+        Wanted { divergence, encoder: true, ..all }
     }
 
     /// What either wants.
@@ -89,13 +98,14 @@ impl Wanted {
             code: self.code || other.code,
             code_gradient: self.code_gradient || other.code_gradient,
             norms: self.norms || other.norms,
+            fisher: self.fisher || other.fisher,
             encoder: self.encoder || other.encoder,
         }
     }
 
     /// Whether it takes [`Statistics`].
     pub fn is_fitted(self) -> bool {
-        self.code || self.code_gradient || self.norms || self.encoder
+        self.code || self.code_gradient || self.norms || self.fisher || self.encoder
     }
 
     /// The parts that are measured, in order.
@@ -114,11 +124,19 @@ impl Wanted {
         if self.norms {
             parts.extend([Part::Metric, Part::Norm]);
         }
+        if self.fisher {
+            parts.push(Part::Fisher);
+        }
         if self.encoder {
             parts.extend(model.encoder_layers().into_iter().map(Part::Cos));
         }
         parts
     }
+}
+
+/// Nothing more.
+fn none() -> Wanted {
+    Wanted::default()
 }
 
 /// A quantity that a rule adds up: a part, the logarithm of one, or the mean of some.
@@ -136,7 +154,7 @@ pub enum Read {
 
 impl Read {
     fn wanted(&self) -> Wanted {
-        let none = Wanted::default();
+        let none = none();
         match self {
             Read::Plain(part) | Read::Log(part) => match part {
                 Part::Mse => none,
@@ -146,6 +164,7 @@ impl Read {
                 Part::Code => Wanted { code: true, ..none },
                 Part::CodeGradient => Wanted { code_gradient: true, ..none },
                 Part::Metric | Part::Norm => Wanted { norms: true, ..none },
+                Part::Fisher => Wanted { fisher: true, ..none },
             },
             Read::Decoder => none,
             Read::Encoder => Wanted { encoder: true, ..none },
@@ -221,7 +240,7 @@ pub const PAPER: &str = "paper";
 pub const AUTO: &str = "auto";
 
 /// The rules that have a name, without those of single layers, in the order of tables.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     AUTO,
     PAPER,
     "reconstruction",
@@ -232,6 +251,7 @@ pub const NAMES: [&str; 10] = [
     "code-gradient",
     "norm",
     "metric",
+    "fisher",
 ];
 
 impl Rule {
@@ -254,6 +274,16 @@ impl Rule {
         Rule { name: format!("beta={beta}"), ..Rule::paper(beta) }
     }
 
+    /// `mse + kl_weight kl - beta cos`: the sum of the parts of a variational model's objective.
+    pub fn sum(beta: f64, kl_weight: f64) -> Rule {
+        let mut rule = Rule { name: "sum".into(), ..Rule::paper(beta) };
+        if kl_weight > 0.0 {
+            let (weight, read) = (kl_weight, Read::Plain(Part::Divergence));
+            rule.terms.insert(1, Term { weight, read, standardised: false });
+        }
+        rule
+    }
+
     /// The rule of this name; `beta` is the paper's rule's. Shown at [`Rule`].
     ///
     /// # Errors
@@ -265,7 +295,11 @@ impl Rule {
         match name {
             AUTO => Ok(Rule::new(
                 AUTO,
-                &[(1.0, Read::Log(Part::Mse), true), (1.0, Read::Log(Part::Code), true)],
+                &[
+                    (1.0, Read::Log(Part::Code), true),
+                    (0.25, Read::Log(Part::CodeGradient), true),
+                    (-0.25, Read::Plain(Part::Fisher), true),
+                ],
             )),
             PAPER => Ok(Rule::paper(beta)),
             "reconstruction" => one(1.0, Read::Plain(Part::Mse)),
@@ -276,6 +310,7 @@ impl Rule {
             "code-gradient" => one(1.0, Read::Log(Part::CodeGradient)),
             "norm" => one(1.0, Read::Log(Part::Norm)),
             "metric" => one(1.0, Read::Log(Part::Metric)),
+            "fisher" => one(-1.0, Read::Plain(Part::Fisher)),
             "latent" => Err(Error::Usage(
                 "score 'latent': the divergence of the code, which only a variational model has"
                     .into(),

@@ -7,7 +7,6 @@ use super::{Part, Wanted};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::limits::shown;
 use crate::method::detector::{Detector, TensorFile, le_bytes};
 use crate::method::feed::{Batches, Feed, log};
 use crate::method::model::Model;
@@ -15,9 +14,11 @@ use crate::method::programs::fit_program;
 use crate::method::scorer::Scorer;
 use crate::program::{Options, Precision};
 
-/// s of the statistics: how much of a covariance, or of a gradient's mean square, is replaced by its
-/// mean over the diagonal. What normal images say nothing of is not infinitely unlikely.
-pub const SHRINKAGE: f64 = 0.1;
+/// s: how much of a covariance, or of a gradient's mean square, is replaced by its mean over the
+/// diagonal. What normal images say nothing of is not infinitely unlikely.
+const CODE_SHRINKAGE: f64 = 0.01;
+const CODE_GRADIENT_SHRINKAGE: f64 = 0.1;
+const FISHER_SHRINKAGE: f64 = 0.01;
 
 /// What is known of the normal images of a detector. The formulas are at [`super`].
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +29,8 @@ pub struct Statistics {
     pub code_gradient: Spread,
     /// Mean gradient of L_rec in the encoder's weights, flat.
     pub encoder_reference: Vec<f32>,
+    /// f of the encoder's weights.
+    pub encoder_squares: Vec<f32>,
     /// f of the decoder's weights, in the reference's layout.
     pub squares: Vec<f32>,
     /// All parts of every validation image: what rules are standardised by, and thresholds come
@@ -83,14 +86,19 @@ impl Statistics {
             return Err(Error::invalid("statistics of no images: expected at least one"));
         }
         let sums = Sums::of(engine, detector, train)?;
-        let (encoder_reference, squares) = (sums.encoder_reference(model), sums.squares(model));
-        let (code, code_gradient) = (sums.code.fitted()?, sums.code_gradient.fitted()?);
+        let (gradient, mut squares) = (sums.gradient(), sums.squares());
+        let head = model.reference_len();
+        let encoder_squares = squares.split_off(head);
+        let encoder_reference = gradient[head..].to_vec();
+        let code = sums.code.fitted(CODE_SHRINKAGE)?;
+        let code_gradient = sums.code_gradient.fitted(CODE_GRADIENT_SHRINKAGE)?;
         let measured = Measured { parts: vec![], values: vec![] };
         let mut fitted = Detector {
             statistics: Some(Statistics {
                 code,
                 code_gradient,
                 encoder_reference,
+                encoder_squares,
                 squares,
                 validation: measured,
             }),
@@ -113,28 +121,42 @@ impl Statistics {
         Ok(statistics)
     }
 
-    /// What the squares of a gradient weigh in Adam's metric, 1 / F, in the reference's layout; 0
-    /// where no image has a gradient.
-    pub(crate) fn metric(&self, model: &Model) -> Vec<f32> {
-        let places: Vec<usize> =
-            model.segments().iter().flat_map(|s| s.offset..s.offset + s.len).collect();
-        let mean =
-            places.iter().map(|&i| f64::from(self.squares[i])).sum::<f64>() / places.len() as f64;
-        let mut metric = vec![0.0; self.squares.len()];
-        for i in places {
-            let shrunk = (1.0 - SHRINKAGE) * f64::from(self.squares[i]) + SHRINKAGE * mean;
-            metric[i] = if shrunk > 0.0 { (1.0 / shrunk) as f32 } else { 0.0 };
-        }
-        metric
+    /// 1 / F of the decoder's weights, in the reference's layout.
+    pub(crate) fn decoder_metric(&self, model: &Model) -> Vec<f32> {
+        let places = model.segments().into_iter().flat_map(|s| s.offset..s.offset + s.len);
+        inverse(&self.squares, &places.collect::<Vec<_>>())
     }
+
+    /// m and 1 / F of the encoder's last layer.
+    pub(crate) fn last_encoder(&self, model: &Model) -> (&[f32], Vec<f32>) {
+        let (offsets, _) = encoder_layout(model);
+        let last = model.encoder_weights().zip(offsets).last();
+        let (first, len) = last.map_or((0, 0), |(weight, offset)| (offset, weight.len()));
+        let squares = &self.encoder_squares[first..first + len];
+        let metric = inverse(squares, &(0..len).collect::<Vec<_>>());
+        (&self.encoder_reference[first..first + len], metric)
+    }
+}
+
+/// 1 / F of the elements at these places, the others 0: also where no image has a gradient.
+fn inverse(squares: &[f32], places: &[usize]) -> Vec<f32> {
+    let sum: f64 = places.iter().map(|&i| f64::from(squares[i])).sum();
+    let mean = sum / places.len() as f64;
+    let mut inverse = vec![0.0; squares.len()];
+    for &i in places {
+        let shrunk = (1.0 - FISHER_SHRINKAGE) * f64::from(squares[i]) + FISHER_SHRINKAGE * mean;
+        inverse[i] = if shrunk > 0.0 { (1.0 / shrunk) as f32 } else { 0.0 };
+    }
+    inverse
 }
 
 /// Sums over the training images.
 struct Sums {
     images: f64,
+    batches: f64,
     /// Of the batches' gradients, decoder's and encoder's, each times its images.
     gradient: Vec<f64>,
-    /// Of their squares.
+    /// Of their squares, each times its images.
     square: Vec<f64>,
     code: Vectors,
     code_gradient: Vectors,
@@ -153,6 +175,7 @@ impl Sums {
         let width = flat + 2 * code_len * BATCH;
         let mut sums = Sums {
             images: train.n as f64,
+            batches: train.n.div_ceil(BATCH) as f64,
             gradient: vec![0.0; flat],
             square: vec![0.0; flat],
             code: Vectors::new(code_len),
@@ -191,12 +214,20 @@ impl Sums {
         Ok(sums)
     }
 
-    fn encoder_reference(&self, model: &Model) -> Vec<f32> {
-        self.gradient[model.reference_len()..].iter().map(|g| (g / self.images) as f32).collect()
+    /// The mean of the images' gradients.
+    fn gradient(&self) -> Vec<f32> {
+        self.gradient.iter().map(|g| (g / self.images) as f32).collect()
     }
 
-    fn squares(&self, model: &Model) -> Vec<f32> {
-        self.square[..model.reference_len()].iter().map(|s| (s / self.images) as f32).collect()
+    /// The mean of their squares, from the batches': a batch's mean varies as an image's gradient
+    /// does, over the number of its images.
+    fn squares(&self) -> Vec<f32> {
+        let of = |(sum, square): (&f64, &f64)| {
+            let mean = sum / self.images;
+            let between = (square - self.images * mean * mean).max(0.0);
+            (mean * mean + between / (self.batches - 1.0).max(1.0)) as f32
+        };
+        self.gradient.iter().zip(&self.square).map(of).collect()
     }
 }
 
@@ -228,15 +259,15 @@ impl Vectors {
     }
 
     /// The mean, and W of the shrunk covariance (divisor: the number of vectors).
-    fn fitted(&self) -> Result<Spread> {
+    fn fitted(&self, shrinkage: f64) -> Result<Spread> {
         let len = self.sum.len();
         let away = &self.sum / self.count;
         let covariance = &self.products / self.count - &away * away.transpose();
         let spread = covariance.trace() / len as f64;
         // Vectors that are all the same have no spread to measure by.
         let spread = if spread > 0.0 { spread } else { 1.0 };
-        let ridge = DMatrix::identity(len, len) * (SHRINKAGE * spread);
-        let shrunk = covariance * (1.0 - SHRINKAGE) + ridge;
+        let ridge = DMatrix::identity(len, len) * (shrinkage * spread);
+        let shrunk = covariance * (1.0 - shrinkage) + ridge;
         let whitening = Cholesky::new(shrunk)
             .and_then(|factor| factor.l().solve_lower_triangular(&DMatrix::identity(len, len)))
             .ok_or_else(|| Error::invalid("the codes of the training images are not finite"))?;
@@ -246,6 +277,9 @@ impl Vectors {
         Ok(Spread { mean, whitening })
     }
 }
+
+/// What the tensors' names begin with.
+const PREFIX: &str = "readout.";
 
 const CODE: &str = "readout.code";
 const CODE_GRADIENT: &str = "readout.code_gradient";
@@ -267,24 +301,29 @@ impl Statistics {
         }
         for (weight, offset) in model.encoder_weights().zip(encoder_layout(model).0) {
             let placed = weight.at(offset);
-            let values = le_bytes(&placed.from_flat(&self.encoder_reference));
-            tensors.push((gradient_name(&weight.name), weight.torch_shape.clone(), values));
+            for (name, flat) in [
+                (gradient_name(&weight.name), &self.encoder_reference),
+                (square_name(&weight.name), &self.encoder_squares),
+            ] {
+                let values = le_bytes(&placed.from_flat(flat));
+                tensors.push((name, weight.torch_shape.clone(), values));
+            }
         }
         tensors
     }
 
     /// Takes them out of a model file that has them; `parts` are the columns of the validation
     /// images' table, as text.
-    pub(crate) fn take(file: &mut TensorFile, model: &Model, parts: &str) -> Result<Statistics> {
+    pub(crate) fn take(
+        file: &mut TensorFile,
+        model: &Model,
+        parts: &str,
+    ) -> Result<Option<Statistics>> {
         let known = Wanted::all(model).parts(model);
-        let expected = column_names(&known);
-        if parts != expected {
-            return Err(Error::invalid(format!(
-                "{}: its statistics are of the parts {}, this build's are {expected}: evaluate the \
-                 run again",
-                file.path().display(),
-                shown(parts)
-            )));
+        if parts != column_names(&known) {
+            // Of another version, which measured something else: as good as none.
+            file.forget(PREFIX);
+            return Ok(None);
         }
         let code = Spread::take(file, CODE, model)?;
         let code_gradient = Spread::take(file, CODE_GRADIENT, model)?;
@@ -295,13 +334,26 @@ impl Statistics {
         }
         let (offsets, encoder_len) = encoder_layout(model);
         let mut encoder_reference = vec![0.0; encoder_len];
+        let mut encoder_squares = encoder_reference.clone();
         for (weight, offset) in model.encoder_weights().zip(offsets) {
-            let values = file.take(&gradient_name(&weight.name), &weight.torch_shape)?;
-            weight.at(offset).to_flat(&values, &mut encoder_reference);
+            for (name, flat) in [
+                (gradient_name(&weight.name), &mut encoder_reference),
+                (square_name(&weight.name), &mut encoder_squares),
+            ] {
+                let values = file.take(&name, &weight.torch_shape)?;
+                weight.at(offset).to_flat(&values, flat);
+            }
         }
         let values = file.take_rows(VALIDATION, known.len())?;
         let validation = Measured { parts: known, values };
-        Ok(Statistics { code, code_gradient, encoder_reference, squares, validation })
+        Ok(Some(Statistics {
+            code,
+            code_gradient,
+            encoder_reference,
+            encoder_squares,
+            squares,
+            validation,
+        }))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::layout::{Segment, flat, pack, size};
 use crate::method::feed::{REFERENCE, log};
 use crate::method::model::{Model, Recorded};
 use crate::method::objective::image_divergence;
+use crate::tape::ops::constraint::COSINE_EPS;
 use crate::tape::{Tape, Tensor};
 
 /// What a distance is measured by on the device: the mean, `[code_len]`, and the whitening matrix
@@ -30,8 +31,14 @@ pub const WHITENING_SCALE: f64 = 32.0;
 /// The statistics' mean gradient of the encoder's weights, flat ([`encoder_layout`]).
 pub const ENCODER_REFERENCE: &str = "readout.encoder_reference";
 
-/// One over the statistics' squared gradient, like the reference.
+/// 1 / F of the decoder's weights, like the reference.
 pub const METRIC: &str = "readout.metric";
+
+/// m / F of the encoder's last layer, like its weight.
+pub const FISHER_REFERENCE: &str = "readout.fisher_reference";
+
+/// 1 / F of it.
+pub const FISHER_METRIC: &str = "readout.fisher_metric";
 
 /// Where the encoder's weights lie in a flat buffer of them, and its length.
 pub fn encoder_layout(model: &Model) -> (Vec<usize>, usize) {
@@ -70,7 +77,11 @@ pub fn score_step(
     tape.label("loss");
     let mse = tape.mse(forward.reconstruction, x, weight);
     // The gradient of each layer's sums: the weight gradient's other factor.
-    let layers = [&forward.constrained[..], if wanted.encoder { &forward.encoder } else { &[] }];
+    let encoder_layers: &[Recorded] = match wanted {
+        Wanted { encoder: true, .. } | Wanted { fisher: true, .. } => &forward.encoder,
+        _ => &[],
+    };
+    let layers = [&forward.constrained[..], encoder_layers];
     let sums: Vec<Tensor> = layers.concat().iter().map(|layer| layer.sum).collect();
     let code = [forward.code];
     let code = if wanted.code_gradient { &code[..] } else { &[] };
@@ -120,6 +131,11 @@ pub fn score_step(
         let total = squares[1..].iter().fold(squares[0], |sum, &next| tape.add(sum, next));
         rows.record(tape, total);
     }
+    if wanted.fisher {
+        tape.label("fisher");
+        let cos = fisher_cosine(tape, model, &forward.encoder, encoder);
+        rows.record(tape, cos);
+    }
     if wanted.encoder {
         tape.label("encoder");
         encoder_cosines(tape, model, &forward.encoder, encoder, &mut rows);
@@ -139,6 +155,39 @@ fn distance(tape: &mut Tape, model: &Model, v: Tensor, Away { mean, whitening }:
     let white = tape.conv_y(geometry, away, matrix);
     let squares = tape.mul(white, white);
     tape.sum_to(squares, flat(n))
+}
+
+/// The cosine in Fisher's metric in the encoder's last layer, over [`fisher_scale`], of each image.
+fn fisher_cosine(tape: &mut Tape, model: &Model, layers: &[Recorded], sums: &[Tensor]) -> Tensor {
+    let n = tape.shape(layers[0].input)[3];
+    let (last, geometry) = (layers.len() - 1, model.encoder_geometries(n)[layers.len() - 1]);
+    let ends = (layers[last].input, sums[last]);
+    let reference = tape.leaf(FISHER_REFERENCE, flat(geometry.w_len()));
+    let segment = Segment { offset: 0, len: geometry.w_len() };
+    let stats = tape.constraint_stats(reference, reference, &[segment]);
+    let r = tape.slice(reference, 0, geometry.w_shape());
+    let cos = tape.image_cos(geometry, ends, r, (stats, 0));
+    let metric = tape.leaf(FISHER_METRIC, flat(geometry.w_len()));
+    let metric = tape.slice(metric, 0, geometry.w_shape());
+    let squares = tape.image_squares(geometry, ends, metric);
+    let squares = tape.reshape(squares, flat(2 * n));
+    let (weighed, plain) = (tape.slice(squares, 0, flat(n)), tape.slice(squares, n, flat(n)));
+    // |g| / |g|_F turns the plain cosine with m / F into the metric's with m.
+    let inverses = [plain, weighed].map(|square| tape.inv_norm(square, COSINE_EPS));
+    let norm = tape.mul(plain, inverses[0]);
+    let ratio = tape.mul(norm, inverses[1]);
+    tape.mul(cos, ratio)
+}
+
+/// |m / F| / |m|_F, from m and 1 / F.
+pub fn fisher_scale(mean: &[f32], metric: &[f32]) -> f64 {
+    let (mut reference, mut norm) = (0.0, 0.0);
+    for (&m, &f) in mean.iter().zip(metric) {
+        let (m, f) = (f64::from(m), f64::from(f));
+        reference += (m * f).powi(2);
+        norm += m * m * f;
+    }
+    if norm > 0.0 { (reference / norm).sqrt() } else { 0.0 }
 }
 
 fn encoder_cosines(
