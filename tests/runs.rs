@@ -365,8 +365,8 @@ fn a_lost_mark_is_no_new_start() {
     assert_eq!(text(&read(&place.path("run/models/normal/metrics.csv"))).lines().count(), 1 + 4);
 }
 
-/// Commands of their own add classes and seeds to one run, also at the same time; each model is that
-/// of a run of its own.
+/// Commands of their own add classes and seeds to one run, also at the same time; each model is
+/// that of a run of its own.
 #[test]
 fn processes_share_a_run() {
     let place = Place::new();

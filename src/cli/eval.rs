@@ -61,8 +61,8 @@ pub struct EvalArgs {
     #[arg(long, value_delimiter = ',', value_name = "S[,S...]")]
     seeds: Option<Vec<u64>>,
 
-    /// Only these scores, by name; images are ranked by the first. [default: the run's own, then all
-    /// but single layers]
+    /// Only these scores, by name; images are ranked by the first. [default: the run's own, then
+    /// all but single layers]
     #[arg(long, value_delimiter = ',', value_name = "NAME[,NAME...]")]
     score: Vec<String>,
 

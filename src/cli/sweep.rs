@@ -43,11 +43,11 @@ use crate::run::train::{End, Options, Unit, check, now, programs, train_units};
 ///
 /// Examples:
 ///
-///   gradcon sweep --data data/fmnist --alpha 0,0.01,0.03,0.1 --seeds 0-4 --epochs 40 --out sweeps/alpha
-///   gradcon sweep --resume sweeps/alpha
-///   gradcon sweep --plan --data data/fmnist --alpha 0,0.03 --lr 1e-3,3e-4 --seeds 0-4 --out sweeps/two
-///   gradcon sweep --job 3 --out sweeps/two       # or --job auto, in a job array
-///   gradcon sweep --collect --out sweeps/two
+///   gradcon sweep --data data/fmnist --alpha 0,0.01,0.03,0.1 --seeds 0-4 --out sweeps/a
+///   gradcon sweep --resume sweeps/a
+///   gradcon sweep --plan --data data/fmnist --alpha 0,0.03 --lr 1e-3,3e-4 --out sweeps/b
+///   gradcon sweep --job 3 --out sweeps/b       # or --job auto, in a job array
+///   gradcon sweep --collect --out sweeps/b
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct SweepArgs {
@@ -425,8 +425,8 @@ impl Work {
         Ok(())
     }
 
-    /// What was found for a job that is done; evaluates it if nobody has. `None` where no class has a
-    /// model.
+    /// What was found for a job that is done; evaluates it if nobody has. `None` where no class has
+    /// a model.
     fn evaluate(&mut self, job: &Job) -> Result<Option<Results>> {
         let models: Vec<Unit> = job.units();
         let has_model = |unit: &Unit| folders::best_model(&unit.folder()).exists();

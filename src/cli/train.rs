@@ -23,10 +23,11 @@ use crate::run::train::{End, Options, Unit, Watch, check, train};
 /// Train one model for each normal class of a prepared dataset, as a folder that can be
 /// interrupted and continued.
 ///
-/// Models of several classes train at once, as replicas of one program; each one's numbers
-/// are those of training it alone. Ctrl-C finishes the step, saves and exits with 130;
-/// `--resume RUN` goes on to the same bits as a run that was never stopped, also after a
-/// kill, from the last checkpoint (every minute, at the end and at Ctrl-C). A class whose numbers stop being finite is named and takes no more part.
+/// Models of several classes train at once, as replicas of one program; each one's numbers are
+/// those of training it alone. Ctrl-C finishes the step, saves and exits with 130; `--resume RUN`
+/// goes on to the same bits as a run that was never stopped, also after a kill, from the last
+/// checkpoint (every minute, at the end and at Ctrl-C). A class whose numbers stop being finite is
+/// named and takes no more part.
 ///
 /// The folder gets config.toml (resolved), and models/CLASS for each class: metrics.csv,
 /// TensorBoard events, best/ (model and model card), last/ (model, optimizer, state) and
@@ -58,8 +59,8 @@ pub struct TrainArgs {
     settings: Given,
 
     /// A TOML file with any of these settings (data, inliers, model, epochs, batch_size, lr, alpha,
-    /// kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision, threshold_quantile); flags
-    /// win over it.
+    /// kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision,
+    /// threshold_quantile); flags win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 

@@ -73,7 +73,8 @@ pub fn adam_buffers(name: &str, model: &Model, steps: usize) -> AdamBuffers {
     }
 }
 
-/// What the noise of the program `name` is drawn from: seeds and iterations. Shown at [`Feed::draws`].
+/// What the noise of the program `name` is drawn from: seeds and iterations. Shown at
+/// [`Feed::draws`].
 pub fn draws(name: &str) -> String {
     format!("{name}.draws")
 }

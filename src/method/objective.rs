@@ -11,14 +11,14 @@
 //! dL/dtheta needs the derivative of g_i: the tape differentiates its own first sweep.
 //!
 //! L_KL is there for variational models, with m and s^2 the mean and variance of an image's latent
-//! variable and D the number of values of an image, by which the squared error is divided, too. With
-//! a decoder that is right up to a normal error of variance v in every value, the logarithm of an
-//! image's likelihood is at least `-(D / 2v) (L_rec + 2v L_KL)` and a constant: kl_weight is 2v.
+//! variable and D the number of values of an image, by which the squared error is divided, too.
+//! With a decoder that is right up to a normal error of variance v in every value, the logarithm of
+//! an image's likelihood is at least `-(D / 2v) (L_rec + 2v L_KL)` and a constant: kl_weight is 2v.
 //!
 //! In training the latent variable is drawn, `m + s noise`; in validation and scores it is m.
 //!
-//! In half precision gradients are those of S L (and g_i those of S L_rec), with a loss scale S that
-//! brings them into its range, and are divided by S where they are used. Cosines don't change.
+//! In half precision gradients are those of S L (and g_i those of S L_rec), with a loss scale S
+//! that brings them into its range, and are divided by S where they are used. Cosines don't change.
 
 use super::config::TrainConfig;
 use super::feed::{ALPHA, ALPHA_TERMS, REFERENCE, adam_buffers, draws, log};

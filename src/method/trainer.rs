@@ -2,9 +2,10 @@
 //! continued to the same bits.
 //!
 //! One trainer trains one or several models (replicas) as one program. Each replica has its own
-//! images, seed, learning rate, alpha and parameters, and its numbers are those of training it alone. The host writes an
-//! index list once an epoch, says "go" for runs of steps, and reads the losses back once an epoch.
-//! Parameters stay on the device, those of the best epoch too, until somebody asks for them.
+//! images, seed, learning rate, alpha and parameters, and its numbers are those of training it
+//! alone. The host writes an index list once an epoch, says "go" for runs of steps, and reads the
+//! losses back once an epoch. Parameters stay on the device, those of the best epoch too, until
+//! somebody asks for them.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -607,8 +608,8 @@ impl<'e> Trainer<'e> {
         Ok(State { epoch: self.epoch, step: self.step, log, replicas: self.replicas.clone() })
     }
 
-    /// What is known of every replica without asking the device, between two epochs: the tensors that
-    /// were last seen to be finite. For trainings of which every replica diverged.
+    /// What is known of every replica without asking the device, between two epochs: the tensors
+    /// that were last seen to be finite. For trainings of which every replica diverged.
     pub(crate) fn last_state(&self) -> State {
         State { epoch: self.epoch, step: 0, log: vec![], replicas: self.replicas.clone() }
     }

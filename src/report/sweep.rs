@@ -1,5 +1,5 @@
-//! A sweep as data, tables and a page: which settings gave what. Every number is that of one seed, or
-//! a mean over seeds with its deviation.
+//! A sweep as data, tables and a page: which settings gave what. Every number is that of one seed,
+//! or a mean over seeds with its deviation.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -71,7 +71,7 @@ pub struct Combination {
 pub struct Score {
     /// The normal class, or [`MEAN`].
     pub class: String,
-    /// `full` (the score that images are ranked by), `reconstruction`, `gradient`, or a further one.
+    /// `full` (the score that images are ranked by), `reconstruction`, `gradient`, or another.
     pub score: String,
     /// Means over the seeds, with deviations where there are several.
     pub metrics: MeanMetrics,

@@ -8,15 +8,16 @@
 //! CLASS/checkpoint-E-S/  of epoch E, step S: being written, or not yet renamed to last/
 //! ```
 //!
-//! A save writes `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes it the one that
-//! counts; then `last/` becomes `previous/` and `checkpoint-E-S/` becomes `last/`. Models that train
-//! together are saved together, each of these steps for all of them before the next. Whoever opens a
-//! folder after a kill completes these renames, or removes what never counted. Every folder proves
-//! itself by its hashes, so that damage is an error that names the file, and an older checkpoint can
-//! be offered.
+//! A save writes `checkpoint-E-S/` whole; then one rename of `checkpoint.json` makes it the one
+//! that counts; then `last/` becomes `previous/` and `checkpoint-E-S/` becomes `last/`. Models that
+//! train together are saved together, each of these steps for all of them before the next. Whoever
+//! opens a folder after a kill completes these renames, or removes what never counted. Every folder
+//! proves itself by its hashes, so that damage is an error that names the file, and an older
+//! checkpoint can be offered.
 //!
-//! Earlier versions had one `RUN/checkpoint.json` for all classes of a run, which still counts where
-//! a class has none of its own, and kept a run of one class in the run's own folder: see [`adopt`].
+//! Earlier versions had one `RUN/checkpoint.json` for all classes of a run, which still counts
+//! where a class has none of its own, and kept a run of one class in the run's own folder: see
+//! [`adopt`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -151,8 +152,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Opens the checkpoints of the training in `folder`, completes or removes what a kill left half
-    /// done, and reads the one that counts; `None` where it was ended before its first.
+    /// Opens the checkpoints of the training in `folder`, completes or removes what a kill left
+    /// half done, and reads the one that counts; `None` where it was ended before its first.
     ///
     /// # Errors
     /// A file is damaged, missing, or another checkpoint's; the message names it and offers the
@@ -345,8 +346,8 @@ pub fn save(
     models.iter().try_for_each(|checkpoints| promote(&next(checkpoints)))
 }
 
-/// Reads what counts in a training's folder: its `checkpoint.json`, or that of the whole run where an
-/// earlier version wrote it. `None` where there is none and no trace of a checkpoint either.
+/// Reads what counts in a training's folder: its `checkpoint.json`, or that of the whole run where
+/// an earlier version wrote it. `None` where there is none and no trace of a checkpoint either.
 fn read_mark(folder: &Path) -> Result<Option<Counts>> {
     let (own, run) = (folder.join(MARK), folders::run_of(folder));
     let class = folder.strip_prefix(&run).map(|inside| inside.display().to_string());
@@ -407,8 +408,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Where the training in `folder` stands, as far as its files can be read: [`Checkpoints::open`]
-    /// says what is wrong with those that can't.
+    /// Where the training in `folder` stands, as far as its files can be read:
+    /// [`Checkpoints::open`] says what is wrong with those that can't.
     pub fn of(folder: &Path) -> Standing {
         let Ok(Some(Counts { epoch, step, .. })) = read_mark(folder) else {
             return Standing::default();

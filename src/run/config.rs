@@ -354,8 +354,8 @@ impl RunConfig {
         )))
     }
 
-    /// This configuration of a run with the classes and seeds that `more` adds to it, in the order of
-    /// the dataset.
+    /// This configuration of a run with the classes and seeds that `more` adds to it, in the order
+    /// of the dataset.
     ///
     /// # Errors
     /// Another setting differs; the message has its name and both values.

@@ -127,7 +127,8 @@ pub fn evaluate(
         // The run's configuration decides, also if it was changed after the training; the threshold
         // depends on it.
         let beta_changed = detector.beta()? != config.beta;
-        // Of a run that is ranked by another score, the paper's beta stays what it was exported with.
+        // Of a run that is ranked by another score, the paper's beta stays what it was exported
+        // with.
         if config.score == PAPER {
             detector.description.insert("beta".into(), config.beta.to_string());
         }

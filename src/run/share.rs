@@ -91,7 +91,8 @@ fn settle(run: &Path, there: &RunConfig) -> Result<()> {
     }
 }
 
-/// Takes the lock of a run that is there, for `what`, and readies it for whoever trains or evaluates.
+/// Takes the lock of a run that is there, for `what`, and readies it for whoever trains or
+/// evaluates.
 ///
 /// # Errors
 /// It is no run, or in use; the file system's.
@@ -120,8 +121,8 @@ pub fn open_seed(folder: &Path, config: &RunConfig, prepared: &Prepared) -> Resu
     if joined == there { Ok(()) } else { joined.write(folder) }
 }
 
-/// Writes settings that have changed in a run that goes on; its classes and seeds are those that the
-/// file has.
+/// Writes settings that have changed in a run that goes on; its classes and seeds are those that
+/// the file has.
 ///
 /// # Errors
 /// The file system's.

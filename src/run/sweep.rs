@@ -1,5 +1,5 @@
-//! A sweep as a folder: all combinations of some settings, each a run of its own, and each seed of a
-//! run a job that can be done by itself.
+//! A sweep as a folder: all combinations of some settings, each a run of its own, and each seed of
+//! a run a job that can be done by itself.
 //!
 //! ```text
 //! SWEEP/sweep.toml                  what is swept, and the settings of every run
@@ -71,7 +71,8 @@ impl Job {
 }
 
 impl Plan {
-    /// All combinations of these values, each with the other settings, which are bound to a dataset.
+    /// All combinations of these values, each with the other settings, which are bound to a
+    /// dataset.
     ///
     /// # Errors
     /// A value that comes twice or makes no sense; too many combinations.

@@ -233,8 +233,8 @@ pub fn check(units: &[Unit], prepared: &Prepared, engine: &mut dyn Engine) -> Re
 ///
 /// # Errors
 /// A run that doesn't fit its configuration or its data, or a class that another process trains; a
-/// failure of the device or the file system, also in the writing of a checkpoint, which the training
-/// doesn't wait for; at the end, classes that diverged. The last checkpoint stays intact.
+/// failure of the device or the file system, also in the writing of a checkpoint, which the
+/// training doesn't wait for; at the end, classes that diverged. The last checkpoint stays intact.
 pub fn train(
     run: &Path,
     config: &RunConfig,

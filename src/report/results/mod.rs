@@ -18,8 +18,8 @@ use crate::report::scores::{ScoreRow, Scores};
 pub use seeds::{OverSeeds, SeedRow, Spread};
 
 /// The version of the file's layout this build writes. It also reads version 1, which knew neither
-/// the data's hash nor means over seeds, version 2, which knew the paper's score alone, and 3, which
-/// did not say how the numbers were made.
+/// the data's hash nor means over seeds, version 2, which knew the paper's score alone, and 3,
+/// which did not say how the numbers were made.
 pub const SCHEMA_VERSION: u32 = 4;
 /// Letters of a name of a class or challenge.
 const MOST_NAME: usize = 255;
