@@ -77,6 +77,18 @@ pub struct Score {
     pub metrics: MeanMetrics,
 }
 
+/// A setting's value as people write it: with an exponent where it is very large or small.
+///
+/// ```
+/// use gradcon::report::sweep::written;
+///
+/// assert_eq!([0.0, 0.0003, 1e-7, 1e30].map(written), ["0", "0.0003", "1e-7", "1e30"]);
+/// ```
+pub fn written(value: f64) -> String {
+    let plain = value == 0.0 || (1e-4..1e6).contains(&value.abs());
+    if plain { value.to_string() } else { format!("{value:e}") }
+}
+
 impl Combination {
     /// Puts in what was found for the seeds, of one or as means over several.
     pub fn with(mut self, results: &Results) -> Combination {
@@ -232,7 +244,7 @@ impl Sweep {
         let names: Vec<String> = own.iter().chain(&more).map(|name| name.to_string()).collect();
         header(&mut out, &names);
         for c in &self.combinations {
-            let mut cells: Vec<String> = own.iter().map(|name| c.value(name).to_string()).collect();
+            let mut cells: Vec<String> = own.iter().map(|name| written(c.value(name))).collect();
             cells.push(c.seeds.len().to_string());
             match c.of(MEAN, "full") {
                 Some(full) => {
@@ -252,7 +264,7 @@ impl Sweep {
             let names = own.iter().chain(&classes).map(|name| cell(name));
             header(&mut out, &names.collect::<Vec<_>>());
             for c in &self.combinations {
-                let values = own.iter().map(|name| c.value(name).to_string());
+                let values = own.iter().map(|name| written(c.value(name)));
                 let scores =
                     classes.iter().map(|class| c.of(class, "full").map_or("-".into(), auroc));
                 line(&mut out, values.chain(scores));
@@ -303,13 +315,9 @@ impl Sweep {
                 }
             }
             @if !diverged.is_empty() {
-                p class="note" {
-                    "Numbers stopped being finite: "
-                    @for (i, what) in diverged.iter().enumerate() {
-                        @if i > 0 { "; " }
-                        (what)
-                    }
-                    "."
+                details class="note" {
+                    summary { (diverged.len()) " models whose numbers stopped being finite" }
+                    ul { @for what in diverged { li { (what) } } }
                 }
             }
         }
@@ -317,7 +325,7 @@ impl Sweep {
 
     fn name_of(&self, c: &Combination) -> String {
         let values: Vec<String> =
-            self.varies.iter().map(|name| format!("{name} {}", c.value(name))).collect();
+            self.varies.iter().map(|name| format!("{name} {}", written(c.value(name)))).collect();
         if values.is_empty() { c.folder.clone() } else { values.join(", ") }
     }
 
@@ -409,7 +417,7 @@ impl Sweep {
         };
         let mut along: Vec<&Combination> = self.combinations.iter().filter(same).collect();
         along.sort_by(|a, b| a.value(name).total_cmp(&b.value(name)));
-        let labels: Vec<String> = along.iter().map(|c| c.value(name).to_string()).collect();
+        let labels: Vec<String> = along.iter().map(|c| written(c.value(name))).collect();
         let points = |class: &str| -> Vec<svg::Point> {
             let of = |c: &&Combination| {
                 c.of(class, "full").map(|m| (m.auroc, m.std.map(|std| std.auroc)))
@@ -427,7 +435,7 @@ impl Sweep {
             .varies
             .iter()
             .filter(|other| *other != name)
-            .map(|other| format!("{other} {}", best.value(other)))
+            .map(|other| format!("{other} {}", written(best.value(other))))
             .collect();
         let at = if others.is_empty() {
             String::new()

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::folders;
 use crate::limits::{self, shown};
+use crate::report::sweep::written;
 use crate::report::table::{Number, to_csv};
 
 /// Most jobs of a sweep.
@@ -54,6 +55,7 @@ pub struct Job {
 impl Display for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let RunConfig { alpha, lr, seed, .. } = self.config;
+        let [alpha, lr] = [alpha, lr].map(written);
         write!(f, "job {}: alpha {alpha}, lr {lr}, seed {seed}", self.index)
     }
 }
@@ -62,6 +64,7 @@ impl Job {
     /// Its models, by class and settings.
     pub fn units(&self) -> Vec<Unit> {
         let RunConfig { alpha, lr, seed, .. } = self.config;
+        let [alpha, lr] = [alpha, lr].map(written);
         let mut units = Unit::all(&self.folder, &self.config);
         for unit in &mut units {
             unit.name = format!("{} (alpha {alpha}, lr {lr}, seed {seed})", unit.class);
@@ -120,7 +123,8 @@ impl Plan {
                 let seeds = (self.seeds.len() > 1).then(|| self.seeds.clone());
                 let seed = if seeds.is_some() { RunConfig::default().seed } else { self.seeds[0] };
                 let config = RunConfig { alpha, lr, seed, seeds, ..self.settings.clone() };
-                runs.push((sweep.join(format!("alpha-{alpha}_lr-{lr}")), config));
+                let name = format!("alpha-{}_lr-{}", written(alpha), written(lr));
+                runs.push((sweep.join(name), config));
             }
         }
         runs
