@@ -66,6 +66,11 @@ pub fn sweep(folder: &Path) -> PathBuf {
     folder.join("sweep.toml")
 }
 
+/// What an ablation found; its other files have other endings.
+pub fn ablation(folder: &Path) -> PathBuf {
+    folder.join("ablation.json")
+}
+
 /// The results in a run, or in the folder of an evaluation on other data.
 pub fn results(folder: &Path) -> PathBuf {
     folder.join("results.json")

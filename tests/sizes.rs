@@ -205,6 +205,7 @@ const LINES: [(&str, &str); 17] = [
     ("data verify", "data"),
     ("train", "--data=own --epochs=1 --device=cpu --out={out}"),
     ("sweep", "--data=own --epochs=1 --device=cpu --out={out}"),
+    ("ablate", "--data=own --epochs=1 --device=cpu --out={out}"),
     ("eval", "run --no-bootstrap --device=cpu"),
     ("score", "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu"),
     ("report", "run --out={out}"),
@@ -213,7 +214,9 @@ const LINES: [(&str, &str); 17] = [
 
 /// Accepted, these would run for ages.
 fn endless(command: &str, flag: &str, value: &str) -> bool {
-    matches!(command, "train" | "sweep") && flag == "epochs" && value == "18446744073709551615"
+    matches!(command, "train" | "sweep" | "ablate")
+        && flag == "epochs"
+        && value == "18446744073709551615"
         || (command, flag) == ("demo", "device")
 }
 

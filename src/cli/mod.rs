@@ -1,5 +1,6 @@
 //! The command line: one file a command, from flags to meaning to a call. No mathematics here.
 
+mod ablate;
 mod bench;
 pub mod data;
 mod demo;
@@ -69,6 +70,7 @@ enum Command {
     Data(data::DataArgs),
     Train(train::TrainArgs),
     Sweep(Box<sweep::SweepArgs>),
+    Ablate(Box<ablate::AblateArgs>),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
     Report(report::ReportArgs),
@@ -186,6 +188,7 @@ impl Cli {
             Command::Data(args) => data::run(args, &ui),
             Command::Train(args) => train::run(args, &ui),
             Command::Sweep(args) => sweep::run(*args, &ui),
+            Command::Ablate(args) => ablate::run(*args, &ui),
             Command::Eval(args) => eval::run(args, &ui),
             Command::Score(args) => score::run(args, &ui),
             Command::Report(args) => report::run(args, &ui),

@@ -4,6 +4,7 @@
 //! This room knows files, plain slices and nothing of tapes, engines or models. Anomaly scores
 //! follow one convention: label 1 = anomalous, higher score = more anomalous.
 
+pub mod ablation;
 pub mod card;
 pub mod epochs;
 pub mod extremes;

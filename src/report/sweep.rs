@@ -89,22 +89,28 @@ pub fn written(value: f64) -> String {
     if plain { value.to_string() } else { format!("{value:e}") }
 }
 
+/// What was found by class and score at the headline's share of outliers, with the means.
+pub(super) fn scores_of(results: &Results) -> Vec<Score> {
+    let score = |class: &str, score: &str, metrics: MeanMetrics| Score {
+        class: class.into(),
+        score: score.into(),
+        metrics,
+    };
+    let mut scores = vec![];
+    for (class, evaluation) in results.headline() {
+        let parts = evaluation.parts().into_iter();
+        scores.extend(parts.map(|(name, m)| score(&class.class, name, m.into())));
+    }
+    if let Some(mean) = results.headline_mean() {
+        scores.extend(mean.parts().into_iter().map(|(name, m)| score(MEAN, name, *m)));
+    }
+    scores
+}
+
 impl Combination {
     /// Puts in what was found for the seeds, of one or as means over several.
     pub fn with(mut self, results: &Results) -> Combination {
-        let score = |class: &str, score: &str, metrics: MeanMetrics| Score {
-            class: class.into(),
-            score: score.into(),
-            metrics,
-        };
-        for (class, evaluation) in results.headline() {
-            let parts = evaluation.parts();
-            let scores = parts.into_iter().map(|(name, m)| score(&class.class, name, m.into()));
-            self.scores.extend(scores);
-        }
-        if let Some(mean) = results.headline_mean() {
-            self.scores.extend(mean.parts().into_iter().map(|(name, m)| score(MEAN, name, *m)));
-        }
+        self.scores = scores_of(results);
         self
     }
 

@@ -405,8 +405,10 @@ impl fmt::Display for Rule {
                 (_, true) => " - ",
             };
             f.write_str(sign)?;
-            if weight.abs() != 1.0 {
-                write!(f, "{} ", weight.abs())?;
+            match weight.abs() {
+                1.0 => {}
+                small if small < 1e-3 => write!(f, "{small:.3e} ")?,
+                weight => write!(f, "{weight} ")?,
             }
             match standardised {
                 true => write!(f, "z({read})")?,

@@ -438,10 +438,18 @@ impl Results {
     /// # Errors
     /// Numbers that are not finite or contradict each other; the file system's.
     pub fn write(&self, folder: &Path) -> Result<()> {
+        self.write_as(&folders::results(folder))
+    }
+
+    /// [`Results::write`] under another name.
+    ///
+    /// # Errors
+    /// As [`Results::write`].
+    pub fn write_as(&self, path: &Path) -> Result<()> {
         self.check()?;
         let json = serde_json::to_string_pretty(self)
-            .map_err(|e| Error::invalid(format!("results.json: {e}")))?;
-        write_atomic(&folders::results(folder), (json + "\n").as_bytes())
+            .map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+        write_atomic(path, (json + "\n").as_bytes())
     }
 
     /// Reads a `results.json`.
