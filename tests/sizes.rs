@@ -191,7 +191,7 @@ const VALUES: [&str; 10] = [
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
 /// for the next test.)
-const LINES: [(&str, &str); 17] = [
+const LINES: [(&str, &str); 18] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),

@@ -37,7 +37,7 @@ use crate::method::model::{Model, Param};
 use crate::method::objective::StepLog;
 use crate::method::state::{Divergence, ReplicaState, Snapshot, State};
 
-const MARK: &str = "checkpoint.json";
+pub(super) const MARK: &str = "checkpoint.json";
 const STATE: &str = "state.json";
 const FORMAT: u32 = 2;
 
@@ -446,6 +446,9 @@ pub fn adopt(run: &Path, class: &str) -> Result<()> {
     let mut found = vec![];
     for entry in std::fs::read_dir(run).map_err(Error::io(run))? {
         let path = entry.map_err(Error::io(run))?.path();
+        if path.is_symlink() {
+            continue;
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let begins = |beginning: &&str| name.starts_with(beginning);
         if FILES.contains(&name.as_str()) || BEGINNINGS.iter().any(begins) {

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::checkpoint::{adopt, is_begun};
+use super::checkpoint::{MARK, adopt, is_begun};
 use super::config::RunConfig;
 use crate::data::Prepared;
 use crate::error::{Error, Result};
@@ -52,6 +52,7 @@ pub fn join(run: &Path, config: &RunConfig, prepared: &Prepared) -> Result<()> {
     let there = RunConfig::read(run)?;
     settle(run, &there)?;
     let joined = joined(run, &there, config, prepared)?;
+    settle(run, &joined)?;
     if joined == there { Ok(()) } else { joined.write(run) }
 }
 
@@ -83,12 +84,52 @@ fn check_new(run: &Path, there: &RunConfig, config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// Brings what an earlier version wrote where it is now. The caller holds the run's lock.
+/// Brings what an earlier version wrote where it is now, and keeps the short names of a run's only
+/// class. The caller holds the run's lock.
 fn settle(run: &Path, there: &RunConfig) -> Result<()> {
     match &there.inliers[..] {
-        [class] if there.seeds.is_none() => adopt(run, class),
-        _ => Ok(()),
+        [class] if there.seeds.is_none() => {
+            adopt(run, class)?;
+            shorten(run, Some(class))
+        }
+        _ => shorten(run, None),
     }
+}
+
+/// What a run of one class has under short names, too.
+const SHORT: [&str; 5] = ["best", "last", "previous", folders::METRICS, MARK];
+
+/// Makes RUN/best and its like links to those of the only class; takes them away where there are
+/// several. A store that has no links, or may not be changed, does without.
+fn shorten(run: &Path, only: Option<&str>) -> Result<()> {
+    for name in SHORT {
+        let (link, training) = (run.join(name), only.map(|class| folders::training(run, class)));
+        match training.as_deref().and_then(|folder| folder.strip_prefix(run).ok()) {
+            Some(inside) if link.symlink_metadata().is_err() => {
+                #[cfg(unix)]
+                let _ = std::os::unix::fs::symlink(inside.join(name), &link);
+                #[cfg(not(unix))]
+                let _ = inside;
+            }
+            None if link.is_symlink() => std::fs::remove_file(&link).map_err(Error::io(&link))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The error, where it is about a file of a run's only class with that file's short name, too.
+pub fn with_short_name(error: Error, run: &Path, class: &str) -> Error {
+    let Error::Invalid(message) = error else { return error };
+    let begins = format!("{}/", folders::training(run, class).display());
+    let inside = message.split_once(&begins).map(|(_, rest)| rest);
+    let inside = inside.and_then(|rest| rest.split([':', ' ']).next()).unwrap_or_default();
+    let first = inside.split('/').next().unwrap_or_default();
+    if SHORT.contains(&first) && run.join(first).is_symlink() {
+        let short = run.join(inside);
+        return Error::Invalid(format!("{message} (it is {} as well)", short.display()));
+    }
+    Error::Invalid(message)
 }
 
 /// Takes the lock of a run that is there, for `what`, and readies it for whoever trains or

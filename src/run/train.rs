@@ -340,12 +340,14 @@ impl Opened {
             ));
         }
         let model = Model::of(config.model, prepared.channels())?;
-        let (checkpoints, checkpoint) = if recover {
-            let (checkpoints, checkpoint) = Checkpoints::recover(&folder, &model)?;
-            (checkpoints, Some(checkpoint))
+        let found = if recover {
+            let found = Checkpoints::recover(&folder, &model);
+            found.map(|(checkpoints, checkpoint)| (checkpoints, Some(checkpoint)))
         } else {
-            Checkpoints::open(&folder, &model)?
+            Checkpoints::open(&folder, &model)
         };
+        let (checkpoints, checkpoint) =
+            found.map_err(|e| share::with_short_name(e, run, &unit.class))?;
         if let Some(Checkpoint { epoch, device: before, settings, .. }) = &checkpoint {
             config.check_fixed(settings).map_err(|e| e.in_file(&folders::config(run)))?;
             check_epochs(run, config, *epoch)?;
