@@ -61,7 +61,7 @@ fn an_ablation_has_the_papers_rows_and_each_layers() {
 
     for (changed, code, wanted) in [
         ("--inlier 1,7 --epochs 2 --lr 0.5 --out a", 1, "lr is 0.5"),
-        ("--inlier 1 --epochs 2 --out a", 1, "inliers"),
+        ("--inlier 1 --epochs 2 --out a", 2, "other classes or seeds"),
         ("--inlier 1,7 --seeds 0,1 --epochs 2 --out a", 2, "other classes or seeds"),
         ("--inlier 1 --epochs 2 --out data", 2, "data: not empty, and no ablation"),
         ("--inlier 1 --epochs 2 --alpha 0 --out b", 2, "--alpha 0"),

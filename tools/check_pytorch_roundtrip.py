@@ -100,7 +100,8 @@ def parse_scores(text, source):
 
 def gradcon_scores(args, model, paths, *options):
     """What `gradcon score` says about the files: rows and score columns, in the order of the files."""
-    call = [str(args.gradcon), "score", "--model", str(model), *options, "--device", args.device, *map(str, paths)]
+    score = ["score", "--score", "paper", "--model", str(model)]
+    call = [str(args.gradcon), *score, *options, "--device", args.device, *map(str, paths)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MismatchError(f"{' '.join(call[:4])} ...: exit code {done.returncode}\n{done.stderr.strip()}")

@@ -352,9 +352,9 @@ def compare_auroc(args, gradcon):
         with tempfile.TemporaryDirectory() as out:
             demo = ["demo", "--seed", str(seed), "--epochs", str(args.epochs), "--out", out]
             stdout = gradcon(*demo, *gradcon.device)
-        found = re.search(r"^AUROC (\d\.\d+)", stdout, re.MULTILINE)
+        found = re.search(r"(\d\.\d+)  the paper's score$", stdout, re.MULTILINE)
         if not found:
-            sys.exit(f"{args.gradcon} demo: no line 'AUROC ...' in its output:\n{stdout}")
+            sys.exit(f"{args.gradcon} demo: no line '... the paper's score' in its output:\n{stdout}")
         seconds = {"pytorch_seconds": middle - start, "gradcon_seconds": time.perf_counter() - middle}
         rows.append({"seed": seed, "pytorch": float(pytorch), "gradcon": float(found[1]), **seconds})
         print(f"seed {seed}: PyTorch {pytorch:.4f} (epoch {best.epoch}), gradcon {found[1]}", file=sys.stderr)

@@ -22,6 +22,14 @@ from sklearn.metrics import roc_auc_score
 import pytorch_gradcon as peer
 
 
+def paper(evaluation, results):
+    """The metrics of the paper's score, by which the run need not rank."""
+    scores = results["about"].get("scores") or [{"score": "paper"}]
+    if scores[0]["score"] == "paper":
+        return evaluation["full"]
+    return next(named["metrics"] for named in evaluation["more"] if named["score"] == "paper")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=pathlib.Path, help="folder of a run after `gradcon eval`")
@@ -56,7 +64,7 @@ def main():
         images = load("test", "images")[np.load(f"{test_set}_index.npy")]
         scores = peer.score_vectorised(best.model, best.references, peer.to_input(images), config["beta"])
         pytorch = float(roc_auc_score(np.load(f"{test_set}_label.npy"), scores[:, 0]))
-        ours = next(e["full"]["auroc"] for e in evaluated[0]["evaluations"] if e["outlier_percent"] == 50)
+        ours = next(paper(e, results)["auroc"] for e in evaluated[0]["evaluations"] if e["outlier_percent"] == 50)
         rate = len(train) * config["epochs"] / seconds
         rows.append({"class": name, "pytorch": pytorch, "gradcon": ours, "pytorch_images_per_second": rate})
         print(f"{name}: PyTorch {pytorch:.4f}, gradcon {ours:.4f}, {seconds:.0f} s", file=sys.stderr)

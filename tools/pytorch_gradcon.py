@@ -48,6 +48,7 @@ PROGRAM = ROOT / "target" / "release" / "gradcon"
 
 _DECODER = ["up.0.weight", "up.2.weight", "up.4.weight", "up.6.weight"]
 _REFERENCE = "ref_grad."
+_READOUT = "readout."
 _DESCRIPTION = "gradcon."
 _VMAP_CHUNK = 32
 
@@ -317,7 +318,9 @@ def load_model(path):
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: {error}") from error
-    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_REFERENCE)}
+    # What is known of normal images is no parameter.
+    beside = (_REFERENCE, _READOUT)
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(beside)}
     stored = {name.removeprefix(_REFERENCE): tensor for name, tensor in tensors.items() if name.startswith(_REFERENCE)}
     model = checked_model(state, str(path))
     references = checked_references(model, stored, str(path))

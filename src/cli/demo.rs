@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, Lock, UNFINISHED, is_vacant, make_folder, sweep};
 use crate::folders::{self, folder_name};
 use crate::method::model::Model;
+use crate::method::readout::PAPER;
 use crate::output::{self, outln};
 use crate::program::Precision;
 use crate::report::scores::{ScoreRow, read_scores};
@@ -96,6 +97,9 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
     for (_, e) in results.headline() {
         let images = e.normal + e.anomalous;
         outln!("AUROC {:.4}  (sneakers against nine other kinds, {images} images)", e.full.auroc)?;
+        if let Some((_, paper)) = e.parts().into_iter().find(|(score, _)| *score == PAPER) {
+            outln!("      {:.4}  the paper's score", paper.auroc)?;
+        }
         outln!("      {:.4}  reconstruction alone", e.reconstruction.auroc)?;
         outln!("      {:.4}  gradient alone\n", e.gradient.auroc)?;
     }

@@ -25,12 +25,12 @@ use crate::limits;
 /// Characters of a hash that a reader compares.
 const SHORT_HASH: usize = 12;
 
-pub(super) const FOOTER: &str = "Label 1 = anomalous; a higher score is more anomalous. Anomaly score = \
-                      reconstruction error - beta x mean cosine. AUROC: area under the ROC curve; \
-                      AUPR: average precision; F1: at its best threshold; FPR95: false positive \
-                      rate at 95 % true positive rate. Intervals are 95 % bootstrap intervals over \
-                      test images, where given; \u{b1} is the sample standard deviation over \
-                      seeds.";
+pub(super) const FOOTER: &str = "Label 1 = anomalous; a higher score is more anomalous. GradCon: the \
+                                 paper's score, reconstruction error - beta x mean cosine. AUROC: \
+                                 area under the ROC curve; AUPR: average precision; F1: at its \
+                                 best threshold; FPR95: false positive rate at 95 % true positive \
+                                 rate. Intervals are 95 % bootstrap intervals over test images, \
+                                 where given; \u{b1} is the sample standard deviation over seeds.";
 
 /// The page of one or more runs; several get a table that compares them first.
 ///
