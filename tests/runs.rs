@@ -243,6 +243,33 @@ fn an_evaluation_on_other_data_stands_beside_the_runs_own() {
 }
 
 #[test]
+fn the_papers_settings_are_one_flag() {
+    let place = place();
+    let train = "train --data data --device cpu -q --paper";
+    place.ok(&format!("{train} --epochs 1 --seed 3 --out run"));
+    let config = text(&read(&place.path("run/config.toml")));
+    for line in [
+        "init = \"torch\"",
+        "score = \"paper\"",
+        "beta = 0.12",
+        "alpha = 0.03",
+        "lr = 0.001",
+        "epochs = 1",
+        "seed = 3",
+    ] {
+        assert!(config.lines().any(|found| found == line), "{line}: {config}");
+    }
+    let table = place.ok("eval run --device cpu --no-bootstrap -q");
+    let first = table.lines().find(|line| line.starts_with("| GradCon")).unwrap();
+    assert!(table.find(first) < table.find("| auto |"), "ranked by the paper's score: {table}");
+    std::fs::write(place.path("c.toml"), "epochs = 1\n").unwrap();
+    let error = place.fails(&format!("{train} --config c.toml --out other"), 2);
+    assert!(error.contains("--paper") && error.contains("--config"), "{error}");
+    let error = place.fails("train --resume run --paper --device cpu", 2);
+    assert!(error.contains("--paper"), "{error}");
+}
+
+#[test]
 fn a_threshold_follows_what_it_depends_on() {
     let place = place();
     place.ok(&format!("{TRAIN} --epochs 2 --score paper --out run"));

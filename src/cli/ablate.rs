@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::settings::Given;
+use super::settings::{Given, PaperArgs};
 use super::train::{Progress, open_data};
 use super::{DeviceArgs, Ui, interrupt};
 use crate::data::Prepared;
@@ -46,6 +46,9 @@ pub struct AblateArgs {
     #[command(flatten)]
     settings: Given,
 
+    #[command(flatten)]
+    paper: PaperArgs,
+
     /// Epochs to evaluate after, beside the last. [default: a quarter and half of them]
     #[arg(long, value_delimiter = ',', value_name = "N[,N...]", value_parser = clap::value_parser!(u32).range(1..))]
     at: Vec<u32>,
@@ -71,7 +74,7 @@ pub fn run(args: AblateArgs, ui: &Ui) -> Result<()> {
 
 fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
     interrupt::catch();
-    let mut settings = args.settings.over(RunConfig::default())?;
+    let mut settings = args.settings.over(args.paper.base())?;
     settings.data = args.data.clone();
     if args.settings.flags().iter().any(|flag| flag == "--model") {
         return Err(Error::Usage("--model: an ablation trains both models".into()));

@@ -70,6 +70,22 @@ impl FromArgMatches for Given {
     }
 }
 
+/// What the flags go over, where there is no configuration file.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct PaperArgs {
+    /// Start from the paper's settings: PyTorch's initial parameters, 1000 epochs, and its score with
+    /// beta 0.12. Other flags win over it.
+    #[arg(long)]
+    pub paper: bool,
+}
+
+impl PaperArgs {
+    /// The settings to begin with.
+    pub fn base(self) -> RunConfig {
+        if self.paper { RunConfig::paper() } else { RunConfig::default() }
+    }
+}
+
 /// Settings that `gradcon sweep` takes lists of.
 const SWEPT: [&str; 4] = ["alpha", "lr", "seed", "seeds"];
 

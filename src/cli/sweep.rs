@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::eval::keep_common;
-use super::settings::Others;
+use super::settings::{Others, PaperArgs};
 use super::train::{Progress, Seconds, seconds};
 use super::{AdapterArgs, DeviceArgs, Ui, interrupt};
 use crate::data::Prepared;
@@ -20,7 +20,6 @@ use crate::report::results::Results;
 use crate::report::sweep::{Combination, SCHEMA_VERSION, Sweep};
 use crate::report::tables;
 use crate::run::checkpoint::Standing;
-use crate::run::config::RunConfig;
 use crate::run::evaluate::{Evaluate, evaluate, rules};
 use crate::run::share;
 use crate::run::sweep::{Job, Plan};
@@ -82,6 +81,9 @@ pub struct SweepArgs {
 
     #[command(flatten)]
     others: Others,
+
+    #[command(flatten)]
+    paper: PaperArgs,
 
     /// The sweep's folder: new, empty, or that of the same sweep.
     #[arg(long, value_name = "SWEEP", required_unless_present = "resume")]
@@ -239,6 +241,7 @@ fn planned(folder: &Path, args: &SweepArgs) -> Result<(Plan, Prepared)> {
         ("--alpha", !args.alphas.is_empty()),
         ("--lr", !args.lrs.is_empty()),
         ("--seeds", !args.seeds.is_empty()),
+        ("--paper", args.paper.paper),
     ];
     let given = given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_string());
     if let Some(flag) = given.chain(args.others.0.flags()).next() {
@@ -258,7 +261,7 @@ fn planned(folder: &Path, args: &SweepArgs) -> Result<(Plan, Prepared)> {
 
 /// A new sweep, or the one that is there if it is the same.
 fn started(folder: &Path, args: &SweepArgs, ui: &Ui) -> Result<(Plan, Prepared)> {
-    let mut settings = args.others.0.over(RunConfig::default())?;
+    let mut settings = args.others.0.over(args.paper.base())?;
     settings.data = args.data.clone().unwrap_or_default();
     let mut settings = settings.resolved()?;
     let prepared = Prepared::open(&settings.data)?;

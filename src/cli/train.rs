@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use super::settings::Given;
+use super::settings::{Given, PaperArgs};
 use super::{DeviceArgs, Ui, interrupt};
 use crate::data::Prepared;
 use crate::engine::Engine;
@@ -57,6 +57,9 @@ pub struct TrainArgs {
 
     #[command(flatten)]
     settings: Given,
+
+    #[command(flatten)]
+    paper: PaperArgs,
 
     /// A TOML file with any of these settings (data, inliers, model, epochs, batch_size, lr, alpha,
     /// kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision,
@@ -173,7 +176,10 @@ type Ready = (PathBuf, RunConfig, Prepared, Box<dyn Engine>);
 /// A new run. The folder is made last, when nothing can be wrong with the command any more.
 fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
     let file = args.config.as_deref().map(RunConfig::read_settings).transpose()?;
-    let mut config = args.settings.over(file.unwrap_or_default())?;
+    if file.is_some() && args.paper.paper {
+        return Err(Error::Usage("--paper: --config has the settings already".into()));
+    }
+    let mut config = args.settings.over(file.unwrap_or(args.paper.base()))?;
     if let Some(data) = args.data {
         config.data = data;
     } else if let Some(name) = args.dataset.as_ref().filter(|_| config.data.as_os_str().is_empty())
@@ -203,7 +209,11 @@ fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
 
 /// The run in a folder, perhaps to more epochs or with its data in another place.
 fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared)> {
-    let others = [("--dataset", args.dataset.is_some()), ("--config", args.config.is_some())];
+    let others = [
+        ("--dataset", args.dataset.is_some()),
+        ("--config", args.config.is_some()),
+        ("--paper", args.paper.paper),
+    ];
     let others = others.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_string());
     let given = args.settings.flags().into_iter().chain(others);
     if let Some(flag) = given.into_iter().find(|flag| flag != "--epochs") {

@@ -142,6 +142,23 @@ impl Default for RunConfig {
     }
 }
 
+impl RunConfig {
+    /// The paper's settings, and no dataset.
+    pub fn paper() -> RunConfig {
+        RunConfig {
+            epochs: 1000,
+            batch_size: 64,
+            lr: 1e-3,
+            alpha: 0.03,
+            score: PAPER.into(),
+            beta: DEFAULT_BETA,
+            init: InitName::Torch,
+            shuffle: true,
+            ..RunConfig::default()
+        }
+    }
+}
+
 /// [`Init`] by its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
