@@ -236,7 +236,8 @@ pub fn image_grad(geometry: Geometry, squares: bool) -> Case {
     let partial = score::blocks(g) * 2 * g.n;
     let args = vec![input(g.x_len()), input(g.y_len()), input(g.w_len()), output(partial)];
     // A sum over positions, squared and summed over a tile of channels.
-    let terms = g.hy * g.wy * score::TILE * g.cx;
+    // Squared once more, an error counts twice, times a sum that may be above 1.
+    let terms = g.hy * g.wy * score::TILE * g.cx * if squares { 4 } else { 1 };
     Case::new(Kernel::Score(Score::ImageGrad { geometry, squares, half: false }), terms, args)
 }
 
