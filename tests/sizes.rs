@@ -204,8 +204,8 @@ const LINES: [(&str, &str); 18] = [
     ("data show", "data --out={out}"),
     ("data verify", "data"),
     ("train", "--data=own --epochs=1 --device=cpu --out={out}"),
-    ("sweep", "--data=own --epochs=1 --device=cpu --out={out}"),
-    // Its settings are those of train, and four trainings for each would take long.
+    // Their settings are those of train, and several trainings for each would take long.
+    ("sweep", "--data=none --epochs=1 --device=cpu --out={out}"),
     ("ablate", "--data=none --epochs=1 --device=cpu --out={out}"),
     ("eval", "run --no-bootstrap --device=cpu"),
     ("score", "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu"),
