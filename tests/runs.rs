@@ -269,6 +269,21 @@ fn the_papers_settings_are_one_flag() {
     assert!(error.contains("--paper"), "{error}");
 }
 
+/// An evaluation that ranks by another score says nothing of it in the model and on its card.
+#[test]
+fn a_model_keeps_its_score_whatever_it_is_evaluated_by() {
+    let place = place();
+    place.ok(&format!("{TRAIN} --epochs 1 --out run"));
+    let model = place.path("run/models/normal/best/model.safetensors");
+    let before = description(&model);
+    assert_eq!(before["gradcon.score"], "auto");
+    let table = place.ok("eval run --score paper,code --device cpu --no-bootstrap -q");
+    assert!(table.contains("| GradCon |") && !table.contains("| auto |"), "{table}");
+    assert_eq!(description(&model), before);
+    let card = text(&read(&place.path("run/models/normal/best/README.md")));
+    assert!(card.contains("anomaly score, `auto`:") && card.contains("| GradCon | "), "{card}");
+}
+
 #[test]
 fn a_threshold_follows_what_it_depends_on() {
     let place = place();

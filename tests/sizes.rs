@@ -204,9 +204,8 @@ const LINES: [(&str, &str); 18] = [
     ("data show", "data --out={out}"),
     ("data verify", "data"),
     ("train", "--data=own --epochs=1 --device=cpu --out={out}"),
-    // Their settings are those of train, and several trainings for each would take long.
-    ("sweep", "--data=none --epochs=1 --device=cpu --out={out}"),
-    ("ablate", "--data=none --epochs=1 --device=cpu --out={out}"),
+    ("sweep", "--data=own --epochs=1 --device=cpu --out={out}"),
+    ("ablate", "--data=own --epochs=1 --device=cpu --out={out}"),
     ("eval", "run --no-bootstrap --device=cpu"),
     ("score", "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu"),
     ("report", "run --out={out}"),
@@ -219,6 +218,8 @@ fn endless(command: &str, flag: &str, value: &str) -> bool {
         && flag == "epochs"
         && value == "18446744073709551615"
         || (command, flag) == ("demo", "device")
+        // `prep --out` has made a whole dataset of any such name by then.
+        || matches!((command, flag), ("sweep" | "ablate", "data"))
 }
 
 fn image(path: &Path, seed: u32) {

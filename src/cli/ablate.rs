@@ -50,7 +50,10 @@ pub struct AblateArgs {
     paper: PaperArgs,
 
     /// Epochs to evaluate after, beside the last. [default: a quarter and half of them]
-    #[arg(long, value_delimiter = ',', value_name = "N[,N...]", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long, value_delimiter = ',', value_name = "N[,N...]",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     at: Vec<u32>,
 
     /// The ablation's folder: new, empty, or that of the same ablation.

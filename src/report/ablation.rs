@@ -9,14 +9,14 @@ use std::path::Path;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
-use super::file::write_atomic;
+use super::file::write_summary;
 use super::page::{self, Row, figure, row, table, with_deviation};
 use super::results::{Formula, MeanMetrics, Results};
 use super::svg;
 use super::sweep::{MEAN, Score, scores_of};
 use super::table::{Number, to_csv};
 use super::tables::{auroc, cell, header, label, line};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::folders;
 
 /// The version of the layout of `ablation.json`.
@@ -124,13 +124,8 @@ impl Ablation {
     /// # Errors
     /// The file system's.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = |kind: &str| folders::ablation(folder).with_extension(kind);
-        let json = serde_json::to_string_pretty(self)
-            .map_err(|e| Error::invalid(format!("ablation.json: {e}")))?;
-        write_atomic(&path("json"), (json + "\n").as_bytes())?;
-        write_atomic(&path("csv"), &self.csv()?)?;
-        write_atomic(&path("md"), self.markdown().as_bytes())?;
-        write_atomic(&path("html"), self.page().as_bytes())
+        let json = folders::ablation(folder);
+        write_summary(&json, self, &self.csv()?, &self.markdown(), &self.page())
     }
 
     /// The classes that occur, in order.
@@ -311,7 +306,6 @@ impl Ablation {
     /// `ablation.html`: one page with everything inside.
     pub fn page(&self) -> String {
         let title = format!("Ablation on {}", self.dataset);
-        let common = self.settings.iter().filter(|(name, _)| name.as_str() != "data_sha256");
         let number = |m: &Option<MeanMetrics>| {
             html! {
                 @if let Some(m) = m { (with_deviation(m.auroc, m.std.map(|s| s.auroc))) }
@@ -330,17 +324,6 @@ impl Ablation {
         let layers = layers.map(|(name, cells)| row(&name, cells.iter().map(number).collect()));
         let epochs: Vec<String> = self.epochs().iter().map(|e| format!("epoch {e}")).collect();
         let body = html! {
-            h1 { (title) }
-            dl class="facts" {
-                div { dt { "Date" } dd { (self.date) } }
-                div { dt { "gradcon" } dd { (self.gradcon_version) } }
-                div { dt { "Device" } dd { (self.device) } }
-                div {
-                    dt { "Manifest" }
-                    dd { abbr title=(self.data_sha256) { (page::short(&self.data_sha256)) } }
-                }
-                @for (name, value) in common { div { dt { (name) } dd { (value) } } }
-            }
             (table(
                 &format!("{}, after all epochs, as the paper's table", self.summary()),
                 "model: score",
@@ -370,14 +353,9 @@ impl Ablation {
             ))
             (self.over_layers())
         };
-        page::document(
-            &title,
-            body,
-            html! {
-                p { (page::FOOTER) }
-                p { "Laid out by gradcon " (env!("CARGO_PKG_VERSION")) "." }
-            },
-        )
+        let facts =
+            [("Date", &self.date), ("gradcon", &self.gradcon_version), ("Device", &self.device)];
+        page::summary(&title, &facts, &self.data_sha256, &self.settings, body)
     }
 
     /// A plot for each variant: its scores over the epochs.

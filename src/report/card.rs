@@ -32,7 +32,9 @@ pub struct Card {
     pub alpha: f64,
     /// Weight of the KL divergence in training, of a variational model.
     pub kl_weight: Option<f64>,
-    /// The anomaly score, then the others of the evaluation.
+    /// The anomaly score, of which the threshold is.
+    pub score: Formula,
+    /// The scores of the evaluation, the first of which it ranks by.
     pub scores: Vec<Formula>,
     /// Epochs trained.
     pub epochs: u64,
@@ -69,12 +71,9 @@ impl Card {
         let _ = write!(
             out,
             "\n# {}\n\nA one-class anomaly detector. It has learned what **{class}** of {dataset} \
-             looks like and gives every image an anomaly score",
-            self.name
+             looks like and gives every image an anomaly score, `{}`:\n`{}`",
+            self.name, self.score.score, self.score.formula
         );
-        if let Some(Formula { score, formula }) = self.scores.first() {
-            let _ = write!(out, ", `{score}`:\n`{formula}`");
-        }
         out += ". Here mse is the reconstruction error, cos the mean cosine between the gradient that \
                 the image\nwould train with and those of the training images (GradCon), code the \
                 squared Mahalanobis distance of its code, and\nz(v) is v standardised on \

@@ -2,6 +2,7 @@
 //! addresses), no script and no address outside itself. Every number comes from the runs' files;
 //! what a run lacks is named.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine;
@@ -25,7 +26,7 @@ use crate::limits;
 /// Characters of a hash that a reader compares.
 const SHORT_HASH: usize = 12;
 
-pub(super) const FOOTER: &str = "Label 1 = anomalous; a higher score is more anomalous. GradCon: the \
+const FOOTER: &str = "Label 1 = anomalous; a higher score is more anomalous. GradCon: the \
                                  paper's score, reconstruction error - beta x mean cosine. AUROC: \
                                  area under the ROC curve; AUPR: average precision; F1: at its \
                                  best threshold; FPR95: false positive rate at 95 % true positive \
@@ -65,8 +66,34 @@ pub fn page(runs: &[Run]) -> Result<String> {
     Ok(document(&title, body, footer))
 }
 
+/// The page of what several trainings came to: facts, the data's manifest, settings that all of them
+/// have, and its body.
+pub(super) fn summary(
+    title: &str,
+    facts: &[(&str, &String)],
+    data_sha256: &str,
+    settings: &BTreeMap<String, String>,
+    body: Markup,
+) -> String {
+    let settings = settings.iter().filter(|(name, _)| *name != "data_sha256");
+    let body = html! {
+        h1 { (title) }
+        dl class="facts" {
+            @for (name, value) in facts { div { dt { (name) } dd { (value) } } }
+            div { dt { "Manifest" } dd { abbr title=(data_sha256) { (short(data_sha256)) } } }
+            @for (name, value) in settings { div { dt { (name) } dd { (value) } } }
+        }
+        (body)
+    };
+    let footer = html! {
+        p { (FOOTER) }
+        p { "Laid out by gradcon " (env!("CARGO_PKG_VERSION")) "." }
+    };
+    document(title, body, footer)
+}
+
 /// A whole page around its body.
-pub(super) fn document(title: &str, body: Markup, footer: Markup) -> String {
+fn document(title: &str, body: Markup, footer: Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -237,7 +264,7 @@ fn anchor(run: usize, class: usize) -> String {
 }
 
 /// The beginning of a hash.
-pub(super) fn short(hash: &str) -> String {
+fn short(hash: &str) -> String {
     hash.chars().take(SHORT_HASH).collect()
 }
 

@@ -8,13 +8,13 @@ use std::path::Path;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
-use super::file::write_atomic;
+use super::file::write_summary;
 use super::page::{self, Row, figure, row, table, with_deviation};
 use super::results::{MeanMetrics, Results};
 use super::svg;
 use super::table::{Number, to_csv};
 use super::tables::{auroc, cell, header, line, texts};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::folders;
 
 /// The version of the layout of `sweep.json`.
@@ -149,13 +149,8 @@ impl Sweep {
     /// # Errors
     /// The file system's.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = |kind: &str| folders::sweep(folder).with_extension(kind);
-        let json = serde_json::to_string_pretty(self)
-            .map_err(|e| Error::invalid(format!("sweep.json: {e}")))?;
-        write_atomic(&path("json"), (json + "\n").as_bytes())?;
-        write_atomic(&path("csv"), &self.csv()?)?;
-        write_atomic(&path("md"), self.markdown().as_bytes())?;
-        write_atomic(&path("html"), self.page().as_bytes())
+        let json = folders::sweep(folder).with_extension("json");
+        write_summary(&json, self, &self.csv()?, &self.markdown(), &self.page())
     }
 
     /// The classes that occur, in order.
@@ -283,31 +278,14 @@ impl Sweep {
     pub fn page(&self) -> String {
         let title = format!("Sweep on {}", self.dataset);
         let best = self.best();
-        let common = self.settings.iter().filter(|(name, _)| name.as_str() != "data_sha256");
         let body = html! {
-            h1 { (title) }
-            dl class="facts" {
-                div { dt { "Date" } dd { (self.date) } }
-                div { dt { "gradcon" } dd { (self.gradcon_version) } }
-                div {
-                    dt { "Manifest" }
-                    dd { abbr title=(self.data_sha256) { (page::short(&self.data_sha256)) } }
-                }
-                @for (name, value) in common { div { dt { (name) } dd { (value) } } }
-            }
             (self.missing())
             (self.overview(best))
             (self.plots(best))
             (self.by_class())
         };
-        page::document(
-            &title,
-            body,
-            html! {
-                p { (page::FOOTER) }
-                p { "Laid out by gradcon " (env!("CARGO_PKG_VERSION")) "." }
-            },
-        )
+        let facts = [("Date", &self.date), ("gradcon", &self.gradcon_version)];
+        page::summary(&title, &facts, &self.data_sha256, &self.settings, body)
     }
 
     fn missing(&self) -> Markup {

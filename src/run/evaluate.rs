@@ -126,20 +126,18 @@ pub fn evaluate(
         }
         // The run's configuration decides, also if it was changed after the training; the threshold
         // depends on it.
-        let beta_changed = detector.beta()? != config.beta;
+        let (quantile, rule) = (config.threshold_quantile, run_rule(config, &detector.model)?);
+        let is_current = threshold::is_of(&detector, &rule, quantile)?;
         // Of a run that is ranked by another score, the paper's beta stays what it was exported
         // with.
         if config.score == PAPER {
             detector.description.insert("beta".into(), config.beta.to_string());
         }
         if own {
-            let (quantile, rule) = (config.threshold_quantile, run_rule(config, &detector.model)?);
             if detector.statistics.is_none() {
                 let images = (&prepared.train_of(inlier)?, &prepared.val_of(inlier)?);
                 fit(engine, &mut detector, images, config)?;
-            } else if beta_changed && config.score == PAPER
-                || !threshold::is_of(&detector, &rule, quantile)?
-            {
+            } else if !is_current {
                 threshold::set(&mut detector, &rule, quantile)?;
             }
         }

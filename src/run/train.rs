@@ -785,10 +785,8 @@ pub fn export(
     detector.save(&folder.join(folders::MODEL))?;
     let text = |key: &str| detector.description.get(key).cloned().unwrap_or_default();
     let (dataset, class) = (text("dataset"), text("inlier"));
-    let scores = match &evaluated {
-        Some((_, scores)) => scores.clone(),
-        None => vec![Rule::named(&config.score, &detector.model, config.beta)?.into()],
-    };
+    let score = Rule::named(&config.score, &detector.model, config.beta)?;
+    let (evaluation, scores) = evaluated.unzip();
     let card = Card {
         name: format!("gradcon-{dataset}-{}", folder_name(&class).to_lowercase()),
         dataset,
@@ -800,7 +798,8 @@ pub fn export(
         parameters: detector.model.parameter_count(),
         alpha: config.alpha,
         kl_weight: config.kl_weight,
-        scores,
+        score: score.into(),
+        scores: scores.unwrap_or_default(),
         epochs: epochs as u64,
         best_epoch: detector.number("epoch")?.map(|e| e as u64),
         seed: Some(config.seed),
@@ -808,7 +807,7 @@ pub fn export(
         date: now(),
         gradcon_version: env!("CARGO_PKG_VERSION").into(),
         threshold: detector.number("threshold")?,
-        evaluation: evaluated.map(|(evaluation, _)| evaluation),
+        evaluation,
     };
     write_card(&folder, &card)
 }

@@ -20,6 +20,7 @@ fn a_card_says_what_is_known_and_nothing_else() {
         input: [28, 28, 1],
         parameters: 230_721,
         alpha: 0.03,
+        score: Formula { score: "auto".into(), formula: "z(log code)".into() },
         scores: vec![Formula { score: "paper".into(), formula: "mse - 0.12 cos".into() }],
         epochs: 7,
         best_epoch: Some(5),
@@ -43,6 +44,8 @@ fn a_card_says_what_is_known_and_nothing_else() {
         format!("    - type: roc_auc\n      name: AUROC\n      value: {}\n", evaluation.full.auroc);
     assert!(front.contains(&value), "{front}");
     for wanted in [
+        "an anomaly score, `auto`:\n`z(log code)`",
+        "| GradCon | ",
         "230721 parameters",
         "| alpha | 0.03 |",
         "| seed | 42 |",

@@ -6,20 +6,20 @@
 //!            training's for the decoder's layers, for the encoder's the mean gradient of the
 //!            training images under the finished model
 //! kl         KL(N(m, s^2) || N(0, I)) of the code, in nats; variational models
-//! code       (c - m)' C^-1 (c - m): squared Mahalanobis distance of the code c from the codes of the
-//!            training images, with their mean m and C = (1 - s) cov + s mean(diag cov) I, s = 0.01
+//! code       (c - m)' C^-1 (c - m): squared Mahalanobis distance of the code c from the codes of
+//!            the training images, their mean m, C = (1 - s) cov + s mean(diag cov) I, s = 0.01
 //! code_grad  the same of dL_rec/dc, the gradient that reaches the code, s = 0.1
 //! norm       sum of g^2 over the decoder's weights, g the image's own gradient
 //! metric     sum of g^2 / F: its norm in the metric of Fisher's information, with
 //!            F = (1 - s) f + s mean(f), f the mean of g^2 over the training images, s = 0.01
 //! cos_fisher cosine, in that metric, between the image's own gradient in the encoder's last layer
-//!            and the mean gradient there: sum of g m / F over the root of that of g g / F and m m / F
+//!            and the mean gradient m there: sum of g m / F over roots of sums of g g / F, m m / F
 //! ```
 //!
 //! f comes from the gradients of batches, whose variance is that of images over their number: no
-//! image's gradient is ever in memory. A [`Rule`] is a named sum of these [`Part`]s or of their logarithms, as
-//! they are or standardised: z(v) = (v - mean) / deviation over the validation images. All of it is
-//! fitted on normal images ([`Statistics`]); higher always means more anomalous.
+//! image's gradient is ever in memory. A [`Rule`] is a named sum of these [`Part`]s or of their
+//! logarithms, as they are or standardised: z(v) = (v - mean) / deviation over the validation images.
+//! All of it is fitted on normal images ([`Statistics`]); higher always means more anomalous.
 
 pub mod statistics;
 pub mod step;
@@ -86,9 +86,14 @@ pub struct Wanted {
 impl Wanted {
     /// Everything that there is.
     pub fn all(model: &Model) -> Wanted {
-        let divergence = model.kind() == Kind::Vae;
-        let all = Wanted { code: true, code_gradient: true, norms: true, fisher: true, ..none() };
-        Wanted { divergence, encoder: true, ..all }
+        Wanted {
+            divergence: model.kind() == Kind::Vae,
+            code: true,
+            code_gradient: true,
+            norms: true,
+            fisher: true,
+            encoder: true,
+        }
     }
 
     /// What either wants.
@@ -134,11 +139,6 @@ impl Wanted {
     }
 }
 
-/// Nothing more.
-fn none() -> Wanted {
-    Wanted::default()
-}
-
 /// A quantity that a rule adds up: a part, the logarithm of one, or the mean of some.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Read {
@@ -154,7 +154,7 @@ pub enum Read {
 
 impl Read {
     fn wanted(&self) -> Wanted {
-        let none = none();
+        let none = Wanted::default();
         match self {
             Read::Plain(part) | Read::Log(part) => match part {
                 Part::Mse => none,

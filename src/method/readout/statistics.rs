@@ -138,14 +138,16 @@ impl Statistics {
     }
 }
 
-/// 1 / F of the elements at these places, the others 0: also where no image has a gradient.
+/// 1 / F of the elements at these places, the others 0: also where no image has a gradient whose
+/// square f32 can hold.
 fn inverse(squares: &[f32], places: &[usize]) -> Vec<f32> {
     let sum: f64 = places.iter().map(|&i| f64::from(squares[i])).sum();
     let mean = sum / places.len() as f64;
     let mut inverse = vec![0.0; squares.len()];
     for &i in places {
         let shrunk = (1.0 - FISHER_SHRINKAGE) * f64::from(squares[i]) + FISHER_SHRINKAGE * mean;
-        inverse[i] = if shrunk > 0.0 { (1.0 / shrunk) as f32 } else { 0.0 };
+        let is_there = shrunk > f32::MIN_POSITIVE.into();
+        inverse[i] = if is_there { (1.0 / shrunk) as f32 } else { 0.0 };
     }
     inverse
 }
@@ -264,8 +266,8 @@ impl Vectors {
         let away = &self.sum / self.count;
         let covariance = &self.products / self.count - &away * away.transpose();
         let spread = covariance.trace() / len as f64;
-        // Vectors that are all the same have no spread to measure by.
-        let spread = if spread > 0.0 { spread } else { 1.0 };
+        // Vectors that are all the same, as far as f32 can tell, have no spread to measure by.
+        let spread = if spread > f32::MIN_POSITIVE.into() { spread } else { 1.0 };
         let ridge = DMatrix::identity(len, len) * (shrinkage * spread);
         let shrunk = covariance * (1.0 - shrinkage) + ridge;
         let whitening = Cholesky::new(shrunk)
