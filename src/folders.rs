@@ -71,6 +71,11 @@ pub fn ablation(folder: &Path) -> PathBuf {
     folder.join("ablation.json")
 }
 
+/// What a reproduction found; its other files have other endings.
+pub fn reproduction(folder: &Path) -> PathBuf {
+    folder.join("reproduction.json")
+}
+
 /// The results in a run, or in the folder of an evaluation on other data.
 pub fn results(folder: &Path) -> PathBuf {
     folder.join("results.json")

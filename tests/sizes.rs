@@ -190,8 +190,8 @@ const VALUES: [&str; 10] = [
 
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
-/// for the next test.)
-const LINES: [(&str, &str); 18] = [
+/// for the next test. So does a reproduction: it gets as far as its dataset, which is another.)
+const LINES: [(&str, &str); 19] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
@@ -206,6 +206,7 @@ const LINES: [(&str, &str); 18] = [
     ("train", "--data=own --epochs=1 --device=cpu --out={out}"),
     ("sweep", "--data=own --epochs=1 --device=cpu --out={out}"),
     ("ablate", "--data=own --epochs=1 --device=cpu --out={out}"),
+    ("reproduce", "--datasets=mnist --from=mnist=data --epochs=1 --device=cpu --out={out}"),
     ("eval", "run --no-bootstrap --device=cpu"),
     ("score", "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu"),
     ("report", "run --out={out}"),

@@ -1,25 +1,23 @@
 //! `gradcon ablate`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::settings::{Given, PaperArgs};
-use super::train::{Progress, open_data};
+use super::stages::{self, Run};
+use super::train::open_data;
 use super::{DeviceArgs, Ui, interrupt};
-use crate::data::Prepared;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::files::{Lock, is_vacant, make_folder};
+use crate::files::{Lock, is_vacant};
 use crate::folders;
 use crate::method::model::{Kind, Model};
 use crate::method::readout::{NAMES, Rule};
 use crate::output::print;
-use crate::program::Precision;
-use crate::report::ablation::{Ablation, After, SCHEMA_VERSION, Variant};
+use crate::report::ablation::{Ablation, SCHEMA_VERSION, Variant};
+use crate::report::found::After;
 use crate::report::results::{Formula, Results};
 use crate::run::config::RunConfig;
-use crate::run::evaluate::{Evaluate, evaluate, rules};
-use crate::run::share;
-use crate::run::train::{End, Options, Unit, now, train_units};
+use crate::run::evaluate::rules;
+use crate::run::train::{Unit, now};
 
 /// What each part adds: the plain and the variational model, each trained with and without the
 /// constraint, by every score, as the paper's tables.
@@ -88,17 +86,9 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
     }
     let prepared = open_data(&settings)?;
     settings.bind(&prepared)?;
-    let mut at: Vec<usize> = match &args.at[..] {
-        [] => vec![settings.epochs.div_ceil(4), settings.epochs.div_ceil(2)],
-        at => at.iter().map(|&epochs| epochs as usize).collect(),
-    };
-    if let Some(late) = at.iter().find(|&&epochs| epochs > settings.epochs) {
-        return Err(Error::Usage(format!("--at {late}: after {} epochs", settings.epochs)));
-    }
-    at.push(settings.epochs);
-    at.sort_unstable();
-    at.dedup();
-    let runs: Vec<(PathBuf, RunConfig)> = variants(&settings)
+    let quarters = [settings.epochs.div_ceil(4), settings.epochs.div_ceil(2)];
+    let (mut at, asked_for) = stages::epochs(&args.at, &quarters, settings.epochs)?;
+    let runs: Vec<Run> = variants(&settings)
         .into_iter()
         .map(|(model, alpha)| {
             let folder = args.out.join(format!("{model}-alpha-{alpha}"));
@@ -108,11 +98,14 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
         .collect::<Result<_>>()?;
     // Nothing is written before the folder is known to be ours.
     for (folder, config) in &runs {
-        check_same(folder, config)?;
+        stages::check_same(folder, config)?;
     }
     if !runs.iter().any(|(folder, _)| folder.exists()) && !is_vacant(&args.out)? {
         let what = "not empty, and no ablation; choose another folder";
         return Err(Error::Usage(format!("{}: {what}", args.out.display())));
+    }
+    for run in &runs {
+        stages::drop_past(&args.out, run, &mut at, &asked_for)?;
     }
     let mut engine = args.device.open(ui)?;
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out))?;
@@ -120,25 +113,22 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
     let mut after: Vec<(Vec<After>, Vec<Formula>)> = vec![Default::default(); runs.len()];
     let mut last = None;
     for &epochs in &at {
-        let part: Vec<(PathBuf, RunConfig)> = runs
+        let part: Vec<Run> = runs
             .iter()
             .map(|(folder, config)| (folder.clone(), RunConfig { epochs, ..config.clone() }))
             .collect();
-        let kept = |folder: &Path, config: &RunConfig| kept(&args.out, folder, config);
-        let todo: Vec<&(PathBuf, RunConfig)> =
-            part.iter().filter(|(folder, config)| !kept(folder, config).exists()).collect();
+        let kept = |run: &Run| stages::kept(&args.out, &run.0, epochs);
+        let todo: Vec<&Run> = part.iter().filter(|run| !kept(run).exists()).collect();
         if !todo.is_empty() {
-            train(&todo, &prepared, engine.as_mut(), ui)?;
+            stages::train(&todo, name, &prepared, engine.as_mut(), ui)?;
         }
-        for ((folder, config), (after, formulas)) in part.iter().zip(&mut after) {
-            let path = kept(folder, config);
+        for (run, (after, formulas)) in part.iter().zip(&mut after) {
+            let path = kept(run);
             if !path.exists() {
-                let results = evaluated(folder, config, &prepared, engine.as_mut(), ui)?;
-                make_folder(crate::files::parent(&path))?;
-                results.write_as(&path)?;
+                stages::evaluated(run, all_rules, &path, &prepared, engine.as_mut(), ui)?;
             }
             let results = Results::read(&path)?;
-            after.push(After::of(epochs, &results));
+            after.push(After::of(epochs, &results)?);
             *formulas = results.about.scores.clone();
             last = Some(results);
         }
@@ -149,7 +139,7 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
     for differs in ["model", "alpha", "kl_weight", "seed"] {
         common.remove(differs);
     }
-    let of = |((folder, config), (after, formulas)): (&(PathBuf, RunConfig), (Vec<After>, _))| {
+    let of = |((folder, config), (after, formulas)): (&Run, (Vec<After>, _))| {
         let name = folder.strip_prefix(&args.out).unwrap_or(folder).display().to_string();
         let RunConfig { model, alpha, .. } = config;
         Variant { folder: name, model: model.to_string(), alpha: *alpha, formulas, after }
@@ -174,102 +164,24 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Errors unless a variant's folder is free or has the same run, perhaps to other epochs.
-fn check_same(folder: &Path, config: &RunConfig) -> Result<()> {
-    if !folders::config(folder).exists() {
-        return Ok(());
-    }
-    let there = RunConfig::read(folder)?;
-    config.check_fixed(&there.fixed()?).map_err(|e| e.in_file(folder))?;
-    if (&there.seeds, &there.inliers) == (&config.seeds, &config.inliers) {
-        return Ok(());
-    }
-    Err(Error::Usage(format!("{}: a run of other classes or seeds", folder.display())))
-}
-
-/// Where the results of a run after some epochs are kept.
-fn kept(ablation: &Path, folder: &Path, config: &RunConfig) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    ablation.join(format!("after-{}", config.epochs)).join(format!("{name}.json"))
-}
-
-/// Trains runs to their epochs, as few programs as there can be.
-fn train(
-    runs: &[&(PathBuf, RunConfig)],
-    prepared: &Prepared,
-    engine: &mut dyn Engine,
-    ui: &Ui,
-) -> Result<()> {
-    let mut units = vec![];
-    for (root, whole) in runs {
-        for (folder, config) in whole.runs(root) {
-            share::open_seed(root, whole, prepared)?;
-            if folder != *root {
-                share::open_seed(&folder, &config, prepared)?;
-            }
-            share::update(&folder, &config)?;
-            let mut of_run = Unit::all(&folder, &config);
-            for unit in &mut of_run {
-                let RunConfig { model, alpha, seed, .. } = config;
-                unit.name = format!("{} ({model}, alpha {alpha}, seed {seed})", unit.class);
-            }
-            units.extend(of_run);
-        }
-    }
-    let epochs = units.first().map_or(0, |unit| unit.config.epochs);
-    ui.progress(&format!("{} model(s), to epoch {epochs}", units.len()));
-    let mut progress = Progress::new(*ui, &units, prepared)?;
-    let outcome = train_units(&units, prepared, engine, Options::default(), &mut progress);
-    progress.bar.finish_and_clear();
-    match outcome?.end {
-        End::Complete => Ok(()),
-        End::Stopped => {
-            ui.progress("saved; the same command goes on from there");
-            Err(Error::Interrupted)
-        }
-    }
-}
-
 /// The layers of which each is a score of its own.
 fn layers(model: &Model) -> Vec<&'static str> {
     model.encoder_layers().into_iter().chain(model.constrained_layers()).collect()
 }
 
-/// Evaluates a run by all scores, of several seeds as means over them.
-fn evaluated(
-    root: &Path,
-    config: &RunConfig,
-    prepared: &Prepared,
-    engine: &mut dyn Engine,
-    ui: &Ui,
-) -> Result<Results> {
-    let model = Model::of(config.model, prepared.channels())?;
-    let mut all: Vec<(u64, Results)> = vec![];
-    for (folder, config) in config.runs(root) {
-        interrupt::go_on()?;
-        let of_model = |name: &&str| Rule::named(name, &model, config.beta).is_ok();
-        let names = NAMES.into_iter().filter(of_model).chain(layers(&model));
-        let names: Vec<String> = names.map(String::from).collect();
-        let mut rules = rules(&config, &model, &names, &[])?;
-        let kl_weight = config.kl_weight.unwrap_or(0.0) / model.pixels() as f64;
-        rules.push(Rule::sum(config.beta, kl_weight));
-        let _lock = share::open(&folder, "gradcon ablate")?;
-        let what = Evaluate {
-            run: &folder,
-            config: &config,
-            prepared,
-            data: &config.data,
-            rules: &rules,
-            bootstrap: false,
-            precision: Precision::F32,
-        };
-        ui.progress(&format!("{}, epoch {}", folder.display(), config.epochs));
-        let (results, _) = evaluate(&what, engine, |_| (), |line| ui.warn(line))?;
-        all.push((config.seed, results));
-    }
-    let pairs: Vec<(u64, &Results)> = all.iter().map(|(seed, results)| (*seed, results)).collect();
-    match &pairs[..] {
-        [(_, one)] => Ok((*one).clone()),
-        pairs => Results::over_seeds(pairs),
-    }
+/// All scores of such a model: those with a name, each layer's, and the sum.
+fn all_rules(config: &RunConfig, model: &Model) -> Result<Vec<Rule>> {
+    let of_model = |name: &&str| Rule::named(name, model, config.beta).is_ok();
+    let names = NAMES.into_iter().filter(of_model).chain(layers(model));
+    let names: Vec<String> = names.map(String::from).collect();
+    let mut rules = rules(config, model, &names, &[])?;
+    let kl_weight = config.kl_weight.unwrap_or(0.0) / model.pixels() as f64;
+    rules.push(Rule::sum(config.beta, kl_weight));
+    Ok(rules)
+}
+
+/// What messages call a model.
+fn name(unit: &Unit) -> String {
+    let RunConfig { model, alpha, seed, .. } = unit.config;
+    format!("{} ({model}, alpha {alpha}, seed {seed})", unit.class)
 }

@@ -11,10 +11,12 @@ mod model;
 pub mod prep;
 mod program;
 pub mod report;
+mod reproduce;
 mod score;
 mod settings;
 mod shell;
 mod sizes;
+mod stages;
 mod sweep;
 mod train;
 mod tune;
@@ -71,6 +73,7 @@ enum Command {
     Train(train::TrainArgs),
     Sweep(Box<sweep::SweepArgs>),
     Ablate(Box<ablate::AblateArgs>),
+    Reproduce(Box<reproduce::ReproduceArgs>),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
     Report(report::ReportArgs),
@@ -189,6 +192,7 @@ impl Cli {
             Command::Train(args) => train::run(args, &ui),
             Command::Sweep(args) => sweep::run(*args, &ui),
             Command::Ablate(args) => ablate::run(*args, &ui),
+            Command::Reproduce(args) => reproduce::run(*args, &ui),
             Command::Eval(args) => eval::run(args, &ui),
             Command::Score(args) => score::run(args, &ui),
             Command::Report(args) => report::run(args, &ui),

@@ -1,9 +1,11 @@
 //! `gradcon prep`: get a dataset, split it, and write the prepared folder.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
+use clap::{Args, Command, FromArgMatches};
 use indicatif::ProgressBar;
 
 use super::{Ui, interrupt};
@@ -200,6 +202,11 @@ impl clap::ValueEnum for Dataset {
 /// Flags that don't go together, input that is missing or broken, a failed download, an occupied
 /// output folder.
 pub fn run(args: PrepArgs, ui: &Ui) -> Result<()> {
+    print(&make(args, ui)?)
+}
+
+/// [`run`], with the summary as a text.
+fn make(args: PrepArgs, ui: &Ui) -> Result<String> {
     check_flags(&args)?;
     let name = args.name.clone().or_else(|| own_name(&args));
     let out = args.out.clone().unwrap_or_else(|| {
@@ -222,7 +229,43 @@ pub fn run(args: PrepArgs, ui: &Ui) -> Result<()> {
         Written::New => "Wrote",
         Written::Unchanged => "Already there, the same in every byte:",
     };
-    print(&format!("{}\n{done} {}\n", prepared.manifest().summary(), out.display()))
+    Ok(format!("{}\n{done} {}\n", prepared.manifest().summary(), out.display()))
+}
+
+/// Whether a dataset can be prepared without being told where its files are, and without a network:
+/// they are in its package's folder, or were downloaded before.
+pub(super) fn is_at_hand(dataset: Dataset) -> bool {
+    let package = dataset.ten_classes().and_then(|spec| spec.package.as_ref());
+    let cache = user_cache().ok().map(|cache| cache.join("gradcon").join(dataset.name()));
+    let places = package.map(|package| PathBuf::from(package.dir)).into_iter().chain(cache);
+    dataset.ten_classes().is_some() && places.into_iter().any(|place| (dataset.is_in)(&place))
+}
+
+/// Prepares a dataset in `out` as `gradcon prep DATASET --out OUT --from FROM` does, with test sets
+/// of these percentages where it has ten classes.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn prepare_at(
+    dataset: Dataset,
+    out: &Path,
+    from: Option<&Path>,
+    percents: &[u32],
+    ui: &Ui,
+) -> Result<()> {
+    let command = PrepArgs::augment_args(Command::new("prep"));
+    let mut line: Vec<OsString> =
+        vec!["prep".into(), dataset.name().into(), "--out".into(), out.into()];
+    line.extend(from.into_iter().flat_map(|path| [OsString::from("--from"), path.into()]));
+    if dataset.ten_classes().is_some() {
+        let percents: Vec<String> = percents.iter().map(u32::to_string).collect();
+        line.extend(["--outlier-ratio".into(), percents.join(",").into()]);
+    }
+    let matches = command.try_get_matches_from(line);
+    let args = matches.and_then(|matches| PrepArgs::from_arg_matches(&matches));
+    let summary = make(args.map_err(|e| Error::Usage(e.to_string()))?, ui)?;
+    ui.progress(summary.trim_end());
+    Ok(())
 }
 
 fn decode(args: &PrepArgs, channels: usize) -> Result<Decode> {
@@ -474,8 +517,6 @@ fn with_bar<T>(ui: &Ui, work: impl FnOnce(Progress) -> Result<T>) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
-
     use super::*;
 
     fn parse(line: &str) -> std::result::Result<PrepArgs, clap::Error> {

@@ -86,6 +86,43 @@ impl PaperArgs {
     }
 }
 
+/// The flags of [`RunConfig`] that were given, where others are as in the paper.
+pub struct Papers(pub Given);
+
+impl Args for Papers {
+    fn augment_args(command: Command) -> Command {
+        let paper = RunConfig::paper().entries().unwrap_or_default();
+        Given::augment_args(command).mut_args(|arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            match (help.rsplit_once("[default:"), paper.get(arg.get_id().as_str())) {
+                (Some((help, _)), Some(value)) => {
+                    let value = value.as_str().map_or(value.to_string(), String::from);
+                    arg.help(format!("{help}[default: {value}]"))
+                }
+                _ => arg,
+            }
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Papers::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Papers {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Papers, clap::Error> {
+        Given::from_arg_matches(matches).map(Papers)
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Papers::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
 /// Settings that `gradcon sweep` takes lists of.
 const SWEPT: [&str; 4] = ["alpha", "lr", "seed", "seeds"];
 
@@ -174,6 +211,20 @@ mod tests {
         let config = others.over(RunConfig::default()).unwrap();
         assert_eq!((config.epochs, config.shuffle), (9, false));
         assert_eq!(config.inliers, ["a", "b"]);
+    }
+
+    #[test]
+    fn where_the_papers_settings_hold_the_texts_name_them() {
+        let command = Papers::augment_args(Command::new("reproduce"));
+        let help = |id: &str| {
+            let arg = command.get_arguments().find(|arg| arg.get_id() == id).unwrap();
+            arg.get_help().unwrap().to_string()
+        };
+        for (id, value) in
+            [("epochs", "1000"), ("score", "paper"), ("init", "torch"), ("lr", "0.001")]
+        {
+            assert!(help(id).ends_with(&format!("[default: {value}]")), "{}", help(id));
+        }
     }
 
     #[test]

@@ -513,7 +513,7 @@ impl Work {
             }
             if let Some(results) = self.over_seeds(&run, &mut found)? {
                 percent = percent.or(results.headline_percent());
-                combination = combination.with(&results);
+                combination = combination.with(&results)?;
             }
             combinations.push(combination);
         }

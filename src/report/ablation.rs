@@ -10,17 +10,17 @@ use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
 use super::file::write_summary;
+use super::found::{After, MEAN, Score, points};
 use super::page::{self, Row, figure, row, table, with_deviation};
-use super::results::{Formula, MeanMetrics, Results};
+use super::results::{Formula, MeanMetrics};
 use super::svg;
-use super::sweep::{MEAN, Score, scores_of};
 use super::table::{Number, to_csv};
 use super::tables::{auroc, cell, header, label, line};
 use crate::error::Result;
 use crate::folders;
 
 /// The version of the layout of `ablation.json`.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The paper's rows, in its order, and ours behind them; which of them there are, the model says.
 const SHOWN: [&str; 7] =
@@ -70,27 +70,6 @@ pub struct Variant {
     pub after: Vec<After>,
 }
 
-/// What was found after some epochs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct After {
-    /// Epochs trained; what is scored is the best of them by validation.
-    pub epochs: usize,
-    /// By class and score.
-    pub scores: Vec<Score>,
-}
-
-impl After {
-    /// What was found for the seeds, of one or as means over several.
-    pub fn of(epochs: usize, results: &Results) -> After {
-        After { epochs, scores: scores_of(results) }
-    }
-
-    fn find(&self, class: &str, score: &str) -> Option<MeanMetrics> {
-        self.scores.iter().find(|s| s.class == class && s.score == score).map(|s| s.metrics)
-    }
-}
-
 impl Variant {
     /// What it is called.
     fn name(&self) -> String {
@@ -100,17 +79,11 @@ impl Variant {
 
     /// What a score came to after all epochs.
     fn last(&self, class: &str, score: &str) -> Option<MeanMetrics> {
-        self.after.last()?.find(class, self.part(score))
-    }
-
-    /// What a score is called in the evaluations.
-    fn part<'a>(&'a self, score: &'a str) -> &'a str {
-        let first = self.formulas.first().is_some_and(|formula| formula.score == score);
-        if first { "full" } else { score }
+        self.after.last()?.find(class, score)
     }
 
     fn has(&self, score: &str) -> bool {
-        self.after.iter().any(|after| after.find(MEAN, self.part(score)).is_some())
+        self.after.iter().any(|after| after.find(MEAN, score).is_some())
     }
 
     fn shown(&self) -> Vec<&'static str> {
@@ -131,10 +104,9 @@ impl Ablation {
     /// The classes that occur, in order.
     fn classes(&self) -> Vec<&str> {
         let mut classes: Vec<&str> = vec![];
-        let scores = self.variants.iter().flat_map(|v| &v.after).flat_map(|after| &after.scores);
-        for score in scores.filter(|score| score.class != MEAN) {
-            if !classes.contains(&score.class.as_str()) {
-                classes.push(&score.class);
+        for class in self.variants.iter().flat_map(|v| &v.after).flat_map(After::classes) {
+            if !classes.contains(&class) {
+                classes.push(class);
             }
         }
         classes
@@ -178,7 +150,6 @@ impl Ablation {
             fpr95: Number,
         }
         let lines = self.variants.iter().flat_map(|variant| {
-            let first = variant.formulas.first().map_or("full", |formula| &formula.score);
             variant.after.iter().flat_map(move |after| {
                 after.scores.iter().map(move |Score { class, score, metrics: m }| Line {
                     model: &variant.model,
@@ -186,7 +157,7 @@ impl Ablation {
                     seeds: self.seeds.len(),
                     epochs: after.epochs,
                     class,
-                    score: if score == "full" { first } else { score },
+                    score,
                     auroc: Number(m.auroc),
                     auroc_std: m.std.map(|std| Number(std.auroc)),
                     aupr: Number(m.aupr),
@@ -235,7 +206,7 @@ impl Ablation {
             variant.shown().into_iter().map(move |score| {
                 let of = |epochs: &usize| {
                     let after = variant.after.iter().find(|after| after.epochs == *epochs)?;
-                    after.find(MEAN, variant.part(score))
+                    after.find(MEAN, score)
                 };
                 (variant.name(), score, epochs.iter().map(of).collect())
             })
@@ -355,7 +326,7 @@ impl Ablation {
         };
         let facts =
             [("Date", &self.date), ("gradcon", &self.gradcon_version), ("Device", &self.device)];
-        page::summary(&title, &facts, &self.data_sha256, &self.settings, body)
+        page::summary(&title, &facts, Some(&self.data_sha256), &self.settings, body)
     }
 
     /// A plot for each variant: its scores over the epochs.
@@ -402,8 +373,4 @@ impl Ablation {
             div class="plots" { (figure("", plot, "By the cosine of one layer alone.")) }
         }
     }
-}
-
-fn points(cells: &[Option<MeanMetrics>]) -> Vec<svg::Point> {
-    cells.iter().map(|m| m.map(|m| (m.auroc, m.std.map(|s| s.auroc)))).collect()
 }

@@ -66,12 +66,12 @@ pub fn page(runs: &[Run]) -> Result<String> {
     Ok(document(&title, body, footer))
 }
 
-/// The page of what several trainings came to: facts, the data's manifest, settings that all of them
-/// have, and its body.
+/// The page of what several trainings came to: facts, the data's manifest if it is one's, settings
+/// that all of them have, and its body.
 pub(super) fn summary(
     title: &str,
     facts: &[(&str, &String)],
-    data_sha256: &str,
+    data_sha256: Option<&str>,
     settings: &BTreeMap<String, String>,
     body: Markup,
 ) -> String {
@@ -80,7 +80,9 @@ pub(super) fn summary(
         h1 { (title) }
         dl class="facts" {
             @for (name, value) in facts { div { dt { (name) } dd { (value) } } }
-            div { dt { "Manifest" } dd { abbr title=(data_sha256) { (short(data_sha256)) } } }
+            @if let Some(hash) = data_sha256 {
+                div { dt { "Manifest" } dd { abbr title=(hash) { (short(hash)) } } }
+            }
             @for (name, value) in settings { div { dt { (name) } dd { (value) } } }
         }
         (body)

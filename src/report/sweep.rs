@@ -9,6 +9,7 @@ use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
 use super::file::write_summary;
+use super::found::{MEAN, Score, scores_of};
 use super::page::{self, Row, figure, row, table, with_deviation};
 use super::results::{MeanMetrics, Results};
 use super::svg;
@@ -19,9 +20,6 @@ use crate::folders;
 
 /// The version of the layout of `sweep.json`.
 pub const SCHEMA_VERSION: u32 = 1;
-
-/// What stands for the mean over classes among class names.
-pub const MEAN: &str = "mean";
 
 /// A sweep, as far as it is done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,18 +63,6 @@ pub struct Combination {
     pub scores: Vec<Score>,
 }
 
-/// What one score came to for one class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Score {
-    /// The normal class, or [`MEAN`].
-    pub class: String,
-    /// `full` (the score that images are ranked by), `reconstruction`, `gradient`, or another.
-    pub score: String,
-    /// Means over the seeds, with deviations where there are several.
-    pub metrics: MeanMetrics,
-}
-
 /// A setting's value as people write it: with an exponent where it is very large or small.
 ///
 /// ```
@@ -89,29 +75,14 @@ pub fn written(value: f64) -> String {
     if plain { value.to_string() } else { format!("{value:e}") }
 }
 
-/// What was found by class and score at the headline's share of outliers, with the means.
-pub(super) fn scores_of(results: &Results) -> Vec<Score> {
-    let score = |class: &str, score: &str, metrics: MeanMetrics| Score {
-        class: class.into(),
-        score: score.into(),
-        metrics,
-    };
-    let mut scores = vec![];
-    for (class, evaluation) in results.headline() {
-        let parts = evaluation.parts().into_iter();
-        scores.extend(parts.map(|(name, m)| score(&class.class, name, m.into())));
-    }
-    if let Some(mean) = results.headline_mean() {
-        scores.extend(mean.parts().into_iter().map(|(name, m)| score(MEAN, name, *m)));
-    }
-    scores
-}
-
 impl Combination {
     /// Puts in what was found for the seeds, of one or as means over several.
-    pub fn with(mut self, results: &Results) -> Combination {
-        self.scores = scores_of(results);
-        self
+    ///
+    /// # Errors
+    /// A number that is not finite.
+    pub fn with(mut self, results: &Results) -> Result<Combination> {
+        self.scores = scores_of(results)?;
+        Ok(self)
     }
 
     fn of(&self, class: &str, score: &str) -> Option<MeanMetrics> {
@@ -285,7 +256,7 @@ impl Sweep {
             (self.by_class())
         };
         let facts = [("Date", &self.date), ("gradcon", &self.gradcon_version)];
-        page::summary(&title, &facts, &self.data_sha256, &self.settings, body)
+        page::summary(&title, &facts, Some(&self.data_sha256), &self.settings, body)
     }
 
     fn missing(&self) -> Markup {

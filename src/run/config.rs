@@ -298,7 +298,10 @@ impl RunConfig {
     }
 
     /// Every setting that has a value, by its key.
-    pub(super) fn entries(&self) -> Result<Map<String, Value>> {
+    ///
+    /// # Errors
+    /// None in practice: settings are written as text.
+    pub fn entries(&self) -> Result<Map<String, Value>> {
         match serde_json::to_value(self) {
             Ok(Value::Object(entries)) => Ok(entries),
             Ok(other) => unreachable!("a struct is written as an object, not {other}"),

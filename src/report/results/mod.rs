@@ -266,7 +266,9 @@ impl From<&Metrics> for MeanMetrics {
 }
 
 impl MeanMetrics {
-    fn of<'a>(metrics: impl Iterator<Item = &'a Metrics> + Clone) -> Result<MeanMetrics> {
+    pub(in crate::report) fn of<'a>(
+        metrics: impl Iterator<Item = &'a Metrics> + Clone,
+    ) -> Result<MeanMetrics> {
         let mean = |value: fn(&Metrics) -> f64| -> Result<f64> {
             Ok(mean_std(&metrics.clone().map(value).collect::<Vec<_>>())?.0)
         };
