@@ -138,7 +138,7 @@ fn reproduce(args: ReproduceArgs, ui: &Ui) -> Result<()> {
         let what = "not empty, and no reproduction; choose another folder";
         return Err(Error::Usage(format!("{}: {what}", args.out.display())));
     }
-    let (found, absent) = find(&args)?;
+    let Here { found, absent } = find(&args)?;
     // Nothing is written before what is there is known to be right.
     for (dataset, place) in &found {
         if let Place::Prepared(folder) = place {
@@ -185,8 +185,15 @@ enum Place {
     Files(Option<PathBuf>),
 }
 
-/// The datasets to reproduce with their places, and those of the paper that are not here.
-fn find(args: &ReproduceArgs) -> Result<(Vec<(Dataset, Place)>, Vec<String>)> {
+/// What there is to reproduce, and what not.
+struct Here {
+    found: Vec<(Dataset, Place)>,
+    /// Titles of the paper's other datasets.
+    absent: Vec<String>,
+}
+
+/// Looks for the datasets.
+fn find(args: &ReproduceArgs) -> Result<Here> {
     let is_prepared = |folder: &PathBuf| folder.join(MANIFEST).exists();
     let (mut found, mut absent) = (vec![], vec![]);
     for dataset in DATASETS {
@@ -228,7 +235,7 @@ fn find(args: &ReproduceArgs) -> Result<(Vec<(Dataset, Place)>, Vec<String>)> {
                 .into(),
         ));
     }
-    Ok((found, absent))
+    Ok(Here { found, absent })
 }
 
 /// A prepared dataset, which has to be the one that is meant.

@@ -287,7 +287,7 @@ impl Reproduction {
                 }));
             }
         }
-        to_csv(None, lines.into_iter())
+        to_csv(None, lines)
     }
 
     /// The means of all datasets, a line each.
