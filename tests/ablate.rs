@@ -89,7 +89,7 @@ fn an_interrupted_ablation_goes_on_to_the_same_numbers() {
     assert_eq!(running.end(), Some(130));
     let cut = place.ok(&command("cut"));
     let numbers = |table: &str| table.split("All have").nth(1).unwrap().to_string();
-    assert_eq!(numbers(&cut), numbers(&whole));    // What it was after two epochs can't be known any more.
+    assert_eq!(numbers(&cut), numbers(&whole)); // What it was after two epochs can't be known any more.
     let late = command("cut").replace("--at 1", "--at 2");
     let error = place.fails(&late, 2);
     assert!(error.contains("epoch 2: cut/cae-alpha-0 has 3 already"), "{error}");

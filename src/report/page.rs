@@ -211,7 +211,10 @@ fn section(run: &Run, index: usize, level: usize) -> Result<Markup> {
         (seed, seeds_text(run)),
         ("beta", about.beta.to_string()),
     ];
-    let class = |(i, (class, evaluation)): (usize, (&ClassResult, &Evaluation))| -> Result<Markup> {
+    let class = |(i, class): (usize, &ClassResult)| -> Result<Markup> {
+        // Of challenges there is a table already.
+        let evaluation =
+            run.results.headline().find(|(of, _)| of.class == class.class).map(|(_, e)| e);
         let content = match &run.results.over_seeds {
             None => class_section(
                 class,
@@ -228,7 +231,7 @@ fn section(run: &Run, index: usize, level: usize) -> Result<Markup> {
             }
         })
     };
-    let classes = run.results.headline().enumerate().map(class).collect::<Result<Vec<_>>>()?;
+    let classes = run.results.classes.iter().enumerate().map(class).collect::<Result<Vec<_>>>()?;
     Ok(html! {
         section class="run" {
             (heading(level, html! { (run.name) }))
@@ -493,14 +496,20 @@ fn challenges(run: &Run) -> Markup {
     }
 }
 
-fn class_heading(class: &ClassResult, evaluation: &Evaluation) -> Markup {
+fn class_heading(class: &ClassResult, evaluation: Option<&Evaluation>) -> Markup {
     let epochs = match (class.best_epoch, class.epochs) {
         (Some(best), Some(all)) => format!(", epoch {best} of {all}"),
         (Some(best), None) => format!(", epoch {best}"),
         (None, Some(all)) => format!(", {all} epochs"),
         (None, None) => String::new(),
     };
-    html! { (class.class) " " small { "AUROC " (auroc_cell(&evaluation.full)) (epochs) } }
+    html! {
+        (class.class) " "
+        small {
+            @if let Some(e) = evaluation { "AUROC " (auroc_cell(&e.full)) (epochs) }
+            @else { (epochs.trim_start_matches(", ")) }
+        }
+    }
 }
 
 /// All scores of an image in the order of [`Evaluation::parts`], higher = more anomalous.
@@ -544,13 +553,13 @@ const DIVERGENCE: &str = "KL divergence of the codes' distribution from the stan
 /// Plots and pictures of one model.
 fn class_section(
     class: &ClassResult,
-    evaluation: &Evaluation,
+    evaluation: Option<&Evaluation>,
     files: &ClassRun,
     formulas: &[Formula],
 ) -> Result<Markup> {
     let mut plots = vec![];
     let mut plot = |plot: Markup, caption: &str| plots.push(figure("", plot, caption));
-    if let Some(scores) = &files.scores {
+    if let (Some(scores), Some(evaluation)) = (&files.scores, evaluation) {
         let rows = &scores.rows;
         let mut curves = Vec::new();
         for (i, (part, metrics)) in evaluation.parts().into_iter().enumerate() {
@@ -650,10 +659,12 @@ fn class_of_seeds(run: &Run, over: &OverSeeds, i: usize) -> Result<Markup> {
             let (values, labels) = values(&format!("{class}, seed {seed}"), rows, 0, evaluation)?;
             curves.push(roc_curve(&values, &labels)?);
         }
-        plot(
-            svg::roc_by_seed(&format!("ROC curves of {class} by seed"), &curves),
-            "ROC curves of the full score, one for each seed.",
-        );
+        if !curves.is_empty() {
+            plot(
+                svg::roc_by_seed(&format!("ROC curves of {class} by seed"), &curves),
+                "ROC curves of the full score, one for each seed.",
+            );
+        }
     }
     let epochs = classes().map(|c| c.epochs.as_ref().map(|e| &e.rows[..])).enumerate();
     let epochs: Vec<_> =

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::config::RunConfig;
 use super::train::{export, fit, layer_names, now};
 use super::{threshold, time};
+use crate::data::manifest::TestSetInfo;
 use crate::data::{Prepared, TestSet};
 use crate::engine::Engine;
 use crate::engine::tuned::wgpu_version;
@@ -173,6 +174,8 @@ pub fn evaluate(
         let (headline_percent, set) = headline.ok_or_else(|| {
             Error::invalid(format!("the dataset has no test set for class {class}"))
         })?;
+        let everything = set.info.challenge.is_some().then(|| together(prepared, inlier));
+        let set = everything.as_ref().unwrap_or(set);
         evaluations.sort_by(|a, b| a.outlier_percent.total_cmp(&b.outlier_percent));
         let scores = scored.table(prepared, set);
         let out = place.class(&class);
@@ -202,10 +205,8 @@ pub fn evaluate(
             let epochs = epochs.or(best_epoch).unwrap_or(0) as usize;
             export(&training, &detector, config, epochs, shown)?;
         }
-        if !evaluations.is_empty() {
-            let training_seconds = time::read(&training);
-            classes.push(ClassResult { class, epochs, best_epoch, training_seconds, evaluations });
-        }
+        let training_seconds = time::read(&training);
+        classes.push(ClassResult { class, epochs, best_epoch, training_seconds, evaluations });
     }
     let about = About {
         gradcon_version: env!("CARGO_PKG_VERSION").into(),
@@ -224,6 +225,28 @@ pub fn evaluate(
     results.write(&place.results)?;
     tables::write(&results, &place.results)?;
     Ok((results, place))
+}
+
+/// All test sets of an inlier class as one, with every image once: what is shown of challenges.
+fn together(prepared: &Prepared, inlier: usize) -> TestSet {
+    let sets = || prepared.test_sets_of(inlier);
+    let labelled: BTreeMap<usize, u8> = sets()
+        .flat_map(|set| set.indices.iter().copied().zip(set.labels.iter().copied()))
+        .collect();
+    let mut images: Vec<(usize, u8)> = labelled.into_iter().collect();
+    images.sort_by_key(|&(_, label)| label);
+    let (indices, labels): (Vec<usize>, Vec<u8>) = images.into_iter().unzip();
+    let anomalous = labels.iter().filter(|&&label| label == 1).count();
+    let info = TestSetInfo {
+        name: "challenges".into(),
+        inlier,
+        ratio: None,
+        challenge: None,
+        level: None,
+        normal: labels.len() - anomalous,
+        anomalous,
+    };
+    TestSet { info, indices, labels }
 }
 
 /// How an evaluation by this process came about.

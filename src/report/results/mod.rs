@@ -126,7 +126,7 @@ pub struct ClassResult {
     /// of several seeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_seconds: Option<f64>,
-    /// One entry per outlier percentage, rising.
+    /// One entry per outlier percentage, rising; none where it was evaluated by challenges.
     pub evaluations: Vec<Evaluation>,
 }
 
