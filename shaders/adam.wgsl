@@ -18,7 +18,7 @@ struct Params {
     schedule_stride: u32, lr_stride: u32,
 }
 @group(0) @binding(7) var<uniform> p: Params;
-const MAX_PIECES: u32 = 24u;
+const MAX_PIECES: u32 = 32u;
 
 // Which step runs: the only thing that changes between runs.
 @group(1) @binding(0) var<uniform> step_number: u32;

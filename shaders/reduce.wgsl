@@ -88,7 +88,7 @@ struct PiecesParams {
 }
 @group(0) @binding(7) var<uniform> q: PiecesParams;
 
-const MAX_PIECES: u32 = 24u;
+const MAX_PIECES: u32 = 32u;
 
 @group(0) @binding(0) var<storage, read> parts: array<f32>;
 

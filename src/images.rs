@@ -4,8 +4,32 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// Height and width of every image that a model sees.
+/// Height and width of an image, where nobody says another: the paper's.
 pub const IMAGE_SIZE: usize = 28;
+
+/// The heights and widths that images and models can have: the paper's, and 3 or 4 times a power of
+/// two, which can be halved exactly.
+pub const SIZES: [usize; 8] = [IMAGE_SIZE, 32, 48, 64, 96, 128, 192, 256];
+
+/// The size, if it is one of [`SIZES`].
+///
+/// ```
+/// use gradcon::images::check_size;
+///
+/// assert_eq!(check_size(64)?, 64);
+/// assert!(check_size(65).unwrap_err().to_string().contains("28, 32, 48, 64"));
+/// # Ok::<(), gradcon::Error>(())
+/// ```
+///
+/// # Errors
+/// It is another; the message has them all.
+pub fn check_size(size: usize) -> Result<usize> {
+    if SIZES.contains(&size) {
+        return Ok(size);
+    }
+    let sizes = SIZES.map(|size| size.to_string()).join(", ");
+    Err(Error::Usage(format!("images of {size} x {size}: expected one of {sizes}")))
+}
 
 /// Images of one size, bytes in [n, height, width, channels] order.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,6 +82,17 @@ impl Images {
     /// The pixels of image `i` [height, width, channels].
     pub fn image(&self, i: usize) -> &[u8] {
         &self.data[i * self.image_len()..][..self.image_len()]
+    }
+
+    /// Whether every pixel has the same value in all channels.
+    pub(crate) fn is_gray(&self) -> bool {
+        self.data.chunks_exact(self.channels.max(1)).all(|p| p.iter().all(|&v| v == p[0]))
+    }
+
+    /// The first channel alone; [n, height, width, 1].
+    pub(crate) fn first_channel(&self) -> Images {
+        let data = self.data.iter().step_by(self.channels.max(1)).copied().collect();
+        Images { data, channels: 1, ..*self }
     }
 
     /// The images at `indices`, in that order; [indices.len(), height, width, channels].

@@ -265,13 +265,7 @@ impl Engine for Drifting {
 fn a_disturbed_row_is_measured_once_more_and_then_marked() {
     let stop = Stop { least: 1, enough: 0.0, ceiling: 0.0 };
     let go_on = &|| Ok(());
-    let sizes = Sizes {
-        model: model::Kind::Cae,
-        batch: 4,
-        channels: 1,
-        replicas: 1,
-        precision: Precision::F32,
-    };
+    let sizes = Sizes { batch: 4, ..Sizes::default() };
     // Factors before and after each measurement.
     for (script, disturbed, measurements) in [
         (vec![1.0, 1.0], false, 1),
@@ -300,7 +294,7 @@ fn all_kernels(engine: &mut dyn Engine, kind: model::Kind, precision: Precision)
     let peaks = Peaks::measure(engine.measure(), stop, go_on).unwrap();
     let plan =
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
-    let sizes = Sizes { model: kind, batch: 7, channels: 2, replicas: 2, precision };
+    let sizes = Sizes { model: kind, batch: 7, size: 28, channels: 2, replicas: 2, precision };
     let mut rows = vec![];
     kernels::measure(engine, sizes, &plan, &mut rows).unwrap();
     let kernels: Vec<Row> = rows.into_iter().filter(|row| row.kind == Kind::Kernel).collect();
@@ -335,16 +329,7 @@ fn what_was_measured_before_an_interruption_is_there() {
     };
     let plan =
         kernels::Plan { glob: "*", stop, cold: false, variants: false, peaks: &peaks, go_on };
-    let (sizes, mut rows) = (
-        Sizes {
-            model: model::Kind::Cae,
-            batch: 4,
-            channels: 1,
-            replicas: 1,
-            precision: Precision::F32,
-        },
-        vec![],
-    );
+    let (sizes, mut rows) = (Sizes { batch: 4, ..Sizes::default() }, vec![]);
     let outcome = kernels::measure(engine.as_mut(), sizes, &plan, &mut rows);
     assert!(matches!(outcome, Err(Error::Interrupted)));
     assert_eq!(rows.iter().filter(|row| row.kind == Kind::Kernel).count(), 3);

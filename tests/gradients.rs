@@ -12,7 +12,7 @@ use gradcon::engine::{Data, Engine};
 use gradcon::geometry::Geometry;
 use gradcon::layout::{SCALAR, Segment, Shape, flat, pack, size};
 use gradcon::method::feed;
-use gradcon::method::model::{IMAGE_SIZE, Init, Kind, Model};
+use gradcon::method::model::{Init, Kind, Model};
 use gradcon::method::objective::{Terms, objective, parameter_gradient};
 use gradcon::program::{Options, compile};
 use gradcon::tape::ops::{AdamConfig, FAMILIES, Map, Memory, Op};
@@ -358,7 +358,7 @@ struct Loss {
 /// The tape of L and its gradient for n images.
 fn loss_tape(model: &Model, n: usize) -> Tape {
     let mut tape = Tape::new();
-    let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, model.channels(), n]);
+    let x = tape.leaf("x", model.shape(n));
     let weight = tape.leaf("weight", [1, 1, 1, n]);
     let noise = [1, 1, model.latent_len(), n];
     let noise = (model.kind() == Kind::Vae).then(|| tape.leaf("noise", noise));
@@ -371,9 +371,9 @@ fn loss_tape(model: &Model, n: usize) -> Tape {
     tape
 }
 
-/// Of a model for images of so many channels, and a batch of images that weigh `weight`.
-fn loss(kind: Kind, channels: usize, weight: &[f64]) -> Loss {
-    let (model, n) = (Model::of(kind, channels).unwrap(), weight.len());
+/// Of a model for images of a size and so many channels, and a batch of images that weigh `weight`.
+fn loss(kind: Kind, [size, channels]: [usize; 2], weight: &[f64]) -> Loss {
+    let (model, n) = (Model::sized(kind, size, channels).unwrap(), weight.len());
     let params = model
         .init(Init::Kaiming, 3)
         .into_iter()
@@ -433,8 +433,8 @@ fn compare(loss: &mut Loss, gradient: &[f64], tolerance: f64) {
 /// Two images and one that is padding.
 const PADDED: [f64; 3] = [0.5, 0.5, 0.0];
 
-fn check_loss(kind: Kind, channels: usize, weight: &[f64]) {
-    let mut loss = loss(kind, channels, weight);
+fn check_loss(kind: Kind, image: [usize; 2], weight: &[f64]) {
+    let mut loss = loss(kind, image, weight);
     loss.machine.run(&loss.inputs);
     let gradient = loss.machine.engine.read("gradient").unwrap();
     compare(&mut loss, &gradient, 2e-5);
@@ -444,8 +444,10 @@ fn check_loss(kind: Kind, channels: usize, weight: &[f64]) {
 #[test]
 #[ignore = "needs a GPU adapter: tools/test.sh runs it where there is one"]
 fn the_gpus_gradient_of_the_complete_loss() {
-    for (kind, channels) in [(Kind::Cae, 1), (Kind::Cae, 3), (Kind::Vae, 3)] {
-        let mut loss = loss(kind, channels, &PADDED);
+    for (kind, image) in
+        [(Kind::Cae, [28, 1]), (Kind::Cae, [28, 3]), (Kind::Vae, [28, 3]), (Kind::Cae, [96, 1])]
+    {
+        let mut loss = loss(kind, image, &PADDED);
         let options = OpenOptions { allow_software: true, ..OpenOptions::default() };
         let mut engine = GpuEngine::open(&Selector::Hardware, options)
             .unwrap_or_else(|e| panic!("this test needs a GPU adapter: {e}"));
@@ -462,16 +464,24 @@ fn the_gpus_gradient_of_the_complete_loss() {
 
 #[test]
 fn the_complete_loss_for_every_parameter_tensor() {
-    check_loss(Kind::Cae, 1, &PADDED);
-    check_loss(Kind::Cae, 3, &PADDED);
+    check_loss(Kind::Cae, [28, 1], &PADDED);
+    check_loss(Kind::Cae, [28, 3], &PADDED);
+}
+
+/// Shallower, as deep as the paper's, and deeper.
+#[test]
+fn the_loss_of_other_sizes_for_every_parameter_tensor() {
+    check_loss(Kind::Cae, [32, 3], &PADDED);
+    check_loss(Kind::Vae, [48, 1], &[1.0]);
+    check_loss(Kind::Cae, [96, 1], &[1.0]);
 }
 
 /// The same of the variational model, through draw and divergence; also of a single image, and with
 /// an odd number of channels.
 #[test]
 fn the_variational_loss_for_every_parameter_tensor() {
-    check_loss(Kind::Vae, 1, &PADDED);
-    check_loss(Kind::Vae, 5, &[1.0]);
+    check_loss(Kind::Vae, [28, 1], &PADDED);
+    check_loss(Kind::Vae, [28, 5], &[1.0]);
 }
 
 /// Flat layouts put every tensor at a multiple of 64 elements, without overlap.

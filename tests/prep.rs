@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use gradcon::data::picture::Decode;
 use gradcon::data::prepared::{self, Written};
 use gradcon::data::{Prepared, prepare};
 use gradcon::{Error, files};
@@ -618,4 +619,66 @@ fn a_folder_that_is_too_high_or_too_deep_is_told_where_the_dataset_is() {
     let (code, _, stderr) = run(&here, &[&args[..6], &["--out", "set"]].concat());
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(prepared::verify(&at("set")).unwrap().background.as_deref(), Some("ffffff"));
+}
+
+/// Gray pictures in RGB files are gray, unless one of them isn't or somebody says otherwise.
+#[test]
+fn gray_pictures_stay_gray() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let picture = |name: &str, tint: u8| {
+        let pixel = |x: u32, y: u32| {
+            let v = (x * 3 + y * 5 + name.len() as u32) as u8;
+            image::Rgb([v.saturating_add(tint), v, v])
+        };
+        fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        image::RgbImage::from_fn(40, 50, pixel).save(at(name)).unwrap();
+    };
+    for i in 0..12 {
+        picture(&format!("good/{}.png", "x".repeat(i + 1)), 0);
+    }
+    picture("bad/0.png", 0);
+    let command = |more: &str| format!("prep folder --normal-dir good --abnormal-dir bad {more}");
+    let channels = |name: &str| Prepared::open(&at(name)).unwrap().channels();
+    let (code, _, stderr) = run(dir.path(), &words(&command("--name g --out gray")));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("all pictures are gray: one channel"), "{stderr}");
+    run(dir.path(), &words(&command("--name g --channels 1 --out told")));
+    assert_eq!(tree(&at("gray")), tree(&at("told")), "as if it had been said");
+    run(dir.path(), &words(&command("--channels 3 --out colour")));
+    assert_eq!([channels("gray"), channels("colour")], [1, 3]);
+    // One anomaly with a tint.
+    picture("bad/1.png", 9);
+    let (_, _, stderr) = run(dir.path(), &words(&command("--out tinted")));
+    assert!(channels("tinted") == 3 && !stderr.contains("gray"), "{stderr}");
+}
+
+/// At every size a prepared image is what the reader makes of its file.
+#[test]
+fn pictures_have_the_size_that_is_asked_for() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for (i, folder) in (0..13).map(|i| (i, if i < 12 { "good" } else { "bad" })) {
+        fs::create_dir_all(at(folder)).unwrap();
+        let pixel = |x: u32, y: u32| image::Rgb([(x * i) as u8, (y * 3) as u8, (x ^ y) as u8]);
+        image::RgbImage::from_fn(90 + i, 70, pixel).save(at(&format!("{folder}/{i}.png"))).unwrap();
+    }
+    for size in [48, 192] {
+        let out = format!("set{size}");
+        let line =
+            format!("prep folder --normal-dir good --abnormal-dir bad --size {size} --out {out}");
+        let (code, stdout, stderr) = run(dir.path(), &words(&line));
+        assert!(code == 0 && stdout.contains(&format!("{size} x {size} pixels, RGB")), "{stderr}");
+        let prepared = Prepared::open(&at(&out)).unwrap();
+        assert_eq!((prepared.size(), prepared.channels()), (size, 3));
+        let decode = Decode::new(3, Decode::MAX_PIXELS).unwrap().to_size(size).unwrap();
+        let names = &prepared.names().unwrap().train;
+        for (i, name) in names.iter().enumerate() {
+            let file = at("good").join(name.rsplit('/').next().unwrap());
+            let image = decode.file(&file).unwrap();
+            assert_eq!((image.height, image.width), (size, size));
+            assert!(prepared.train_of(0).unwrap().image(i) == image.image(0), "{name}");
+        }
+    }
+    assert!(Decode::new(3, 1000).unwrap().to_size(30).is_err());
 }

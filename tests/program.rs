@@ -10,7 +10,10 @@ use gradcon::layout::SCALAR;
 use gradcon::method::config::TrainConfig;
 use gradcon::method::feed::Feed;
 use gradcon::method::model::{Kind, Model};
-use gradcon::method::programs::{score_program, training_program, validation_program};
+use gradcon::method::programs::{
+    fit_program, measuring_program, score_program, training_program, validation_program,
+};
+use gradcon::method::readout::Wanted;
 use gradcon::program::dispatch::{Plan, UNIFORM_BINDING, UNIFORM_BYTES};
 use gradcon::program::predict::{CLASSES, Class};
 use gradcon::program::{Buffer, Call, Options, Precision, Program, View, compile};
@@ -45,6 +48,25 @@ fn parallel() -> Vec<(String, [Program; 3])> {
         (format!("{channels} channels, {replicas} replicas"), programs)
     };
     sizes.into_iter().map(programs).collect()
+}
+
+/// What a GPU runs can be counted out for every size that a model may have, also the deepest.
+#[test]
+fn every_size_of_images_has_its_dispatches() {
+    let options = Options::new(2, Form::Parallel);
+    for size in gradcon::images::SIZES {
+        for kind in [Kind::Cae, Kind::Vae] {
+            let (model, config) = (Model::sized(kind, size, 3).unwrap(), TrainConfig::default());
+            for program in [
+                training_program(&model, &config, 100, 2, options),
+                validation_program(&model, &config, 100, 2, options),
+                measuring_program(&model, Wanted::all(&model), 64, 2, options),
+                fit_program(&model, 64, 2, options),
+            ] {
+                assert!(program.plan(&[]).dispatches.len() >= program.calls.len(), "{kind} {size}");
+            }
+        }
+    }
 }
 
 /// A training step has exactly the convolutions that the mathematics needs: nothing into the input

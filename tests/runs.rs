@@ -679,3 +679,69 @@ fn program_and_bench_know_the_variational_model() {
     let shape = |file: &str| json(&place.path(file))["rows"][0]["shape"].clone();
     assert_eq!((shape("vae.json"), shape("cae.json")), ("vae, 1 steps".into(), "1 steps".into()));
 }
+
+/// Pictures at another size than the paper's, from files to scores, and interrupted in between.
+#[cfg(unix)]
+#[test]
+fn images_of_another_size_go_all_the_way() {
+    let place = Place::new();
+    for i in 0..24 {
+        place.image(&format!("good/{i}.png"), i);
+    }
+    for i in 0..6 {
+        place.image(&format!("bad/{i}.png"), 100 + i);
+    }
+    let prep = "prep folder --normal-dir good --abnormal-dir bad --name parts -q --out";
+    place.ok(&format!("{prep} small"));
+    place.ok(&format!("{prep} data --size 96"));
+    let manifest = json(&place.path("data/manifest.json"));
+    let side = |key: &str| manifest[key].as_u64().unwrap();
+    assert_eq!([side("height"), side("width"), side("channels")], [96, 96, 1]);
+    let train = "train --data data --batch-size 4 --init kaiming --device cpu";
+    place.ok(&format!("{train} --epochs 2 --out run -q"));
+    let mut running = Running::start(place.command(&format!("{train} --epochs 2 --out cut")));
+    running.wait_for("epoch   1/2");
+    running.signal(libc::SIGINT);
+    running.end();
+    place.ok("train --resume cut --device cpu -q");
+    let model =
+        |run: &str| read(&place.path(&format!("{run}/models/normal/last/model.safetensors")));
+    assert!(model("run") == model("cut"), "an interruption changes bits");
+
+    let table = place.ok("eval run --device cpu -q --score auto,up.8,down.8");
+    assert!(table.contains("| up.8 | ") && table.contains("| down.8 | "), "{table}");
+    let card = text(&read(&place.path("run/models/normal/best/README.md")));
+    assert!(card.contains("| input | 96 x 96 gray"), "{card}");
+    place.ok("report run -q");
+    let scores = place.ok("score --model run bad --device cpu -q");
+    assert!(scores.starts_with("image,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6,cos_up8,"));
+    let found = text(&read(&place.path("run/eval/normal/scores.csv")));
+    for line in scores.lines().skip(1) {
+        let mse = line.split(',').nth(2).unwrap();
+        assert!(found.contains(mse), "{line} is not in\n{found}");
+    }
+
+    // One size is not the other.
+    let file = "run/models/normal/best/model.safetensors";
+    for (line, code, wanted) in [
+        ("eval run --data small --device cpu", 1, "images of shape [28, 28, 1]"),
+        (
+            &format!("train --data small --epochs 1 --init-from {file} --out other --device cpu"),
+            1,
+            "a model for images of [96, 96, 1] (height, width, channels), the dataset has [28, 28, 1]",
+        ),
+        ("train --data small --score up.8 --out other", 2, "no score 'up.8'"),
+        ("train --data data --score up.12 --out other", 2, "no score 'up.12'"),
+        ("prep folder --normal-dir good --abnormal-dir bad --size 40 --out x", 2, "28, 32, 48, 64"),
+        ("bench --size 29 --device cpu", 2, "28, 32, 48, 64"),
+    ] {
+        let error = place.fails(line, code);
+        assert!(error.contains(wanted), "{line}: {error}");
+        assert!(!place.path("other").exists() && !place.path("x").exists(), "{line}");
+    }
+    let step = place.ok("program --size 96 --device cpu");
+    assert!(step.contains("down.8") && step.contains("32x48x48"), "{step}");
+    let bench = "bench --batch 4 --steps 1 --rounds 1 --device cpu -q --json bench.json --size 64";
+    place.ok(bench);
+    assert_eq!(json(&place.path("bench.json"))["rows"][0]["shape"], "64 x 64, 1 steps");
+}

@@ -195,6 +195,7 @@ impl Tunable for Fake {
 const SIZES: Sizes = Sizes {
     model: model::Kind::Cae,
     batch: 4,
+    size: 28,
     channels: 1,
     replicas: 1,
     precision: Precision::F32,

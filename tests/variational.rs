@@ -17,7 +17,7 @@ use gradcon::layout::{Stat, Stats};
 use gradcon::method::config::TrainConfig;
 use gradcon::method::detector::{Detector, load_parameters};
 use gradcon::method::feed::epoch_order;
-use gradcon::method::model::{IMAGE_SIZE, Init, Kind, Model};
+use gradcon::method::model::{Init, Kind, Model};
 use gradcon::method::objective::{Objective, StepLog, Terms, objective, parameter_gradient};
 use gradcon::method::readout::Wanted;
 use gradcon::method::readout::step::score_step;
@@ -32,6 +32,20 @@ const TERMS: Terms = Terms { alpha: Some(0.5), kl_weight: 0.7, scale: 1.0 };
 
 fn model(channels: usize) -> Model {
     Model::of(Kind::Vae, channels).unwrap()
+}
+
+/// The fixtures of a size, with their model and number of images.
+fn fixture(name: &str) -> (Vec<u8>, Model, usize) {
+    let (size, channels, n) = match name {
+        "c1" => (28, 1, 5),
+        "c3" => (28, 3, 2),
+        "s64" => (64, 3, 1),
+        "s96" => (96, 1, 2),
+        other => panic!("no fixtures {other}"),
+    };
+    let root = env!("CARGO_MANIFEST_DIR");
+    let path = format!("{root}/tests/fixtures/variational/{name}.safetensors");
+    (std::fs::read(path).unwrap(), Model::sized(Kind::Vae, size, channels).unwrap(), n)
 }
 
 /// -1 to 1: the fixtures' formula.
@@ -77,9 +91,8 @@ fn images_innermost(of_image: &[f64], n: usize) -> Vec<f64> {
 }
 
 /// `[n, c, h, w]` to `[h, w, c, n]`.
-fn pixels_innermost(nchw: &[f64], n: usize) -> Vec<f64> {
-    let area = IMAGE_SIZE * IMAGE_SIZE;
-    let channels = nchw.len() / n / area;
+fn pixels_innermost(nchw: &[f64], model: &Model, n: usize) -> Vec<f64> {
+    let (area, channels) = (model.size() * model.size(), model.channels());
     let at = |(p, c, i): (usize, usize, usize)| nchw[(i * channels + c) * area + p];
     let places = (0..area * channels * n).map(|at| (at / n / channels, at / n % channels, at % n));
     places.map(at).collect()
@@ -109,7 +122,7 @@ fn store(tape: &mut Tape, of: &Objective, prefix: &str) {
 }
 
 fn batch(tape: &mut Tape, model: &Model, n: usize) -> (Tensor, Tensor) {
-    let x = tape.leaf("x", [IMAGE_SIZE, IMAGE_SIZE, model.channels(), n]);
+    let x = tape.leaf("x", model.shape(n));
     (x, tape.fill([1, 1, 1, n], 1.0 / n as f64))
 }
 
@@ -123,17 +136,8 @@ const F32: Tolerances = (3e-6, 3e-5);
 /// off.
 const GPU: Tolerances = (1.5e-5, 1.5e-4);
 
-fn check(
-    engine: &mut dyn Engine,
-    form: Form,
-    (values_to, gradients_to): Tolerances,
-    (channels, n): (usize, usize),
-) {
-    let path = format!(
-        "{}/tests/fixtures/variational/c{channels}.safetensors",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let bytes = std::fs::read(path).unwrap();
+fn check(engine: &mut dyn Engine, form: Form, (values_to, gradients_to): Tolerances, name: &str) {
+    let (bytes, model, n) = fixture(name);
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let want = |name: &str| -> Vec<f64> {
         let data = file.tensor(name).unwrap().data();
@@ -144,7 +148,6 @@ fn check(
         assert_close(name, got, want, Tolerance::absolute(tolerance * largest));
     };
 
-    let model = model(channels);
     let mut tape = Tape::new();
     let batch = batch(&mut tape, &model, n);
     let eps = tape.leaf("noise", [1, 1, model.latent_len(), n]);
@@ -159,7 +162,7 @@ fn check(
     let program = engine.load(&compile("all", &tape, Options::new(1, form))).unwrap();
     engine.write("params", Data::F64(&parameters(&model))).unwrap();
     engine.write("reference", Data::F64(&references(&model))).unwrap();
-    engine.write("x", Data::F64(&pixels_innermost(&images(&model, n), n))).unwrap();
+    engine.write("x", Data::F64(&pixels_innermost(&images(&model, n), &model, n))).unwrap();
     engine.write("noise", Data::F64(&images_innermost(&noise(&model, n), n))).unwrap();
     engine.run(program, 0..1).unwrap();
 
@@ -188,7 +191,7 @@ fn check(
         close(name, &rows, &want(&format!("grad.{name}.rows")), gradients_to);
         close(name, &sums, &want(&format!("grad.{name}.columns")), gradients_to);
     }
-    let reconstruction = pixels_innermost(&want("reconstruction"), n);
+    let reconstruction = pixels_innermost(&want("reconstruction"), &model, n);
     close("reconstruction", &read("reconstruction"), &reconstruction, values_to);
     let log = read("score.log");
     close("score.mse", &log[..n], &want("score.mse"), values_to);
@@ -198,14 +201,21 @@ fn check(
 
 #[test]
 fn pytorch_agrees_in_f64() {
-    check(cpu::f64().as_mut(), Form::Serial, F64, (1, 5));
-    check(cpu::f64().as_mut(), Form::Serial, F64, (3, 2));
+    for name in ["c1", "c3", "s64", "s96"] {
+        check(cpu::f64().as_mut(), Form::Serial, F64, name);
+    }
 }
 
 #[test]
 fn pytorch_agrees_in_f32() {
-    check(cpu::f32().as_mut(), Form::Serial, F32, (1, 5));
-    check(cpu::f32().as_mut(), Form::Parallel, F32, (3, 2));
+    for (form, name) in [
+        (Form::Serial, "c1"),
+        (Form::Parallel, "c3"),
+        (Form::Parallel, "s64"),
+        (Form::Serial, "s96"),
+    ] {
+        check(cpu::f32().as_mut(), form, F32, name);
+    }
 }
 
 #[test]
@@ -213,9 +223,10 @@ fn pytorch_agrees_in_f32() {
 fn pytorch_agrees_with_a_gpu() {
     let mut engine = gpu();
     let form = engine.form();
-    check(&mut engine, form, GPU, (1, 5));
-    engine.clear();
-    check(&mut engine, form, GPU, (3, 2));
+    for name in ["c1", "c3", "s64", "s96"] {
+        check(&mut engine, form, GPU, name);
+        engine.clear();
+    }
 }
 
 fn gpu() -> GpuEngine {
@@ -238,7 +249,7 @@ fn the_scores_of_a_batch_are_those_of_each_image() {
         let program = engine.load(&compile("test", &tape, Options::default())).unwrap();
         engine.write("params", Data::F64(&parameters(&model))).unwrap();
         engine.write("reference", Data::F64(&references(&model))).unwrap();
-        engine.write("x", Data::F64(&pixels_innermost(x, n))).unwrap();
+        engine.write("x", Data::F64(&pixels_innermost(x, &model, n))).unwrap();
         engine.run(program, 0..1).unwrap();
         engine.read(out).unwrap()
     };

@@ -57,32 +57,36 @@ class ModelError(ValueError):
     """A file or a state dict that is no model of this kind; the text names what is wrong with it."""
 
 
-class Autoencoder(nn.Module):
-    """Images [n, channels, 28, 28] in [0, 1] to reconstructions of the same shape."""
+def _paddings(size):
+    """Of the encoder's and the decoder's layers: the paper's for 28, else as many halvings as lead to 3 or 4."""
+    if size == IMAGE_SIZE:
+        return [2, 2, 2, 2], [2, 1, 2, 1]
+    count = 0
+    while size > 4:
+        if size % 2:
+            raise ValueError("expected 28, or 3 or 4 times a power of two")
+        size, count = size // 2, count + 1
+    return [1] * count, [1] * count
 
-    def __init__(self, channels=1):
+
+class Autoencoder(nn.Module):
+    """Images [n, channels, size, size] in [0, 1] to reconstructions of the same shape."""
+
+    def __init__(self, channels=1, size=IMAGE_SIZE):
         super().__init__()
         self.channels = channels
-        self.down = nn.Sequential(
-            nn.Conv2d(channels, 32, 4, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(32, 32, 4, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 4, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 4, stride=2, padding=2),
-            nn.ReLU(),
-        )
-        self.up = nn.Sequential(
-            nn.ConvTranspose2d(64, 64, 4, stride=2, padding=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, 32, 4, stride=2, padding=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, channels, 4, stride=2, padding=1),
-            nn.Sigmoid(),
-        )
+        down, up = _paddings(size)
+        widths = [channels, 32, 32, *[64] * (len(down) - 2)]
+        layers = []
+        for inputs, outputs, padding in zip(widths[:-1], widths[1:], down, strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=padding), nn.ReLU()]
+        self.down = nn.Sequential(*layers)
+        widths = [*reversed(widths[1:]), channels]
+        layers = []
+        for inputs, outputs, padding in zip(widths[:-1], widths[1:], up, strict=True):
+            layers += [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=padding), nn.ReLU()]
+        self.up = nn.Sequential(*layers[:-1], nn.Sigmoid())
+        self.side = 3 if size == IMAGE_SIZE else size >> len(down)
 
     def code(self, x):
         """What the decoder gets."""
@@ -92,16 +96,16 @@ class Autoencoder(nn.Module):
         return self.up(self.code(x))
 
     def decoder_weights(self):
-        """The four weights whose gradients are constrained, first layer to last."""
-        return [self.get_parameter(name) for name in _DECODER]
+        """The weights whose gradients are constrained, first layer to last."""
+        return [layer.weight for layer in self.up if isinstance(layer, nn.ConvTranspose2d)]
 
 
 class VariationalAutoencoder(Autoencoder):
     """The same, with a normal distribution of codes for each image between the two stacks."""
 
-    def __init__(self, channels=1):
-        super().__init__(channels)
-        features = 64 * 3 * 3
+    def __init__(self, channels=1, size=IMAGE_SIZE):
+        super().__init__(channels, size)
+        features = 64 * self.side**2
         self.fc11 = nn.Linear(features, features)
         self.fc12 = nn.Linear(features, features)
         self.fc2 = nn.Linear(features, features)
@@ -115,7 +119,7 @@ class VariationalAutoencoder(Autoencoder):
         """With a noise [n, features] the latent variable is drawn, else it is the mean."""
         mean, log_variance = self.latent(x)
         z = mean if noise is None else mean + torch.exp(log_variance / 2) * noise
-        return self.fc2(z).unflatten(1, (64, 3, 3))
+        return self.fc2(z).unflatten(1, (64, self.side, self.side))
 
     def forward(self, x, noise=None):
         return self.up(self.code(x, noise))

@@ -13,10 +13,11 @@ the file as G v (`.rows`) and u G (`.columns`), so that an element in the wrong 
 | `loss`, `mse`, `constraint`, `divergence` [1] | L and its parts in training, with noise and references |
 | `grad.<name>.rows`, `.columns` | dL/dtheta, second-order part included |
 | `validation` [4] | the same four without noise |
-| `reconstruction` [n, C, 28, 28] | without noise |
-| `score.mse` [n], `score.cosines` [n, 4] | each image by a pass of its own |
+| `reconstruction` [n, C, H, W] | without noise |
+| `score.mse` [n], `score.cosines` [n, layers] | each image by a pass of its own |
 
-noise.safetensors has `noise` [7, 9] of seed, iteration and layer below for 9 features of 7 images: an independent
+c1 and c3 are of one and three channels at 28 x 28; s64 and s96 of larger images, whose stacks are halved exactly and, for
+96, deeper. noise.safetensors has `noise` [7, 9] of seed, iteration and layer below for 9 features of 7 images: an independent
 Philox-4x32-10 and the normal distribution's exact quantiles.
 """
 
@@ -82,13 +83,13 @@ def losses(model, x, references, noise):
     return mse + ALPHA * constraint + KL_WEIGHT * divergence, mse, constraint, divergence
 
 
-def case(channels, n):
-    """The file of one number of channels and images."""
-    model = peer.VariationalAutoencoder(channels).double()
+def case(size, channels, n):
+    """The file of one size, number of channels and images."""
+    model = peer.VariationalAutoencoder(channels, size).double()
     fill(model)
-    bytes_ = (words(IMAGES_KEY, n * channels * 784) >> np.uint64(56)).astype(np.float64)
-    x = torch.from_numpy(bytes_ / 255).view(n, channels, 28, 28)
-    noise = tensor(NOISE_KEY, n, 576, scale=3**0.5)
+    bytes_ = (words(IMAGES_KEY, n * channels * size**2) >> np.uint64(56)).astype(np.float64)
+    x = torch.from_numpy(bytes_ / 255).view(n, channels, size, size)
+    noise = tensor(NOISE_KEY, n, model.fc2.in_features, scale=3**0.5)
     references = [tensor(REFERENCE_KEY + i, *w.shape) for i, w in enumerate(model.decoder_weights())]
     out = {}
     parts = losses(model, x, references, noise)
@@ -146,7 +147,9 @@ def main():
     torch.set_num_threads(1)
     OUT.mkdir(parents=True, exist_ok=True)
     for channels, n in [(1, 5), (3, 2)]:
-        save_file(case(channels, n), OUT / f"c{channels}.safetensors")
+        save_file(case(peer.IMAGE_SIZE, channels, n), OUT / f"c{channels}.safetensors")
+    for size, channels, n in [(64, 3, 1), (96, 1, 2)]:
+        save_file(case(size, channels, n), OUT / f"s{size}.safetensors")
     save_file(noise(), OUT / "noise.safetensors")
 
 

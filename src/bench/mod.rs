@@ -15,7 +15,10 @@ pub mod steps;
 pub mod text;
 pub mod verify;
 
+use std::fmt;
+
 use crate::error::Result;
+use crate::images::IMAGE_SIZE;
 use crate::kernels::Form;
 use crate::method::config::TrainConfig;
 use crate::method::model::{Kind, Model};
@@ -29,6 +32,9 @@ pub struct Sizes {
     pub model: Kind,
     /// Images in a batch.
     pub batch: usize,
+    /// Height and width of an image; of a record that doesn't say, the paper's.
+    #[serde(default = "papers_size")]
+    pub size: usize,
     /// Channels of an image.
     pub channels: usize,
     /// Independent models in one program.
@@ -38,11 +44,27 @@ pub struct Sizes {
     pub precision: Precision,
 }
 
+fn papers_size() -> usize {
+    IMAGE_SIZE
+}
+
+/// As people say it; the paper's size of images goes without saying.
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sizes { batch, size, channels, replicas, .. } = self;
+        write!(f, "batch {batch}, ")?;
+        if *size != IMAGE_SIZE {
+            write!(f, "{size} x {size}, ")?;
+        }
+        write!(f, "{channels} channel(s), {replicas} model(s)")
+    }
+}
+
 impl Default for Sizes {
     /// A batch of the paper's, of one gray model in f32.
     fn default() -> Sizes {
         let (model, precision) = (Kind::Cae, Precision::F32);
-        Sizes { model, batch: 64, channels: 1, replicas: 1, precision }
+        Sizes { model, batch: 64, size: IMAGE_SIZE, channels: 1, replicas: 1, precision }
     }
 }
 
@@ -50,9 +72,9 @@ impl Sizes {
     /// The model of these.
     ///
     /// # Errors
-    /// As [`Model::of`].
+    /// As [`Model::sized`].
     pub fn model(&self) -> Result<Model> {
-        Model::of(self.model, self.channels)
+        Model::sized(self.model, self.size, self.channels)
     }
 
     /// Options of a compilation for these.
@@ -66,16 +88,20 @@ impl Sizes {
         TrainConfig { batch_size: batch, precision, ..TrainConfig::default() }
     }
 
-    /// What is measured of a whole step: `shape`, which of the convolutional autoencoder in f32 says
-    /// what it always did, since rows of other files are found by it.
+    /// What is measured of a whole step: `shape`, which of the paper's convolutional autoencoder in
+    /// f32 says what it always did, since rows of other files are found by it.
     fn of_step(&self, shape: &str) -> String {
         let kind = match self.model {
             Kind::Cae => String::new(),
             kind => format!("{kind}, "),
         };
+        let size = match self.size {
+            IMAGE_SIZE => String::new(),
+            size => format!("{size} x {size}, "),
+        };
         match self.precision {
-            Precision::F32 => format!("{kind}{shape}"),
-            precision @ Precision::F16 => format!("{kind}{precision}, {shape}"),
+            Precision::F32 => format!("{kind}{size}{shape}"),
+            precision @ Precision::F16 => format!("{kind}{size}{precision}, {shape}"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::method::detector::{DEFAULT_BETA, Detector};
 use crate::method::feed::{Feed, log};
-use crate::method::model::{IMAGE_SIZE, Init, Model};
+use crate::method::model::{Init, Model};
 use crate::method::programs::{score_program, training_program};
 use crate::method::readout::Rule;
 use crate::method::scorer::Scorer;
@@ -29,7 +29,7 @@ pub fn measure(
     check: impl FnOnce(&Program) -> Result<()>,
     go_on: GoOn,
 ) -> Result<[Row; 2]> {
-    let Sizes { batch, channels, replicas, precision, .. } = sizes;
+    let Sizes { batch, size, channels, replicas, precision, .. } = sizes;
     let (model, images) = (sizes.model()?, batch * steps);
     let (options, config) = (sizes.options(engine.form()), sizes.config());
     let program = training_program(&model, &config, images, steps, options);
@@ -37,7 +37,7 @@ pub fn measure(
     let loaded = engine.load(&program)?;
     check(&program)?;
     let pixels = (0..images * model.pixels()).map(|i| (i * 37 % 256) as u8).collect();
-    let data = Images::new(pixels, [images, IMAGE_SIZE, IMAGE_SIZE, channels])?;
+    let data = Images::new(pixels, [images, size, size, channels])?;
     let train = training(engine, loaded, &model, sizes, (steps, rounds), go_on)?;
     let flops = program.cost().flops as f64 / (batch * replicas) as f64;
     let shape = sizes.of_step(&format!("{steps} steps"));

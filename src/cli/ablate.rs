@@ -134,7 +134,7 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
         }
     }
     let Some(last) = last else { return Ok(()) };
-    let model = Model::of(Kind::Cae, prepared.channels())?;
+    let model = settings.model_for(&prepared)?;
     let mut common = settings.fixed()?;
     for differs in ["model", "alpha", "kl_weight", "seed"] {
         common.remove(differs);

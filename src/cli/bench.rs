@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::sizes::{MAX_BATCH, MAX_REPLICAS, PrecisionArgs, SizeArgs, up_to};
+use super::sizes::{MAX_BATCH, MAX_REPLICAS, PrecisionArgs, SizeArgs, one_of_sizes, up_to};
 use super::{DeviceArgs, Ui, interrupt};
 use crate::bench::compare::{Change, Comparison, same_device};
 use crate::bench::peaks::Peaks;
@@ -14,6 +14,7 @@ use crate::bench::stats::Stop;
 use crate::bench::{Sizes, kernels, steps, text};
 use crate::engine::{Engine, memory};
 use crate::error::{Error, Result};
+use crate::images::IMAGE_SIZE;
 use crate::method::model::{Kind, MAX_CHANNELS};
 use crate::output::{Output, outln, print};
 use crate::program::Program;
@@ -166,6 +167,10 @@ struct SizeLists {
     #[arg(long, default_value = "64", value_name = "LIST", value_delimiter = ',', value_parser = up_to(MAX_BATCH))]
     batch: Vec<usize>,
 
+    /// Height and width of an image.
+    #[arg(long, default_value_t = IMAGE_SIZE, value_parser = one_of_sizes)]
+    size: usize,
+
     /// Channels of an image; several with commas.
     #[arg(long, default_value = "1", value_name = "LIST", value_delimiter = ',', value_parser = up_to(MAX_CHANNELS))]
     channels: Vec<usize>,
@@ -186,6 +191,7 @@ impl SizeLists {
                 all.extend(self.batch.iter().map(|&batch| SizeArgs {
                     model: self.model,
                     batch,
+                    size: self.size,
                     channels,
                     replicas,
                     precision: self.precision,
@@ -198,8 +204,8 @@ impl SizeLists {
 
 impl SizeArgs {
     fn sizes(&self) -> Sizes {
-        let SizeArgs { model, batch, channels, replicas, precision } = *self;
-        Sizes { model, batch, channels, replicas, precision: precision.precision }
+        let SizeArgs { model, batch, size, channels, replicas, precision } = *self;
+        Sizes { model, batch, size, channels, replicas, precision: precision.precision }
     }
 }
 
@@ -320,10 +326,7 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
     let plan = kernels::Plan { glob, stop, cold, variants, peaks, go_on };
     let (mut rows, mut outcome) = (peaks.rows.clone(), Ok(()));
     for size in &sizes {
-        let Sizes { batch, channels, replicas, .. } = size.sizes();
-        ui.progress(&format!(
-            "measuring kernels: batch {batch}, {channels} channel(s), {replicas} model(s)"
-        ));
+        ui.progress(&format!("measuring kernels: {}", size.sizes()));
         let mut found = vec![];
         outcome = kernels::measure(engine.as_mut(), size.sizes(), &plan, &mut found)
             .map_err(|e| size.explain(e, &[]));
@@ -376,9 +379,8 @@ fn run_kernels(args: KernelsArgs, ui: &Ui) -> Result<()> {
 
 /// A program at its sizes, for people.
 fn title(program: &str, sizes: Sizes) -> String {
-    let Sizes { batch, channels, replicas, precision, .. } = sizes;
     let what = if program == "train" { "a training step" } else { "scoring" };
-    format!("{what}, batch {batch}, {channels} channel(s), {replicas} model(s), {precision}")
+    format!("{what}, {sizes}, {}", sizes.precision)
 }
 
 fn run_steps(args: StepsArgs, ui: &Ui) -> Result<()> {

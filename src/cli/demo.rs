@@ -11,7 +11,6 @@ use crate::data::{Labelled, Prepared, prepare};
 use crate::error::{Error, Result};
 use crate::files::{self, Lock, UNFINISHED, is_vacant, make_folder, sweep};
 use crate::folders::{self, folder_name};
-use crate::method::model::Model;
 use crate::method::readout::PAPER;
 use crate::output::{self, outln};
 use crate::program::Precision;
@@ -76,7 +75,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         ui.progress("saved; the same command goes on from there");
         return Err(Error::Interrupted);
     }
-    let model = Model::of(config.model, prepared.channels())?;
+    let model = config.model_for(&prepared)?;
     let rules = rules(&config, &model, &[], &[])?;
     let _run_lock = share::open(&run, "gradcon demo")?;
     let what = Evaluate {

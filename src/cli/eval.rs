@@ -8,7 +8,6 @@ use super::{DeviceArgs, Ui};
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::folders::{self, EvalPlace};
-use crate::method::model::Model;
 use crate::output::print;
 use crate::report::results::Results;
 use crate::report::tables;
@@ -124,7 +123,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
         } else {
             None
         };
-        let model = Model::of(config.model, prepared.channels())?;
+        let model = config.model_for(&prepared)?;
         let rules = rules(config, &model, &args.score, &args.beta)?;
         let what = Evaluate {
             run: folder,

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant, make_folder, parent};
 use crate::folders;
+use crate::images::IMAGE_SIZE;
 use crate::output::print;
 use crate::report::found::After;
 use crate::report::published;
@@ -298,6 +299,7 @@ impl Work {
         let sizes = Sizes {
             model: config.model,
             batch: config.batch_size,
+            size: self.prepared.size(),
             channels: self.prepared.channels(),
             replicas: units.len(),
             precision: config.precision,
@@ -347,6 +349,9 @@ impl Work {
             let counts = [&manifest.counts.train, &manifest.counts.val, &manifest.counts.test];
             let images = counts.into_iter().flatten().sum();
             fewer("images", images, spec.images.iter().sum());
+        }
+        if self.prepared.size() != IMAGE_SIZE {
+            differs.push(format!("size {} instead of {IMAGE_SIZE}", self.prepared.size()));
         }
         let (ours, theirs) = (config.entries()?, paper.entries()?);
         for name in PAPERS {

@@ -13,7 +13,7 @@ use crate::data::picture;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::method::detector::Detector;
-use crate::method::model::IMAGE_SIZE;
+use crate::method::model::{IMAGE_SIZE, Model};
 use crate::method::readout::Rule;
 use crate::method::scorer::{Score, Scorer};
 use crate::output::{Output, note, path_text, reader_is_gone};
@@ -93,7 +93,7 @@ fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
     let background =
         detector.description.get("background").map(|text| picture::colour(text)).transpose()?;
     let decode = Decode::new(detector.model.channels(), max_pixels.unwrap_or(Decode::MAX_PIXELS))?;
-    Ok(decode.on(background))
+    Ok(decode.to_size(detector.model.size())?.on(background))
 }
 
 /// What images are scored by.
@@ -115,7 +115,8 @@ fn rules(args: &ScoreArgs, detector: &Detector) -> Result<Vec<Rule>> {
     }
 }
 
-/// Images that are scored together at most, and at first: somebody may wait for the first line.
+/// Images of the paper's size that are scored together at most (of others as many pixels, but as many
+/// as at first), and at first: somebody may wait for the first line.
 const CHUNK: usize = 1024;
 const FIRST_CHUNK: usize = 64;
 
@@ -155,7 +156,7 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
         scorer,
         threshold,
         lines: Lines { json: args.format == "json", layers, more, out: &mut out },
-        chunk: Chunk::new(decode.channels())?,
+        chunk: Chunk::new(&detector.model)?,
         scored: 0,
         skipped: 0,
         left_out: Tally::default(),
@@ -243,8 +244,8 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(channels: usize) -> Result<Chunk> {
-        let images = Images::new(vec![], [0, IMAGE_SIZE, IMAGE_SIZE, channels])?;
+    fn new(model: &Model) -> Result<Chunk> {
+        let images = Images::new(vec![], [0, model.size(), model.size(), model.channels()])?;
         Ok(Chunk { images, paths: vec![], since: Instant::now() })
     }
 
@@ -281,7 +282,9 @@ impl Work<'_> {
             let waiting = self.chunk.paths.len();
             if waiting >= most || waiting > 0 && (end || self.chunk.since.elapsed() >= PATIENCE) {
                 self.score_chunk()?;
-                most = CHUNK.min(2 * most);
+                let pixels = self.chunk.images.height * self.chunk.images.width;
+                let all = CHUNK * IMAGE_SIZE * IMAGE_SIZE / pixels;
+                most = all.max(FIRST_CHUNK).min(2 * most);
                 tick(&self.bar);
             }
             if end {

@@ -5,6 +5,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 use strum::VariantNames;
 
 use crate::error::{Error, Result};
+use crate::images::{IMAGE_SIZE, check_size};
 use crate::kernels::Form;
 use crate::method::config::TrainConfig;
 use crate::method::model::{Kind, MAX_CHANNELS, Model};
@@ -20,6 +21,12 @@ pub const MAX_REPLICAS: usize = 4096;
 /// A number of a command line from 1 to `most`.
 pub fn up_to(most: usize) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most as u64)
+}
+
+/// A height and width that images can have.
+pub fn one_of_sizes(text: &str) -> std::result::Result<usize, String> {
+    let size = text.parse::<usize>().map_err(|e| e.to_string())?;
+    check_size(size).map_err(|e| e.to_string())
 }
 
 /// How activations are kept.
@@ -46,6 +53,10 @@ pub struct SizeArgs {
     #[arg(long, default_value_t = 64, value_parser = up_to(MAX_BATCH))]
     pub batch: usize,
 
+    /// Height and width of an image.
+    #[arg(long, default_value_t = IMAGE_SIZE, value_parser = one_of_sizes)]
+    pub size: usize,
+
     /// Channels of an image.
     #[arg(long, default_value_t = 1, value_parser = up_to(MAX_CHANNELS))]
     pub channels: usize,
@@ -61,7 +72,7 @@ pub struct SizeArgs {
 impl SizeArgs {
     /// The model of these images.
     pub fn model(&self) -> Result<Model> {
-        Model::of(self.model, self.channels)
+        Model::sized(self.model, self.size, self.channels)
     }
 
     /// The configuration of a training with this batch.
@@ -78,13 +89,18 @@ impl SizeArgs {
     /// Says of a lack of memory which of the flags lower the need: `flags` and those of this
     /// struct, as far as they are above their least.
     pub fn explain(&self, error: Error, flags: &[(&str, usize)]) -> Error {
-        let own =
-            [("--batch", self.batch), ("--replicas", self.replicas), ("--channels", self.channels)];
+        let own = [
+            ("--batch", self.batch, 1),
+            ("--replicas", self.replicas, 1),
+            ("--channels", self.channels, 1),
+            ("--size", self.size, IMAGE_SIZE),
+        ];
+        let flags = flags.iter().map(|&(flag, value)| (flag, value, 1));
         let high: Vec<String> = own
-            .iter()
+            .into_iter()
             .chain(flags)
-            .filter(|(_, value)| *value > 1)
-            .map(|(flag, value)| format!("{flag} (now {value})"))
+            .filter(|(_, value, least)| value > least)
+            .map(|(flag, value, _)| format!("{flag} (now {value})"))
             .collect();
         if high.is_empty() {
             error

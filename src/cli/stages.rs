@@ -172,7 +172,7 @@ pub(super) fn evaluated(
     engine: &mut dyn Engine,
     ui: &Ui,
 ) -> Result<()> {
-    let model = Model::of(config.model, prepared.channels())?;
+    let model = config.model_for(prepared)?;
     let mut all: Vec<(u64, Results)> = vec![];
     for (folder, config) in config.runs(root) {
         interrupt::go_on()?;

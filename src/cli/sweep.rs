@@ -13,7 +13,6 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant, make_folder};
 use crate::folders;
-use crate::method::model::Model;
 use crate::output::{outln, print};
 use crate::program::Precision;
 use crate::report::results::Results;
@@ -459,7 +458,7 @@ impl Work {
         let ui = self.ui;
         let Work { engine: Some(engine), prepared, .. } = self else { return Ok(None) };
         let _lock = share::open(&job.folder, "gradcon sweep")?;
-        let model = Model::of(job.config.model, prepared.channels())?;
+        let model = job.config.model_for(prepared)?;
         let rules = rules(&job.config, &model, &[], &[])?;
         let what = Evaluate {
             run: &job.folder,

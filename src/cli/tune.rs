@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::sizes::{MAX_BATCH, MAX_REPLICAS, PrecisionArgs, up_to};
+use super::sizes::{MAX_BATCH, MAX_REPLICAS, PrecisionArgs, one_of_sizes, up_to};
 use super::{AdapterArgs, Ui, interrupt};
 use crate::bench::Sizes;
 use crate::engine::Engine;
@@ -10,6 +10,7 @@ use crate::engine::gpu::GpuEngine;
 use crate::engine::tuned::{Key, TunedPlan};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::images::IMAGE_SIZE;
 use crate::method::model::{Kind, MAX_CHANNELS};
 use crate::output::{Output, outln, print};
 use crate::tune::{Effort, Found, LEAST, Watch, choices, text, tune};
@@ -36,6 +37,10 @@ pub struct TuneArgs {
     /// Images in a batch.
     #[arg(long, default_value_t = 64, value_parser = up_to(MAX_BATCH))]
     batch: usize,
+
+    /// Height and width of an image.
+    #[arg(long, default_value_t = IMAGE_SIZE, value_parser = one_of_sizes)]
+    size: usize,
 
     /// Channels of an image; several with commas.
     #[arg(long, default_value = "1", value_name = "LIST", value_delimiter = ',', value_parser = up_to(MAX_CHANNELS))]
@@ -159,14 +164,12 @@ fn measure(args: &TuneArgs, engine: &mut GpuEngine, key: Key, ui: &Ui) -> Result
     for &replicas in &args.replicas {
         for &channels in &args.channels {
             let (model, precision) = (args.model, args.precision.precision);
-            let sizes = Sizes { model, batch: args.batch, channels, replicas, precision };
+            let (batch, size) = (args.batch, args.size);
+            let sizes = Sizes { model, batch, size, channels, replicas, precision };
             if all.iter().any(|found| found.sizes == sizes) {
                 continue;
             }
-            ui.progress(&format!(
-                "tuning: {model}, batch {}, {channels} channel(s), {replicas} model(s), {precision}",
-                args.batch
-            ));
+            ui.progress(&format!("tuning: {model}, {sizes}, {precision}"));
             let found = tune(engine, sizes, effort, &all, &watch).map_err(|e| {
                 e.with_remedy("a lower --batch, --replicas or --channels needs less".to_string())
             })?;

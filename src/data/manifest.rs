@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::hash::sha256;
 use super::{Dataset, picture};
 use crate::error::{Error, Result};
-use crate::images::IMAGE_SIZE;
+use crate::images::SIZES;
 use crate::limits::{self, shown};
 
 /// The manifest's name in the prepared folder.
@@ -189,14 +189,12 @@ impl Manifest {
             let what = if listed.contains(name) { "lists unexpected" } else { "does not list" };
             return Err(Error::invalid(format!("{}: {what} {}", path.display(), shown(name))));
         }
-        if (self.height, self.width) != (IMAGE_SIZE, IMAGE_SIZE) || ![1, 3].contains(&self.channels)
-        {
+        let (height, width) = (self.height, self.width);
+        if height != width || !SIZES.contains(&height) || ![1, 3].contains(&self.channels) {
             return Err(Error::invalid(format!(
-                "{}: images of {} x {} x {}, expected {IMAGE_SIZE} x {IMAGE_SIZE} with 1 or 3 \
-                 channels",
+                "{}: images of {height} x {width} x {}, expected a square of one of {SIZES:?} with \
+                 1 or 3 channels",
                 path.display(),
-                self.height,
-                self.width,
                 self.channels
             )));
         }

@@ -31,7 +31,7 @@ use super::Images;
 use super::resize::Plan;
 use super::walk::EXTENSIONS;
 use crate::error::{Error, Result};
-use crate::images::IMAGE_SIZE;
+use crate::images::{IMAGE_SIZE, check_size};
 
 /// Is told how many pictures were found, and how many were read, since it was called last. An error
 /// ends the work.
@@ -44,6 +44,7 @@ type Outcome<T> = std::result::Result<T, String>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decode {
     channels: usize,
+    size: usize,
     max_pixels: u64,
     background: Option<[u8; 3]>,
 }
@@ -64,7 +65,7 @@ impl Decode {
     /// decoding a progressive JPEG of that size five times as much.
     pub const MAX_PIXELS: u64 = 1 << 28;
 
-    /// Pictures with `channels` channels: 1 makes them gray, 3 makes them RGB. Those of more than
+    /// Pictures of 28 x 28 with `channels` channels: 1 makes them gray, 3 makes them RGB. Those of more than
     /// `max_pixels` pixels are refused, and those with a side of more than `max_pixels / 256` (and
     /// of more than 65,536).
     ///
@@ -72,7 +73,7 @@ impl Decode {
     /// Another number of channels: picture files have no such colours.
     pub fn new(channels: usize, max_pixels: u64) -> Result<Decode> {
         match channels {
-            1 | 3 => Ok(Decode { channels, max_pixels, background: None }),
+            1 | 3 => Ok(Decode { channels, size: IMAGE_SIZE, max_pixels, background: None }),
             _ => Err(Error::invalid(format!(
                 "picture files are read with 1 channel (gray) or 3 (RGB), not with {channels}"
             ))),
@@ -89,12 +90,25 @@ impl Decode {
         self.background
     }
 
+    /// Resizes them to this height and width instead of 28.
+    ///
+    /// # Errors
+    /// As [`check_size`].
+    pub fn to_size(self, size: usize) -> Result<Decode> {
+        Ok(Decode { size: check_size(size)?, ..self })
+    }
+
+    /// Height and width of what it makes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// Composes transparent pictures onto this colour (red, green, blue).
     pub fn on(self, background: Option<[u8; 3]>) -> Decode {
         Decode { background, ..self }
     }
 
-    /// Decodes the files and resizes each to 28 x 28: [paths.len(), 28, 28, channels]. Gray is
+    /// Decodes the files and resizes each: [paths.len(), size, size, channels]. Gray is
     /// Pillow's mode L (299 red + 587 green + 114 blue of 1000); 16 bits are scaled to 8. PNG and
     /// BMP give Pillow's levels; the colours of the others may be a few levels off, as decoders
     /// differ.
@@ -108,7 +122,7 @@ impl Decode {
             progress(0, 1).map(|()| image)
         };
         let decoded = paths.par_iter().map(decode).collect::<Result<Vec<_>>>()?;
-        let mut data = Vec::with_capacity(paths.len() * IMAGE_SIZE * IMAGE_SIZE * self.channels);
+        let mut data = Vec::with_capacity(paths.len() * self.size * self.size * self.channels);
         let mut unreadable = Vec::new();
         for (path, image) in paths.iter().zip(decoded) {
             match image {
@@ -131,10 +145,10 @@ impl Decode {
                 unreadable.join("\n  ")
             )));
         }
-        Images::new(data, [paths.len(), IMAGE_SIZE, IMAGE_SIZE, self.channels])
+        Images::new(data, [paths.len(), self.size, self.size, self.channels])
     }
 
-    /// One image [1, 28, 28, channels] from a file, as [`files`](Self::files) makes it. Pipes,
+    /// One image [1, size, size, channels] from a file, as [`files`](Self::files) makes it. Pipes,
     /// sockets and devices are not opened.
     ///
     /// # Errors
@@ -158,7 +172,7 @@ impl Decode {
         self.read(BufReader::with_capacity(1 << 16, file))
     }
 
-    /// One image [1, 28, 28, channels] from the content of a file.
+    /// One image [1, size, size, channels] from the content of a file.
     ///
     /// # Errors
     /// Why it can't be decoded.
@@ -189,7 +203,7 @@ impl Decode {
             ) => self.other(format, reader)?,
             _ => return Err(format!("its content is none of {}", EXTENSIONS.join(", "))),
         };
-        let image = pixels.reduce(self.channels, self.background);
+        let image = pixels.reduce(self.size, self.channels, self.background);
         drop((pixels, held));
         Ok(image)
     }
@@ -368,8 +382,8 @@ struct Pixels {
 }
 
 impl Pixels {
-    /// The picture as it should be seen, at 28 x 28: [1, 28, 28, channels].
-    fn reduce(&self, channels: usize, background: Option<[u8; 3]>) -> Images {
+    /// The picture as it should be seen, at its new size: [1, size, size, channels].
+    fn reduce(&self, size: usize, channels: usize, background: Option<[u8; 3]>) -> Images {
         // It is turned when it is small. Until then its sides are exchanged, and so is the order in
         // which they are reduced.
         let turned = matches!(
@@ -380,10 +394,10 @@ impl Pixels {
                 | Orientation::Rotate270FlipH
         );
         let seen = if turned { [self.width, self.height] } else { [self.height, self.width] };
-        let height_first = Plan::height_comes_first(seen, [IMAGE_SIZE, IMAGE_SIZE]) != turned;
-        let plan = Plan::new([self.height, self.width], [IMAGE_SIZE, IMAGE_SIZE], height_first);
+        let height_first = Plan::height_comes_first(seen, [size, size]) != turned;
+        let plan = Plan::new([self.height, self.width], [size, size], height_first);
         let data = plan.apply(channels, |y, out| self.row(y, channels, background, out));
-        let side = IMAGE_SIZE as u32;
+        let side = size as u32;
         let mut small = match channels {
             1 => DynamicImage::ImageLuma8(
                 GrayImage::from_raw(side, side, data).expect("a byte a pixel"),
@@ -393,7 +407,7 @@ impl Pixels {
             ),
         };
         small.apply_orientation(self.orientation);
-        Images { data: small.into_bytes(), n: 1, height: IMAGE_SIZE, width: IMAGE_SIZE, channels }
+        Images { data: small.into_bytes(), n: 1, height: size, width: size, channels }
     }
 
     /// Row y [width, channels].

@@ -12,13 +12,13 @@ use super::prepared::{Names, Prepared, TestSet};
 use super::split::{self, Parts};
 use super::{Dataset, Images, Labelled, concat, resize};
 use crate::error::{Error, Result};
-use crate::images::IMAGE_SIZE;
+use crate::images::{IMAGE_SIZE, check_size};
 
 /// The outlier ratio of the protocol, in percent.
 pub const DEFAULT_RATIO: u32 = 50;
 
-/// Prepares a ten-class dataset from its official training and test images (any size; 1 or 3
-/// channels), divided as its [`Split`] says. One test set for each class as the inlier and each of
+/// Prepares a ten-class dataset at 28 x 28 from its official training and test images (any size; 1
+/// or 3 channels), divided as its [`Split`] says. One test set for each class as the inlier and each of
 /// `ratios` (percent of outliers).
 ///
 /// # Errors
@@ -35,8 +35,28 @@ pub fn ten_classes(
     seed: u64,
     ratios: &[u32],
 ) -> Result<Prepared> {
+    ten_classes_at(IMAGE_SIZE, dataset, [train, test], source, seed, ratios)
+}
+
+/// [`ten_classes`] at another size.
+///
+/// # Errors
+/// As [`ten_classes`]; a size that is none of [`SIZES`](crate::images::SIZES).
+///
+/// # Panics
+/// As [`ten_classes`].
+pub fn ten_classes_at(
+    size: usize,
+    dataset: Dataset,
+    official: [Labelled; 2],
+    source: Source,
+    seed: u64,
+    ratios: &[u32],
+) -> Result<Prepared> {
     let spec = dataset.ten_classes().expect("ten_classes: a dataset of ten classes");
-    let (train, val, test) = divide(spec.split, resized(train), resized(test), seed);
+    let size = check_size(size)?;
+    let [train, test] = official.map(|part| resized(part, size));
+    let (train, val, test) = divide(spec.split, train, test, seed);
     let classes = spec.classes.map(String::from).to_vec();
     check_filled(&Counts::new(&train, &val, &test, classes.len()), &classes)?;
     let test_sets = sets_by_ratio(&test.labels, classes.len(), ratios, seed)?;
@@ -56,11 +76,11 @@ pub fn ten_classes(
 }
 
 /// The images at the size of prepared ones.
-fn resized(part: Labelled) -> Labelled {
-    if (part.images.height, part.images.width) == (IMAGE_SIZE, IMAGE_SIZE) {
+fn resized(part: Labelled, size: usize) -> Labelled {
+    if (part.images.height, part.images.width) == (size, size) {
         return part;
     }
-    Labelled { images: resize::resize(&part.images, IMAGE_SIZE, IMAGE_SIZE), labels: part.labels }
+    Labelled { images: resize::resize(&part.images, size, size), labels: part.labels }
 }
 
 /// Training, validation and test images from the official two parts.
@@ -263,9 +283,17 @@ pub fn own_images(
 /// # Errors
 /// As [`ten_classes`].
 pub fn fashion_subset(seed: u64, ratios: &[u32]) -> Result<Prepared> {
+    fashion_subset_at(IMAGE_SIZE, seed, ratios)
+}
+
+/// [`fashion_subset`] at another size.
+///
+/// # Errors
+/// As [`ten_classes_at`].
+pub fn fashion_subset_at(size: usize, seed: u64, ratios: &[u32]) -> Result<Prepared> {
     let (train, test) = super::embedded::fashion_subset()?;
     let source = Source { what: "the subset built into gradcon".into(), sha256: BTreeMap::new() };
-    ten_classes(Dataset::FMNIST, train, test, source, seed, ratios)
+    ten_classes_at(size, Dataset::FMNIST, [train, test], source, seed, ratios)
 }
 
 /// What a protocol says of the images that it divided; the rest of the manifest follows from them.
@@ -295,8 +323,8 @@ impl Made {
             source: self.source,
             seed: self.seed,
             outlier_ratios: self.ratios,
-            height: IMAGE_SIZE,
-            width: IMAGE_SIZE,
+            height: train.images.height,
+            width: train.images.width,
             channels: train.images.channels,
             inliers: self.inliers,
             counts: Counts::new(&train, &val, &test, self.classes.len()),

@@ -127,6 +127,18 @@ impl Prepared {
         Ok(self)
     }
 
+    /// The same dataset with one channel, if all its images are gray: the same bytes as if they had
+    /// been read so.
+    pub fn gray_if_it_is(mut self) -> Prepared {
+        let parts = [&mut self.train, &mut self.val, &mut self.test];
+        let is_gray = |part: &&mut Labelled| part.images.is_gray();
+        if self.manifest.channels == 3 && parts.iter().all(is_gray) {
+            parts.into_iter().for_each(|part| part.images = part.images.first_channel());
+            self.manifest.channels = 1;
+        }
+        self
+    }
+
     /// Names of the classes, by label.
     pub fn class_names(&self) -> &[String] {
         &self.manifest.classes
@@ -135,6 +147,11 @@ impl Prepared {
     /// 1 (gray) or 3 (RGB).
     pub fn channels(&self) -> usize {
         self.manifest.channels
+    }
+
+    /// Height and width of the images.
+    pub fn size(&self) -> usize {
+        self.manifest.height
     }
 
     /// The classes one can train on. Ten for the ten-class datasets, in label order, else one.

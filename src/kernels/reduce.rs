@@ -20,7 +20,7 @@ pub enum Reduce {
 }
 
 /// Most pieces of a flat tensor: the parameters of a model.
-pub const MAX_PIECES: usize = 24;
+pub const MAX_PIECES: usize = 32;
 
 pub(super) static SHADER: Shader = Shader {
     name: "reduce",

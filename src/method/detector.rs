@@ -18,7 +18,7 @@ use super::readout::statistics::column_names;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::images::Images;
+use crate::images::{IMAGE_SIZE, Images, SIZES};
 use crate::limits::{self, shown};
 
 /// A model that can judge images: parameters, reference gradients and description.
@@ -151,6 +151,7 @@ impl Detector {
         metadata.insert("format".into(), "pt".into());
         metadata.insert(format!("{PREFIX}model"), self.model.kind().to_string());
         metadata.insert(format!("{PREFIX}channels"), self.model.channels().to_string());
+        metadata.insert(format!("{PREFIX}size"), self.model.size().to_string());
         if let Some(statistics) = &self.statistics {
             let columns = column_names(&statistics.validation.parts);
             metadata.insert(format!("{PREFIX}{PARTS}"), columns);
@@ -224,8 +225,19 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
         None if file.tensors.contains_key("fc11.weight") => Kind::Vae,
         None => Kind::Cae,
     };
-    // Only the channels of images differ between models of a kind.
-    let least = Model::of(kind, 1)?;
+    // A file of before, or of another program, doesn't say its size.
+    let size = match metadata.get("gradcon.size") {
+        Some(text) => text.parse().ok().filter(|size| SIZES.contains(size)).ok_or_else(|| {
+            Error::invalid(format!(
+                "{}: for images of size '{}', expected one of {SIZES:?}",
+                path.display(),
+                shown(text)
+            ))
+        })?,
+        None => IMAGE_SIZE,
+    };
+    // Beside the size, only the channels of images differ between models of a kind.
+    let least = Model::sized(kind, size, 1)?;
     let first = &least.params()[0];
     let (name, expected) = (&first.name, &first.torch_shape);
     let Some((shape, _)) = file.tensors.get(name) else {
@@ -248,7 +260,7 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
             )));
         }
     };
-    let model = Model::of(kind, channels)
+    let model = Model::sized(kind, size, channels)
         .map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
     let mut params = vec![0.0; model.len()];
     for p in model.params() {
@@ -257,7 +269,8 @@ fn read_parameters(bytes: &[u8], path: &Path) -> Result<Opened> {
     }
     let description =
         metadata.into_iter().filter_map(|(k, v)| Some((k.strip_prefix(PREFIX)?.to_string(), v)));
-    let description = description.filter(|(k, _)| k != "model" && k != "channels").collect();
+    let description =
+        description.filter(|(k, _)| !matches!(&k[..], "model" | "channels" | "size")).collect();
     Ok(Opened { params, model, rest: file, description })
 }
 

@@ -53,7 +53,7 @@ pub fn train(
     config: &TrainConfig,
     mut report: impl FnMut(&EpochReport),
 ) -> Result<Detector> {
-    let model = Model::try_new(train.channels)?;
+    let model = Model::sized(Kind::Cae, train.height, train.channels)?;
     let set = TrainingSet::new(train, validation, config);
     let mut trainer = Trainer::new(engine, &model, config, &[set])?;
     for _ in 0..config.epochs {

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
 pub use crate::images::IMAGE_SIZE;
-use crate::images::Images;
+use crate::images::{Images, check_size};
 use crate::layout::{Segment, Shape, pack, size};
 use crate::tape::ops::Map;
 use crate::tape::{Tape, Tensor};
@@ -88,8 +88,8 @@ enum Code {
     Out,
 }
 
-const fn down(name: &'static str, out: usize) -> Row {
-    let (mapping, padding, activation) = (Mapping::Conv, 2, Some(Map::Relu));
+const fn down(name: &'static str, out: usize, padding: usize) -> Row {
+    let (mapping, activation) = (Mapping::Conv, Some(Map::Relu));
     Row { name, mapping, out: Some(out), padding, activation, constrained: false }
 }
 
@@ -103,27 +103,51 @@ const fn up(name: &'static str, out: Option<usize>, padding: usize, activation: 
     Row { name, mapping, out, padding, activation, constrained: true }
 }
 
-const ENCODER: [Row; 4] =
-    [down("down.0", 32), down("down.2", 32), down("down.4", 64), down("down.6", 64)];
+/// Names of the encoder's and the decoder's layers, first to last, of which a model has so many as
+/// its images need.
+const DOWN: [&str; 6] = ["down.0", "down.2", "down.4", "down.6", "down.8", "down.10"];
+const UP: [&str; 6] = ["up.0", "up.2", "up.4", "up.6", "up.8", "up.10"];
+
+/// Channels of the encoder's layers at most, and of the first two.
+const CHANNELS: usize = 64;
+const FIRST_CHANNELS: usize = 32;
+
+/// The side of a code that isn't halved any more.
+const LEAST: usize = 4;
 
 /// Mean and logarithm of the variance of the latent variable, and the way back to a code. The
 /// paper constrains the decoder's transposed convolutions, which `fc2` is none of.
 const LATENT: [Row; 3] =
     [linear("fc11", Code::In), linear("fc12", Code::In), linear("fc2", Code::Out)];
 
-const DECODER: [Row; 4] = [
-    up("up.0", Some(64), 2, Map::Relu),
-    up("up.2", Some(32), 1, Map::Relu),
-    up("up.4", Some(32), 2, Map::Relu),
-    up("up.6", None, 1, Map::Sigmoid),
-];
+/// The encoder's and the decoder's layers for images of a size. The paper's 28 become 15, 8, 5 and 3
+/// with a padding of 2, and on the way back 4, 8, 14 and 28. Every other size is halved exactly
+/// until its side is 3 or 4: 64 becomes 32, 16, 8 and 4, and each layer of the decoder doubles
+/// what it gets. The first two layers of the encoder have 32 channels, the others 64, and the
+/// decoder has the same the other way round.
+fn stacks(size: usize) -> (Vec<Row>, Vec<Row>) {
+    let papers = size == IMAGE_SIZE;
+    let count = if papers { 4 } else { (size / LEAST).next_power_of_two().ilog2() as usize };
+    let channels = |i: usize| if i < 2 { FIRST_CHANNELS } else { CHANNELS };
+    let encoder = (0..count).map(|i| down(DOWN[i], channels(i), if papers { 2 } else { 1 }));
+    let decoder = (0..count).map(|i| {
+        // Back to 4 from 3, and to 14 from 8.
+        let padding = if papers && i % 2 == 0 { 2 } else { 1 };
+        match count - 1 - i {
+            0 => up(UP[i], None, padding, Map::Sigmoid),
+            left => up(UP[i], Some(channels(left - 1)), padding, Map::Relu),
+        }
+    });
+    (encoder.collect(), decoder.collect())
+}
 
 impl Kind {
-    /// The layers, first to last.
-    fn rows(self) -> Vec<Row> {
+    /// The layers for images of a size, first to last.
+    fn rows(self, size: usize) -> Vec<Row> {
+        let (encoder, decoder) = stacks(size);
         match self {
-            Kind::Cae => [&ENCODER[..], &DECODER].concat(),
-            Kind::Vae => [&ENCODER[..], &LATENT, &DECODER].concat(),
+            Kind::Cae => [encoder, decoder].concat(),
+            Kind::Vae => [encoder, LATENT.to_vec(), decoder].concat(),
         }
     }
 }
@@ -242,7 +266,7 @@ pub enum Init {
     Kaiming,
 }
 
-/// An autoencoder for images of `channels` x 28 x 28.
+/// An autoencoder for images of `channels` x `size` x `size`; the paper's size is 28.
 ///
 /// ```
 /// use gradcon::method::model::Kind;
@@ -268,6 +292,11 @@ pub enum Init {
 /// assert_eq!((model.code_len(), model.code_to_torch(65)), (576, 10));
 /// assert_eq!(variational.code_to_torch(65), 65);
 ///
+/// // Other sizes are halved exactly, as deep as it takes.
+/// let large = Model::sized(Kind::Cae, 96, 3)?;
+/// assert_eq!((large.size(), large.shape(64), large.code_len()), (96, [96, 96, 3, 64], 576));
+/// assert_eq!(large.constrained_layers().last(), Some(&"up.8"));
+///
 /// // The constrained weights lie at the head of the flat parameters.
 /// let (segments, geometries) = (model.segments(), model.constrained_geometries(64));
 /// assert_eq!(model.reference_len(), segments[3].offset + segments[3].len);
@@ -279,6 +308,7 @@ pub enum Init {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Model {
     kind: Kind,
+    size: usize,
     channels: usize,
     layers: Vec<Layer>,
     params: Vec<Param>,
@@ -345,19 +375,28 @@ impl Model {
         Model::of(Kind::Cae, channels)
     }
 
-    /// An autoencoder of either kind. Shown at [`Model`].
+    /// An autoencoder of either kind, for images of 28 x 28. Shown at [`Model`].
     ///
     /// # Errors
     /// As [`Model::try_new`].
     pub fn of(kind: Kind, channels: usize) -> Result<Model> {
+        Model::sized(kind, IMAGE_SIZE, channels)
+    }
+
+    /// An autoencoder for images of a size of [`SIZES`](crate::images::SIZES). Shown at [`Model`].
+    ///
+    /// # Errors
+    /// Another size; as [`Model::try_new`].
+    pub fn sized(kind: Kind, size: usize, channels: usize) -> Result<Model> {
+        let image = check_size(size)?;
         if !(1..=MAX_CHANNELS).contains(&channels) {
             return Err(Error::Usage(format!(
                 "a model of {channels} channels: expected 1 to {MAX_CHANNELS}"
             )));
         }
         let mut layers: Vec<Layer> = vec![];
-        let (mut inputs, mut size) = (channels, IMAGE_SIZE);
-        for row in kind.rows() {
+        let (mut inputs, mut size) = (channels, image);
+        for row in kind.rows(image) {
             let (input, out) = ((inputs, size, size), row.out.unwrap_or(channels));
             let (kernel, code) = ((KERNEL, KERNEL), inputs);
             let geometry = match row.mapping {
@@ -377,7 +416,7 @@ impl Model {
             (inputs, size) = (out, layer.size());
             layers.push(layer);
         }
-        assert_eq!((inputs, size), (channels, IMAGE_SIZE));
+        assert_eq!((inputs, size), (channels, image));
 
         // Constrained weights come first, so that the reference gradients are the same flat layout,
         // cut short.
@@ -398,11 +437,12 @@ impl Model {
         let last = params[..weights(true).count()].last();
         let reference_len = last.map_or(0, |p| p.offset + p.len());
         let rank = |p: &Param| {
-            let at = layers.iter().position(|l| p.name.starts_with(l.row.name));
-            at.map(|i| (i, p.name.ends_with("bias")))
+            let (layer, what) = p.name.rsplit_once('.')?;
+            let at = layers.iter().position(|l| l.row.name == layer);
+            at.map(|i| (i, what == "bias"))
         };
         params.sort_by_key(rank);
-        Ok(Model { kind, channels, layers, params, len, reference_len })
+        Ok(Model { kind, size: image, channels, layers, params, len, reference_len })
     }
 
     /// Which autoencoder it is. Shown at [`Model`].
@@ -421,9 +461,19 @@ impl Model {
         self.channels
     }
 
+    /// Height and width of an image. Shown at [`Model`].
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The shape of a batch of n images on a tape. Shown at [`Model`].
+    pub fn shape(&self, n: usize) -> Shape {
+        [self.size, self.size, self.channels, n]
+    }
+
     /// Values of an image. Shown at [`Model`].
     pub fn pixels(&self) -> usize {
-        self.channels * IMAGE_SIZE * IMAGE_SIZE
+        self.channels * self.size * self.size
     }
 
     /// Whether images are what this model was made for. Shown at [`Model`].
@@ -432,10 +482,8 @@ impl Model {
     /// They have another shape; the message names both.
     pub fn check_images(&self, images: &Images) -> Result<()> {
         images.check()?;
-        let (found, expected) = (
-            [images.height, images.width, images.channels],
-            [IMAGE_SIZE, IMAGE_SIZE, self.channels],
-        );
+        let (found, expected) =
+            ([images.height, images.width, images.channels], [self.size, self.size, self.channels]);
         if found == expected {
             return Ok(());
         }
@@ -550,7 +598,7 @@ impl Model {
         flat
     }
 
-    /// Records the forward pass of a batch `[28, 28, channels, n]`. The latent variable of a
+    /// Records the forward pass of a batch `[size, size, channels, n]`. The latent variable of a
     /// variational model is `mean + deviation * noise` with a noise `[1, 1, latent_len, n]`, and the
     /// mean without one.
     ///
@@ -697,6 +745,32 @@ mod tests {
             [65536, 32768, 16384, 512]
         );
         assert_eq!(model.segments()[0].offset, 0);
+    }
+
+    #[test]
+    fn other_sizes_are_halved_exactly() {
+        let sides = |size: usize| -> Vec<usize> {
+            let model = Model::sized(Kind::Cae, size, 1).unwrap();
+            model.layers.iter().map(Layer::size).collect()
+        };
+        assert_eq!(sides(32), [16, 8, 4, 8, 16, 32]);
+        assert_eq!(sides(48), [24, 12, 6, 3, 6, 12, 24, 48]);
+        assert_eq!(sides(64), [32, 16, 8, 4, 8, 16, 32, 64]);
+        assert_eq!(sides(192), [96, 48, 24, 12, 6, 3, 6, 12, 24, 48, 96, 192]);
+        for size in crate::images::SIZES {
+            let model = Model::sized(Kind::Vae, size, 3).unwrap();
+            let outputs: Vec<usize> = model.layers.iter().map(Layer::bias_len).collect();
+            let count = model.encoder_layers().len();
+            let channels = |i: usize| if i < 2 { 32 } else { 64 };
+            let encoder: Vec<usize> = (0..count).map(channels).collect();
+            let decoder: Vec<usize> = (0..count - 1).rev().map(channels).chain([3]).collect();
+            assert_eq!((&outputs[..count], &outputs[count + 3..]), (&encoder[..], &decoder[..]));
+            assert_eq!(model.code_len(), if size % 3 == 0 || size == 28 { 576 } else { 1024 });
+            let names: Vec<&str> = model.params.iter().map(|p| p.name.as_str()).collect();
+            assert_eq!(names[2 * count - 2], format!("down.{}.weight", 2 * count - 2));
+            assert!(names.last().unwrap().starts_with(model.constrained_layers().last().unwrap()));
+        }
+        assert!(Model::sized(Kind::Cae, 40, 1).is_err());
     }
 
     #[test]

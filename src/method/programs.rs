@@ -3,7 +3,7 @@
 
 use super::config::TrainConfig;
 use super::feed::{BEST_PARAMS, BEST_REFERENCE, log, padded, source};
-use super::model::{IMAGE_SIZE, Model};
+use super::model::Model;
 use super::objective::{Terms, loss_scale, training_step, validation_step};
 use super::readout::Wanted;
 use super::readout::step::{fit_step, score_step};
@@ -43,8 +43,7 @@ pub fn training_program(
 }
 
 fn terms(model: &Model, config: &TrainConfig, options: Options) -> Terms {
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), config.batch_size];
-    let scale = loss_scale(options.precision, shape);
+    let scale = loss_scale(options.precision, model.shape(config.batch_size));
     // Where no replica has a constraint the step is without it; else each has its own alpha.
     let alpha = (config.alpha == 0.0).then_some(0.0);
     Terms { alpha, kl_weight: config.kl_weight, scale }
@@ -148,7 +147,7 @@ pub fn measuring_program(
 
 /// The loss scale of images that are each their own batch.
 pub(super) fn score_scale(model: &Model, precision: Precision) -> f64 {
-    loss_scale(precision, [IMAGE_SIZE, IMAGE_SIZE, model.channels(), 1])
+    loss_scale(precision, model.shape(1))
 }
 
 /// The program that reads from batches what statistics are made of. Shown at [`score_program`].
@@ -172,7 +171,7 @@ pub fn reconstruction_program(
     })
 }
 
-/// The program `name` of what `record` does with a batch, its images `[28, 28, channels, n]` and
+/// The program `name` of what `record` does with a batch, its images `[size, size, channels, n]` and
 /// their weights `[1, 1, 1, n]`.
 fn on_batches(
     name: &str,
@@ -184,8 +183,7 @@ fn on_batches(
 ) -> Program {
     let mut tape = Tape::new();
     tape.label("batch");
-    let shape = [IMAGE_SIZE, IMAGE_SIZE, model.channels(), padded(batch_size)];
-    let batch = tape.batch(from, shape);
+    let batch = tape.batch(from, model.shape(padded(batch_size)));
     record(&mut tape, batch);
     compile(name, &tape, options)
 }

@@ -580,13 +580,13 @@ fn other_model(path: &Path, found: &Model, expected: &Model) -> Error {
         ));
     }
     Error::invalid(format!(
-        "{path}: a model of {} channels, the dataset has {}",
-        found.channels(),
-        expected.channels()
+        "{path}: a model for images of {:?} (height, width, channels), the dataset has {:?}",
+        &found.shape(1)[..3],
+        &expected.shape(1)[..3]
     ))
 }
 
-/// Flat parameters of a model file, for a model of the same kind and channels.
+/// Flat parameters of a model file, for a model of the same kind, size and channels.
 ///
 /// # Errors
 /// No readable model file, or one of another kind or for other images.

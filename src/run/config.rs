@@ -17,6 +17,7 @@ use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::parent;
 use crate::folders;
+use crate::images::SIZES;
 use crate::limits::{self, shown};
 use crate::method::config::{DEFAULT_KL_WEIGHT, TrainConfig};
 use crate::method::detector::DEFAULT_BETA;
@@ -327,8 +328,8 @@ impl RunConfig {
                 self.threshold_quantile
             )));
         }
-        // Which layers there are doesn't depend on the channels.
-        Rule::named(&self.score, &Model::of(self.model, 1)?, self.beta)?;
+        // A layer that no size of images has; which ones the dataset's have is seen when it is bound.
+        Rule::named(&self.score, &Model::sized(self.model, SIZES[SIZES.len() - 1], 1)?, self.beta)?;
         if !self.beta.is_finite() {
             return Err(Error::Usage(format!("beta is {}, expected a finite number", self.beta)));
         }
@@ -352,9 +353,18 @@ impl RunConfig {
             self.data_sha256 = prepared.manifest().sha256();
         }
         self.check_data(prepared)?;
+        Rule::named(&self.score, &self.model_for(prepared)?, self.beta)?;
         let inliers = prepared.find_inliers(&self.inliers)?;
         self.inliers = inliers.into_iter().map(|k| prepared.inliers()[k].name.clone()).collect();
         Ok(())
+    }
+
+    /// The model of these settings for a dataset's images.
+    ///
+    /// # Errors
+    /// As [`Model::sized`].
+    pub fn model_for(&self, prepared: &Prepared) -> Result<Model> {
+        Model::sized(self.model, prepared.size(), prepared.channels())
     }
 
     /// Whether this is the run's own dataset, to the byte.

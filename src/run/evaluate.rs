@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::{Lock, sweep};
 use crate::folders::{self, EvalPlace};
 use crate::method::detector::Detector;
-use crate::method::model::{IMAGE_SIZE, Model};
+use crate::method::model::Model;
 use crate::method::readout::{PAPER, Rule};
 use crate::method::scorer::{Score, Scorer};
 use crate::program::Precision;
@@ -389,7 +389,7 @@ fn write_pictures(
         out,
         &inputs,
         &reconstructions,
-        [rows.len(), IMAGE_SIZE, IMAGE_SIZE, images.channels],
+        [rows.len(), images.height, images.width, images.channels],
         &rows,
         count,
     )

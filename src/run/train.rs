@@ -21,7 +21,7 @@ use crate::folders::{self, folder_name};
 use crate::images::Images;
 use crate::method::config::TrainConfig;
 use crate::method::detector::Detector;
-use crate::method::model::{IMAGE_SIZE, Init, Kind, Model};
+use crate::method::model::{Init, Kind, Model};
 use crate::method::readout::Rule;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
 use crate::method::trainer::{Outcome as Step, Trainer, TrainingSet};
@@ -219,7 +219,7 @@ fn fresh_trainer<'e>(
 pub fn check(units: &[Unit], prepared: &Prepared, engine: &mut dyn Engine) -> Result<()> {
     let Some(first) = units.first() else { return Ok(()) };
     first.config.check_data(prepared)?;
-    let model = Model::of(first.config.model, prepared.channels())?;
+    let model = first.config.model_for(prepared)?;
     let images = ClassImages::of(units, prepared)?;
     fresh_trainer(&units.iter().collect::<Vec<_>>(), &images, &model, engine).map(drop)
 }
@@ -339,7 +339,7 @@ impl Opened {
                 folder.display()
             ));
         }
-        let model = Model::of(config.model, prepared.channels())?;
+        let model = config.model_for(prepared)?;
         let found = if recover {
             let found = Checkpoints::recover(&folder, &model);
             found.map(|(checkpoints, checkpoint)| (checkpoints, Some(checkpoint)))
@@ -526,7 +526,8 @@ impl Group<'_> {
     fn detector(&self, r: usize, best: Snapshot) -> Detector {
         let Unit { config, class, .. } = self.units[r];
         let mut detector = best.into_detector(self.model(), &config.train_config());
-        let resized = format!("resize to {IMAGE_SIZE}x{IMAGE_SIZE} (Lanczos), divide by 255");
+        let size = detector.model.size();
+        let resized = format!("resize to {size}x{size} (Lanczos), divide by 255");
         let describe = [
             ("beta", config.beta.to_string()),
             ("dataset", self.prepared.manifest().name().to_string()),
@@ -635,8 +636,7 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
             let Some(report) = &reports[r] else { continue };
             class.record(report, rate)?;
             if let Some(pictures) = &pictures {
-                let channels = self.group.model().channels();
-                class.picture(epoch, &self.group.validation(r).data, &pictures[r], channels)?;
+                class.picture(epoch, self.group.validation(r), &pictures[r])?;
             }
         }
         Ok(())
@@ -794,7 +794,7 @@ pub fn export(
         data_sha256: detector.description.get("data_sha256").cloned(),
         class,
         model: detector.model.kind().to_string(),
-        input: [IMAGE_SIZE, IMAGE_SIZE, detector.model.channels()],
+        input: [detector.model.size(), detector.model.size(), detector.model.channels()],
         parameters: detector.model.parameter_count(),
         alpha: config.alpha,
         kl_weight: config.kl_weight,
@@ -898,14 +898,14 @@ impl ClassFiles {
     fn picture(
         &mut self,
         epoch: usize,
-        validation: &[u8],
+        validation: &Images,
         reconstructions: &[f32],
-        channels: usize,
     ) -> Result<()> {
-        let count = reconstructions.len() / (IMAGE_SIZE * IMAGE_SIZE * channels);
-        let mut images = validation[..reconstructions.len()].to_vec();
+        let count = reconstructions.len() / validation.image_len();
+        let mut images = validation.data[..reconstructions.len()].to_vec();
         images.extend(reconstructions.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8));
-        let images = Images::new(images, [2 * count, IMAGE_SIZE, IMAGE_SIZE, channels])?;
+        let Images { height, width, channels, .. } = *validation;
+        let images = Images::new(images, [2 * count, height, width, channels])?;
         let grid = sheet::grid(&images, count, 2);
         self.events.image(self.step(epoch), "val/input_and_reconstruction", &grid)
     }

@@ -52,7 +52,7 @@ impl Trial {
 
 /// The kernels of one size, a line each, then the steps.
 pub fn found(found: &Found) -> String {
-    let Sizes { model, batch, channels, replicas, precision } = found.sizes;
+    let (sizes, Sizes { model, precision, .. }) = (found.sizes, found.sizes);
     let titles = ["kernel", "for", "sizes", "chosen", "microseconds by variant"];
     let mut lines = vec![titles.map(String::from).to_vec()];
     for race in &found.races {
@@ -75,9 +75,7 @@ pub fn found(found: &Found) -> String {
         let (kernel, label, shape) = (race.kernel.clone(), race.label.clone(), race.shape.clone());
         lines.push(vec![kernel, label, shape, chosen, times.join(", ")]);
     }
-    let mut text = format!(
-        "{model}, batch {batch}, {channels} channel(s), {replicas} model(s), {precision}\n"
-    );
+    let mut text = format!("{model}, {sizes}, {precision}\n");
     text += &columns(&lines, 5);
     for race in &found.races {
         for runner in &race.variants {

@@ -51,7 +51,7 @@ static SPEC: Spec = Spec {
         }),
         subset: Some(Subset {
             what: "the small part of Fashion-MNIST (5,800 images)",
-            prepare: prepare::fashion_subset,
+            prepare: prepare::fashion_subset_at,
         }),
         read: |path, limit| source::read_idx(path, PLACE, limit),
         split: Split::Folds,

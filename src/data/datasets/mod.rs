@@ -126,8 +126,8 @@ pub struct Package {
 pub struct Subset {
     /// What it is, as part of a sentence.
     pub what: &'static str,
-    /// Prepares it, with this seed and these outlier ratios.
-    pub prepare: fn(u64, &[u32]) -> Result<Prepared>,
+    /// Prepares it at this size, with this seed and these outlier ratios.
+    pub prepare: fn(usize, u64, &[u32]) -> Result<Prepared>,
 }
 
 /// How the images of a ten-class dataset are divided.
