@@ -95,6 +95,23 @@ impl Images {
         Images { data, channels: 1, ..*self }
     }
 
+    /// The mean squared error of these images, values in [0, 1], against the mean of `others`: what a
+    /// model comes to that has learned nothing but that. None without images, or of other shapes.
+    pub fn error_of_mean(&self, others: &Images) -> Option<f64> {
+        let len = self.image_len();
+        if self.n == 0 || others.n == 0 || others.image_len() != len {
+            return None;
+        }
+        let mut mean = vec![0.0; len];
+        for image in others.data.chunks_exact(len) {
+            mean.iter_mut().zip(image).for_each(|(sum, &v)| *sum += f64::from(v));
+        }
+        mean.iter_mut().for_each(|sum| *sum /= others.n as f64);
+        let errors = self.data.chunks_exact(len).flat_map(|image| image.iter().zip(&mean));
+        let sum: f64 = errors.map(|(&v, mean)| (f64::from(v) - mean).powi(2)).sum();
+        Some(sum / (self.n * len) as f64 / (255.0 * 255.0))
+    }
+
     /// The images at `indices`, in that order; [indices.len(), height, width, channels].
     pub fn select(&self, indices: &[usize]) -> Images {
         let mut data = Vec::with_capacity(indices.len() * self.image_len());
@@ -118,6 +135,17 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_error_of_a_mean_is_that_of_its_values() {
+        let images = |data: &[u8]| Images::new(data.to_vec(), [data.len() / 2, 1, 2, 1]).unwrap();
+        // The mean is (51, 102); errors 51^2, 0, 0, 102^2 of 255^2.
+        let error = images(&[0, 102, 51, 204]).error_of_mean(&images(&[0, 102, 102, 102]));
+        assert!((error.unwrap() - (0.04 + 0.16) / 4.0).abs() < 1e-15, "{error:?}");
+        let other = Images::new(vec![1; 3], [1, 1, 3, 1]).unwrap();
+        assert_eq!(images(&[1, 2]).error_of_mean(&other), None);
+        assert_eq!(images(&[]).error_of_mean(&images(&[1, 2])), None);
+    }
 
     #[test]
     fn a_shape_has_its_number_of_bytes() {

@@ -128,6 +128,55 @@ fn own_images_of_any_size() {
     assert_eq!(csv.lines().count(), 1 + 6 + 1, "{csv}");
 }
 
+/// Few images: enough steps where nobody says how many epochs, and a word where nothing is learned.
+#[test]
+fn few_images_are_trained_long_enough_or_it_is_said() {
+    let place = Place::new();
+    for i in 0..30 {
+        let bar = |p: u32| (p / 28).abs_diff(4 + i % 18) < 3;
+        let pixels: Vec<u8> =
+            (0..784).map(|p| if bar(p) { 230 } else { 20 + (p * i % 7) as u8 }).collect();
+        std::fs::create_dir_all(place.path("good")).unwrap();
+        let path = place.path(&format!("good/{i:02}.png"));
+        image::save_buffer(path, &pixels, 28, 28, image::ColorType::L8).unwrap();
+        std::fs::create_dir_all(place.path("bad")).unwrap();
+        let path = place.path(&format!("bad/{i:02}.png"));
+        image::save_buffer(path, &[60; 784], 28, 28, image::ColorType::L8).unwrap();
+    }
+    place.ok("prep folder --normal-dir good --abnormal-dir bad --out own -q");
+    let train = "train --data own --batch-size 4 --device cpu --out";
+    let said = |line: &str| text(&place.command(line).output().unwrap().stderr);
+    // 22 images to train on, 6 steps an epoch.
+    let log = said(&format!("{train} long"));
+    let config = text(&read(&place.path("long/config.toml")));
+    assert!(config.contains("epochs = 334\n") && config.contains("init = \"kaiming\""), "{config}");
+    assert!(log.contains("334 epochs, to have 2000 steps"), "{log}");
+    assert!(!log.contains("learned nothing"), "{log}");
+    let last = log.lines().rfind(|line| line.starts_with("epoch")).unwrap();
+    let share = last.split("  explains ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(share.parse::<f64>().unwrap() > 30.0, "{last}");
+    let card = text(&read(&place.path("long/models/normal/best/README.md")));
+    assert!(card.contains("% of the validation images' variance about the mean image |"), "{card}");
+
+    // Whoever says how many gets as many.
+    std::fs::write(place.path("c.toml"), "data = 'own'\nepochs = 2\nbatch_size = 4\n").unwrap();
+    place.ok("train --config c.toml --device cpu --out file -q");
+    assert!(text(&read(&place.path("file/config.toml"))).contains("epochs = 2\n"));
+    let log = said(&format!("{train} short --epochs 1 --init torch --lr 1e-6"));
+    assert!(log.contains("class normal has learned nothing yet: its reconstructions"), "{log}");
+    assert!(log.contains("--epochs 2)"), "{log}");
+
+    // Blank images are reconstructed better than bars by a model that knows gray only.
+    let run = "eval short --device cpu --no-bootstrap";
+    let log = said(&format!("{run} --score reconstruction -q"));
+    assert!(log.contains("far below 0.5") && log.contains("class normal: an AUROC of 0."), "{log}");
+    place.ok("eval long --device cpu --no-bootstrap -q");
+    let results = text(&read(&place.path("long/results.json")));
+    assert!(results.contains("\"explained_variance\": 0."), "{results}");
+    place.ok("report long -q");
+    assert!(text(&read(&place.path("long/report.html"))).contains("validation images' variance"));
+}
+
 /// Where a run has the class that most of these tests train.
 const SNEAKER: &str = "models/Sneaker";
 

@@ -594,6 +594,7 @@ fn made(target: &str) -> Vec<Vec<u8>> {
                     class: name.into(),
                     epochs: Some(4),
                     best_epoch: Some(3),
+                    explained_variance: None,
                     training_seconds: None,
                     evaluations,
                 }

@@ -250,6 +250,31 @@ fn the_readme_has_the_default_scores_formula() {
     assert!(readme.unwrap().contains(&format!("| {rule} | ours |")), "{rule}");
 }
 
+/// What a model explains is measured against the mean training image.
+#[test]
+fn explained_variance_is_that_beyond_the_mean_image() {
+    let [train, validation, _] = images();
+    let mut engine = cpu::f32();
+    let mut detector = detector(Kind::Cae);
+    assert_eq!(detector.explained_variance().unwrap(), None);
+    detector.fit(engine.as_mut(), &train, &validation).unwrap();
+    let pixel = |images: &Images, i: usize, p: usize| f64::from(images.image(i)[p]) / 255.0;
+    let mut error = 0.0;
+    for p in 0..train.image_len() {
+        let mean = (0..train.n).map(|i| pixel(&train, i, p)).sum::<f64>() / train.n as f64;
+        error += (0..validation.n).map(|i| (pixel(&validation, i, p) - mean).powi(2)).sum::<f64>();
+    }
+    error /= (train.image_len() * validation.n) as f64;
+    let scores = Scorer::new(engine.as_mut(), &detector).unwrap().score(&validation).unwrap();
+    let mse = scores.iter().map(|score| score.mse).sum::<f64>() / validation.n as f64;
+    let share = detector.explained_variance().unwrap().unwrap();
+    assert!((share - (1.0 - mse / error)).abs() < 1e-5, "{share}, not 1 - {mse} / {error}");
+    // Of images that are all the same there is nothing to explain.
+    let flat = Images::new(vec![9; 3 * 784], [3, 28, 28, 1]).unwrap();
+    detector.fit(engine.as_mut(), &flat, &flat).unwrap();
+    assert_eq!(detector.explained_variance().unwrap(), None);
+}
+
 /// Gradients that f32 can just hold, and whose squares it can't, are as good as none.
 #[test]
 fn statistics_of_vanishing_gradients_are_finite() {

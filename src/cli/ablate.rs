@@ -32,7 +32,7 @@ use crate::run::train::{Unit, now};
 ///
 /// Examples:
 ///
-///   gradcon ablate --data data/fmnist --epochs 40 --init kaiming --out ablations/fmnist
+///   gradcon ablate --data data/fmnist --epochs 40 --out ablations/fmnist
 ///   gradcon ablate --data data/mnist --inlier 0-2 --seeds 0,1,2 --epochs 20 --at 5,10 --out a
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -86,6 +86,7 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
     }
     let prepared = open_data(&settings)?;
     settings.bind(&prepared)?;
+    args.settings.take_steps_enough(&mut settings, args.paper.paper, &prepared, ui)?;
     let quarters = [settings.epochs.div_ceil(4), settings.epochs.div_ceil(2)];
     let (mut at, asked_for) = stages::epochs(&args.at, &quarters, settings.epochs)?;
     let runs: Vec<Run> = variants(&settings)

@@ -112,7 +112,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
          gradcon score --model {run} {images}\n  \
          gradcon train --resume {run} --epochs {}\n  \
          gradcon prep folder --normal-dir GOOD --abnormal-dir BAD --out data/mine\n  \
-         gradcon train --data data/mine --init kaiming --out runs/mine",
+         gradcon train --data data/mine --out runs/mine",
         start.elapsed().as_secs_f64(),
         config.epochs.saturating_mul(2),
     ));

@@ -6,8 +6,10 @@ use std::ffi::{OsStr, OsString};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::Ui;
+use crate::data::Prepared;
 use crate::error::{Error, Result};
-use crate::run::config::RunConfig;
+use crate::run::config::{LEAST_STEPS, RunConfig};
 
 /// The flags of [`RunConfig`] that were given.
 pub struct Given(ArgMatches);
@@ -24,6 +26,27 @@ impl Given {
         }
         config.update_from_arg_matches(&self.0).map_err(|e| Error::Usage(e.to_string()))?;
         Ok(config)
+    }
+
+    /// Raises the epochs of few images to as many as make enough steps, unless somebody chose them,
+    /// and says so.
+    ///
+    /// # Errors
+    /// As [`RunConfig::take_steps_enough`].
+    pub fn take_steps_enough(
+        &self,
+        config: &mut RunConfig,
+        chosen: bool,
+        prepared: &Prepared,
+        ui: &Ui,
+    ) -> Result<()> {
+        if !chosen && !self.0.contains_id("epochs") && config.take_steps_enough(prepared)? {
+            ui.progress(&format!(
+                "{} epochs, to have {LEAST_STEPS} steps with so few images (--epochs N: others)",
+                config.epochs
+            ));
+        }
+        Ok(())
     }
 
     /// The flags as they are written, such as `--batch-size`.

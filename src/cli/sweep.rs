@@ -265,6 +265,8 @@ fn started(folder: &Path, args: &SweepArgs, ui: &Ui) -> Result<(Plan, Prepared)>
     let mut settings = settings.resolved()?;
     let prepared = Prepared::open(&settings.data)?;
     settings.bind(&prepared)?;
+    let chosen = args.paper.paper;
+    args.others.0.take_steps_enough(&mut settings, chosen, &prepared, ui)?;
     let or = |values: &[f64], default: f64| match values {
         [] => vec![default],
         values => values.to_vec(),

@@ -1,5 +1,6 @@
 //! `gradcon train`
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,9 +13,11 @@ use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::folders;
+use crate::method::detector::Detector;
 use crate::method::model::Kind;
 use crate::method::state::EpochReport;
 use crate::output::outln;
+use crate::report::tables::percent;
 use crate::run::checkpoint::Standing;
 use crate::run::config::RunConfig;
 use crate::run::share;
@@ -40,8 +43,8 @@ use crate::run::train::{End, Options, Unit, Watch, check, train};
 /// Examples:
 ///
 ///   gradcon prep fmnist --out data/fmnist
-///   gradcon train --data data/fmnist --inlier all --epochs 30 --init kaiming --out runs/fmnist
-///   gradcon train --data data/fmnist --model vae --epochs 30 --init kaiming --out runs/fmnist-vae
+///   gradcon train --data data/fmnist --inlier all --epochs 30 --out runs/fmnist
+///   gradcon train --data data/fmnist --model vae --epochs 30 --out runs/fmnist-vae
 ///   gradcon train --resume runs/fmnist --epochs 60
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -167,7 +170,34 @@ pub(super) fn train_one(
     let mut progress = Progress::new(*ui, &Unit::all(folder, config), prepared)?;
     let end = train(folder, config, prepared, engine, options, &mut progress);
     progress.bar.finish_and_clear();
+    if let Ok(End::Complete) = end {
+        tell_what_learned_nothing(folder, config, ui)?;
+    }
     end
+}
+
+/// A reconstruction that explains less of the variance than this is as good as the mean image.
+const LEAST_EXPLAINED: f64 = 0.05;
+
+/// Says which models of a run that is through know no more than the mean image.
+fn tell_what_learned_nothing(folder: &Path, config: &RunConfig, ui: &Ui) -> Result<()> {
+    for class in &config.inliers {
+        let model = folders::best_model(&folders::training(folder, class));
+        if !model.exists() {
+            continue;
+        }
+        let share = Detector::load(&model)?.explained_variance()?;
+        if let Some(share) = share.filter(|&share| share < LEAST_EXPLAINED) {
+            ui.warn(&format!(
+                "class {class} has learned nothing yet: its reconstructions explain {} of the \
+                 validation images' variance, the mean image 0 %; train longer (gradcon train \
+                 --resume RUN --epochs {}), or with another --lr or --init",
+                percent(share),
+                config.epochs.saturating_mul(2)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What a run needs to go: its folder, settings, data and device.
@@ -176,6 +206,8 @@ type Ready = (PathBuf, RunConfig, Prepared, Box<dyn Engine>);
 /// A new run. The folder is made last, when nothing can be wrong with the command any more.
 fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
     let file = args.config.as_deref().map(RunConfig::read_settings).transpose()?;
+    let in_file = |file: &PathBuf| RunConfig::file_has(file, "epochs");
+    let chosen = args.paper.paper || args.config.as_ref().map_or(Ok(false), in_file)?;
     if file.is_some() && args.paper.paper {
         return Err(Error::Usage("--paper: --config has the settings already".into()));
     }
@@ -197,6 +229,7 @@ fn started(args: TrainArgs, ui: &Ui) -> Result<Ready> {
         )));
     }
     config.bind(&prepared)?;
+    args.settings.take_steps_enough(&mut config, chosen, &prepared, ui)?;
     let out = args.out.unwrap_or_else(|| Path::new("runs").join(found));
     share::can_join(&out, &config, &prepared)?;
     let mut engine = args.device.open(ui)?;
@@ -273,22 +306,45 @@ pub(super) struct Progress {
     images: usize,
     epochs: usize,
     model: Kind,
+    /// The squared error of each class's mean training image on its validation images.
+    mean_errors: BTreeMap<String, f64>,
 }
 
 impl Progress {
     /// For units that train together; there is at least one.
     pub fn new(ui: Ui, units: &[Unit], prepared: &Prepared) -> Result<Progress> {
         let classes: Vec<&str> = units.iter().map(|unit| unit.class.as_str()).collect();
-        let mut images = 0;
+        let (mut images, mut mean_errors) = (0, BTreeMap::new());
         for class in &classes {
             for k in prepared.find_inliers(&[class.to_string()])? {
-                images += prepared.train_of(k)?.n;
+                let train = prepared.train_of(k)?;
+                images += train.n;
+                let name = &prepared.inliers()[k].name;
+                if !mean_errors.contains_key(name) {
+                    let error = prepared.val_of(k)?.error_of_mean(&train);
+                    mean_errors.extend(error.map(|error| (name.clone(), error)));
+                }
             }
         }
         let (epochs, model) = (units[0].config.epochs, units[0].config.model);
         let bar = ui.bar(images.saturating_mul(epochs) as u64);
         bar.set_message("images");
-        Ok(Progress { ui, bar, images, epochs, model })
+        Ok(Progress { ui, bar, images, epochs, model, mean_errors })
+    }
+
+    /// How much of the validation images' variance the models explain, their mean.
+    fn explained(&self, reports: &[&EpochReport], classes: &[&String]) -> Option<f64> {
+        let shares: Option<Vec<f64>> = reports
+            .iter()
+            .zip(classes)
+            .map(|(report, class)| {
+                // Units of several runs or seeds are called CLASS (...).
+                let class = class.split(" (").next().unwrap_or_default();
+                let mean = self.mean_errors.get(class).filter(|&&mean| mean > 0.0)?;
+                Some(1.0 - report.validation.mse / mean)
+            })
+            .collect();
+        shares.map(|shares| shares.iter().sum::<f64>() / shares.len() as f64)
     }
 }
 
@@ -330,9 +386,11 @@ impl Watch for Progress {
             Kind::Cae => String::new(),
             Kind::Vae => format!(", divergence {:.5}", mean(|r| r.validation.divergence)),
         };
+        let explained = self.explained(&reports, &classes);
+        let explained = explained.map_or(String::new(), |s| format!("  explains {}", percent(s)));
         let line = format!(
             "epoch {epoch:>3}/{}  train {:.5}  validation {:.5} (mse {:.5}, constraint \
-             {:+.4}{divergence})  {images_per_second:.0} images/s{}",
+             {:+.4}{divergence}){explained}  {images_per_second:.0} images/s{}",
             self.epochs,
             mean(|r| r.train.loss),
             mean(|r| r.validation.loss),

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 
-/// What a training needs to know. The defaults are the paper's, but for the number of epochs.
+/// What a training needs to know. The defaults are the paper's, but for the number of epochs and the
+/// initial parameters.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TrainConfig {
     /// Epochs to reach.
@@ -44,7 +45,7 @@ impl Default for TrainConfig {
             kl_weight: DEFAULT_KL_WEIGHT,
             lr: 1e-3,
             adam: AdamConfig::default(),
-            init: Init::Torch,
+            init: Init::Kaiming,
             seed: 0,
             shuffle: true,
             precision: Precision::F32,

@@ -13,13 +13,16 @@ use safetensors::{Dtype, SafeTensors};
 use strum::VariantNames;
 
 use super::model::{Kind, Model};
-use super::readout::Statistics;
 use super::readout::statistics::column_names;
+use super::readout::{Part, Statistics};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::images::{IMAGE_SIZE, Images, SIZES};
 use crate::limits::{self, shown};
+
+/// The squared error of the mean training image on the validation images, in the description.
+const MEAN_ERROR: &str = "mean_image_error";
 
 /// A model that can judge images: parameters, reference gradients and description.
 ///
@@ -52,6 +55,7 @@ use crate::limits::{self, shown};
 /// let (validation, training) = normal.split_at(4);
 /// let mut detector = detector;
 /// detector.fit(cpu::f32().as_mut(), &training, &validation)?;
+/// assert!(detector.explained_variance()?.is_some_and(|share| share < 1.0));
 /// detector.save(&file)?;
 /// assert_eq!(Detector::load(&file)?, detector);
 /// # Ok::<(), gradcon::Error>(())
@@ -116,7 +120,29 @@ impl Detector {
         validation: &Images,
     ) -> Result<()> {
         self.statistics = Some(Statistics::fit(engine, self, train, validation)?);
+        if let Some(error) = validation.error_of_mean(train) {
+            self.description.insert(MEAN_ERROR.into(), error.to_string());
+        }
         Ok(())
+    }
+
+    /// How much of the variance of the validation images about the mean training image the
+    /// reconstruction explains: 1 - its squared error / that of the mean image. 0: the model knows
+    /// no more than the mean image. None where it was never fitted, or where all images are the
+    /// same. Shown at [`Detector`].
+    ///
+    /// # Errors
+    /// As [`Detector::number`].
+    pub fn explained_variance(&self) -> Result<Option<f64>> {
+        let Some(Statistics { validation, .. }) = &self.statistics else { return Ok(None) };
+        let at = validation.parts.iter().position(|part| *part == Part::Mse);
+        let (Some(at), Some(mean)) = (at, self.number(MEAN_ERROR)?.filter(|&mean| mean > 0.0))
+        else {
+            return Ok(None);
+        };
+        let (sum, count) =
+            validation.rows().fold((0.0, 0), |(sum, count), row| (sum + row[at], count + 1));
+        Ok(Some(1.0 - sum / f64::from(count) / mean))
     }
 
     /// Writes `model.safetensors`, atomically: a temporary file beside it is renamed. Shown at

@@ -259,10 +259,10 @@ impl Param {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Init {
     /// PyTorch's default for these layers, which the paper uses: uniform in +-1/sqrt(fan_in).
-    #[default]
     Torch,
     /// Normal with variance 2 / (taps that reach an output), or 1 / inputs where no ReLU follows a
-    /// linear layer, zero biases: leaves the plateau that `Torch` can sit on for ten epochs.
+    /// linear layer, zero biases: leaves the plateau that `Torch` can sit on for many epochs.
+    #[default]
     Kaiming,
 }
 

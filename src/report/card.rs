@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::file::write_atomic;
 use super::results::{Evaluation, Formula};
-use super::tables::{cell, label, three};
+use super::tables::{cell, label, percent, three};
 use crate::error::Result;
 
 /// What a model card says. What is `None` is left out of the card.
@@ -40,6 +40,8 @@ pub struct Card {
     pub epochs: u64,
     /// The epoch (from 1) whose weights these are.
     pub best_epoch: Option<u64>,
+    /// How much of the variance of the validation images about the mean image it explains.
+    pub explained_variance: Option<f64>,
     /// Seed of the run.
     pub seed: Option<u64>,
     /// The device that trained, with its backend or driver.
@@ -114,6 +116,13 @@ impl Card {
             .best_epoch
             .map_or(String::new(), |best| format!("; these weights are of epoch {best}"));
         let _ = writeln!(out, "| epochs | {}{best} |\n| alpha | {} |", self.epochs, self.alpha);
+        if let Some(share) = self.explained_variance {
+            let _ = writeln!(
+                out,
+                "| explained | {} of the validation images' variance about the mean image |",
+                percent(share)
+            );
+        }
         if let Some(weight) = self.kl_weight {
             let _ = writeln!(out, "| weight of the KL divergence | {weight} |");
         }

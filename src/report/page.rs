@@ -19,7 +19,7 @@ use super::results::{
 use super::run::{ClassRun, Run};
 use super::scores::ScoreRow;
 use super::svg;
-use super::tables::{Challenges, label, means_of, ratio_rows, three};
+use super::tables::{Challenges, label, means_of, percent, ratio_rows, three};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -503,6 +503,10 @@ fn class_heading(class: &ClassResult, evaluation: Option<&Evaluation>) -> Markup
         (None, Some(all)) => format!(", {all} epochs"),
         (None, None) => String::new(),
     };
+    let explained = class
+        .explained_variance
+        .map(|share| format!(", explains {} of the validation images' variance", percent(share)));
+    let epochs = epochs + &explained.unwrap_or_default();
     html! {
         (class.class) " "
         small {

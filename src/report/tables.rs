@@ -369,6 +369,11 @@ fn challenge_grid(results: &Results) -> (Vec<u32>, Vec<ChallengeRow<'_>>) {
     (levels, rows)
 }
 
+/// A share as people say it.
+pub fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
 /// Three decimals, as the paper prints.
 pub(super) fn three(value: f64) -> String {
     format!("{value:.3}")

@@ -57,7 +57,8 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub model: Kind,
 
-    /// Epochs to reach; the paper trained 1000. [default: 25]
+    /// Epochs to reach; the paper trained 1000. Where nobody says, at least as many as make 2,000
+    /// steps. [default: 25]
     #[arg(long, default_value_t = TrainConfig::default().epochs)]
     pub epochs: usize,
 
@@ -98,9 +99,9 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<Vec<u64>>,
 
-    /// Initial parameters: torch (the paper's) or kaiming, which leaves the plateau that torch can
-    /// sit on for ten epochs. [default: torch]
-    #[arg(long, value_enum, default_value_t = InitName::Torch)]
+    /// Initial parameters: kaiming, or torch, the paper's, which can sit on a plateau for many epochs.
+    /// [default: kaiming]
+    #[arg(long, value_enum, default_value_t = InitName::Kaiming)]
     pub init: InitName,
 
     /// Start from the parameters of a model file instead (a PyTorch state dict as safetensors will
@@ -159,6 +160,10 @@ impl RunConfig {
         }
     }
 }
+
+/// Steps that a training has at least, where nobody says how many epochs: with a few hundred images
+/// an epoch is a few steps.
+pub const LEAST_STEPS: usize = 2000;
 
 /// [`Init`] by its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -268,6 +273,18 @@ impl RunConfig {
         RunConfig::parse_settings(&text, path)
     }
 
+    /// Whether a user's TOML file has a setting.
+    ///
+    /// # Errors
+    /// As [`RunConfig::read_settings`].
+    pub fn file_has(path: &Path, key: &str) -> Result<bool> {
+        let text = limits::read_text(path, limits::CONFIG, "a configuration")?;
+        RunConfig::parse_settings(&text, path)?;
+        let table: toml::Table = toml::from_str(&text)
+            .map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))?;
+        Ok(table.contains_key(key))
+    }
+
     /// [`RunConfig::read_settings`] from text. `path` stands for the file in errors.
     ///
     /// # Errors
@@ -357,6 +374,22 @@ impl RunConfig {
         let inliers = prepared.find_inliers(&self.inliers)?;
         self.inliers = inliers.into_iter().map(|k| prepared.inliers()[k].name.clone()).collect();
         Ok(())
+    }
+
+    /// Raises the number of epochs, which nobody chose, to as many as make [`LEAST_STEPS`] steps of
+    /// the dataset's smallest class. Whether that was needed.
+    ///
+    /// # Errors
+    /// As [`Prepared::train_of`].
+    pub fn take_steps_enough(&mut self, prepared: &Prepared) -> Result<bool> {
+        let mut least = usize::MAX;
+        for k in 0..prepared.inliers().len() {
+            least = least.min(prepared.train_of(k)?.n.div_ceil(self.batch_size));
+        }
+        let epochs = LEAST_STEPS.div_ceil(least.max(1));
+        let raised = epochs > self.epochs;
+        self.epochs = self.epochs.max(epochs);
+        Ok(raised)
     }
 
     /// The model of these settings for a dataset's images.
@@ -568,7 +601,7 @@ mod tests {
             ("alpha", "1"),
             ("batch_size", "64"),
             ("data_sha256", "ab"),
-            ("init", "torch"),
+            ("init", "kaiming"),
             ("lr", "0.0000001"),
             ("seed", "18446744073709551615"),
             ("shuffle", "true"),

@@ -190,6 +190,14 @@ pub fn evaluate(
         let metrics = training.join(folders::METRICS);
         let rows = if metrics.exists() { read_epochs(&metrics)?.rows } else { vec![] };
         let epochs = rows.last().map(|row| row.epoch);
+        let shown = evaluations.iter().find(|e| e.outlier_percent == headline_percent);
+        if let Some(auroc) = shown.map(|e| e.full.auroc).filter(|&auroc| auroc < LOW_AUROC) {
+            warn(&format!(
+                "class {class}: an AUROC of {auroc:.3} is far below 0.5, that of chance: by this \
+                 score the anomalies look more normal to the model than normal images do; see \
+                 the other scores, and whether the model has learned enough"
+            ));
+        }
         if let Some(e) = evaluations.last() {
             progress(&format!(
                 "{class}: AUROC {:.4} ({:.0} % outliers, {} images)",
@@ -206,7 +214,15 @@ pub fn evaluate(
             export(&training, &detector, config, epochs, shown)?;
         }
         let training_seconds = time::read(&training);
-        classes.push(ClassResult { class, epochs, best_epoch, training_seconds, evaluations });
+        let explained_variance = detector.explained_variance()?;
+        classes.push(ClassResult {
+            class,
+            epochs,
+            best_epoch,
+            explained_variance,
+            training_seconds,
+            evaluations,
+        });
     }
     let about = About {
         gradcon_version: env!("CARGO_PKG_VERSION").into(),
@@ -226,6 +242,9 @@ pub fn evaluate(
     tables::write(&results, &place.results)?;
     Ok((results, place))
 }
+
+/// Below this an AUROC is worse than chance, and not by chance.
+const LOW_AUROC: f64 = 0.4;
 
 /// All test sets of an inlier class as one, with every image once: what is shown of challenges.
 fn together(prepared: &Prepared, inlier: usize) -> TestSet {

@@ -801,6 +801,7 @@ pub fn export(
         score: score.into(),
         scores: scores.unwrap_or_default(),
         epochs: epochs as u64,
+        explained_variance: detector.explained_variance()?,
         best_epoch: detector.number("epoch")?.map(|e| e as u64),
         seed: Some(config.seed),
         device: text("device"),

@@ -228,6 +228,7 @@ fn page_of(files: ClassRun, scores: &Scores) {
         class: "bag".into(),
         epochs: None,
         best_epoch: None,
+        explained_variance: None,
         training_seconds: None,
         evaluations: vec![evaluation],
     };

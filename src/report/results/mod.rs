@@ -122,6 +122,10 @@ pub struct ClassResult {
     /// The epoch (from 1) whose weights were evaluated, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<u64>,
+    /// How much of the variance of the validation images about the mean training image its
+    /// reconstruction explains, where known: 0 = nothing learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explained_variance: Option<f64>,
     /// Wall time of its training in seconds, perhaps with other models beside it, where known; none
     /// of several seeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

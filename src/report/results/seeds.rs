@@ -169,6 +169,7 @@ impl Results {
                 class: class.class.clone(),
                 epochs: common(all.iter().map(|c| c.epochs)).flatten(),
                 best_epoch: common(all.iter().map(|c| c.best_epoch)).flatten(),
+                explained_variance: None,
                 training_seconds: None,
                 evaluations: evaluations.collect::<Result<_>>()?,
             })
