@@ -16,9 +16,12 @@ use gradcon::{Detector, Error, Result, Scorer};
 /// The names of the pictures and their scores, highest first.
 fn score(model: &Path, folder: &Path) -> Result<Vec<(String, f64)>> {
     let detector = Detector::load(model)?;
-    // As the model's own training images were read: its channels, its background if it had one.
+    // As the model's own training images were read: its channels, its size, its background if it
+    // had one.
     let background = detector.description.get("background").map(|text| colour(text)).transpose()?;
-    let decode = Decode::new(detector.model.channels(), Decode::MAX_PIXELS)?.on(background);
+    let decode = Decode::new(detector.model.channels(), Decode::MAX_PIXELS)?
+        .to_size(detector.model.size())?
+        .on(background);
 
     let mut left_out = Tally::default();
     let paths = find_images(folder, &mut left_out)?;

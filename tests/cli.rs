@@ -126,6 +126,23 @@ fn own_images_of_any_size() {
         "score --model run/models/normal/best/model.safetensors --device cpu tree/test/bent tree/test/good/3.bmp",
     );
     assert_eq!(csv.lines().count(), 1 + 6 + 1, "{csv}");
+
+    // What the threshold comes to is what scoring says of the same images.
+    let flagged = |folder: &str| {
+        let csv = place.ok(&format!("score --model run --device cpu -q tree/test/{folder}"));
+        csv.lines().skip(1).filter(|line| line.ends_with(",1")).count()
+    };
+    let (bent, good) = (flagged("bent"), flagged("good"));
+    assert!(table.contains(&format!(" | {bent} of 6 | {good} of 8 | ")), "{table}");
+    assert!(
+        table.contains("| F1 if all were flagged |") && table.contains(" | 0.600 |"),
+        "{table}"
+    );
+    let kind = table.lines().find(|line| line.starts_with("| bent | 6 | ")).unwrap();
+    assert!(kind.ends_with(&format!(" | {bent} |")), "{kind}");
+    place.ok("report run -q");
+    let page = text(&read(&place.path("run/report.html")));
+    assert!(page.contains("At the stored threshold") && page.contains("By kind of anomaly"));
 }
 
 /// Few images: enough steps where nobody says how many epochs, and a word where nothing is learned.

@@ -19,7 +19,8 @@ use crate::run::share;
 ///
 /// Scores all test images of every class with the class's best model and prints AUROC per
 /// class and mean (with AUPR, F1 at the best threshold, FPR at 95 % TPR and 95 % bootstrap
-/// intervals in the files). Writes results.json, results.csv, results.md and
+/// intervals in the files), what the stored threshold comes to, and of own images each kind of
+/// anomaly by itself. Writes results.json, results.csv, results.md and
 /// eval/CLASS/scores.csv into the run's folder; for a training with several seeds also means
 /// and deviations over them. CURE-TSR gives a table of challenges and levels.
 ///

@@ -15,6 +15,69 @@ use crate::error::{Error, Result};
 /// How many resamples [`bootstrap_interval`] takes unless told otherwise.
 pub const BOOTSTRAP_RESAMPLES: usize = 1000;
 
+/// What comes of calling images anomalous whose score is above a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confusion {
+    /// The threshold.
+    pub threshold: f64,
+    /// Anomalous images above it.
+    pub true_positives: usize,
+    /// Normal images above it.
+    pub false_positives: usize,
+    /// Normal images at or below it.
+    pub true_negatives: usize,
+    /// Anomalous images at or below it.
+    pub false_negatives: usize,
+}
+
+impl Confusion {
+    /// Counts; `true` = anomalous.
+    ///
+    /// ```
+    /// use gradcon::report::metrics::Confusion;
+    ///
+    /// let found = [(3.0, true), (2.0, false), (2.5, true), (2.0, true), (0.0, false)];
+    /// let c = Confusion::of(2.0, found.into_iter());
+    /// assert_eq!([c.true_positives, c.false_positives], [2, 0]); // 2.0 is not above it
+    /// assert_eq!((c.precision(), c.recall(), c.f1()), (Some(1.0), 2.0 / 3.0, 0.8));
+    /// assert_eq!(c.f1_of_all(), 0.75); // of calling all five anomalous
+    /// ```
+    pub fn of(threshold: f64, images: impl Iterator<Item = (f64, bool)>) -> Confusion {
+        let mut counts = [[0; 2]; 2];
+        images.for_each(|(score, truth)| {
+            counts[usize::from(truth)][usize::from(score > threshold)] += 1;
+        });
+        let [[true_negatives, false_positives], [false_negatives, true_positives]] = counts;
+        Confusion { threshold, true_positives, false_positives, true_negatives, false_negatives }
+    }
+
+    /// Share of the flagged images that are anomalous; none if nothing is flagged. Shown, like the
+    /// others, at [`Confusion::of`].
+    pub fn precision(&self) -> Option<f64> {
+        let flagged = self.true_positives + self.false_positives;
+        (flagged > 0).then(|| self.true_positives as f64 / flagged as f64)
+    }
+
+    /// Share of the anomalous images that are flagged.
+    pub fn recall(&self) -> f64 {
+        self.true_positives as f64 / (self.true_positives + self.false_negatives) as f64
+    }
+
+    /// Harmonic mean of precision and recall.
+    pub fn f1(&self) -> f64 {
+        let errors = self.false_positives + self.false_negatives;
+        (2 * self.true_positives) as f64 / (2 * self.true_positives + errors) as f64
+    }
+
+    /// F1 of calling every image anomalous, which no threshold should be worse than.
+    pub fn f1_of_all(&self) -> f64 {
+        let anomalous = self.true_positives + self.false_negatives;
+        let normal = self.true_negatives + self.false_positives;
+        (2 * anomalous) as f64 / (2 * anomalous + normal) as f64
+    }
+}
+
 /// All images that share one score, counted by truth.
 struct Level {
     score: f64,

@@ -19,7 +19,10 @@ use super::results::{
 use super::run::{ClassRun, Run};
 use super::scores::ScoreRow;
 use super::svg;
-use super::tables::{Challenges, label, means_of, percent, ratio_rows, three};
+use super::tables::{
+    Challenges, DECISION, DECISIONS, KIND, KINDS, decision_rows, kind_rows, label, means_of,
+    percent, ratio_rows, three,
+};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -241,6 +244,7 @@ fn section(run: &Run, index: usize, level: usize) -> Result<Markup> {
             }
             (missing(run))
             (headline(run, index))
+            (decisions(run))
             (ratios(run))
             @if let Some(over) = &run.results.over_seeds { (seeds(run, over)) }
             (challenges(run))
@@ -390,6 +394,23 @@ fn headline(run: &Run, index: usize) -> Markup {
                 "."
             }
         }
+    }
+}
+
+/// What the stored threshold comes to, and each kind of anomaly.
+fn decisions(run: &Run) -> Markup {
+    fn rows<const N: usize>(rows: Vec<(String, [String; N])>) -> Vec<Row> {
+        let text = |text: String| html! { (text) };
+        rows.into_iter()
+            .map(|(name, texts)| row(&name, texts.into_iter().map(text).collect()))
+            .collect()
+    }
+    let (by_class, kinds) = (decision_rows(&run.results), kind_rows(&run.results));
+    html! {
+        @if !by_class.is_empty() {
+            (table(DECISIONS, "class", &DECISION, &rows(by_class), &[]))
+        }
+        @if !kinds.is_empty() { (table(KINDS, "kind", &KIND, &rows(kinds), &[])) }
     }
 }
 

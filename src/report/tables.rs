@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::file::write_atomic;
 use super::metrics::{Deviations, Metrics};
-use super::results::{Evaluation, Formula, MeanEvaluation, MeanMetrics, OverSeeds, Results};
+use super::results::{
+    ClassResult, Evaluation, Formula, KindResult, MeanEvaluation, MeanMetrics, OverSeeds, Results,
+};
 use super::table::{Number, to_csv};
 use crate::error::Result;
 use crate::folders;
@@ -204,6 +206,25 @@ pub fn markdown(results: &Results) -> String {
             ["mean".to_string(), String::new(), String::new()].into_iter().chain(texts(mean.full)),
         );
     }
+    let decisions = decision_rows(results);
+    if !decisions.is_empty() {
+        let _ = writeln!(out, "\n{DECISIONS}:\n");
+        header(
+            &mut out,
+            &["class"].iter().chain(&DECISION).map(|c| c.to_string()).collect::<Vec<_>>(),
+        );
+        for (name, texts) in decisions {
+            line(&mut out, [cell(&name)].into_iter().chain(texts));
+        }
+    }
+    let kinds = kind_rows(results);
+    if !kinds.is_empty() {
+        let _ = writeln!(out, "\n{KINDS}:\n");
+        header(&mut out, &["kind"].iter().chain(&KIND).map(|c| c.to_string()).collect::<Vec<_>>());
+        for (name, texts) in kinds {
+            line(&mut out, [cell(&name)].into_iter().chain(texts));
+        }
+    }
     if results.means.len() > 1 {
         let _ = writeln!(out, "\nMeans over classes by share of outliers:\n");
         let percents = results.means.iter().map(|mean| format!("{} %", mean.outlier_percent));
@@ -276,6 +297,53 @@ pub(super) fn texts(m: impl Into<MeanMetrics>) -> [String; 4] {
         spread(m.f1, std(|s| s.f1)),
         spread(m.fpr95, std(|s| s.fpr95)),
     ]
+}
+
+/// What the table of decisions is about, and its columns.
+pub(super) const DECISIONS: &str = "At the stored threshold: images with a higher score are called \
+                                    anomalous";
+pub(super) const DECISION: [&str; 8] = [
+    "threshold",
+    "anomalous, flagged",
+    "normal, flagged",
+    "precision",
+    "recall",
+    "F1",
+    "best F1",
+    "F1 if all were flagged",
+];
+
+/// The lines of that table, by class; none over several seeds.
+pub(super) fn decision_rows(results: &Results) -> Vec<(String, [String; 8])> {
+    let row = |(class, e): (&ClassResult, &Evaluation)| {
+        let c = e.at_threshold?;
+        let cells = [
+            format!("{:.4}", c.threshold),
+            format!("{} of {}", c.true_positives, e.anomalous),
+            format!("{} of {}", c.false_positives, e.normal),
+            c.precision().map_or("-".into(), three),
+            three(c.recall()),
+            three(c.f1()),
+            three(e.full.f1),
+            three(c.f1_of_all()),
+        ];
+        Some((class.class.clone(), cells))
+    };
+    results.headline().filter_map(row).collect()
+}
+
+/// What the table of kinds is about, and its columns.
+pub(super) const KINDS: &str = "By kind of anomaly, against all normal images";
+pub(super) const KIND: [&str; 3] = ["images", "AUROC", "flagged at the threshold"];
+
+/// The lines of that table.
+pub(super) fn kind_rows(results: &Results) -> Vec<(String, [String; 3])> {
+    let kinds = results.headline().flat_map(|(_, e)| &e.kinds);
+    let row = |kind: &KindResult| {
+        let flagged = kind.flagged.map_or("-".into(), |n| n.to_string());
+        (kind.kind.clone(), [kind.images.to_string(), three(kind.auroc), flagged])
+    };
+    kinds.map(row).collect()
 }
 
 /// The lines of the table of means by outlier percentage: each score's AUROC, then its F1, with its

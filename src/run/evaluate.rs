@@ -9,7 +9,7 @@ use super::config::RunConfig;
 use super::train::{export, fit, layer_names, now};
 use super::{threshold, time};
 use crate::data::manifest::TestSetInfo;
-use crate::data::{Prepared, TestSet};
+use crate::data::{Dataset, Prepared, TestSet};
 use crate::engine::Engine;
 use crate::engine::tuned::wgpu_version;
 use crate::error::{Error, Result};
@@ -148,6 +148,7 @@ pub fn evaluate(
         }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
         let scored = Scored::new(engine, (&detector, what.rules), what.precision, prepared, &sets)?;
+        let threshold = threshold::find(&detector, &what.rules[0])?;
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
@@ -156,7 +157,12 @@ pub fn evaluate(
             let share =
                 (1000.0 * set.info.anomalous as f64 / set.indices.len() as f64).round() / 10.0;
             let percent = set.info.ratio.map_or(share, f64::from);
-            let evaluation = Evaluation::of(percent, &scored.table(prepared, set), intervals)?;
+            let table = scored.table(prepared, set);
+            let mut evaluation =
+                Evaluation::of(percent, &table, intervals)?.decided(threshold, &table)?;
+            if prepared.manifest().dataset == Dataset::FOLDER {
+                evaluation = evaluation.by_kind(threshold, &table)?;
+            }
             match (&set.info.challenge, set.info.level) {
                 (Some(challenge), Some(level)) => {
                     challenges.push(ChallengeResult {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::folders;
 use crate::limits::{self, shown};
 use crate::report::file::write_atomic;
-use crate::report::metrics::{Deviations, Metrics, mean_std};
+use crate::report::metrics::{Confusion, Deviations, Metrics, auroc, mean_std};
 use crate::report::scores::{ScoreRow, Scores};
 pub use seeds::{OverSeeds, SeedRow, Spread};
 
@@ -163,6 +163,27 @@ pub struct Evaluation {
     /// Of further scores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<Named<Metrics>>,
+    /// What the stored threshold of the anomaly score comes to; of one seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_threshold: Option<Confusion>,
+    /// By kind of anomaly, of a user's own images and one seed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindResult>,
+}
+
+/// What was found of one kind of anomaly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KindResult {
+    /// Its name: that of its folder.
+    pub kind: String,
+    /// Images of it.
+    pub images: usize,
+    /// AUROC of the anomaly score against all normal test images.
+    pub auroc: f64,
+    /// How many are above the stored threshold, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flagged: Option<usize>,
 }
 
 impl Evaluation {
@@ -193,7 +214,74 @@ impl Evaluation {
             reconstruction: metrics(&|row| row.mse)?,
             gradient: metrics(&|row| -row.cos)?,
             more: more.iter().enumerate().map(further).collect::<Result<_>>()?,
+            at_threshold: None,
+            kinds: vec![],
         })
+    }
+
+    /// The same with what the stored threshold comes to on these images.
+    ///
+    /// # Errors
+    /// As [`Evaluation::of`].
+    pub fn decided(self, threshold: Option<f64>, scores: &Scores) -> Result<Evaluation> {
+        let labels = truth(&scores.rows)?;
+        let images = || scores.rows.iter().map(|row| row.score).zip(labels.iter().copied());
+        let at_threshold = threshold.map(|threshold| Confusion::of(threshold, images()));
+        Ok(Evaluation { at_threshold, ..self })
+    }
+
+    /// The same with each kind of anomaly by itself, in order of appearance.
+    ///
+    /// # Errors
+    /// As [`Evaluation::of`].
+    pub fn by_kind(self, threshold: Option<f64>, scores: &Scores) -> Result<Evaluation> {
+        let labels = truth(&scores.rows)?;
+        let rows = || scores.rows.iter().zip(&labels);
+        let normal: Vec<f64> = rows().filter(|(_, bad)| !**bad).map(|(row, _)| row.score).collect();
+        let mut found: Vec<(&str, Vec<f64>)> = vec![];
+        for (row, _) in rows().filter(|(_, bad)| **bad) {
+            let kind = row.class.as_deref().unwrap_or_default();
+            match found.iter_mut().find(|(name, _)| *name == kind) {
+                Some((_, scores)) => scores.push(row.score),
+                None => found.push((kind, vec![row.score])),
+            }
+        }
+        let of = |(kind, scores): (&str, Vec<f64>)| {
+            let all: Vec<f64> = normal.iter().chain(&scores).copied().collect();
+            let truth: Vec<bool> = (0..all.len()).map(|i| i >= normal.len()).collect();
+            let above = |t: f64| scores.iter().filter(|&&score| score > t).count();
+            Ok(KindResult {
+                kind: kind.into(),
+                images: scores.len(),
+                auroc: auroc(&all, &truth)?,
+                flagged: threshold.map(above),
+            })
+        };
+        let kinds = found.into_iter().map(of).collect::<Result<_>>()?;
+        Ok(Evaluation { kinds, ..self })
+    }
+
+    /// Errors unless what was decided is of these images.
+    fn check_decisions(&self) -> Result<()> {
+        if let Some(c) = &self.at_threshold {
+            let normal = c.true_negatives.checked_add(c.false_positives);
+            let anomalous = c.true_positives.checked_add(c.false_negatives);
+            if (normal, anomalous) != (Some(self.normal), Some(self.anomalous)) {
+                return Err(Error::invalid("the threshold was tried on other images"));
+            }
+            if !c.threshold.is_finite() {
+                return Err(Error::invalid(format!("threshold {}", c.threshold)));
+            }
+        }
+        for KindResult { kind, images, auroc, flagged } in &self.kinds {
+            if kind.chars().count() > MOST_NAME {
+                return Err(Error::invalid(format!("a kind of more than {MOST_NAME} letters")));
+            }
+            if !(0.0..=1.0).contains(auroc) || flagged.is_some_and(|flagged| flagged > *images) {
+                return Err(Error::invalid(format!("kind {}: AUROC {auroc}", shown(kind))));
+            }
+        }
+        Ok(())
     }
 
     /// All scores with the names they have in tables.
@@ -399,6 +487,13 @@ impl Results {
                     return Err(Error::invalid(format!("{name}, {part}: {what}")));
                 }
             }
+        }
+        for (name, evaluation) in self.evaluations() {
+            evaluation.check_decisions().map_err(|e| Error::invalid(format!("{name}: {e}")))?;
+        }
+        let shares = self.classes.iter().filter_map(|class| class.explained_variance);
+        if let Some(bad) = shares.into_iter().find(|share| !share.is_finite()) {
+            return Err(Error::invalid(format!("{bad} of the variance is explained")));
         }
         let times = self.classes.iter().filter_map(|class| class.training_seconds);
         let times = times.chain(self.about.made.iter().map(|made| made.evaluation_seconds));

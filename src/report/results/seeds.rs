@@ -252,7 +252,20 @@ fn evaluation<'a>(seeds: impl Iterator<Item = &'a Evaluation> + Clone) -> Result
                 Ok(Named { score: named.score.clone(), metrics })
             };
             let more = first.more.iter().enumerate().map(further).collect::<Result<_>>()?;
-            Ok(Evaluation { full, reconstruction, gradient, more, ..first.clone() })
+            // Each seed has a threshold of its own.
+            let (at_threshold, kinds) = (None, vec![]);
+            let Evaluation { outlier_percent, normal, anomalous, .. } = *first;
+            Ok(Evaluation {
+                outlier_percent,
+                normal,
+                anomalous,
+                full,
+                reconstruction,
+                gradient,
+                more,
+                at_threshold,
+                kinds,
+            })
         }
         None => Err(Error::invalid("no seed was evaluated")),
     }
