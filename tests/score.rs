@@ -434,3 +434,37 @@ mod interrupted {
         );
     }
 }
+
+/// Highest first if somebody asks, and at the end how many are above the threshold.
+#[test]
+fn the_highest_scores_come_first_if_asked_for() {
+    let place = Place::new();
+    place.model("m.safetensors", &[]);
+    for i in 0..12 {
+        place.image(&format!("images/{i:02}.png"), i % 9);
+    }
+    let score = "score --model m.safetensors --device cpu images";
+    let all = place.ok(&format!("{score} --threshold 0 -q"));
+    let mut rows: Vec<&str> = all.lines().skip(1).collect();
+    let of = |line: &&str| line.split(',').nth(1).unwrap().parse::<f64>().unwrap();
+    // Images that are the same keep their order.
+    rows.sort_by(|a, b| of(b).total_cmp(&of(a)));
+    let sorted = place.ok(&format!("{score} --threshold 0 -q --sort"));
+    assert_eq!(sorted.lines().skip(1).collect::<Vec<_>>(), rows);
+    let top = place.ok(&format!("{score} --threshold 0 -q --top 3"));
+    assert_eq!(top.lines().skip(1).collect::<Vec<_>>(), rows[..3]);
+    assert_eq!(top.lines().next(), all.lines().next());
+    let json = place.ok(&format!("{score} --threshold 0 -q --top 1 --format json"));
+    let first: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(first["image"], rows[0].split(',').next().unwrap());
+
+    let middle = (of(&rows[4]) + of(&rows[5])) / 2.0;
+    let above = rows.iter().filter(|row| of(row) > middle).count();
+    let out = place.command(&format!("{score} --threshold {middle} --top 2")).output().unwrap();
+    let said = text(&out.stderr);
+    let share = (100.0 * above as f64 / 12.0).round();
+    let wanted = format!("scored 12 images, {above} of them ({share} %) above the threshold");
+    assert!(said.contains(&wanted), "{wanted}: {said}");
+    let error = place.fails(&format!("{score} --top 0"), 2);
+    assert!(error.contains("--top"), "{error}");
+}

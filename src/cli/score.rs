@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 
 use super::sizes::PrecisionArgs;
 use super::{DeviceArgs, Ui, interrupt, model};
-use crate::data::ahead::{Ahead, Next, count};
+use crate::data::ahead::{Ahead, Next, ahead_of, count};
 use crate::data::folder::{Decode, Tally};
 use crate::data::picture;
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::method::readout::Rule;
 use crate::method::scorer::{Score, Scorer};
 use crate::output::{Output, note, path_text, reader_is_gone};
 use crate::report::table::cosine_column;
+use crate::report::tables::percent;
 use crate::run::threshold;
 
 /// Score images: one line an image, higher is more anomalous.
@@ -40,6 +41,7 @@ use crate::run::threshold;
 ///
 ///   gradcon score --model runs/mine camera/ > scores.csv
 ///   gradcon score --model runs/fmnist --class sneaker --out scores.csv shoes/
+///   gradcon score --model runs/mine --top 20 camera/
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ScoreArgs {
@@ -67,6 +69,14 @@ pub struct ScoreArgs {
     /// Scores above it count as anomalous. [default: the model's]
     #[arg(long, allow_negative_numbers = true)]
     threshold: Option<f64>,
+
+    /// The highest scores first. All lines are kept in memory until every image is scored.
+    #[arg(long)]
+    sort: bool,
+
+    /// Only the N highest scores, the highest first.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    top: Option<u64>,
 
     /// csv or json (one object a line).
     #[arg(long, default_value = "csv", value_parser = ["csv", "json"])]
@@ -150,14 +160,18 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let precision = args.precision.precision;
     let scorer = Scorer::with(engine.as_mut(), &detector, &rules, precision)
         .map_err(|e| e.in_file(&file))?;
-    let images = Ahead::new(args.paths.clone(), move |path: &Path| decode.file(path));
+    let ahead = ahead_of(decode.size());
+    let images = Ahead::new(args.paths.clone(), ahead, move |path: &Path| decode.file(path));
     let bar = ui.bar(0);
+    let most = args.top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
+    let ranked = most.or(args.sort.then_some(usize::MAX)).map(Ranked::new);
     let mut work = Work {
         scorer,
         threshold,
-        lines: Lines { json: args.format == "json", layers, more, out: &mut out },
+        lines: Lines { json: args.format == "json", layers, more, ranked, out: &mut out },
         chunk: Chunk::new(&detector.model)?,
         scored: 0,
+        flagged: 0,
         skipped: 0,
         left_out: Tally::default(),
         bar,
@@ -170,7 +184,9 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
         }
     });
     work.bar.finish_and_clear();
-    let Work { scored, skipped, left_out, .. } = work;
+    // What is ranked is written at the end, whatever it is.
+    let end = end.and(work.lines.finish());
+    let Work { scored, flagged, skipped, left_out, .. } = work;
     if let Err(error) = end {
         return Err(ended_early(error, out, &args, scored, skipped));
     }
@@ -178,10 +194,12 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     if let Some(text) = left_out.note() {
         ui.progress(&text);
     }
-    ui.progress(&format!(
-        "scored {scored} images, {:.0} images/s",
-        scored as f64 / start.elapsed().as_secs_f64()
-    ));
+    let rate = scored as f64 / start.elapsed().as_secs_f64();
+    let above = threshold.map_or(String::new(), |threshold| {
+        let share = percent(flagged as f64 / scored.max(1) as f64);
+        format!("{flagged} of them ({share}) above the threshold {threshold:.4}, ")
+    });
+    ui.progress(&format!("scored {scored} images, {above}{rate:.0} images/s"));
     match skipped {
         0 => Ok(()),
         n => Err(Error::invalid(format!(
@@ -230,6 +248,8 @@ struct Work<'a> {
     lines: Lines<'a>,
     chunk: Chunk,
     scored: u64,
+    /// Of them, how many are above the threshold.
+    flagged: u64,
     skipped: u64,
     left_out: Tally,
     bar: ProgressBar,
@@ -300,6 +320,7 @@ impl Work<'_> {
             if score.is_finite() {
                 let anomalous = self.threshold.map(|threshold| score.score > threshold);
                 self.lines.line(&path, &score, anomalous)?;
+                self.flagged += u64::from(anomalous == Some(true));
                 scored += 1;
             } else {
                 self.skip(&path, &score.not_finite());
@@ -329,6 +350,34 @@ struct Lines<'a> {
     /// Names of the scores beside the first.
     more: Vec<String>,
     json: bool,
+    /// Lines that wait for the end, to be in order.
+    ranked: Option<Ranked>,
+}
+
+/// The lines of the highest scores.
+struct Ranked {
+    most: usize,
+    /// The score and the line; what is more than `most` is dropped from time to time.
+    lines: Vec<(f64, Vec<u8>)>,
+}
+
+impl Ranked {
+    fn new(most: usize) -> Ranked {
+        Ranked { most, lines: vec![] }
+    }
+
+    fn push(&mut self, score: f64, line: Vec<u8>) {
+        self.lines.push((score, line));
+        if self.lines.len() >= self.most.saturating_mul(2).max(1024) {
+            self.rank();
+        }
+    }
+
+    /// Highest first; images of the same score stay in their order.
+    fn rank(&mut self) {
+        self.lines.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        self.lines.truncate(self.most);
+    }
 }
 
 impl Lines<'_> {
@@ -340,24 +389,41 @@ impl Lines<'_> {
         header.extend(self.layers.iter().map(|layer| cosine_column(layer)));
         header.extend(self.more.iter().cloned());
         header.push("anomalous".into());
-        self.csv(&header)?;
+        self.out.write(&Self::csv(&header)?)?;
         self.out.flush()
     }
 
-    fn csv(&mut self, fields: &[String]) -> Result<()> {
+    fn csv(fields: &[String]) -> Result<Vec<u8>> {
         let mut line = csv::Writer::from_writer(vec![]);
         // Memory takes any record.
         line.write_record(fields).map_err(|e| Error::invalid(e.to_string()))?;
-        self.out.write(&line.into_inner().map_err(|e| Error::invalid(e.to_string()))?)
+        line.into_inner().map_err(|e| Error::invalid(e.to_string()))
+    }
+
+    /// Writes what was kept back.
+    fn finish(&mut self) -> Result<()> {
+        let Some(mut ranked) = self.ranked.take() else { return Ok(()) };
+        ranked.rank();
+        ranked.lines.iter().try_for_each(|(_, line)| self.out.write(line))?;
+        self.out.flush()
     }
 
     fn line(&mut self, path: &Path, s: &Score, anomalous: Option<bool>) -> Result<()> {
+        let line = self.text(path, s, anomalous)?;
+        match &mut self.ranked {
+            Some(ranked) => ranked.push(s.score, line),
+            None => self.out.write(&line)?,
+        }
+        Ok(())
+    }
+
+    fn text(&self, path: &Path, s: &Score, anomalous: Option<bool>) -> Result<Vec<u8>> {
         let image = path_text(path);
         if !self.json {
             let mut fields = vec![image, s.score.to_string(), s.mse.to_string(), s.cos.to_string()];
             fields.extend(s.cosines.iter().chain(&s.scores[1..]).map(f64::to_string));
             fields.push(anomalous.map_or(String::new(), |anomalous| (anomalous as u8).to_string()));
-            return self.csv(&fields);
+            return Self::csv(&fields);
         }
         let mut object = serde_json::json!({
             "image": image, "score": s.score, "mse": s.mse, "cos": s.cos, "anomalous": anomalous,
@@ -368,6 +434,6 @@ impl Lines<'_> {
         for (name, score) in self.more.iter().zip(&s.scores[1..]) {
             object[name] = (*score).into();
         }
-        self.out.write(format!("{object}\n").as_bytes())
+        Ok(format!("{object}\n").into_bytes())
     }
 }

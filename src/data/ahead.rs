@@ -14,9 +14,16 @@ use std::thread::{available_parallelism, spawn};
 use std::time::Duration;
 
 use super::walk::{LeftOut, Walk, Why, no_image};
+use crate::images::IMAGE_SIZE;
 
-/// Images that are decoded, or about to be, before the user asks for them.
+/// Images of the paper's size that are decoded, or about to be, before the user asks for them.
 const AHEAD: usize = 2048;
+
+/// How many images are decoded ahead at most, of a height and width: as many pixels as [`AHEAD`] of
+/// the paper's, but enough for every thread to be at work.
+pub fn ahead_of(size: usize) -> usize {
+    (AHEAD * IMAGE_SIZE * IMAGE_SIZE / (size * size).max(1)).clamp(64, AHEAD)
+}
 
 /// What comes next.
 pub enum Next<T> {
@@ -45,12 +52,14 @@ enum Found<T> {
 type Job<T> = (PathBuf, Sender<Result<T, String>>);
 
 impl<T: Send + 'static> Ahead<T> {
-    /// Starts to decode the files of `inputs`, and those in its folders.
+    /// Starts to decode the files of `inputs`, and those in its folders, `ahead` of them at most
+    /// before they are asked for.
     pub fn new(
         inputs: Vec<PathBuf>,
+        ahead: usize,
         decode: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static,
     ) -> Ahead<T> {
-        let (found, queue) = sync_channel(AHEAD);
+        let (found, queue) = sync_channel(ahead);
         let (jobs, work) = channel::<Job<T>>();
         spawn(move || {
             // A send fails when the user is gone.
@@ -165,6 +174,11 @@ fn visit(
 mod tests {
     use super::*;
 
+    #[test]
+    fn large_images_wait_in_smaller_numbers() {
+        assert_eq!([28, 56, 128, 256].map(ahead_of), [2048, 512, 98, 64]);
+    }
+
     fn all<T: Send + 'static>(ahead: &mut Ahead<T>) -> Vec<(String, Result<T, String>)> {
         let mut found = vec![];
         loop {
@@ -192,7 +206,8 @@ mod tests {
             );
             if i % 10 == 3 { Err(format!("bad {i}")) } else { Ok(i) }
         };
-        for (i, (path, image)) in all(&mut Ahead::new(paths, decode)).into_iter().enumerate() {
+        for (i, (path, image)) in all(&mut Ahead::new(paths, AHEAD, decode)).into_iter().enumerate()
+        {
             assert_eq!(path, format!("no such file {i}"));
             assert_eq!(image, if i % 10 == 3 { Err(format!("bad {i}")) } else { Ok(i) });
         }
@@ -204,7 +219,7 @@ mod tests {
         let decode = |path: &Path| {
             if path == Path::new("7") { panic!("expected by this test") } else { Ok(()) }
         };
-        let found = all(&mut Ahead::new(paths, decode));
+        let found = all(&mut Ahead::new(paths, AHEAD, decode));
         assert_eq!(found.len(), 100);
         assert!(found.iter().all(|(path, image)| image.is_err() == (path == "7")));
     }
@@ -216,7 +231,7 @@ mod tests {
         let decoded = Arc::new(AtomicUsize::new(0));
         let counter = decoded.clone();
         let paths: Vec<PathBuf> = (0..100_000).map(|i| format!("{i}").into()).collect();
-        let mut ahead = Ahead::new(paths, move |_: &Path| {
+        let mut ahead = Ahead::new(paths, AHEAD, move |_: &Path| {
             counter.fetch_add(1, Ordering::SeqCst);
             Ok(())
         });
@@ -231,7 +246,7 @@ mod tests {
     fn an_image_that_is_not_there_yet_is_waited_for_again() {
         let (go, wait) = channel::<()>();
         let wait = Mutex::new(wait);
-        let mut ahead = Ahead::new(vec!["slow".into()], move |_: &Path| {
+        let mut ahead = Ahead::new(vec!["slow".into()], AHEAD, move |_: &Path| {
             wait.lock().unwrap().recv().unwrap();
             Ok(1)
         });
@@ -253,7 +268,7 @@ mod tests {
         }
         let inputs =
             vec![dir.path().join("absent.png"), full.clone(), empty.clone(), full.join("note.txt")];
-        let found = all(&mut Ahead::new(inputs.clone(), |path: &Path| {
+        let found = all(&mut Ahead::new(inputs.clone(), AHEAD, |path: &Path| {
             std::fs::read(path).map_err(|e| e.to_string())
         }));
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
