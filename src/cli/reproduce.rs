@@ -161,10 +161,12 @@ fn reproduce(args: ReproduceArgs, ui: &Ui) -> Result<()> {
         all.push(Work { dataset, prepared, run, pace: Pace::default() });
     }
     let mut engine = args.device.open(ui)?;
-    for work in &mut all {
-        work.measure(engine.as_mut(), ui)?;
-    }
     let mut whole = Whole { args, ui: *ui, settings, at, absent, all };
+    for i in 0..whole.all.len() {
+        if whole.at.iter().any(|&epochs| !whole.is_done(&whole.all[i], epochs)) {
+            whole.all[i].measure(engine.as_mut(), ui)?;
+        }
+    }
     whole.estimate();
     if whole.args.estimate {
         return Ok(());

@@ -11,7 +11,7 @@
 //! | file | content |
 //! |---|---|
 //! | `manifest.json` | dataset, source, seed, classes, test sets; SHA-256 of every other file |
-//! | `train_images.npy`, `val_images.npy`, `test_images.npy` | u8 [n, 28, 28, c], c = 1 or 3 |
+//! | `train_images.npy`, `val_images.npy`, `test_images.npy` | u8 [n, size, size, c], c = 1 or 3 |
 //! | `train_labels.npy`, `val_labels.npy`, `test_labels.npy` | u8 `[n]`: class of each image |
 //! | `train_names.json`, `val_names.json`, `test_names.json` | where each image file came from |
 //! | `test_sets/NAME_index.npy` | i64 `[m]`: positions in `test_images.npy`, normal images first |

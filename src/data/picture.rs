@@ -1,5 +1,5 @@
-//! One picture file: from its bytes to 28 x 28 pixels, as Pillow would do it, in bounded time and
-//! memory.
+//! One picture file: from its bytes to a square of few pixels, as Pillow would do it, in bounded
+//! time and memory.
 //!
 //! PNG, JPEG, BMP, WebP and TIFF, told apart by content. What the file says about its orientation
 //! is applied. Of files with several images the first one counts. Anything unusual that would give
@@ -65,9 +65,9 @@ impl Decode {
     /// decoding a progressive JPEG of that size five times as much.
     pub const MAX_PIXELS: u64 = 1 << 28;
 
-    /// Pictures of 28 x 28 with `channels` channels: 1 makes them gray, 3 makes them RGB. Those of more than
-    /// `max_pixels` pixels are refused, and those with a side of more than `max_pixels / 256` (and
-    /// of more than 65,536).
+    /// Pictures of 28 x 28 with `channels` channels: 1 makes them gray, 3 makes them RGB. Those of
+    /// more than `max_pixels` pixels are refused, and those with a side of more than
+    /// `max_pixels / 256` (and of more than 65,536).
     ///
     /// # Errors
     /// Another number of channels: picture files have no such colours.

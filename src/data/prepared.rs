@@ -168,7 +168,7 @@ impl Prepared {
         classes::find(&names, texts)
     }
 
-    /// Training images [n, 28, 28, c] of an inlier class.
+    /// Training images [n, size, size, c] of an inlier class.
     ///
     /// # Errors
     /// No such inlier class.
@@ -176,7 +176,7 @@ impl Prepared {
         self.of(&self.train, inlier)
     }
 
-    /// Validation images [n, 28, 28, c] of an inlier class.
+    /// Validation images [n, size, size, c] of an inlier class.
     ///
     /// # Errors
     /// No such inlier class.
@@ -184,7 +184,7 @@ impl Prepared {
         self.of(&self.val, inlier)
     }
 
-    /// All test images [n, 28, 28, c], which the test sets choose from, and their classes.
+    /// All test images [n, size, size, c], which the test sets choose from, and their classes.
     pub fn test(&self) -> &Labelled {
         &self.test
     }
@@ -219,7 +219,7 @@ impl Prepared {
         })
     }
 
-    /// The images [n, 28, 28, c] of a test set, in its order.
+    /// The images [n, size, size, c] of a test set, in its order.
     pub fn images_of(&self, set: &TestSet) -> Images {
         self.test.images.select(&set.indices)
     }

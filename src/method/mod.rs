@@ -26,7 +26,7 @@ use trainer::{Outcome, Trainer, TrainingSet};
 
 /// Trains one model on images in memory and returns its best epoch, ready to score.
 ///
-/// `train` and `validation` are images `[n, 28, 28, channels]`; `report` is called after every
+/// `train` and `validation` are images `[n, size, size, channels]`; `report` is called after every
 /// epoch. For several models at once, interruption and saved states use a [`Trainer`].
 ///
 /// ```

@@ -89,7 +89,7 @@ pub struct Objective {
     pub scale: f64,
 }
 
-/// Records L for a batch x `[28, 28, c, n]` whose images weigh `weight` `[1, 1, 1, n]`, with a
+/// Records L for a batch x `[size, size, c, n]` whose images weigh `weight` `[1, 1, 1, n]`, with a
 /// noise for the latent variable of a variational model (see [`Model::forward`]).
 ///
 /// ```

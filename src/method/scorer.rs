@@ -187,7 +187,7 @@ impl<'e> Scorer<'e> {
         Ok(Scorer { engine, model, rules: vec![], parts, units, score, reconstruct })
     }
 
-    /// Scores images `[n, 28, 28, channels]` in order. Shown at [`Scorer`].
+    /// Scores images `[n, size, size, channels]` in order. Shown at [`Scorer`].
     ///
     /// # Errors
     /// Images of another shape than the model was made for; a device failure; a score that
@@ -233,7 +233,7 @@ impl<'e> Scorer<'e> {
         Ok(rows)
     }
 
-    /// Reconstructions of images, both `[n, 28, 28, channels]`; values in (0, 1). Shown at
+    /// Reconstructions of images, both `[n, size, size, channels]`; values in (0, 1). Shown at
     /// [`Scorer`].
     ///
     /// # Errors

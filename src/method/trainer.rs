@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::program::{Options, Program};
 
-/// Images `[n, 28, 28, channels]`, start and rates of one replica.
+/// Images `[n, size, size, channels]`, start and rates of one replica.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingSet<'a> {
     /// Images to learn from.
@@ -558,7 +558,7 @@ impl<'e> Trainer<'e> {
     }
 
     /// Reconstructions of the first `count` validation images of each replica (at most a batch),
-    /// `[count, 28, 28, channels]`, by the current parameters. Shown at [`Trainer`].
+    /// `[count, size, size, channels]`, by the current parameters. Shown at [`Trainer`].
     ///
     /// # Errors
     /// A device failure.
