@@ -19,8 +19,8 @@ use crate::images::IMAGE_SIZE;
 /// Images of the paper's size that are decoded, or about to be, before the user asks for them.
 const AHEAD: usize = 2048;
 
-/// How many images are decoded ahead at most, of a height and width: as many pixels as [`AHEAD`] of
-/// the paper's, but enough for every thread to be at work.
+/// How many images are decoded ahead at most, of a height and width: as many pixels as 2,048 of the
+/// paper's, but enough for every thread to be at work.
 pub fn ahead_of(size: usize) -> usize {
     (AHEAD * IMAGE_SIZE * IMAGE_SIZE / (size * size).max(1)).clamp(64, AHEAD)
 }

@@ -122,6 +122,22 @@ pub struct TestSetInfo {
     pub anomalous: usize,
 }
 
+impl TestSetInfo {
+    /// Of a test set with these labels (1 = anomalous), with neither ratio nor challenge.
+    pub fn of(name: impl Into<String>, inlier: usize, labels: &[u8]) -> TestSetInfo {
+        let anomalous = labels.iter().filter(|&&label| label == 1).count();
+        TestSetInfo {
+            name: name.into(),
+            inlier,
+            ratio: None,
+            challenge: None,
+            level: None,
+            normal: labels.len() - anomalous,
+            anomalous,
+        }
+    }
+}
+
 /// Size and hash of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

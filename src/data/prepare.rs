@@ -128,7 +128,7 @@ fn sets_by_ratio(labels: &[u8], classes: usize, ratios: &[u32], seed: u64) -> Re
             }
             let (indices, labels) = split::test_set(labels, inlier as u8, ratio, seed)?;
             let name = format!("class{inlier}_ratio{ratio}");
-            let info = TestSetInfo { ratio: Some(ratio), ..test_set_info(name, inlier, &labels) };
+            let info = TestSetInfo { ratio: Some(ratio), ..TestSetInfo::of(name, inlier, &labels) };
             test_sets.push(TestSet { info, indices, labels });
         }
     }
@@ -192,7 +192,7 @@ fn sets_by_challenge(
         let info = TestSetInfo {
             challenge: Some(challenge.into()),
             level: Some(group.level),
-            ..test_set_info(format!("{challenge}-{}", group.level), 0, &labels)
+            ..TestSetInfo::of(format!("{challenge}-{}", group.level), 0, &labels)
         };
         test_sets.push(TestSet { info, indices, labels });
     }
@@ -258,7 +258,7 @@ pub fn own_images(
     }
     let test = concat(tests);
     let labels: Vec<u8> = test.labels.iter().map(|&label| label.min(1)).collect();
-    let info = test_set_info("normal".into(), 0, &labels);
+    let info = TestSetInfo::of("normal", 0, &labels);
     let test_sets = vec![TestSet { info, indices: (0..labels.len()).collect(), labels }];
     let names = Names {
         train: pick(&normal_names, &parts.train),
@@ -339,17 +339,4 @@ impl Made {
 
 fn image_files() -> Source {
     Source { what: "image files".into(), sha256: BTreeMap::new() }
-}
-
-fn test_set_info(name: String, inlier: usize, labels: &[u8]) -> TestSetInfo {
-    let anomalous = labels.iter().filter(|&&label| label == 1).count();
-    TestSetInfo {
-        name,
-        inlier,
-        ratio: None,
-        challenge: None,
-        level: None,
-        normal: labels.len() - anomalous,
-        anomalous,
-    }
 }

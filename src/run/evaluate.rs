@@ -261,17 +261,7 @@ fn together(prepared: &Prepared, inlier: usize) -> TestSet {
     let mut images: Vec<(usize, u8)> = labelled.into_iter().collect();
     images.sort_by_key(|&(_, label)| label);
     let (indices, labels): (Vec<usize>, Vec<u8>) = images.into_iter().unzip();
-    let anomalous = labels.iter().filter(|&&label| label == 1).count();
-    let info = TestSetInfo {
-        name: "challenges".into(),
-        inlier,
-        ratio: None,
-        challenge: None,
-        level: None,
-        normal: labels.len() - anomalous,
-        anomalous,
-    };
-    TestSet { info, indices, labels }
+    TestSet { info: TestSetInfo::of("challenges", inlier, &labels), indices, labels }
 }
 
 /// How an evaluation by this process came about.
