@@ -47,7 +47,8 @@ fn cure_tsr(place: &Place) {
 
 #[test]
 fn a_reproduction_has_the_papers_figures_beside_its_own() {
-    let place = Place::new().prepared();
+    let place = Place::new();
+    place.ok("prep fmnist --subset --outlier-ratio 10,30,50 --out data -q");
     cure_tsr(&place);
     let common = COMMON.replace("fmnist --from", "fmnist,cure-tsr --from cure-tsr=cure --from");
     let common = common.replace(" --inlier 1,7", "");
@@ -62,7 +63,7 @@ fn a_reproduction_has_the_papers_figures_beside_its_own() {
     assert!(line("| the paper, 1,000 epochs |").ends_with("| - | 0.934 |"), "{table}");
     for score in ["reconstruction only", "gradient only", "code", "auto"] {
         let rows = table.matches(&format!("\n| {score} | ")).count();
-        assert_eq!(rows, 4, "{score}, twice for each dataset: {table}");
+        assert_eq!(rows, 5, "{score}, twice for each dataset, and its F1: {table}");
     }
     assert!(table.contains("| score | Rain | Haze | mean |"), "{table}");
     assert!(
@@ -112,6 +113,15 @@ fn a_reproduction_has_the_papers_figures_beside_its_own() {
     place.ok("report r/runs/cure-tsr --out cure.html -q");
     let page = text(&read(&place.path("cure.html")));
     assert!(page.contains("Most anomalous") && page.contains("Training objective"), "{page}");
+
+    // F1 over the share of outliers, as `eval` has it.
+    let (_, f1) = table.split_once("| score | 10 % | 30 % | 50 % |").unwrap();
+    let row = f1.lines().find(|line| line.starts_with("| GradCon, the paper's score |")).unwrap();
+    let results = json(&place.path("r/after-2/fmnist.json"));
+    let means = results["means"].as_array().unwrap().iter();
+    let shares = means.map(|m| format!("{:.3}", m["full"]["f1"].as_f64().unwrap()));
+    let shares = shares.collect::<Vec<_>>().join(" | ");
+    assert!(row.ends_with(&format!("| {shares} |")), "{shares}: {row}");
 
     let page = text(&read(&place.path("r/reproduction.html")));
     assert_eq!(page.matches("<svg").count(), 2, "a curve for each dataset");
