@@ -131,14 +131,12 @@ pub(super) fn train(
     ui: &Ui,
 ) -> Result<()> {
     for (root, whole) in runs {
-        for (folder, config) in whole.runs(root) {
-            share::open_seed(root, whole, prepared)?;
-            if folder != *root {
-                share::open_seed(&folder, &config, prepared)?;
-            }
-            share::update(&folder, &config)?;
-        }
+        share::open_seed(root, whole, prepared)?;
         share::update(root, whole)?;
+        for (folder, config) in whole.runs(root).iter().filter(|(folder, _)| folder != root) {
+            share::open_seed(folder, config, prepared)?;
+            share::update(folder, config)?;
+        }
     }
     let units = units(runs, name);
     let epochs = units.first().map_or(0, |unit| unit.config.epochs);

@@ -306,24 +306,27 @@ pub(super) struct Progress {
     images: usize,
     epochs: usize,
     model: Kind,
-    /// The squared error of each class's mean training image on its validation images.
+    /// By the units' names: the squared error of the mean training image on the validation images.
     mean_errors: BTreeMap<String, f64>,
 }
 
 impl Progress {
     /// For units that train together; there is at least one.
     pub fn new(ui: Ui, units: &[Unit], prepared: &Prepared) -> Result<Progress> {
-        let classes: Vec<&str> = units.iter().map(|unit| unit.class.as_str()).collect();
+        // Many units may share a class.
+        let mut classes: BTreeMap<&str, (usize, Option<f64>)> = BTreeMap::new();
         let (mut images, mut mean_errors) = (0, BTreeMap::new());
-        for class in &classes {
-            for k in prepared.find_inliers(&[class.to_string()])? {
-                let train = prepared.train_of(k)?;
-                images += train.n;
-                let name = &prepared.inliers()[k].name;
-                if !mean_errors.contains_key(name) {
+        for unit in units {
+            if !classes.contains_key(unit.class.as_str()) {
+                for k in prepared.find_inliers(std::slice::from_ref(&unit.class))? {
+                    let train = prepared.train_of(k)?;
                     let error = prepared.val_of(k)?.error_of_mean(&train);
-                    mean_errors.extend(error.map(|error| (name.clone(), error)));
+                    classes.insert(&unit.class, (train.n, error));
                 }
+            }
+            if let Some(&(n, error)) = classes.get(unit.class.as_str()) {
+                images += n;
+                mean_errors.extend(error.map(|error| (unit.name.clone(), error)));
             }
         }
         let (epochs, model) = (units[0].config.epochs, units[0].config.model);
@@ -338,9 +341,7 @@ impl Progress {
             .iter()
             .zip(classes)
             .map(|(report, class)| {
-                // Units of several runs or seeds are called CLASS (...).
-                let class = class.split(" (").next().unwrap_or_default();
-                let mean = self.mean_errors.get(class).filter(|&&mean| mean > 0.0)?;
+                let mean = self.mean_errors.get(*class).filter(|&&mean| mean > 0.0)?;
                 Some(1.0 - report.validation.mse / mean)
             })
             .collect();

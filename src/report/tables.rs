@@ -437,9 +437,9 @@ fn challenge_grid(results: &Results) -> (Vec<u32>, Vec<ChallengeRow<'_>>) {
     (levels, rows)
 }
 
-/// A share as people say it.
+/// A share as people say it; never -0.
 pub fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
+    format!("{} %", (100.0 * share).round() + 0.0)
 }
 
 /// Three decimals, as the paper prints.

@@ -276,10 +276,9 @@ impl RunConfig {
     /// Whether a user's TOML file has a setting.
     ///
     /// # Errors
-    /// As [`RunConfig::read_settings`].
+    /// No such file, or one that is no TOML.
     pub fn file_has(path: &Path, key: &str) -> Result<bool> {
         let text = limits::read_text(path, limits::CONFIG, "a configuration")?;
-        RunConfig::parse_settings(&text, path)?;
         let table: toml::Table = toml::from_str(&text)
             .map_err(|e| Error::Usage(format!("{}: {}", path.display(), shown(e).trim_end())))?;
         Ok(table.contains_key(key))
