@@ -70,6 +70,7 @@ pub mod report;
 pub mod run;
 pub mod sheet;
 pub mod tape;
+pub mod tiles;
 pub mod tune;
 
 pub use crate::method::config::TrainConfig;

@@ -17,7 +17,7 @@ enum Part {
 use Part::{Engine, Ground, Pages, Top};
 
 /// The rooms, each above those before it.
-const ROOMS: [(&str, Part); 20] = [
+const ROOMS: [(&str, Part); 21] = [
     ("error", Ground),
     ("limits", Ground),
     ("files", Ground),
@@ -26,6 +26,7 @@ const ROOMS: [(&str, Part); 20] = [
     ("layout", Ground),
     ("geometry", Ground),
     ("images", Ground),
+    ("tiles", Ground),
     ("sheet", Ground),
     ("tape", Engine),
     ("kernels", Engine),

@@ -434,6 +434,8 @@ fn an_index_of_extremes_embeds_few_and_finite() {
         error_scale: 1.0,
         most_normal: vec![extreme(); count],
         most_anomalous: vec![],
+        missed: vec![],
+        false_alarms: vec![],
     };
     let json = |count| serde_json::to_vec(&extremes(count)).unwrap();
     let read = |bytes: &[u8]| gradcon::report::extremes::extremes_from(bytes, name);
@@ -455,6 +457,7 @@ fn extreme() -> Extreme {
         input: file("i.png"),
         reconstruction: file("r.png"),
         error: file("e.png"),
+        overlay: None,
     }
 }
 

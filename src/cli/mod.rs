@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod eval;
 mod interrupt;
+mod maps;
 mod model;
 pub mod prep;
 mod program;

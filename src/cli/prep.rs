@@ -4,21 +4,24 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, FromArgMatches};
 use indicatif::ProgressBar;
+use strum::VariantNames;
 
 use super::sizes::one_of_sizes;
 use super::{Ui, interrupt};
 use crate::data::datasets::{ALL as DATASETS, Kind, Pictures, TenClasses};
 use crate::data::download::{self, Event, Patience, Remote};
 use crate::data::folder::{Decode, Folders, Progress, Tally};
+use crate::data::picture::Aspect;
 use crate::data::prepared::{self, Written};
 use crate::data::{Dataset, Prepared, folder, manifest, picture, prepare, source};
 use crate::error::{Error, Result};
-use crate::images::IMAGE_SIZE;
+use crate::images::{IMAGE_SIZE, check_size};
 use crate::limits;
 use crate::output::print;
+use crate::tiles::{MOST_IMAGE, Tiles};
 
 /// What the command does, with what the table of datasets says of each.
 fn long_about() -> String {
@@ -128,13 +131,33 @@ pub struct PrepArgs {
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
 
-    /// Height and width of the images: 28 as in the paper, or 32, 48, 64, 96, 128, 192, 256
+    /// Height and width of the images: 28 as in the paper, or 32, 48, 64, 96, 128, 192, 256; with
+    /// --tiles any up to 1024 [default: 28; with --tiles 4 tiles]
     ///
     /// Larger ones keep more of a picture, and cost more: a training step of 64 x 64 has 4.4 times
-    /// the operations of one of 28 x 28, one of 128 x 128 has 20 times. A picture that is no square
-    /// is squashed to one.
-    #[arg(long, value_name = "PIXELS", default_value_t = IMAGE_SIZE, value_parser = one_of_sizes)]
-    size: usize,
+    /// the operations of one of 28 x 28, one of 128 x 128 has 20 times.
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+
+    /// Pictures: what becomes of one that is no square: it is squashed, its shorter side is filled
+    /// up (pad: with --background, or black), or the ends of its longer side are cut off (crop)
+    #[arg(
+        long, default_value_t,
+        value_parser = PossibleValuesParser::new(Aspect::VARIANTS).try_map(|v| v.parse::<Aspect>())
+    )]
+    aspect: Aspect,
+
+    /// Pictures: cut each into overlapping tiles of this height and width; the model learns and
+    /// judges tiles, so that small defects stay visible
+    ///
+    /// The score of an image comes from the scores of its tiles, and a map shows which they were
+    /// (`gradcon score --maps`).
+    #[arg(long, value_name = "PIXELS", value_parser = one_of_sizes)]
+    tiles: Option<usize>,
+
+    /// Pixels from a tile to the next [default: half a tile]
+    #[arg(long, value_name = "PIXELS", requires = "tiles")]
+    tile_stride: Option<usize>,
 
     /// Seed of every random choice
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -281,7 +304,23 @@ fn decode(args: &PrepArgs, channels: usize) -> Result<Decode> {
     let background = args.background.as_deref().map(picture::colour).transpose();
     let background = background.map_err(|e| Error::Usage(format!("--background {e}")))?;
     let decode = Decode::new(channels, args.max_pixels.unwrap_or(Decode::MAX_PIXELS))?;
-    Ok(decode.to_size(args.size)?.on(background))
+    let decode = decode.on(background).with_aspect(args.aspect);
+    match tiles(args)? {
+        Some(tiles) => Ok(decode.for_tiles(tiles)),
+        None => decode.to_size(size_of(args)),
+    }
+}
+
+/// Height and width of images that are not cut.
+fn size_of(args: &PrepArgs) -> usize {
+    args.size.unwrap_or(IMAGE_SIZE)
+}
+
+/// How pictures are cut, if they are.
+fn tiles(args: &PrepArgs) -> Result<Option<Tiles>> {
+    let Some(size) = args.tiles else { return Ok(None) };
+    let (image, stride) = (args.size.unwrap_or(4 * size), args.tile_stride.unwrap_or(size / 2));
+    Tiles::new(image.min(MOST_IMAGE + 1), size, stride).map(Some)
 }
 
 fn tell_left_out(left_out: &Tally, ui: &Ui) {
@@ -340,6 +379,12 @@ fn check_flags(args: &PrepArgs) -> Result<()> {
     if let Some(name) = &args.name {
         manifest::check_name(name).map_err(|e| Error::Usage(format!("--name: {e}")))?;
     }
+    if is_ten && (args.tiles.is_some() || args.aspect != Aspect::default()) {
+        return usage(format!("--tiles, --aspect: not for {name}, which has no picture files"));
+    }
+    if tiles(args)?.is_none() {
+        check_size(size_of(args)).map_err(|e| Error::Usage(format!("--size: {e}")))?;
+    }
     if is_ten && (args.max_pixels.is_some() || args.background.is_some()) {
         return usage(format!(
             "--max-pixels, --background: not for {name}, which has no picture files"
@@ -369,7 +414,7 @@ fn ten_classes(args: &PrepArgs, spec: &TenClasses, ui: &Ui) -> Result<Prepared> 
         args.outlier_ratio.as_slice()
     };
     if let Some(subset) = spec.subset.as_ref().filter(|_| args.subset) {
-        return (subset.prepare)(args.size, args.seed, ratios);
+        return (subset.prepare)(size_of(args), args.seed, ratios);
     }
     let package = spec.package.as_ref().map(|package| Path::new(package.dir));
     let path = match (&args.from, package) {
@@ -390,7 +435,14 @@ fn ten_classes(args: &PrepArgs, spec: &TenClasses, ui: &Ui) -> Result<Prepared> 
             found[0], found[1]
         ));
     }
-    prepare::ten_classes_at(args.size, args.dataset, [train, test], source, args.seed, ratios)
+    prepare::ten_classes_at(
+        args.size.unwrap_or(IMAGE_SIZE),
+        args.dataset,
+        [train, test],
+        source,
+        args.seed,
+        ratios,
+    )
 }
 
 /// Downloads what the cache does not have and returns the cache folder.
@@ -457,10 +509,13 @@ fn pictures(args: &PrepArgs, spec: &Pictures, ui: &Ui) -> Result<Prepared> {
         _ => unreachable!("check_flags demands a folder, and clap the other one"),
     };
     ui.progress(&format!("Reading {}", found.what()));
-    found.notes().iter().for_each(|note| ui.progress(&format!("Note: {note}")));
+    found.notes(&decode).iter().for_each(|note| ui.progress(&format!("Note: {note}")));
     tell_left_out(found.left_out(), ui);
     found.warnings().iter().for_each(|warning| ui.warn(warning));
-    let prepared = with_bar(ui, |progress| found.prepare(decode, args.seed, progress))?;
+    let mut prepared = with_bar(ui, |progress| found.prepare(decode, args.seed, progress))?;
+    if let Some(tiles) = tiles(args)? {
+        prepared = prepared.cut_into(tiles)?;
+    }
     if args.channels.is_some() || !args.dataset.is_own() {
         return Ok(prepared);
     }

@@ -3,17 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
+use strum::VariantNames;
 
+use super::maps::MapFolder;
 use super::sizes::PrecisionArgs;
 use super::{DeviceArgs, Ui, interrupt, model};
 use crate::data::ahead::{Ahead, Next, ahead_of, count};
 use crate::data::folder::{Decode, Tally};
-use crate::data::picture;
+use crate::data::picture::{self, Aspect};
 use crate::error::{Error, Result};
+use crate::images::IMAGE_SIZE;
 use crate::images::Images;
+use crate::limits::shown;
 use crate::method::detector::Detector;
-use crate::method::model::{IMAGE_SIZE, Model};
+use crate::method::maps::{self, MapKind, Scale};
 use crate::method::readout::Rule;
 use crate::method::scorer::{Score, Scorer};
 use crate::output::{Output, note, path_text, reader_is_gone};
@@ -42,6 +47,7 @@ use crate::run::threshold;
 ///   gradcon score --model runs/mine camera/ > scores.csv
 ///   gradcon score --model runs/fmnist --class sneaker --out scores.csv shoes/
 ///   gradcon score --model runs/mine --top 20 camera/
+///   gradcon score --model runs/mine --maps maps camera/
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ScoreArgs {
@@ -78,6 +84,19 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     top: Option<u64>,
 
+    /// Pictures of where each image is anomalous, at its own size, below this folder: a map
+    /// (IMAGE.map.png) and the image with the map laid over it (IMAGE.overlay.png).
+    #[arg(long, value_name = "DIR")]
+    maps: Option<PathBuf>,
+
+    /// What maps show: the scores of tiles, or the error of the reconstruction. [default: tiles where
+    /// the model has them]
+    #[arg(
+        long, value_name = "KIND", requires = "maps",
+        value_parser = PossibleValuesParser::new(MapKind::VARIANTS).try_map(|v| v.parse::<MapKind>())
+    )]
+    map: Option<MapKind>,
+
     /// csv or json (one object a line).
     #[arg(long, default_value = "csv", value_parser = ["csv", "json"])]
     format: String,
@@ -103,7 +122,48 @@ fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
     let background =
         detector.description.get("background").map(|text| picture::colour(text)).transpose()?;
     let decode = Decode::new(detector.model.channels(), max_pixels.unwrap_or(Decode::MAX_PIXELS))?;
-    Ok(decode.to_size(detector.model.size())?.on(background))
+    let aspect = detector.description.get("aspect").map(|text| {
+        let problem = |_| {
+            Error::invalid(format!(
+                "aspect '{}': expected {}",
+                shown(text),
+                Aspect::VARIANTS.join(", ")
+            ))
+        };
+        text.parse::<Aspect>().map_err(problem)
+    });
+    let decode = decode.on(background).with_aspect(aspect.transpose()?.unwrap_or_default());
+    match detector.tiling()? {
+        Some(tiling) => Ok(decode.for_tiles(tiling.tiles)),
+        None => decode.to_size(detector.model.size()),
+    }
+}
+
+/// What maps show and where they go, coloured by what is normal for the model.
+fn map_folder(
+    folder: &Path,
+    kind: Option<MapKind>,
+    (detector, file): (&Detector, &Path),
+    rule: &Rule,
+    decode: Decode,
+) -> Result<(MapKind, MapFolder)> {
+    let kind = kind.map_or_else(|| MapKind::default_of(detector), Ok)?;
+    if kind == MapKind::Tiles && detector.tiling()?.is_none() {
+        return Err(Error::Usage(format!(
+            "--map tiles: {} judges images as a whole (`gradcon prep --tiles` makes data for one \
+             that doesn't)",
+            file.display()
+        )));
+    }
+    let scale = Scale::of_detector(detector, rule, kind).map_err(|e| e.in_file(file))?;
+    let scale = scale.ok_or_else(|| {
+        Error::invalid(format!(
+            "{}: the model doesn't know how maps of normal images look; evaluate its run (`gradcon \
+             eval RUN`), which stores it",
+            file.display()
+        ))
+    })?;
+    Ok((kind, MapFolder::new(folder, decode, scale)))
 }
 
 /// What images are scored by.
@@ -152,6 +212,10 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
                     one with --threshold";
         ui.warn(&format!("{}: {what}", file.display()));
     }
+    let maps = match &args.maps {
+        Some(folder) => Some(map_folder(folder, args.map, (&detector, &file), &rules[0], decode)?),
+        None => None,
+    };
     let mut out = args.out.as_deref().map_or_else(|| Ok(Output::stdout()), Output::create)?;
     interrupt::catch();
     let mut engine = args.device.open(ui)?;
@@ -169,11 +233,12 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
         scorer,
         threshold,
         lines: Lines { json: args.format == "json", layers, more, ranked, out: &mut out },
-        chunk: Chunk::new(&detector.model)?,
+        chunk: Chunk::new(&decode)?,
         scored: 0,
         flagged: 0,
         skipped: 0,
         left_out: Tally::default(),
+        maps,
         bar,
     };
     let start = Instant::now();
@@ -186,7 +251,7 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     work.bar.finish_and_clear();
     // What is ranked is written at the end, whatever it is.
     let end = end.and(work.lines.finish());
-    let Work { scored, flagged, skipped, left_out, .. } = work;
+    let Work { scored, flagged, skipped, left_out, maps, .. } = work;
     if let Err(error) = end {
         return Err(ended_early(error, out, &args, scored, skipped));
     }
@@ -200,6 +265,9 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
         format!("{flagged} of them ({share}) above the threshold {threshold:.4}, ")
     });
     ui.progress(&format!("scored {scored} images, {above}{rate:.0} images/s"));
+    if let Some((_, folder)) = maps {
+        ui.progress(&folder.summary());
+    }
     match skipped {
         0 => Ok(()),
         n => Err(Error::invalid(format!(
@@ -252,6 +320,8 @@ struct Work<'a> {
     flagged: u64,
     skipped: u64,
     left_out: Tally,
+    /// What maps show, and where they go.
+    maps: Option<(MapKind, MapFolder)>,
     bar: ProgressBar,
 }
 
@@ -264,8 +334,8 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(model: &Model) -> Result<Chunk> {
-        let images = Images::new(vec![], [0, model.size(), model.size(), model.channels()])?;
+    fn new(decode: &Decode) -> Result<Chunk> {
+        let images = Images::new(vec![], [0, decode.size(), decode.size(), decode.channels()])?;
         Ok(Chunk { images, paths: vec![], since: Instant::now() })
     }
 
@@ -315,6 +385,13 @@ impl Work<'_> {
 
     fn score_chunk(&mut self) -> Result<()> {
         let scores = self.scorer.score_each(&self.chunk.images)?;
+        if let Some((kind, folder)) = &mut self.maps {
+            let finite: Vec<usize> = (0..scores.len()).filter(|&i| scores[i].is_finite()).collect();
+            let of: Vec<Score> = finite.iter().map(|&i| scores[i].clone()).collect();
+            let paths: Vec<&Path> = finite.iter().map(|&i| self.chunk.paths[i].as_path()).collect();
+            let images = self.chunk.images.select(&finite);
+            folder.add(&paths, &maps::maps(&mut self.scorer, &images, &of, *kind)?)?;
+        }
         let mut scored = 0;
         for (path, score) in std::mem::take(&mut self.chunk.paths).into_iter().zip(scores) {
             if score.is_finite() {

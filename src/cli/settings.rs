@@ -280,6 +280,6 @@ mod tests {
                 assert!(help.ends_with(&format!("[default: {}]", default.display())), "{help}");
             }
         }
-        assert_eq!(named, 12);
+        assert_eq!(named, 13);
     }
 }

@@ -66,7 +66,7 @@ pub struct TrainArgs {
 
     /// A TOML file with any of these settings (data, inliers, model, epochs, batch_size, lr, alpha,
     /// kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision,
-    /// threshold_quantile); flags win over it.
+    /// threshold_quantile, place, top_tiles); flags win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::picture::{self, Aspect};
 pub use super::picture::{Decode, Progress};
 pub use super::walk::{EXTENSIONS, LeftOut, Tally, Walk, Why};
 use super::walk::{is_hidden, is_picture, no_image};
@@ -29,6 +30,8 @@ pub struct Listing {
     pub normal_test: Option<Found>,
     /// Anomalous images by kind.
     pub abnormal: Vec<(String, Found)>,
+    /// Where pictures of the defects' places are, if they are anywhere: see [`mask_of`].
+    pub masks: Option<PathBuf>,
     /// What else is there.
     pub left_out: Tally,
     /// What looks like a mistake.
@@ -133,9 +136,45 @@ impl Folders {
         let abnormal = abnormal.collect::<Result<Vec<_>>>()?;
         let warnings =
             abnormal.iter().filter_map(|(kind, found)| found.normal_by_name(kind)).collect();
-        let listing = Listing { normal, normal_test, abnormal, left_out, warnings };
+        let listing = Listing { normal, normal_test, abnormal, masks: None, left_out, warnings };
         listing.check_links()?;
         Ok(listing)
+    }
+}
+
+/// How large pictures are, in pixels [height, width].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Of the middle one.
+    middle: [usize; 2],
+    /// Of one that is no square.
+    odd: Option<([usize; 2], PathBuf)>,
+}
+
+impl Sizes {
+    /// What becomes of such pictures, if a user might not expect it.
+    pub(super) fn note(&self, decode: &Decode) -> Option<String> {
+        let ([height, width], size) = (self.middle, decode.size());
+        let much_smaller = height.min(width) > 4 * size;
+        let mut parts = vec![];
+        if let Some(([height, width], path)) = &self.odd {
+            let (what, others) = match decode.aspect() {
+                Aspect::Squash => ("squashed to squares", "--aspect pad or crop keeps proportions"),
+                Aspect::Pad => ("filled up to squares", "--aspect pad"),
+                Aspect::Crop => ("cut to squares: their ends are not seen", "--aspect crop"),
+            };
+            let path = path.display();
+            parts.push(format!(
+                "pictures that are no squares ({path}: {width} x {height}) are {what} ({others})"
+            ));
+        }
+        if much_smaller {
+            parts.push(format!(
+                "pictures of about {width} x {height} pixels are reduced to {size} x {size}, where \
+                 what is small disappears (--size and --tiles keep more)"
+            ));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 }
 
@@ -170,6 +209,8 @@ impl Listing {
     pub fn mvtec(root: &Path) -> Result<Listing> {
         let folders = Folders::mvtec(root)?;
         let mut listing = folders.list()?;
+        let masks = root.join("ground_truth");
+        listing.masks = masks.is_dir().then_some(masks);
         let used: Vec<&Path> = folders.all().collect();
         for dir in ["train", "test"] {
             for path in
@@ -181,6 +222,18 @@ impl Listing {
             }
         }
         Ok(listing)
+    }
+
+    /// How large the first of the normal pictures are.
+    pub(super) fn sizes(&self) -> Option<Sizes> {
+        const FIRST: usize = 100;
+        let first = &self.normal.paths[..FIRST.min(self.normal.paths.len())];
+        let sizes = first.iter().filter_map(|path| Some((picture::size(path)?, path.clone())));
+        let mut sizes: Vec<([usize; 2], PathBuf)> = sizes.collect();
+        sizes.sort_by_key(|([height, width], _)| height * width);
+        let (middle, _) = *sizes.get(sizes.len() / 2)?;
+        let odd = sizes.into_iter().find(|([height, width], _)| height != width);
+        Some(Sizes { middle, odd })
     }
 
     /// Checks that no image is reached by way of two folders.
@@ -220,6 +273,21 @@ fn normal_in(dir: &Path) -> Result<Option<PathBuf>> {
         ))),
         (first, _) => Ok(first),
     }
+}
+
+/// The mask of an anomalous image, if there is one: for `path` = `DIR/a/7.png` of a kind, it is
+/// `MASKS/KIND/a/7_mask.png` or `7.png`, with any ending of pictures.
+pub(super) fn mask_of(masks: &Path, kind: &str, dir: &Path, path: &Path) -> Option<PathBuf> {
+    let below = path.strip_prefix(dir).ok()?;
+    let stem = below.file_stem()?;
+    let folder = masks.join(kind).join(below.parent()?);
+    ["_mask", ""].iter().find_map(|end| {
+        EXTENSIONS.iter().find_map(|ending| {
+            let mut name = stem.to_os_string();
+            name.push(format!("{end}.{ending}"));
+            Some(folder.join(name)).filter(|path| path.is_file())
+        })
+    })
 }
 
 /// The folders in `dir` that are not hidden, sorted; none if it isn't there.

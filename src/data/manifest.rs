@@ -6,14 +6,18 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Dataset;
 use super::hash::sha256;
-use super::{Dataset, picture};
+use super::picture::{self, Aspect};
 use crate::error::{Error, Result};
 use crate::images::SIZES;
 use crate::limits::{self, shown};
+use crate::tiles::Tiles;
 
 /// The manifest's name in the prepared folder.
 pub const FILE_NAME: &str = "manifest.json";
+/// The file that says where the defects of test images are.
+pub(super) const MASKS: &str = "test_masks.npy";
 /// The version of the folder's layout that this program writes and reads.
 pub const VERSION: u32 = 1;
 /// Labels are bytes.
@@ -39,6 +43,15 @@ pub struct Manifest {
     /// transparency was dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<String>,
+    /// What became of pictures that are no squares.
+    #[serde(default, skip_serializing_if = "is_squash")]
+    pub aspect: Aspect,
+    /// The tiles that the images are cut into ([`Tiles`] as text), if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<String>,
+    /// Whether `test_masks.npy` says where the defects are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masks: bool,
     /// What the images were made from.
     pub source: Source,
     /// The seed of every random choice.
@@ -120,6 +133,11 @@ pub struct TestSetInfo {
     pub normal: usize,
     /// Anomalous images in it.
     pub anomalous: usize,
+}
+
+/// Manifests of before have nothing else.
+fn is_squash(aspect: &Aspect) -> bool {
+    *aspect == Aspect::Squash
 }
 
 impl TestSetInfo {
@@ -206,7 +224,16 @@ impl Manifest {
             return Err(Error::invalid(format!("{}: {what} {}", path.display(), shown(name))));
         }
         let (height, width) = (self.height, self.width);
-        if height != width || !SIZES.contains(&height) || ![1, 3].contains(&self.channels) {
+        let of_tiles =
+            self.tiles().map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+        if let Some(tiles) = of_tiles.filter(|tiles| [tiles.image(); 2] != [height, width]) {
+            return Err(Error::invalid(format!(
+                "{}: images of {height} x {width}, but tiles {tiles} of images of another size",
+                path.display()
+            )));
+        }
+        let is_size = of_tiles.is_some() || SIZES.contains(&height);
+        if height != width || !is_size || ![1, 3].contains(&self.channels) {
             return Err(Error::invalid(format!(
                 "{}: images of {height} x {width} x {}, expected a square of one of {SIZES:?} with \
                  1 or 3 channels",
@@ -306,6 +333,14 @@ impl Manifest {
         self.name.as_deref().unwrap_or(self.dataset.name())
     }
 
+    /// The tiles that the images are cut into, if they are.
+    ///
+    /// # Errors
+    /// What the manifest has is none.
+    pub fn tiles(&self) -> Result<Option<Tiles>> {
+        self.tiles.as_deref().map(str::parse).transpose()
+    }
+
     /// The manifest as the text of its file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a manifest has no key that is not text") + "\n"
@@ -327,6 +362,7 @@ impl Manifest {
                 files.insert(format!("{part}_names.json"));
             }
         }
+        files.extend(self.masks.then(|| MASKS.to_string()));
         files.extend(self.test_sets.iter().flat_map(|set| [set.index_file(), set.label_file()]));
         files
     }
@@ -334,14 +370,26 @@ impl Manifest {
     /// The manifest in words: a few lines of text with a table of the classes and one of the test
     /// sets.
     pub fn summary(&self) -> String {
+        let cut = self.tiles.as_deref().and_then(|tiles| tiles.parse::<Tiles>().ok());
         let mut out = format!(
-            "{}: {} x {} pixels, {}, seed {}, from {}\n\n",
+            "{}: {} x {} pixels{}, {}, seed {}, from {}{}\n\n",
             self.name(),
             self.height,
             self.width,
+            match self.aspect {
+                Aspect::Squash => "",
+                Aspect::Pad => " (padded)",
+                Aspect::Crop => " (cropped)",
+            },
             if self.channels == 1 { "gray" } else { "RGB" },
             self.seed,
-            self.source.what
+            self.source.what,
+            cut.map_or(String::new(), |tiles| format!(
+                "\n{} tiles of {size} x {size} an image, every {} pixels",
+                tiles.count(),
+                tiles.stride(),
+                size = tiles.size()
+            ))
         );
         let width =
             self.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5) + 3;

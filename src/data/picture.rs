@@ -30,8 +30,12 @@ use rayon::prelude::*;
 use super::Images;
 use super::resize::Plan;
 use super::walk::EXTENSIONS;
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, VariantNames};
+
 use crate::error::{Error, Result};
 use crate::images::{IMAGE_SIZE, check_size};
+use crate::tiles::Tiles;
 
 /// Is told how many pictures were found, and how many were read, since it was called last. An error
 /// ends the work.
@@ -40,11 +44,71 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) -> Result<()> + Sync);
 /// Why a picture can't be used; the path is the caller's to name.
 type Outcome<T> = std::result::Result<T, String>;
 
+/// What becomes of a picture that is no square.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Aspect {
+    /// Its longer side is shortened: all of it is there, out of proportion.
+    #[default]
+    Squash,
+    /// Its shorter side is filled up on both sides with the background, or black.
+    Pad,
+    /// Both ends of its longer side are cut off.
+    Crop,
+}
+
+impl Aspect {
+    /// What of a picture [height, width] becomes which part of a square of `size` pixels.
+    pub fn frame(self, [height, width]: [usize; 2], size: usize) -> Frame {
+        let (shortest, longest) = (height.min(width), height.max(width));
+        let (from, to) = match self {
+            Aspect::Squash => ([height, width], [size, size]),
+            Aspect::Pad => {
+                let side = |n: usize| ((n * size + longest / 2) / longest).max(1);
+                ([height, width], [side(height), side(width)])
+            }
+            Aspect::Crop => ([shortest; 2], [size; 2]),
+        };
+        let middle = |whole: [usize; 2], part: [usize; 2]| {
+            [(whole[0] - part[0]) / 2, (whole[1] - part[1]) / 2]
+        };
+        Frame { from, from_at: middle([height, width], from), to, to_at: middle([size; 2], to) }
+    }
+}
+
+/// A rectangle of a picture and the rectangle of the square that it is resized to; sizes and places
+/// are [y, x].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Size of the picture's.
+    pub from: [usize; 2],
+    /// Where it begins.
+    pub from_at: [usize; 2],
+    /// Size of the square's.
+    pub to: [usize; 2],
+    /// Where it begins.
+    pub to_at: [usize; 2],
+}
+
 /// How picture files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decode {
     channels: usize,
     size: usize,
+    aspect: Aspect,
     max_pixels: u64,
     background: Option<[u8; 3]>,
 }
@@ -73,11 +137,22 @@ impl Decode {
     /// Another number of channels: picture files have no such colours.
     pub fn new(channels: usize, max_pixels: u64) -> Result<Decode> {
         match channels {
-            1 | 3 => Ok(Decode { channels, size: IMAGE_SIZE, max_pixels, background: None }),
+            1 | 3 => Ok(Decode {
+                channels,
+                size: IMAGE_SIZE,
+                aspect: Aspect::default(),
+                max_pixels,
+                background: None,
+            }),
             _ => Err(Error::invalid(format!(
                 "picture files are read with 1 channel (gray) or 3 (RGB), not with {channels}"
             ))),
         }
+    }
+
+    /// The same with another number of channels, 1 or 3.
+    pub(super) fn with_channels(self, channels: usize) -> Decode {
+        Decode { channels, ..self }
     }
 
     /// 1 or 3.
@@ -96,6 +171,21 @@ impl Decode {
     /// As [`check_size`].
     pub fn to_size(self, size: usize) -> Result<Decode> {
         Ok(Decode { size: check_size(size)?, ..self })
+    }
+
+    /// Resizes them to the height and width of images that are cut into these tiles.
+    pub fn for_tiles(self, tiles: Tiles) -> Decode {
+        Decode { size: tiles.image(), ..self }
+    }
+
+    /// What becomes of pictures that are no squares; without it they are squashed.
+    pub fn with_aspect(self, aspect: Aspect) -> Decode {
+        Decode { aspect, ..self }
+    }
+
+    /// What becomes of pictures that are no squares.
+    pub fn aspect(&self) -> Aspect {
+        self.aspect
     }
 
     /// Height and width of what it makes.
@@ -154,22 +244,15 @@ impl Decode {
     /// # Errors
     /// Why it can't be read or decoded, without the path.
     pub fn file(&self, path: &Path) -> Outcome<Images> {
-        let kind = path.metadata().map_err(|e| {
-            match path.is_symlink() && e.kind() == io::ErrorKind::NotFound {
-                true => "a link to nothing".to_string(),
-                false => e.to_string(),
-            }
-        })?;
-        if !kind.is_file() {
-            return Err(if kind.is_dir() {
-                "a folder"
-            } else {
-                "a pipe, socket or device, not a file"
-            }
-            .into());
-        }
-        let file = File::open(path).map_err(|e| e.to_string())?;
-        self.read(BufReader::with_capacity(1 << 16, file))
+        self.read(open(path)?, Pixels::reduce)
+    }
+
+    /// The picture of a file as it is seen, at its own size: [1, height, width, channels].
+    ///
+    /// # Errors
+    /// As [`file`](Self::file).
+    pub fn whole(&self, path: &Path) -> Outcome<Images> {
+        self.read(open(path)?, Pixels::whole)
     }
 
     /// One image [1, size, size, channels] from the content of a file.
@@ -177,35 +260,41 @@ impl Decode {
     /// # Errors
     /// Why it can't be decoded.
     pub fn bytes(&self, bytes: &[u8]) -> Outcome<Images> {
-        self.read(io::Cursor::new(bytes))
+        self.read(io::Cursor::new(bytes), Pixels::reduce)
     }
 
-    fn read<R: BufRead + Seek>(&self, reader: R) -> Outcome<Images> {
+    fn read<R: BufRead + Seek>(
+        &self,
+        reader: R,
+        make: fn(&Pixels, &Decode) -> Images,
+    ) -> Outcome<Images> {
         // The decoders are other people's and their input is anybody's: a fault in one of them must
         // not end the work on all the other pictures.
         DECODING.set(true);
-        let image = catch_unwind(AssertUnwindSafe(|| self.decode(reader)));
+        let image = catch_unwind(AssertUnwindSafe(|| {
+            let (pixels, held) = self.decode(reader)?;
+            let image = make(&pixels, self);
+            drop((pixels, held));
+            Ok(image)
+        }));
         DECODING.set(false);
         image.unwrap_or_else(|_| Err("the decoder failed (a fault in it)".into()))
     }
 
-    fn decode<R: BufRead + Seek>(&self, reader: R) -> Outcome<Images> {
+    fn decode<R: BufRead + Seek>(&self, reader: R) -> Outcome<(Pixels, Held)> {
         let reader = ImageReader::new(reader).with_guessed_format().map_err(|e| e.to_string())?;
         let format = reader.format();
         let reader = reader.into_inner();
-        let (pixels, held) = match format {
-            Some(ImageFormat::Jpeg) => self.jpeg(reader)?,
+        match format {
+            Some(ImageFormat::Jpeg) => self.jpeg(reader),
             Some(
                 format @ (ImageFormat::Png
                 | ImageFormat::Bmp
                 | ImageFormat::WebP
                 | ImageFormat::Tiff),
-            ) => self.other(format, reader)?,
-            _ => return Err(format!("its content is none of {}", EXTENSIONS.join(", "))),
-        };
-        let image = pixels.reduce(self.size, self.channels, self.background);
-        drop((pixels, held));
-        Ok(image)
+            ) => self.other(format, reader),
+            _ => Err(format!("its content is none of {}", EXTENSIONS.join(", "))),
+        }
     }
 
     /// Decodes what is no JPEG.
@@ -337,6 +426,37 @@ impl Decode {
     }
 }
 
+/// Height and width of a picture file as it is stored, if its beginning tells.
+pub(super) fn size(path: &Path) -> Option<[usize; 2]> {
+    let reader = ImageReader::new(open(path).ok()?).with_guessed_format().ok()?;
+    // The decoder of TIFF reads all tags first, and others' faults are theirs.
+    DECODING.set(true);
+    let size = catch_unwind(AssertUnwindSafe(|| reader.into_dimensions().ok()));
+    DECODING.set(false);
+    let (width, height) = size.ok()??;
+    Some([height as usize, width as usize])
+}
+
+/// The file, if it is one: pipes, sockets and devices are not opened.
+fn open(path: &Path) -> Outcome<BufReader<File>> {
+    let kind = path.metadata().map_err(|e| {
+        match path.is_symlink() && e.kind() == io::ErrorKind::NotFound {
+            true => "a link to nothing".to_string(),
+            false => e.to_string(),
+        }
+    })?;
+    if !kind.is_file() {
+        return Err(if kind.is_dir() {
+            "a folder"
+        } else {
+            "a pipe, socket or device, not a file"
+        }
+        .into());
+    }
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    Ok(BufReader::with_capacity(1 << 16, file))
+}
+
 /// Scans of a JPEG at most; the most elaborate encoders write about a hundred.
 const MAX_SCANS: u64 = 500;
 /// How often all pixels of the largest picture are gone over at most.
@@ -383,36 +503,75 @@ struct Pixels {
 
 impl Pixels {
     /// The picture as it should be seen, at its new size: [1, size, size, channels].
-    fn reduce(&self, size: usize, channels: usize, background: Option<[u8; 3]>) -> Images {
+    fn reduce(&self, decode: &Decode) -> Images {
+        let &Decode { channels, size, background, .. } = decode;
+        let Frame { from, from_at, to, to_at } =
+            decode.aspect.frame([self.height, self.width], size);
         // It is turned when it is small. Until then its sides are exchanged, and so is the order in
         // which they are reduced.
-        let turned = matches!(
+        let turned = self.is_turned();
+        let seen = |[y, x]: [usize; 2]| if turned { [x, y] } else { [y, x] };
+        let height_first = Plan::height_comes_first(seen(from), seen(to)) != turned;
+        let plan = Plan::new(from, to, height_first);
+        let [top, left] = from_at;
+        let data =
+            plan.apply(channels, |y, out| self.row((top + y, left), channels, background, out));
+        let under = background.unwrap_or_default();
+        let under = if channels == 1 { vec![luma(under.map(u32::from))] } else { under.to_vec() };
+        let mut square = under.repeat(size * size);
+        let [top, left] = to_at;
+        for (y, row) in data.chunks_exact(to[1] * channels).enumerate() {
+            square[((top + y) * size + left) * channels..][..row.len()].copy_from_slice(row);
+        }
+        self.seen([size, size], channels, square)
+    }
+
+    /// The picture as it should be seen, at its own size: [1, height, width, channels].
+    fn whole(&self, decode: &Decode) -> Images {
+        let &Decode { channels, background, .. } = decode;
+        let mut data = vec![0; self.height * self.width * channels];
+        for (y, row) in data.chunks_exact_mut(self.width * channels).enumerate() {
+            self.row((y, 0), channels, background, row);
+        }
+        self.seen([self.height, self.width], channels, data)
+    }
+
+    /// Whether its sides are exchanged when it is seen.
+    fn is_turned(&self) -> bool {
+        matches!(
             self.orientation,
             Orientation::Rotate90
                 | Orientation::Rotate270
                 | Orientation::Rotate90FlipH
                 | Orientation::Rotate270FlipH
-        );
-        let seen = if turned { [self.width, self.height] } else { [self.height, self.width] };
-        let height_first = Plan::height_comes_first(seen, [size, size]) != turned;
-        let plan = Plan::new([self.height, self.width], [size, size], height_first);
-        let data = plan.apply(channels, |y, out| self.row(y, channels, background, out));
-        let side = size as u32;
-        let mut small = match channels {
-            1 => DynamicImage::ImageLuma8(
-                GrayImage::from_raw(side, side, data).expect("a byte a pixel"),
-            ),
-            _ => DynamicImage::ImageRgb8(
-                RgbImage::from_raw(side, side, data).expect("three bytes a pixel"),
-            ),
-        };
-        small.apply_orientation(self.orientation);
-        Images { data: small.into_bytes(), n: 1, height: size, width: size, channels }
+        )
     }
 
-    /// Row y [width, channels].
-    fn row(&self, y: usize, channels: usize, background: Option<[u8; 3]>, out: &mut [u8]) {
-        let row = y * self.width * self.parts;
+    /// Pixels [height, width, channels] in this picture's orientation, as they should be seen.
+    fn seen(&self, [height, width]: [usize; 2], channels: usize, data: Vec<u8>) -> Images {
+        let [rows, columns] = [height as u32, width as u32];
+        let mut image = match channels {
+            1 => DynamicImage::ImageLuma8(
+                GrayImage::from_raw(columns, rows, data).expect("a byte a pixel"),
+            ),
+            _ => DynamicImage::ImageRgb8(
+                RgbImage::from_raw(columns, rows, data).expect("three bytes a pixel"),
+            ),
+        };
+        image.apply_orientation(self.orientation);
+        let [height, width] = if self.is_turned() { [width, height] } else { [height, width] };
+        Images { data: image.into_bytes(), n: 1, height, width, channels }
+    }
+
+    /// As much of row y from column x on as `out` [columns, channels] holds.
+    fn row(
+        &self,
+        (y, x): (usize, usize),
+        channels: usize,
+        background: Option<[u8; 3]>,
+        out: &mut [u8],
+    ) {
+        let row = (y * self.width + x) * self.parts;
         if self.parts == channels && !self.deep {
             return out.copy_from_slice(&self.data[row..][..out.len()]);
         }

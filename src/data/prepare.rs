@@ -1,14 +1,14 @@
 //! From images to a prepared dataset: the protocol of each dataset.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cure_tsr::{self, Group, Listing};
 use super::datasets::Split;
 use super::folder::{self, Decode, Found, Progress};
 use super::manifest::{Counts, Inlier, Manifest, Source, TestSetInfo, VERSION};
-use super::picture;
-use super::prepared::{Names, Prepared, TestSet};
+use super::picture::{self, Aspect};
+use super::prepared::{Masks, Names, Prepared, TestSet};
 use super::split::{self, Parts};
 use super::{Dataset, Images, Labelled, concat, resize};
 use crate::error::{Error, Result};
@@ -65,6 +65,8 @@ pub fn ten_classes_at(
     let made = Made {
         dataset,
         background: None,
+        aspect: Aspect::default(),
+        masks: None,
         source,
         seed,
         ratios: ratios.to_vec(),
@@ -162,6 +164,8 @@ pub fn cure_tsr(
     let made = Made {
         dataset: Dataset::CURE_TSR,
         background: decode.background(),
+        aspect: decode.aspect(),
+        masks: None,
         source: image_files(),
         seed,
         ratios: Vec::new(),
@@ -246,6 +250,7 @@ pub fn own_images(
         }
         None => (vec![normal.select(&parts.test)], pick(&normal_names, &parts.test)),
     };
+    let normal_tests = tests[0].images.n;
     let mut classes = vec!["normal".to_string()];
     for (kind, found) in &pictures.abnormal {
         let label = u8::try_from(classes.len()).map_err(|_| {
@@ -256,6 +261,10 @@ pub fn own_images(
         test_names.extend(names);
         classes.push(kind.clone());
     }
+    let masks = match &pictures.masks {
+        Some(dir) => Some(masks(dir, pictures, normal_tests, decode, progress)?),
+        None => None,
+    };
     let test = concat(tests);
     let labels: Vec<u8> = test.labels.iter().map(|&label| label.min(1)).collect();
     let info = TestSetInfo::of("normal", 0, &labels);
@@ -268,6 +277,8 @@ pub fn own_images(
     let made = Made {
         dataset: Dataset::FOLDER,
         background: decode.background(),
+        aspect: decode.aspect(),
+        masks,
         source: image_files(),
         seed,
         ratios: Vec::new(),
@@ -276,6 +287,34 @@ pub fn own_images(
         names: Some(names),
     };
     Ok(made.prepared((normal.select(&parts.train), normal.select(&parts.val), test), test_sets))
+}
+
+/// Masks of the test images: normal ones have no defect; those of the others are below `dir`, where
+/// there is one (see [`folder::mask_of`]).
+fn masks(
+    dir: &Path,
+    pictures: &folder::Listing,
+    normal: usize,
+    decode: Decode,
+    progress: Progress,
+) -> Result<Masks> {
+    let (size, len) = (decode.size(), decode.size() * decode.size());
+    let mut data = vec![0; normal * len];
+    let decode = decode.with_channels(1).on(None);
+    for (kind, found) in &pictures.abnormal {
+        let of = |path: &PathBuf| folder::mask_of(dir, kind, &found.dir, path);
+        let files: Vec<Option<PathBuf>> = found.paths.iter().map(of).collect();
+        let there: Vec<&PathBuf> = files.iter().flatten().collect();
+        let read = decode.files(&there, progress)?;
+        let mut read = read.data.chunks_exact(len);
+        for file in &files {
+            match file.as_ref().and_then(|_| read.next()) {
+                Some(mask) => data.extend(mask.iter().map(|&v| u8::from(v >= 128))),
+                None => data.extend(std::iter::repeat_n(Masks::UNKNOWN, len)),
+            }
+        }
+    }
+    Ok(Masks { data, size })
 }
 
 /// Prepares the small part of Fashion-MNIST that is inside the program, as `fmnist`.
@@ -300,6 +339,8 @@ pub fn fashion_subset_at(size: usize, seed: u64, ratios: &[u32]) -> Result<Prepa
 struct Made {
     dataset: Dataset,
     background: Option<[u8; 3]>,
+    aspect: Aspect,
+    masks: Option<Masks>,
     source: Source,
     seed: u64,
     ratios: Vec<u32>,
@@ -320,6 +361,9 @@ impl Made {
             dataset: self.dataset,
             name: None,
             background: self.background.map(picture::hex),
+            aspect: self.aspect,
+            tiles: None,
+            masks: self.masks.is_some(),
             source: self.source,
             seed: self.seed,
             outlier_ratios: self.ratios,
@@ -333,7 +377,8 @@ impl Made {
             named_images: self.names.is_some(),
             files: BTreeMap::new(),
         };
-        Prepared { manifest, train, val, test, names: self.names, test_sets }
+        let Made { names, masks, .. } = self;
+        Prepared { manifest, train, val, test, names, masks, test_sets }
     }
 }
 

@@ -15,6 +15,7 @@ use super::{Images, Labelled, classes, npy};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::limits::{self, shown};
+use crate::tiles::Tiles;
 
 /// Names of the images of each part, in order: their paths below the folders that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,43 @@ pub struct Prepared {
     pub(super) val: Labelled,
     pub(super) test: Labelled,
     pub(super) names: Option<Names>,
+    pub(super) masks: Option<Masks>,
     pub(super) test_sets: Vec<TestSet>,
+}
+
+/// Where the defects of test images are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masks {
+    /// [n, size, size]: 0 normal, 1 defective, [`Masks::UNKNOWN`] where nobody says.
+    pub data: Vec<u8>,
+    /// Rows and columns of each.
+    pub size: usize,
+}
+
+impl Masks {
+    /// All of an image of which nobody says where it is defective.
+    pub const UNKNOWN: u8 = 255;
+
+    /// The mask [size, size] of test image `i`, if there is one.
+    pub fn of(&self, i: usize) -> Option<&[u8]> {
+        let len = self.size * self.size;
+        let mask = &self.data[i * len..][..len];
+        (mask.first() != Some(&Masks::UNKNOWN)).then_some(mask)
+    }
+
+    /// Whether these are masks.
+    fn check(&self, path: &Path) -> Result<()> {
+        let len = self.size * self.size;
+        let is_mask =
+            |mask: &[u8]| mask.iter().all(|&v| v < 2) || mask.iter().all(|&v| v == Masks::UNKNOWN);
+        match self.data.chunks_exact(len.max(1)).position(|mask| !is_mask(mask)) {
+            None => Ok(()),
+            Some(i) => Err(Error::invalid(format!(
+                "{}: mask {i} has other values than 0 (normal) and 1 (defective)",
+                path.display()
+            ))),
+        }
+    }
 }
 
 /// What [`Prepared::write`] did.
@@ -107,9 +144,10 @@ impl Prepared {
         } else {
             None
         };
+        let masks = manifest.masks.then(|| read_masks(dir, &test.images)).transpose()?;
         let read = |info: &TestSetInfo| read_test_set(dir, info, test.images.n);
         let test_sets = manifest.test_sets.iter().map(read).collect::<Result<_>>()?;
-        Ok(Prepared { manifest: manifest.clone(), train, val, test, names, test_sets })
+        Ok(Prepared { manifest: manifest.clone(), train, val, test, names, masks, test_sets })
     }
 
     /// The manifest. Its list of files is empty until the dataset was written or opened.
@@ -149,9 +187,36 @@ impl Prepared {
         self.manifest.channels
     }
 
-    /// Height and width of the images.
+    /// Height and width of what a model of them sees: the images, or their tiles.
     pub fn size(&self) -> usize {
-        self.manifest.height
+        self.tiles().map_or(self.manifest.height, |tiles| tiles.size())
+    }
+
+    /// The tiles that the images are cut into, if they are.
+    pub fn tiles(&self) -> Option<Tiles> {
+        self.manifest.tiles().expect("checked when it was made or read")
+    }
+
+    /// The same images, cut into these tiles: what [`train_of`](Self::train_of) and
+    /// [`val_of`](Self::val_of) give then.
+    ///
+    /// # Errors
+    /// The images have another size than the tiles are for.
+    pub fn cut_into(mut self, tiles: Tiles) -> Result<Prepared> {
+        let found = self.manifest.height;
+        if tiles.image() != found {
+            return Err(Error::Usage(format!(
+                "tiles {tiles}: of images of {0} x {0}, but these have {found} x {found}",
+                tiles.image()
+            )));
+        }
+        self.manifest.tiles = Some(tiles.to_string());
+        Ok(self)
+    }
+
+    /// Where the defects of test images are, if the dataset says so.
+    pub fn masks(&self) -> Option<&Masks> {
+        self.masks.as_ref()
     }
 
     /// The classes one can train on. Ten for the ten-class datasets, in label order, else one.
@@ -168,23 +233,32 @@ impl Prepared {
         classes::find(&names, texts)
     }
 
-    /// Training images [n, size, size, c] of an inlier class.
+    /// Training images [n, size, size, c] of an inlier class, or all their tiles.
     ///
     /// # Errors
     /// No such inlier class.
     pub fn train_of(&self, inlier: usize) -> Result<Images> {
-        self.of(&self.train, inlier)
+        self.of(&self.train, inlier).map(|images| self.cut(images))
     }
 
-    /// Validation images [n, size, size, c] of an inlier class.
+    /// Validation images [n, size, size, c] of an inlier class, or all their tiles: those of an image
+    /// are neighbours.
     ///
     /// # Errors
     /// No such inlier class.
     pub fn val_of(&self, inlier: usize) -> Result<Images> {
-        self.of(&self.val, inlier)
+        self.of(&self.val, inlier).map(|images| self.cut(images))
     }
 
-    /// All test images [n, size, size, c], which the test sets choose from, and their classes.
+    fn cut(&self, images: Images) -> Images {
+        match self.tiles() {
+            Some(tiles) => tiles.cut(&images),
+            None => images,
+        }
+    }
+
+    /// All test images [n, height, width, c], whole, which the test sets choose from, and their
+    /// classes.
     pub fn test(&self) -> &Labelled {
         &self.test
     }
@@ -219,7 +293,7 @@ impl Prepared {
         })
     }
 
-    /// The images [n, size, size, c] of a test set, in its order.
+    /// The images [n, height, width, c] of a test set, whole, in its order.
     pub fn images_of(&self, set: &TestSet) -> Images {
         self.test.images.select(&set.indices)
     }
@@ -330,6 +404,10 @@ impl Prepared {
                     Ok(serde_json::to_writer_pretty(w, names)?)
                 })?;
             }
+        }
+        if let Some(Masks { data, size }) = &self.masks {
+            let n = self.test.images.n;
+            add(manifest::MASKS.into(), &|w| npy::write_u8(w, &[n, *size, *size], data))?;
         }
         for TestSet { info, indices, labels } in &self.test_sets {
             let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
@@ -464,6 +542,21 @@ fn read_part(dir: &Path, name: &str, manifest: &Manifest, counts: &[usize]) -> R
         )));
     }
     Ok(Labelled { images: Images { data, n, height, width, channels }, labels })
+}
+
+fn read_masks(dir: &Path, test: &Images) -> Result<Masks> {
+    let path = dir.join(manifest::MASKS);
+    let array = npy::open_u8(&path)?;
+    let (shape, expected) = (array.shape, [test.n, test.height, test.width]);
+    if shape != expected {
+        return Err(Error::invalid(format!(
+            "{}: shape {shape:?}, expected {expected:?}, a mask for each test image",
+            path.display()
+        )));
+    }
+    let masks = Masks { data: array.values()?, size: test.height };
+    masks.check(&path)?;
+    Ok(masks)
 }
 
 fn read_bytes(path: &Path, expected: usize) -> Result<Vec<u8>> {

@@ -12,9 +12,12 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use strum::VariantNames;
 
+use super::maps::{Scale, error_maps};
 use super::model::{Kind, Model};
 use super::readout::statistics::column_names;
-use super::readout::{Part, Statistics};
+use super::readout::{Part, Rule, Statistics};
+use super::scorer::Scorer;
+use super::tiling::{ImageRule, Tiling};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -80,6 +83,9 @@ pub const DEFAULT_BETA: f64 = 0.12;
 
 const PREFIX: &str = "gradcon.";
 
+/// Validation images whose maps of errors are looked at.
+const MAPPED: usize = 64;
+
 /// Where the description of a file says what its statistics are of.
 const PARTS: &str = "parts";
 
@@ -108,6 +114,33 @@ impl Detector {
         Ok(self.number("beta")?.unwrap_or(DEFAULT_BETA))
     }
 
+    /// How it judges images by their tiles, if it does.
+    ///
+    /// # Errors
+    /// A senseless description.
+    pub fn tiling(&self) -> Result<Option<Tiling>> {
+        Tiling::of(&self.description)
+    }
+
+    /// Height and width of the images that it judges: the model's size, or that of what is cut into
+    /// tiles of it.
+    ///
+    /// # Errors
+    /// As [`Detector::tiling`].
+    pub fn image_size(&self) -> Result<usize> {
+        Ok(self.tiling()?.map_or(self.model.size(), |tiling| tiling.tiles.image()))
+    }
+
+    /// The scores of the validation images by a rule, rising; none without statistics.
+    ///
+    /// # Errors
+    /// One that is no finite number.
+    pub fn validation_scores(&self, rule: &Rule) -> Result<Option<Vec<f64>>> {
+        let Some(statistics) = &self.statistics else { return Ok(None) };
+        let scores = ImageRule::of(rule, self)?.of_validation(&statistics.validation);
+        scores.map(Some).map_err(|e| Error::invalid(format!("score '{}' = {rule}: {e}", rule.name)))
+    }
+
     /// Fits the statistics on normal images, of training and validation. Shown at [`Detector`].
     ///
     /// # Errors
@@ -123,6 +156,18 @@ impl Detector {
         if let Some(error) = validation.error_of_mean(train) {
             self.description.insert(MEAN_ERROR.into(), error.to_string());
         }
+        // What maps of errors look like on normal images; a few of these have pixels enough.
+        let whole = match self.tiling()? {
+            Some(tiling) => {
+                let tiles: Vec<usize> =
+                    (0..validation.n.min(MAPPED * tiling.tiles.count())).collect();
+                tiling.tiles.join(&validation.select(&tiles))
+            }
+            None => validation.select(&(0..validation.n.min(MAPPED)).collect::<Vec<_>>()),
+        };
+        let reconstructions = Scorer::new(engine, self)?.reconstruct(&whole)?;
+        let scale = Scale::of(error_maps(&whole, &reconstructions))?;
+        scale.describe(&mut self.description);
         Ok(())
     }
 
@@ -214,7 +259,17 @@ impl Detector {
             .transpose()?
             .flatten();
         rest.finish()?;
-        Ok(Detector { model, params, reference, statistics, description })
+        let detector = Detector { model, params, reference, statistics, description };
+        let tiling = detector.tiling().map_err(|e| e.in_file(path))?;
+        match tiling.map(|tiling| tiling.tiles.size()).filter(|&size| size != detector.model.size())
+        {
+            None => Ok(detector),
+            Some(size) => Err(Error::invalid(format!(
+                "{}: a model of {} x {1} pixels, but its images are cut into tiles of {size} x {size}",
+                path.display(),
+                detector.model.size()
+            ))),
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 pub mod config;
 pub mod detector;
 pub mod feed;
+pub mod maps;
 pub mod model;
 pub mod objective;
 pub mod programs;
 pub mod readout;
 pub mod scorer;
 pub mod state;
+pub mod tiling;
 pub mod trainer;
 
 use std::collections::BTreeMap;

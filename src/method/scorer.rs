@@ -9,7 +9,8 @@ use super::readout::step::{
     CODE, CODE_GRADIENT, ENCODER_REFERENCE, FISHER_METRIC, FISHER_REFERENCE, METRIC,
     WHITENING_SCALE, fisher_scale,
 };
-use super::readout::{Fixed, Part, Rule, Wanted};
+use super::readout::{Part, Rule, Wanted};
+use super::tiling::{ImageRule, Tiling};
 use crate::engine::{Data, Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -28,6 +29,10 @@ pub struct Score {
     pub cos: f64,
     /// Cosine between the image's own gradient and the reference, for each constrained layer.
     pub cosines: Vec<f64>,
+    /// The first rule's scores of the image's tiles, which its own comes from; each of the parts above
+    /// is a mean over as many tiles, those with the worst. None of an image that is judged as a
+    /// whole.
+    pub tiles: Vec<f64>,
 }
 
 impl Score {
@@ -45,6 +50,9 @@ impl Score {
 /// Images in a batch, and batches that are scored between two transfers.
 const BATCH: usize = 64;
 const STEPS: usize = 16;
+
+/// Tiles that are cut at a time.
+const CUT: usize = 4096;
 
 /// Scores images with one detector on an engine, which it has to itself.
 ///
@@ -83,7 +91,8 @@ const STEPS: usize = 16;
 pub struct Scorer<'e> {
     engine: &'e mut dyn Engine,
     model: Model,
-    rules: Vec<Fixed>,
+    tiling: Option<Tiling>,
+    rules: Vec<ImageRule>,
     parts: Vec<Part>,
     /// What each is to be multiplied with.
     units: Vec<f64>,
@@ -115,10 +124,10 @@ impl<'e> Scorer<'e> {
         if rules.is_empty() {
             return Err(Error::invalid("scoring by no rule: expected at least one"));
         }
-        let statistics = detector.statistics.as_ref();
-        let fixed = rules.iter().map(|rule| rule.fixed(statistics)).collect::<Result<_>>()?;
+        let of = |rule| ImageRule::of(rule, detector);
+        let rules_of = rules.iter().map(of).collect::<Result<_>>()?;
         let scorer = Scorer::measuring(engine, detector, Rule::all_wanted(rules), precision)?;
-        Ok(Scorer { rules: fixed, ..scorer })
+        Ok(Scorer { rules: rules_of, tiling: detector.tiling()?, ..scorer })
     }
 
     /// A scorer that only measures.
@@ -184,10 +193,11 @@ impl<'e> Scorer<'e> {
         };
         let parts = wanted.parts(&model);
         let units = parts.iter().map(unit).collect();
-        Ok(Scorer { engine, model, rules: vec![], parts, units, score, reconstruct })
+        Ok(Scorer { engine, model, tiling: None, rules: vec![], parts, units, score, reconstruct })
     }
 
-    /// Scores images `[n, size, size, channels]` in order. Shown at [`Scorer`].
+    /// Scores images `[n, size, size, channels]` in order: whole ones, also where they are judged by
+    /// their tiles. Shown at [`Scorer`].
     ///
     /// # Errors
     /// Images of another shape than the model was made for; a device failure; a score that
@@ -206,19 +216,44 @@ impl<'e> Scorer<'e> {
     /// # Errors
     /// As [`Scorer::score`], but for the score.
     pub fn score_each(&mut self, images: &Images) -> Result<Vec<Score>> {
-        let layers = self.model.segments().len();
-        let rows = self.measure(images)?;
-        let score = |row: Vec<f64>| {
-            let of = |rule: &Fixed| rule.of(&self.parts, &row);
-            let scores: Vec<f64> = self.rules.iter().map(of).collect::<Result<_>>()?;
-            let cosines = row[1..=layers].to_vec();
-            let (mse, cos) = (row[0], cosines.iter().sum::<f64>() / layers as f64);
-            Ok(Score { score: scores[0], scores, mse, cos, cosines })
+        let Some(Tiling { tiles, .. }) = self.tiling else {
+            let rows = self.measure(images)?;
+            return rows.chunks_exact(1).map(|row| self.score_of(row)).collect();
         };
-        rows.into_iter().map(score).collect()
+        self.check_whole(images)?;
+        let (count, mut scores) = (tiles.count(), Vec::with_capacity(images.n));
+        let together = (CUT / count).max(1);
+        for first in (0..images.n).step_by(together) {
+            let some: Vec<usize> = (first..images.n.min(first + together)).collect();
+            let rows = self.measure(&tiles.cut(&images.select(&some)))?;
+            for rows in rows.chunks_exact(count) {
+                scores.push(self.score_of(rows)?);
+            }
+        }
+        Ok(scores)
     }
 
-    /// The parts of images, a row for each.
+    /// The score of an image from the parts of its tiles.
+    fn score_of(&self, rows: &[Vec<f64>]) -> Result<Score> {
+        let of = |rule: &ImageRule| rule.scores(&self.parts, rows);
+        let mut all: Vec<(f64, Vec<f64>)> = self.rules.iter().map(of).collect::<Result<_>>()?;
+        let scores: Vec<f64> = all.iter().map(|(score, _)| *score).collect();
+        let tiles = self.tiling.map_or(vec![], |_| all.swap_remove(0).1);
+        let layers = self.model.segments().len();
+        let top = self.tiling.map_or(1, |tiling| tiling.top);
+        // The mean of the `top` highest values of a tile.
+        let worst = |value: &dyn Fn(&[f64]) -> f64| {
+            let mut values: Vec<f64> = rows.iter().map(|row| value(row)).collect();
+            values.sort_by(|a, b| b.total_cmp(a));
+            values[..top].iter().sum::<f64>() / top as f64
+        };
+        let cosines = (1..=layers).map(|layer| -worst(&|row| -row[layer])).collect();
+        let mse = worst(&|row| row[0]);
+        let cos = -worst(&|row| -row[1..=layers].iter().sum::<f64>() / layers as f64);
+        Ok(Score { score: scores[0], scores, mse, cos, cosines, tiles })
+    }
+
+    /// The parts of what the model sees, a row for each.
     pub(super) fn measure(&mut self, images: &Images) -> Result<Vec<Vec<f64>>> {
         self.model.check_images(images)?;
         let width = self.parts.len();
@@ -233,12 +268,46 @@ impl<'e> Scorer<'e> {
         Ok(rows)
     }
 
-    /// Reconstructions of images, both `[n, size, size, channels]`; values in (0, 1). Shown at
-    /// [`Scorer`].
+    /// Reconstructions of images, both `[n, size, size, channels]`; values in (0, 1). Of images that
+    /// are judged by their tiles, the tiles' put together. Shown at [`Scorer`].
     ///
     /// # Errors
     /// Images of another shape than the model was made for; a device failure.
     pub fn reconstruct(&mut self, images: &Images) -> Result<Vec<f32>> {
+        let Some(Tiling { tiles, .. }) = self.tiling else { return self.seen(images) };
+        self.check_whole(images)?;
+        let mut all = Vec::with_capacity(images.data.len());
+        for i in 0..images.n {
+            let cut = tiles.cut(&images.select(&[i]));
+            all.extend(tiles.merge(&self.seen(&cut)?, images.channels));
+        }
+        Ok(all)
+    }
+
+    /// How images are judged by their tiles, if they are.
+    pub fn tiling(&self) -> Option<Tiling> {
+        self.tiling
+    }
+
+    /// Errors unless the images have the size that is cut into tiles.
+    fn check_whole(&self, images: &Images) -> Result<()> {
+        let (found, size) = ([images.height, images.width], self.image_size());
+        match found == [size; 2] {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "images of {} x {}, expected {size} x {size}, which are cut into tiles",
+                found[0], found[1]
+            ))),
+        }
+    }
+
+    /// Height and width of the images that it scores.
+    fn image_size(&self) -> usize {
+        self.tiling.map_or(self.model.size(), |tiling| tiling.tiles.image())
+    }
+
+    /// Reconstructions of what the model sees.
+    fn seen(&mut self, images: &Images) -> Result<Vec<f32>> {
         self.model.check_images(images)?;
         let pixels = self.model.pixels();
         let mut all = Vec::with_capacity(images.data.len());

@@ -125,7 +125,7 @@ fn totals(levels: &[Level]) -> (u64, u64) {
 
 /// The Mann-Whitney statistic over its maximum, counted in integers so that only the last division
 /// rounds.
-fn auroc_of_counts(counts: impl Iterator<Item = (u64, u64)>) -> f64 {
+pub(super) fn auroc_of_counts(counts: impl Iterator<Item = (u64, u64)>) -> f64 {
     let (mut above, mut normals, mut twice_wins) = (0u64, 0u64, 0u64);
     for (normal, anomalous) in counts {
         // A normal image loses to every anomalous image above it and to half of those at its own

@@ -11,7 +11,9 @@ pub mod extremes;
 pub mod file;
 pub mod found;
 pub mod metrics;
+pub mod overlay;
 pub mod page;
+pub mod pixels;
 pub mod published;
 pub mod reproduction;
 pub mod results;
@@ -21,7 +23,7 @@ pub mod sweep;
 pub mod table;
 pub mod tables;
 pub mod tensorboard;
-pub mod tiles;
+pub mod thumbnails;
 
 mod colour;
 pub(crate) mod plot;

@@ -20,8 +20,8 @@ use super::run::{ClassRun, Run};
 use super::scores::ScoreRow;
 use super::svg;
 use super::tables::{
-    Challenges, DECISION, DECISIONS, KIND, KINDS, decision_rows, kind_rows, label, means_of,
-    percent, ratio_rows, three,
+    Challenges, DECISION, DECISIONS, KIND, KINDS, PIXEL, PIXELS, decision_rows, kind_rows, label,
+    means_of, percent, pixel_rows, ratio_rows, three,
 };
 use crate::error::{Error, Result};
 use crate::limits;
@@ -406,11 +406,13 @@ fn decisions(run: &Run) -> Markup {
             .collect()
     }
     let (by_class, kinds) = (decision_rows(&run.results), kind_rows(&run.results));
+    let pixels = pixel_rows(&run.results);
     html! {
         @if !by_class.is_empty() {
             (table(DECISIONS, "class", &DECISION, &rows(by_class), &[]))
         }
         @if !kinds.is_empty() { (table(KINDS, "kind", &KIND, &rows(kinds), &[])) }
+        @if !pixels.is_empty() { (table(PIXELS, "class", &PIXEL, &rows(pixels), &[])) }
     }
 }
 
@@ -605,11 +607,13 @@ fn class_section(
             rows.iter().filter(|r| r.label == Some(label)).map(|r| r.score).collect::<Vec<_>>()
         };
         let (normal, anomalous) = (side(0), side(1));
-        if let Some(threshold) = evaluation.full.f1_threshold {
+        let best = evaluation.full.f1_threshold.map(|best| (best, "the threshold of the best F1"));
+        let stored = evaluation.at_threshold.map(|c| (c.threshold, "the stored threshold"));
+        if let Some((threshold, what)) = stored.or(best) {
             let bins = Histogram::of(&normal, &anomalous)?;
             let caption = format!(
                 "Scores of {} normal and {} anomalous images, each side as a share of its own; \
-                 dashed: the threshold of the best F1, {threshold:.4}.",
+                 dashed: {what}, {threshold:.4}.",
                 normal.len(),
                 anomalous.len()
             );
@@ -646,18 +650,22 @@ fn class_section(
     }
     let mut strips = vec![];
     if let Some((folder, extremes)) = &files.extremes {
-        for (title, images) in
-            [("Most normal", &extremes.most_normal), ("Most anomalous", &extremes.most_anomalous)]
-        {
+        let groups = extremes.groups().into_iter().filter(|(_, images)| !images.is_empty());
+        for (title, images) in groups {
+            let overlays = images.iter().any(|image| image.overlay.is_some());
             let images =
                 images.iter().map(|image| extreme(folder, image)).collect::<Result<Vec<_>>>()?;
             strips.push(html! {
-                figure class="strip" {
+                figure class=(if overlays { "strip large" } else { "strip" }) {
                     figcaption {
                         (title) " by score, from the left. Rows: input, reconstruction, absolute \
                                  error (black 0 to pale yellow "
-                        (format!("{:.2}", extremes.error_scale))
-                        "). Frame and word: the truth."
+                        (format!("{:.2}", extremes.error_scale)) ")"
+                        @if overlays {
+                            ", input with the map of what is anomalous (yellow: as a thousandth of \
+                             normal pixels; red: more)"
+                        }
+                        ". Frame and word: the truth."
                     }
                     ol { @for image in images { (image) } }
                 }
@@ -756,12 +764,16 @@ fn extreme(folder: &Path, image: &Extreme) -> Result<Markup> {
         tile("reconstruction", &image.reconstruction)?,
         tile("error map", &image.error)?,
     ];
+    let overlay = image.overlay.as_deref().map(|file| tile("map", file)).transpose()?;
     Ok(html! {
         li class=(truth) title=(image.image) {
             @for tile in tiles { (tile) }
+            @if let Some(tile) = &overlay { (tile) }
             span {
                 (format!("{:.4}", image.score)) br; (truth)
                 @if let Some(class) = &image.class { br; (class) }
+                // A file that one may want to look at.
+                @if overlay.is_some() { br; small { (image.image) } }
             }
         }
     })

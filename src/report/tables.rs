@@ -225,6 +225,17 @@ pub fn markdown(results: &Results) -> String {
             line(&mut out, [cell(&name)].into_iter().chain(texts));
         }
     }
+    let pixels = pixel_rows(results);
+    if !pixels.is_empty() {
+        let _ = writeln!(out, "\n{PIXELS}:\n");
+        header(
+            &mut out,
+            &["class"].iter().chain(&PIXEL).map(|c| c.to_string()).collect::<Vec<_>>(),
+        );
+        for (name, texts) in pixels {
+            line(&mut out, [cell(&name)].into_iter().chain(texts));
+        }
+    }
     if results.means.len() > 1 {
         let _ = writeln!(out, "\nMeans over classes by share of outliers:\n");
         let percents = results.means.iter().map(|mean| format!("{} %", mean.outlier_percent));
@@ -297,6 +308,30 @@ pub(super) fn texts(m: impl Into<MeanMetrics>) -> [String; 4] {
         spread(m.f1, std(|s| s.f1)),
         spread(m.fpr95, std(|s| s.fpr95)),
     ]
+}
+
+/// What the table of maps is about, and its columns.
+pub(super) const PIXELS: &str =
+    "Maps against the masks of the defects (maximum: where the map is highest)";
+pub(super) const PIXEL: [&str; 5] = [
+    "pixel AUROC",
+    "PRO",
+    "maximum in a defect",
+    "the same, of flagged images",
+    "defective regions",
+];
+
+/// The lines of that table, by class; none over several seeds.
+pub(super) fn pixel_rows(results: &Results) -> Vec<(String, [String; 5])> {
+    let row = |(class, e): (&ClassResult, &Evaluation)| {
+        let p = e.pixels?;
+        let of = |hits: usize, all: usize| format!("{hits} of {all}");
+        let found = p.found_hits.zip(p.found).map_or("-".into(), |(hits, found)| of(hits, found));
+        let cells =
+            [three(p.auroc), three(p.pro), of(p.hits, p.defective), found, p.regions.to_string()];
+        Some((class.class.clone(), cells))
+    };
+    results.headline().filter_map(row).collect()
 }
 
 /// What the table of decisions is about, and its columns.

@@ -23,6 +23,7 @@ use crate::method::config::{DEFAULT_KL_WEIGHT, TrainConfig};
 use crate::method::detector::DEFAULT_BETA;
 use crate::method::model::{Init, Kind, Model};
 use crate::method::readout::{AUTO, PAPER, Rule};
+use crate::method::tiling::{self, Place};
 use crate::program::Precision;
 use crate::tape::ops::AdamConfig;
 
@@ -131,6 +132,21 @@ pub struct RunConfig {
     /// model. [default: 0.95]
     #[arg(long, value_name = "QUANTILE", default_value_t = 0.95)]
     pub threshold_quantile: f64,
+
+    /// Tiles: whether what is normal depends on where in an image a tile lies: any (a texture), same
+    /// (an object that always lies the same), or auto, from the training images. [default: auto]
+    #[arg(
+        long, default_value_t,
+        value_parser = PossibleValuesParser::new(Place::VARIANTS).try_map(|v| v.parse::<Place>())
+    )]
+    #[serde(skip_serializing_if = "is_default")]
+    pub place: Place,
+
+    /// Tiles: an image's score is the mean of its N highest tiles'. [default: as many as see a
+    /// pixel]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_tiles: Option<usize>,
 }
 
 impl Default for RunConfig {
@@ -199,8 +215,18 @@ const SCORE: &str = "score";
 
 /// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before, and
 /// every class has a folder of its own.
-const FREE: [&str; 8] =
-    ["data", "epochs", "score", "beta", "threshold_quantile", "seeds", "init_from", "inliers"];
+const FREE: [&str; 10] = [
+    "data",
+    "epochs",
+    "score",
+    "beta",
+    "threshold_quantile",
+    "seeds",
+    "init_from",
+    "inliers",
+    "place",
+    "top_tiles",
+];
 
 /// What may differ between commands that share a run: each has its classes and seeds, and may know
 /// the data, whose hash has to agree, by another path.
@@ -370,6 +396,7 @@ impl RunConfig {
         }
         self.check_data(prepared)?;
         Rule::named(&self.score, &self.model_for(prepared)?, self.beta)?;
+        self.check_tiles(prepared)?;
         let inliers = prepared.find_inliers(&self.inliers)?;
         self.inliers = inliers.into_iter().map(|k| prepared.inliers()[k].name.clone()).collect();
         Ok(())
@@ -389,6 +416,15 @@ impl RunConfig {
         let raised = epochs > self.epochs;
         self.epochs = self.epochs.max(epochs);
         Ok(raised)
+    }
+
+    /// Whether what is said of tiles fits the dataset's.
+    fn check_tiles(&self, prepared: &Prepared) -> Result<()> {
+        let mut description = BTreeMap::new();
+        if let Some(tiles) = prepared.tiles() {
+            tiling::describe(&mut description, tiles);
+        }
+        tiling::settle(&mut description, self.place, self.top_tiles).map(|_| ())
     }
 
     /// The model of these settings for a dataset's images.
@@ -518,7 +554,8 @@ impl RunConfig {
                 return Err(Error::invalid(format!(
                     "{name} is {value}, the run was trained with {before}: with another it would \
                      diverge from itself; of a run that goes on only \
-                     epochs, score, beta, threshold_quantile and the place of the data may change"
+                     epochs, score, beta, threshold_quantile, place, top_tiles and the place of the data may \
+                     change"
                 )));
             }
         }

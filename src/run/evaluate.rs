@@ -9,25 +9,31 @@ use super::config::RunConfig;
 use super::train::{export, fit, layer_names, now};
 use super::{threshold, time};
 use crate::data::manifest::TestSetInfo;
+use crate::data::resize::resize;
 use crate::data::{Dataset, Prepared, TestSet};
 use crate::engine::Engine;
 use crate::engine::tuned::wgpu_version;
 use crate::error::{Error, Result};
 use crate::files::{Lock, sweep};
 use crate::folders::{self, EvalPlace};
+use crate::images::Images;
 use crate::method::detector::Detector;
+use crate::method::maps::{MapKind, Scale, maps};
 use crate::method::model::Model;
 use crate::method::readout::{PAPER, Rule};
 use crate::method::scorer::{Score, Scorer};
+use crate::method::tiling;
 use crate::program::Precision;
 use crate::report::epochs::read_epochs;
-use crate::report::extremes::write_extremes;
+use crate::report::extremes::{Candidates, groups, write_extremes};
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
+use crate::report::pixels::{Maps, PixelResult};
 use crate::report::results::{
     About, ChallengeResult, ClassResult, Evaluation, Formula, Made, PARTS, Results,
 };
 use crate::report::scores::{ScoreRow, Scores, write_scores};
 use crate::report::tables;
+use crate::tiles::Tiles;
 
 /// Most normal and most anomalous images that a report shows of each class.
 const EXTREMES: usize = 10;
@@ -135,6 +141,8 @@ pub fn evaluate(
             detector.description.insert("beta".into(), config.beta.to_string());
         }
         if own {
+            let (place, top) = (config.place, config.top_tiles);
+            let is_current = !tiling::settle(&mut detector.description, place, top)? && is_current;
             if detector.statistics.is_none() {
                 let images = (&prepared.train_of(inlier)?, &prepared.val_of(inlier)?);
                 fit(engine, &mut detector, images, config)?;
@@ -146,8 +154,23 @@ pub fn evaluate(
         if !device.is_empty() && !trained_on.contains(&device) {
             trained_on.push(device);
         }
+        let of = |tiles: Option<Tiles>| {
+            tiles.map_or("whole images".into(), |tiles| format!("tiles {tiles}"))
+        };
+        let tiles = [detector.tiling()?.map(|tiling| tiling.tiles), prepared.tiles()];
+        if tiles[0] != tiles[1] {
+            return Err(Error::invalid(format!(
+                "{}: a model for {}, but the data have {}",
+                model_of(inlier).display(),
+                of(tiles[0]),
+                of(tiles[1])
+            )));
+        }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
-        let scored = Scored::new(engine, (&detector, what.rules), what.precision, prepared, &sets)?;
+        let is_own = prepared.manifest().dataset == Dataset::FOLDER;
+        let map = if is_own { Some(MapKind::default_of(&detector)?) } else { None };
+        let by = (&detector, what.rules, map);
+        let scored = Scored::new(engine, by, what.precision, prepared, &sets)?;
         let threshold = threshold::find(&detector, &what.rules[0])?;
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
@@ -160,8 +183,9 @@ pub fn evaluate(
             let table = scored.table(prepared, set);
             let mut evaluation =
                 Evaluation::of(percent, &table, intervals)?.decided(threshold, &table)?;
-            if prepared.manifest().dataset == Dataset::FOLDER {
+            if is_own {
                 evaluation = evaluation.by_kind(threshold, &table)?;
+                evaluation.pixels = pixels(prepared, set, &scored, threshold)?;
             }
             match (&set.info.challenge, set.info.level) {
                 (Some(challenge), Some(level)) => {
@@ -191,7 +215,11 @@ pub fn evaluate(
             .into_iter()
             .try_for_each(|folder| sweep(folder))?;
         write_scores(&out.join(folders::SCORES), &scores)?;
-        write_pictures(&out, engine, &detector, prepared, set, &scores.rows)?;
+        let scale = match map {
+            Some(kind) => Scale::of_detector(&detector, &what.rules[0], kind)?,
+            None => None,
+        };
+        write_pictures(&out, engine, &detector, (prepared, set), (&scored, scale), &scores.rows)?;
         let best_epoch = detector.number("epoch")?.map(|e| e as u64);
         let metrics = training.join(folders::METRICS);
         let rows = if metrics.exists() { read_epochs(&metrics)?.rows } else { vec![] };
@@ -337,13 +365,15 @@ struct Scored {
     /// Names of the scores beside the first.
     more: Vec<String>,
     of: BTreeMap<usize, Score>,
+    /// Maps [height, width] of the same images, where they were asked for.
+    maps: BTreeMap<usize, Vec<f32>>,
 }
 
 impl Scored {
     /// Scores every image of the test sets once.
     fn new(
         engine: &mut dyn Engine,
-        (detector, rules): (&Detector, &[Rule]),
+        (detector, rules, map): (&Detector, &[Rule], Option<MapKind>),
         precision: Precision,
         prepared: &Prepared,
         sets: &[&TestSet],
@@ -355,8 +385,14 @@ impl Scored {
         let mut scorer = Scorer::with(engine, detector, rules, precision)?;
         let scores = scorer.score(&images)?;
         let more = rules[1..].iter().map(|rule| rule.name.clone()).collect();
+        let maps = match map {
+            Some(kind) => maps(&mut scorer, &images, &scores, kind)?,
+            None => vec![],
+        };
+        let maps = maps.chunks_exact(images.height * images.width).map(<[f32]>::to_vec);
+        let maps = indices.iter().copied().zip(maps).collect();
         let of = indices.into_iter().zip(scores).collect();
-        Ok(Scored { layers: layer_names(&detector.model), more, of })
+        Ok(Scored { layers: layer_names(&detector.model), more, of, maps })
     }
 
     /// The table of one test set, in its order.
@@ -381,31 +417,67 @@ impl Scored {
     }
 }
 
-/// Inputs, reconstructions and error maps of the extremes.
+/// How well the maps of a test set show where its defects are, if the data say where.
+fn pixels(
+    prepared: &Prepared,
+    set: &TestSet,
+    scored: &Scored,
+    threshold: Option<f64>,
+) -> Result<Option<PixelResult>> {
+    let Some(masks) = prepared.masks() else { return Ok(None) };
+    let maps: Vec<f32> = set.indices.iter().flat_map(|i| &scored.maps[i]).copied().collect();
+    PixelResult::of(&Maps {
+        size: masks.size,
+        maps: &maps,
+        masks: set.indices.iter().map(|&i| masks.of(i)).collect(),
+        flagged: threshold
+            .map(|threshold| set.indices.iter().map(|i| scored.of[i].score > threshold).collect()),
+    })
+}
+
+/// A page embeds pictures of at most this height and width.
+const MOST_SHOWN: usize = 192;
+
+/// Inputs, reconstructions, error maps and overlays of the extremes.
 fn write_pictures(
     out: &Path,
     engine: &mut dyn Engine,
     detector: &Detector,
-    prepared: &Prepared,
-    set: &TestSet,
+    (prepared, set): (&Prepared, &TestSet),
+    (scored, scale): (&Scored, Option<Scale>),
     rows: &[ScoreRow],
 ) -> Result<()> {
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by(|&a, &b| rows[a].score.total_cmp(&rows[b].score));
-    let count = EXTREMES.min(rows.len() / 2);
-    let shown: Vec<usize> =
-        order[..count].iter().chain(&order[rows.len() - count..]).copied().collect();
-    let images =
-        prepared.test().images.select(&shown.iter().map(|&i| set.indices[i]).collect::<Vec<_>>());
-    let inputs: Vec<f32> = images.data.iter().map(|&b| b as f32 / 255.0).collect();
-    let reconstructions = Scorer::new(engine, detector)?.reconstruct(&images)?;
+    let is_own = prepared.manifest().dataset == Dataset::FOLDER;
+    let mut shown = groups(rows, EXTREMES, is_own).concat();
+    shown.sort_unstable();
+    shown.dedup();
+    let indices: Vec<usize> = shown.iter().map(|&i| set.indices[i]).collect();
+    let images = prepared.test().images.select(&indices);
+    let mut scorer = Scorer::new(engine, detector)?;
+    let reconstructions = scorer.reconstruct(&images)?;
+    let size = images.height.min(MOST_SHOWN);
+    let small = |images: &Images| match images.height {
+        height if height > size => resize(images, size, size),
+        _ => images.clone(),
+    };
+    let floats = |images: Images| -> Vec<f32> {
+        images.data.into_iter().map(|v| f32::from(v) / 255.0).collect()
+    };
+    let byte = |v: &f32| (v.clamp(0.0, 1.0) * 255.0).round() as u8;
+    let made = Images { data: reconstructions.iter().map(byte).collect(), ..images };
+    let levels = scale.filter(|_| is_own).map(|scale| {
+        let maps = indices.iter().flat_map(|i| &scored.maps[i]);
+        let data = maps.map(|&v| byte(&scale.level(v))).collect();
+        floats(small(&Images { data, channels: 1, ..images }))
+    });
+    let made = if images.height > size { floats(small(&made)) } else { reconstructions };
     let rows: Vec<ScoreRow> = shown.iter().map(|&i| rows[i].clone()).collect();
-    write_extremes(
-        out,
-        &inputs,
-        &reconstructions,
-        [rows.len(), images.height, images.width, images.channels],
-        &rows,
-        count,
-    )
+    let candidates = Candidates {
+        inputs: &floats(small(&images)),
+        reconstructions: &made,
+        shape: [rows.len(), size, size, images.channels],
+        levels: levels.as_deref(),
+        rows: &rows,
+    };
+    write_extremes(out, &candidates, EXTREMES, is_own)
 }

@@ -72,7 +72,6 @@ pub fn find(detector: &Detector, rule: &Rule) -> Result<Option<f64>> {
 }
 
 fn of_validation(detector: &Detector, rule: &Rule, quantile: f64) -> Result<Option<f64>> {
-    let statistics = detector.statistics.as_ref();
-    let scores = statistics.map(|statistics| rule.of_validation(statistics)).transpose()?;
+    let scores = detector.validation_scores(rule)?;
     Ok(scores.map(|scores| quantile_of_sorted(&scores, quantile)))
 }

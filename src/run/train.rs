@@ -14,6 +14,7 @@ use super::threshold;
 use super::writer::Writer;
 use super::{share, time};
 use crate::data::Prepared;
+use crate::data::picture::Aspect;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{Growing, Lock, make_folder, parent};
@@ -24,6 +25,7 @@ use crate::method::detector::Detector;
 use crate::method::model::{Init, Kind, Model};
 use crate::method::readout::Rule;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
+use crate::method::tiling;
 use crate::method::trainer::{Outcome as Step, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, EpochWriter};
@@ -526,19 +528,25 @@ impl Group<'_> {
     fn detector(&self, r: usize, best: Snapshot) -> Detector {
         let Unit { config, class, .. } = self.units[r];
         let mut detector = best.into_detector(self.model(), &config.train_config());
-        let size = detector.model.size();
-        let resized = format!("resize to {size}x{size} (Lanczos), divide by 255");
+        let manifest = self.prepared.manifest();
+        let aspect = manifest.aspect;
         let describe = [
             ("beta", config.beta.to_string()),
-            ("dataset", self.prepared.manifest().name().to_string()),
+            ("dataset", manifest.name().to_string()),
             ("data_sha256", config.data_sha256.clone()),
             ("inlier", class.clone()),
             ("device", self.device.to_string()),
-            ("preprocessing", resized),
+            ("preprocessing", preprocessing(self.prepared)),
         ];
         detector.description.extend(describe.map(|(k, v)| (k.to_string(), v)));
-        if let Some(background) = &self.prepared.manifest().background {
+        if let Some(background) = &manifest.background {
             detector.description.insert("background".into(), background.clone());
+        }
+        if aspect != Aspect::default() {
+            detector.description.insert("aspect".into(), aspect.to_string());
+        }
+        if let Some(tiles) = self.prepared.tiles() {
+            tiling::describe(&mut detector.description, tiles);
         }
         detector
     }
@@ -813,6 +821,20 @@ pub fn export(
     write_card(&folder, &card)
 }
 
+/// What becomes of a picture before a model sees it, in words.
+fn preprocessing(prepared: &Prepared) -> String {
+    let manifest = prepared.manifest();
+    let shape = match manifest.aspect {
+        Aspect::Squash => "",
+        Aspect::Pad => "pad to a square, ",
+        Aspect::Crop => "crop to a square, ",
+    };
+    let cut = prepared.tiles().map_or(String::new(), |tiles| {
+        format!("cut into tiles of {0}x{0} every {1} pixels, ", tiles.size(), tiles.stride())
+    });
+    format!("{shape}resize to {0}x{0} (Lanczos), {cut}divide by 255", manifest.height)
+}
+
 /// The time, in RFC 3339, UTC.
 pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
@@ -829,6 +851,8 @@ pub fn fit(
     config: &RunConfig,
 ) -> Result<()> {
     detector.fit(engine, train, validation)?;
+    tiling::measure(&mut detector.description, train)?;
+    tiling::settle(&mut detector.description, config.place, config.top_tiles)?;
     let rule = Rule::named(&config.score, &detector.model, config.beta)?;
     threshold::set(detector, &rule, config.threshold_quantile)
 }

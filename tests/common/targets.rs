@@ -266,7 +266,7 @@ pub fn results(bytes: &[u8]) {
 /// `extremes.json`.
 pub fn extremes(bytes: &[u8]) {
     if let Some(extremes) = taken(extremes_from(bytes, name())) {
-        for image in extremes.most_normal.iter().chain(&extremes.most_anomalous) {
+        for image in extremes.groups().iter().flat_map(|(_, images)| images.iter()) {
             assert!(image.score.is_finite() && image.input.components().count() == 1);
         }
     }

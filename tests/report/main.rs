@@ -6,13 +6,14 @@ mod extremes;
 mod file;
 mod metrics;
 mod page;
+mod pixels;
 mod results;
 mod samples;
 mod scores;
 mod seeds;
 mod tables;
 mod tensorboard;
-mod tiles;
+mod thumbnails;
 
 use std::path::Path;
 

@@ -219,13 +219,10 @@ fn scores_that_are_not_the_results_are_refused() {
 fn an_index_to_no_png_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     write_run(folder.path());
-    std::fs::write(
-        EvalPlace::own(folder.path()).class(CLASSES[0]).join("normal-00-input.png"),
-        "secret",
-    )
-    .unwrap();
+    std::fs::write(EvalPlace::own(folder.path()).class(CLASSES[0]).join("00-input.png"), "secret")
+        .unwrap();
     let message = page_of(&[folder.path()]).unwrap_err().to_string();
-    assert!(message.ends_with("normal-00-input.png: not a PNG file"), "{message}");
+    assert!(message.ends_with("00-input.png: not a PNG file"), "{message}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gradcon::folders::{self, EvalPlace};
 use gradcon::report::epochs::{EpochRow, Epochs, Losses, write_epochs};
-use gradcon::report::extremes::write_extremes;
+use gradcon::report::extremes::{Candidates, write_extremes};
 use gradcon::report::results::*;
 use gradcon::report::scores::{ScoreRow, Scores, write_scores};
 
@@ -104,7 +104,14 @@ pub fn write_run_of(folder: &Path, shift: f64) -> Results {
         write_scores(&eval.join("scores.csv"), &table(rows.clone())).unwrap();
         let images: Vec<f32> = (0..60 * 6).map(|i| (i % 7) as f32 / 7.0).collect();
         let reconstructions: Vec<f32> = images.iter().map(|x| x * 0.5).collect();
-        write_extremes(&eval, &images, &reconstructions, [60, 2, 3, 1], &rows, 3).unwrap();
+        let candidates = Candidates {
+            inputs: &images,
+            reconstructions: &reconstructions,
+            shape: [60, 2, 3, 1],
+            levels: None,
+            rows: &rows,
+        };
+        write_extremes(&eval, &candidates, 3, false).unwrap();
         let losses = |epoch: u64| Losses {
             loss: 0.3 / epoch as f64 - 0.02,
             mse: 0.3 / epoch as f64,

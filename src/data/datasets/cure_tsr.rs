@@ -33,7 +33,7 @@ impl Listed for Listing {
         format!("{} from {}", SPEC.title, self.root.display())
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, _decode: &Decode) -> Vec<String> {
         let all = cure_tsr::CHALLENGES.len() * 5;
         let there = self.test.len();
         let note = format!("{there} challenges and levels are there, of {all}");

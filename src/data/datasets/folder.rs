@@ -46,6 +46,10 @@ impl Listed for Listing {
         format!("images from {}", self.normal.dir.display())
     }
 
+    fn notes(&self, decode: &Decode) -> Vec<String> {
+        self.sizes().and_then(|sizes| sizes.note(decode)).into_iter().collect()
+    }
+
     fn left_out(&self) -> &Tally {
         &self.left_out
     }

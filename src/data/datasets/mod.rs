@@ -160,8 +160,8 @@ pub trait Listed {
     /// What was found, and where.
     fn what(&self) -> String;
 
-    /// What is good to know about them.
-    fn notes(&self) -> Vec<String> {
+    /// What is good to know about them, where they are read so.
+    fn notes(&self, _decode: &Decode) -> Vec<String> {
         vec![]
     }
 

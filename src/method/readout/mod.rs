@@ -81,6 +81,9 @@ pub struct Wanted {
     pub fisher: bool,
     /// The cosines of the encoder's layers.
     pub encoder: bool,
+    /// The code itself and the gradient that reaches it, which are no parts: for what the host
+    /// makes of them.
+    pub vectors: bool,
 }
 
 impl Wanted {
@@ -93,6 +96,7 @@ impl Wanted {
             norms: true,
             fisher: true,
             encoder: true,
+            vectors: false,
         }
     }
 
@@ -105,6 +109,7 @@ impl Wanted {
             norms: self.norms || other.norms,
             fisher: self.fisher || other.fisher,
             encoder: self.encoder || other.encoder,
+            vectors: self.vectors || other.vectors,
         }
     }
 
@@ -346,21 +351,23 @@ impl Rule {
         self.wanted().is_fitted() || self.terms.iter().any(|term| term.standardised)
     }
 
+    /// That a model has no statistics, which this rule takes.
+    pub(crate) fn lacks_statistics(&self) -> Error {
+        Error::invalid(format!(
+            "the model has no statistics of normal images, which the score '{}' = {self} takes: \
+             evaluate its run (`gradcon eval RUN`), which stores them, or score by one of \
+             {PAPER}, reconstruction, gradient",
+            self.name
+        ))
+    }
+
     /// The rule as a function of what is measured, with a model's statistics.
     ///
     /// # Errors
     /// It takes statistics, and there are none.
     pub fn fixed(&self, statistics: Option<&Statistics>) -> Result<Fixed> {
-        let missing = || {
-            Error::invalid(format!(
-                "the model has no statistics of normal images, which the score '{}' = {self} takes: \
-                 evaluate its run (`gradcon eval RUN`), which stores them, or score by one of \
-                 {PAPER}, reconstruction, gradient",
-                self.name
-            ))
-        };
         let statistics = match statistics {
-            None if self.is_fitted() => return Err(missing()),
+            None if self.is_fitted() => return Err(self.lacks_statistics()),
             statistics => statistics,
         };
         let scaled = |term: &Term| match statistics.filter(|_| term.standardised) {
@@ -368,30 +375,12 @@ impl Rule {
                 let values = statistics.validation.rows();
                 let of = |row: &[f64]| term.read.of(&statistics.validation.parts, row);
                 let read: Option<Vec<f64>> = values.map(|row| of(&row)).collect();
-                let (mean, deviation) = moments(&read.ok_or_else(missing)?);
+                let (mean, deviation) = moments(&read.ok_or_else(|| self.lacks_statistics())?);
                 Ok((term.clone(), mean, deviation))
             }
             None => Ok((term.clone(), 0.0, 1.0)),
         };
         Ok(Fixed { terms: self.terms.iter().map(scaled).collect::<Result<_>>()? })
-    }
-
-    /// The scores of the validation images, rising.
-    ///
-    /// # Errors
-    /// As [`Rule::fixed`], and one that is no finite number.
-    pub fn of_validation(&self, statistics: &Statistics) -> Result<Vec<f64>> {
-        let (fixed, table) = (self.fixed(Some(statistics))?, &statistics.validation);
-        let mut scores: Vec<f64> =
-            table.rows().map(|row| fixed.of(&table.parts, &row)).collect::<Result<_>>()?;
-        if let Some(bad) = scores.iter().find(|v| !v.is_finite()) {
-            return Err(Error::invalid(format!(
-                "score '{}' of a validation image is {bad}",
-                self.name
-            )));
-        }
-        scores.sort_by(f64::total_cmp);
-        Ok(scores)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::folders;
 use crate::limits::{self, shown};
 use crate::report::file::write_atomic;
 use crate::report::metrics::{Confusion, Deviations, Metrics, auroc, mean_std};
+use crate::report::pixels::PixelResult;
 use crate::report::scores::{ScoreRow, Scores};
 pub use seeds::{OverSeeds, SeedRow, Spread};
 
@@ -169,6 +170,9 @@ pub struct Evaluation {
     /// By kind of anomaly, of a user's own images and one seed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<KindResult>,
+    /// How well maps show where the defects are, where the data say it; of one seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<PixelResult>,
 }
 
 /// What was found of one kind of anomaly.
@@ -216,6 +220,7 @@ impl Evaluation {
             more: more.iter().enumerate().map(further).collect::<Result<_>>()?,
             at_threshold: None,
             kinds: vec![],
+            pixels: None,
         })
     }
 
@@ -272,6 +277,9 @@ impl Evaluation {
             if !c.threshold.is_finite() {
                 return Err(Error::invalid(format!("threshold {}", c.threshold)));
             }
+        }
+        if let Some(pixels) = &self.pixels {
+            pixels.check()?;
         }
         for KindResult { kind, images, auroc, flagged } in &self.kinds {
             if kind.chars().count() > MOST_NAME {

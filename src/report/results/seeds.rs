@@ -253,7 +253,7 @@ fn evaluation<'a>(seeds: impl Iterator<Item = &'a Evaluation> + Clone) -> Result
             };
             let more = first.more.iter().enumerate().map(further).collect::<Result<_>>()?;
             // Each seed has a threshold of its own.
-            let (at_threshold, kinds) = (None, vec![]);
+            let (at_threshold, kinds, pixels) = (None, vec![], None);
             let Evaluation { outlier_percent, normal, anomalous, .. } = *first;
             Ok(Evaluation {
                 outlier_percent,
@@ -265,6 +265,7 @@ fn evaluation<'a>(seeds: impl Iterator<Item = &'a Evaluation> + Clone) -> Result
                 more,
                 at_threshold,
                 kinds,
+                pixels,
             })
         }
         None => Err(Error::invalid("no seed was evaluated")),

@@ -1,11 +1,11 @@
-//! Images beside what a model made of them: the tiles that a page shows.
+//! Images beside what a model made of them: the small pictures that a page shows.
 
 use super::colour::heat;
 use crate::error::{Error, Result};
 use crate::images::Images;
 
 /// Some images with their reconstructions and error maps, m of each, in the order asked for.
-pub struct Tiles {
+pub struct Thumbnails {
     /// The images [m, h, w, c].
     pub inputs: Images,
     /// What the model made of them [m, h, w, c].
@@ -17,7 +17,7 @@ pub struct Tiles {
     pub error_scale: f32,
 }
 
-impl Tiles {
+impl Thumbnails {
     /// The images `which` of `inputs` and `reconstructions` (both f32 in [0, 1], shape [n, h, w,
     /// c]).
     ///
@@ -29,7 +29,7 @@ impl Tiles {
         reconstructions: &[f32],
         shape: [usize; 4],
         which: &[usize],
-    ) -> Result<Tiles> {
+    ) -> Result<Thumbnails> {
         check("inputs", inputs, shape)?;
         check("reconstructions", reconstructions, shape)?;
         let [n, h, w, c] = shape;
@@ -50,7 +50,7 @@ impl Tiles {
         let brightest = if error_scale > 0.0 { error_scale } else { 1.0 };
         let heat = errors.iter().flat_map(|e| heat(e / brightest)).collect();
         let shape = |c| [which.len(), h, w, c];
-        Ok(Tiles {
+        Ok(Thumbnails {
             inputs: Images::new(bytes(&inputs), shape(c))?,
             reconstructions: Images::new(bytes(&reconstructions), shape(c))?,
             errors: Images::new(heat, shape(3))?,

@@ -1,16 +1,16 @@
 //! Tiles of images, reconstructions and errors.
 
 use gradcon::Images;
-use gradcon::report::tiles::Tiles;
+use gradcon::report::thumbnails::Thumbnails;
 
 #[test]
 fn tiles_of_nonsense_are_refused() {
     let shape = [1, 2, 3, 1];
     let message = |inputs: &[f32], reconstructions: &[f32], shape, which: &[usize]| {
-        Tiles::new(inputs, reconstructions, shape, which).err().unwrap().to_string()
+        Thumbnails::new(inputs, reconstructions, shape, which).err().unwrap().to_string()
     };
     let (good, nan) = ([0.0; 6], [f32::NAN; 6]);
-    assert!(Tiles::new(&good, &good, shape, &[0]).is_ok(), "good input must pass");
+    assert!(Thumbnails::new(&good, &good, shape, &[0]).is_ok(), "good input must pass");
     assert!(message(&good, &nan, shape, &[0]).contains("a pixel is NaN"));
     assert_eq!(message(&good, &good, shape, &[1]), "image 1 of 1");
     assert_eq!(
@@ -28,7 +28,7 @@ fn error_maps_share_one_scale() {
     let shape = [2, 1, 2, 3];
     let inputs = [0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.2];
     let reconstructions = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 1.0, 0.2];
-    let tiles = Tiles::new(&inputs, &reconstructions, shape, &[1, 0]).unwrap();
+    let tiles = Thumbnails::new(&inputs, &reconstructions, shape, &[1, 0]).unwrap();
     assert_eq!(tiles.error_scale, 0.5);
     let pixel = |images: &Images, i: usize, x: usize| images.image(i)[3 * x..][..3].to_vec();
     let pixels = |i: usize| [0, 1].map(|x| pixel(&tiles.errors, i, x));
@@ -36,6 +36,6 @@ fn error_maps_share_one_scale() {
     assert_eq!(pixels(0), [[0, 0, 4], [188, 55, 84]], "image 1: no error, then half the scale");
     assert_eq!(pixel(&tiles.inputs, 0, 1), [255, 255, 51]);
     assert_eq!(pixel(&tiles.reconstructions, 0, 1), [64, 255, 51]);
-    let same = Tiles::new(&inputs, &inputs, shape, &[0]).unwrap();
+    let same = Thumbnails::new(&inputs, &inputs, shape, &[0]).unwrap();
     assert_eq!(pixel(&same.errors, 0, 0), [0, 0, 4], "no error at all is black");
 }

@@ -1,0 +1,317 @@
+//! Images that are judged by their tiles: how the scores of its tiles become an image's.
+//!
+//! ```text
+//! v_p        score of the tile at place p, by the rule, as if it were an image
+//! z_p        the same where any place is as good as another; where images are aligned,
+//!            (v_p - m_p) / s_p with the mean m_p of the validation images' tiles at p, and
+//!            s_p^2 = (1 - s) variance at p + s mean variance over all places, s = 0.5
+//! score      mean of the `top` highest z_p of the image
+//! ```
+//!
+//! Whole images are the case of one tile, `top` 1 and any place.
+
+use std::collections::BTreeMap;
+
+use super::detector::Detector;
+use super::readout::statistics::Measured;
+use super::readout::{Fixed, Part, Rule};
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::limits::shown;
+use crate::tiles::Tiles;
+
+/// s: validation images are few.
+const PLACE_SHRINKAGE: f64 = 0.5;
+
+/// Keys of a model's description.
+const TILES: &str = "tiles";
+const PLACE: &str = "tile_place";
+const TOP: &str = "tile_top";
+const ALIGNED: &str = "aligned";
+
+/// From this share of the variance on ([`aligned`]), images are taken to be aligned.
+const IS_ALIGNED: f64 = 0.25;
+
+/// Whether what is normal depends on where in an image a tile lies.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[strum(serialize_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// It does if the training images are aligned.
+    #[default]
+    Auto,
+    /// It does not: a texture.
+    Any,
+    /// It does: an object that lies the same in every image.
+    Same,
+}
+
+/// How a model judges images by their tiles.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tiling {
+    /// Where they lie.
+    pub tiles: Tiles,
+    /// Whether a tile is compared with those of its place.
+    pub same_place: bool,
+    /// How many of an image's tiles make its score: the highest.
+    pub top: usize,
+}
+
+impl Tiling {
+    /// What a model's description says, if its images are cut.
+    ///
+    /// # Errors
+    /// It says something senseless.
+    pub fn of(description: &BTreeMap<String, String>) -> Result<Option<Tiling>> {
+        let Some(tiles) = description.get(TILES) else { return Ok(None) };
+        let tiles: Tiles = tiles.parse()?;
+        let number = |key: &str| {
+            let text = description.get(key)?;
+            Some(text.parse::<usize>().ok().filter(|n| (1..=tiles.count()).contains(n)).ok_or_else(
+                || {
+                    Error::invalid(format!(
+                        "model description: {key} is '{}', expected 1 to {}",
+                        shown(text),
+                        tiles.count()
+                    ))
+                },
+            ))
+        };
+        let same_place = match description.get(PLACE).map(String::as_str) {
+            Some("same") => true,
+            Some("any") | None => false,
+            Some(other) => {
+                return Err(Error::invalid(format!(
+                    "model description: {PLACE} is '{}', expected any or same",
+                    shown(other)
+                )));
+            }
+        };
+        let top = number(TOP).transpose()?.unwrap_or_else(|| default_top(tiles));
+        Ok(Some(Tiling { tiles, same_place, top }))
+    }
+}
+
+/// As many as see a pixel: a defect that is a point is in all of them, and the mean of these
+/// varies less over normal images than the highest alone.
+fn default_top(tiles: Tiles) -> usize {
+    tiles.overlap().min(tiles.count())
+}
+
+/// Notes in a model's description that its images are cut.
+pub fn describe(description: &mut BTreeMap<String, String>, tiles: Tiles) {
+    description.insert(TILES.into(), tiles.to_string());
+}
+
+/// Notes what is known of the places of a model's training tiles: see [`aligned`].
+///
+/// # Errors
+/// A senseless description.
+pub fn measure(description: &mut BTreeMap<String, String>, train: &Images) -> Result<()> {
+    if let Some(Tiling { tiles, .. }) = Tiling::of(description)? {
+        description.insert(ALIGNED.into(), aligned(train, tiles.count()).to_string());
+    }
+    Ok(())
+}
+
+/// Settles how a model judges images by their tiles: `top` of them, or as many as see a pixel.
+/// Returns whether that is another way than before.
+///
+/// # Errors
+/// The model's images are not cut, but `place` or `top` are chosen; or `top` is more than an image
+/// has.
+pub fn settle(
+    description: &mut BTreeMap<String, String>,
+    place: Place,
+    top: Option<usize>,
+) -> Result<bool> {
+    let before = Tiling::of(description)?;
+    let Some(Tiling { tiles, .. }) = before else {
+        return match (place, top) {
+            (Place::Auto, None) => Ok(false),
+            _ => Err(Error::Usage(
+                "--place and --top-tiles: the images are not cut into tiles (`gradcon prep \
+                 --tiles`)"
+                    .into(),
+            )),
+        };
+    };
+    if let Some(top) = top.filter(|top| !(1..=tiles.count()).contains(top)) {
+        let count = tiles.count();
+        return Err(Error::Usage(format!("--top-tiles {top}: expected 1 to {count}, an image's")));
+    }
+    let aligned = description.get(ALIGNED).and_then(|share| share.parse::<f64>().ok());
+    let same = match place {
+        Place::Auto => aligned.is_some_and(|share| share >= IS_ALIGNED),
+        place => place == Place::Same,
+    };
+    description.insert(PLACE.into(), if same { "same" } else { "any" }.into());
+    let top = top.unwrap_or_else(|| default_top(tiles));
+    description.insert(TOP.into(), top.to_string());
+    Ok(before != Tiling::of(description)?)
+}
+
+/// How much of the variance of tiles' pixels, `count` tiles an image, is that of the mean image: 1
+/// if all images are the same, about 0 if what is at a place says nothing of it.
+///
+/// A mean of n images has 1 / n of the images' own variance, which is taken off.
+pub fn aligned(tiles: &Images, count: usize) -> f64 {
+    let (len, n) = (tiles.image_len(), tiles.n / count.max(1));
+    if n < 2 || len == 0 {
+        return 0.0;
+    }
+    let channels = tiles.channels;
+    let mut totals = vec![(0.0, 0.0, 0.0); channels];
+    let (mut within, mut places) = (0.0, vec![0.0; channels]);
+    for place in 0..count {
+        let mut sums = vec![(0.0, 0.0); len];
+        for image in 0..n {
+            for (sum, &v) in sums.iter_mut().zip(tiles.image(image * count + place)) {
+                let v = f64::from(v);
+                *sum = (sum.0 + v, sum.1 + v * v);
+            }
+        }
+        for (i, (sum, square)) in sums.into_iter().enumerate() {
+            within += square - sum * sum / n as f64;
+            let (all, squares, values) = &mut totals[i % channels];
+            (*all, *squares, *values) = (*all + sum, *squares + square, *values + n as f64);
+            places[i % channels] += 1.0;
+        }
+    }
+    let total: f64 =
+        totals.iter().map(|(sum, square, values)| square - sum * sum / values.max(1.0)).sum();
+    // Unbiased: the mean image's own noise is no alignment.
+    let places: f64 = places.iter().sum();
+    let (within, total) = (
+        within / (places * (n - 1) as f64),
+        total / (places * n as f64 - channels as f64).max(1.0),
+    );
+    if total > 0.0 { (1.0 - within / total).max(0.0) } else { 0.0 }
+}
+
+/// A rule as a function of what is measured of an image's tiles, with a model's statistics.
+#[derive(Clone, Debug)]
+pub struct ImageRule {
+    rule: Fixed,
+    /// Mean and deviation of the tiles' scores at each place; none where any place is as good.
+    places: Vec<(f64, f64)>,
+    /// Tiles of an image.
+    tiles: usize,
+    top: usize,
+}
+
+impl ImageRule {
+    /// The rule for a detector's images.
+    ///
+    /// # Errors
+    /// It takes statistics, and there are none.
+    pub fn of(rule: &Rule, detector: &Detector) -> Result<ImageRule> {
+        let statistics = detector.statistics.as_ref();
+        let fixed = rule.fixed(statistics)?;
+        let Some(Tiling { tiles, same_place, top }) = detector.tiling()? else {
+            return Ok(ImageRule { rule: fixed, places: vec![], tiles: 1, top: 1 });
+        };
+        let mut all = ImageRule { rule: fixed, places: vec![], tiles: tiles.count(), top };
+        if same_place {
+            let statistics = statistics.ok_or_else(|| rule.lacks_statistics())?;
+            all.places = all.places_of(&statistics.validation)?;
+        }
+        Ok(all)
+    }
+
+    /// Mean and deviation of the score at each place.
+    fn places_of(&self, validation: &Measured) -> Result<Vec<(f64, f64)>> {
+        let images = self.images(validation)?;
+        let scores: Vec<Vec<f64>> = images
+            .chunks_exact(self.tiles)
+            .map(|tiles| self.plain(&validation.parts, tiles))
+            .collect::<Result<_>>()?;
+        let n = scores.len() as f64;
+        let moments = (0..self.tiles).map(|place| {
+            let mean = scores.iter().map(|of| of[place]).sum::<f64>() / n;
+            let square = scores.iter().map(|of| (of[place] - mean).powi(2)).sum::<f64>() / n;
+            (mean, square)
+        });
+        let moments: Vec<(f64, f64)> = moments.collect();
+        let common = moments.iter().map(|(_, square)| square).sum::<f64>() / self.tiles as f64;
+        let deviation = |square: f64| {
+            let shrunk = (1.0 - PLACE_SHRINKAGE) * square + PLACE_SHRINKAGE * common;
+            if shrunk > 0.0 { shrunk.sqrt() } else { 1.0 }
+        };
+        Ok(moments.into_iter().map(|(mean, square)| (mean, deviation(square))).collect())
+    }
+
+    /// The rows of a table, those of an image's tiles together.
+    fn images(&self, validation: &Measured) -> Result<Vec<Vec<f64>>> {
+        let rows: Vec<Vec<f64>> = validation.rows().collect();
+        if rows.len().is_multiple_of(self.tiles) {
+            return Ok(rows);
+        }
+        Err(Error::invalid(format!(
+            "statistics of {} validation tiles: expected {} an image",
+            rows.len(),
+            self.tiles
+        )))
+    }
+
+    fn plain(&self, parts: &[Part], tiles: &[Vec<f64>]) -> Result<Vec<f64>> {
+        tiles.iter().map(|row| self.rule.of(parts, row)).collect()
+    }
+
+    /// The score of an image, and those of its tiles, from a row of parts of each.
+    ///
+    /// # Errors
+    /// A part wasn't measured.
+    pub fn scores(&self, parts: &[Part], tiles: &[Vec<f64>]) -> Result<(f64, Vec<f64>)> {
+        let mut scores = self.plain(parts, tiles)?;
+        for (score, (mean, deviation)) in scores.iter_mut().zip(&self.places) {
+            *score = (*score - mean) / deviation;
+        }
+        let mut ranked = scores.clone();
+        ranked.sort_by(|a, b| b.total_cmp(a));
+        // One that is no number must not hide behind those that are.
+        let score = match scores.iter().find(|score| !score.is_finite()) {
+            Some(&bad) => bad,
+            None => ranked[..self.top].iter().sum::<f64>() / self.top as f64,
+        };
+        Ok((score, scores))
+    }
+
+    /// The scores of the tiles of the validation images.
+    ///
+    /// # Errors
+    /// Not all tiles of images.
+    pub fn tiles_of(&self, validation: &Measured) -> Result<Vec<Vec<f64>>> {
+        let rows = self.images(validation)?;
+        let images = rows.chunks_exact(self.tiles);
+        images.map(|tiles| Ok(self.scores(&validation.parts, tiles)?.1)).collect()
+    }
+
+    /// The scores of the validation images, rising.
+    ///
+    /// # Errors
+    /// One that is no finite number.
+    pub fn of_validation(&self, validation: &Measured) -> Result<Vec<f64>> {
+        let rows = self.images(validation)?;
+        let images = rows.chunks_exact(self.tiles);
+        let of = |tiles: &[Vec<f64>]| Ok(self.scores(&validation.parts, tiles)?.0);
+        let mut scores: Vec<f64> = images.map(of).collect::<Result<_>>()?;
+        if let Some(bad) = scores.iter().find(|score| !score.is_finite()) {
+            return Err(Error::invalid(format!("the score of a validation image is {bad}")));
+        }
+        scores.sort_by(f64::total_cmp);
+        Ok(scores)
+    }
+}
