@@ -312,7 +312,7 @@ fn scoring_streams_files_and_names_what_it_skips() {
             .unwrap();
     }
     let model = "--model run/models/Trouser/best/model.safetensors --device cpu";
-    let csv = place.ok(&format!("score {model} images"));
+    let csv = place.ok(&format!("score {model} --full images"));
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines[0], "image,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6,anomalous");
     assert_eq!(lines.len(), 6);
@@ -326,13 +326,27 @@ fn scoring_streams_files_and_names_what_it_skips() {
         );
         assert_eq!(object["anomalous"].as_bool().unwrap(), fields[8] == "1");
     }
+    // Without --full the same lines less the paper's parts; a score asked for by name stays.
+    let columns = |flags: &str, kept: &[usize]| {
+        let short = place.ok(&format!("score {model} {flags} images"));
+        let full = place.ok(&format!("score {model} {flags} --full images"));
+        for (short, full) in short.lines().zip(full.lines()) {
+            let full: Vec<&str> = full.split(',').collect();
+            let kept: Vec<&str> = kept.iter().map(|&i| full[i]).collect();
+            assert_eq!(short.split(',').collect::<Vec<_>>(), kept);
+        }
+        short.lines().next().unwrap().to_string()
+    };
+    assert_eq!(columns("", &[0, 1, 8]), "image,score,anomalous");
+    assert_eq!(columns("--score code,norm", &[0, 1, 8, 9]), "image,score,norm,anomalous");
     // All noise: nothing like a trouser.
     assert!(lines[1..].iter().all(|l| l.ends_with(",1")), "{csv}");
     let all = place.ok(&format!("score {model} --threshold 1e9 images"));
     assert!(all.lines().skip(1).all(|l| l.ends_with(",0")), "{all}");
 
     std::fs::write(folder.join("broken.png"), b"no image").unwrap();
-    let out = place.command(&format!("score {model} --out scores.csv images")).output().unwrap();
+    let line = format!("score {model} --full --out scores.csv images");
+    let out = place.command(&line).output().unwrap();
     assert_eq!(out.status.code(), Some(1));
     assert!(
         text(&out.stderr).contains("broken.png") && text(&out.stderr).contains("1 of 6"),

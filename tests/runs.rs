@@ -626,7 +626,7 @@ fn a_variational_run_goes_all_the_way() {
     place.ok("report run -q");
     let page = text(&read(&place.path("run/report.html")));
     assert!(page.contains("vae") && page.contains("KL divergence over epochs"), "no divergence");
-    let scores = place.ok("score --model run bad --device cpu -q");
+    let scores = place.ok("score --model run bad --device cpu -q --full");
     let table = text(&read(&place.path("run/eval/normal/scores.csv")));
     for line in scores.lines().skip(1) {
         let mse = line.split(',').nth(2).unwrap();
@@ -713,7 +713,7 @@ fn images_of_another_size_go_all_the_way() {
     let card = text(&read(&place.path("run/models/normal/best/README.md")));
     assert!(card.contains("| input | 96 x 96 gray"), "{card}");
     place.ok("report run -q");
-    let scores = place.ok("score --model run bad --device cpu -q");
+    let scores = place.ok("score --model run bad --device cpu -q --full");
     assert!(scores.starts_with("image,score,mse,cos,cos_up0,cos_up2,cos_up4,cos_up6,cos_up8,"));
     let found = text(&read(&place.path("run/eval/normal/scores.csv")));
     for line in scores.lines().skip(1) {

@@ -100,7 +100,7 @@ def parse_scores(text, source):
 
 def gradcon_scores(args, model, paths, *options):
     """What `gradcon score` says about the files: rows and score columns, in the order of the files."""
-    score = ["score", "--score", "paper", "--model", str(model)]
+    score = ["score", "--full", "--score", "paper", "--model", str(model)]
     call = [str(args.gradcon), *score, *options, "--device", args.device, *map(str, paths)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode != 0:

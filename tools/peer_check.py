@@ -126,7 +126,7 @@ def _scores(gradcon, model, images, folder):
     paths = [folder / f"{i:03}.png" for i in range(len(images))]
     for path, pixels in zip(paths, images, strict=True):
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path)
-    text = gradcon("score", "--score", "paper", "--model", model, "--threshold", 0, *gradcon.device, *paths)
+    text = gradcon("score", "--full", "--score", "paper", "--model", model, "--threshold", 0, *gradcon.device, *paths)
     return np.array([[float(row[column]) for column in peer.COLUMNS] for row in csv.DictReader(text.splitlines())])
 
 

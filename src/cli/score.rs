@@ -29,10 +29,10 @@ use crate::run::threshold;
 /// Score images: one line an image, higher is more anomalous.
 ///
 /// Files and folders (searched for images) are read, resized and scaled as the model's
-/// training images were. A line has the image, its score, the paper's parts (reconstruction
-/// error, mean cosine and one cosine a decoder layer), further scores, and whether the score is
-/// above the threshold, which comes from the model file (a quantile of the validation scores) or
-/// --threshold; without one that column is empty (null in JSON).
+/// training images were. A line has the image, its score, and 1 if the score is above the
+/// threshold, else 0. The threshold comes from the model file (a quantile of the validation
+/// scores) or --threshold; without one that column is empty (null in JSON). --full adds the
+/// paper's parts; JSON has them in any case.
 ///
 /// Any number of images passes through in bounded memory, in the order of the arguments and,
 /// within a folder, of the paths. An image that can't be read or has no finite score is named
@@ -48,6 +48,7 @@ use crate::run::threshold;
 ///   gradcon score --model runs/fmnist --class sneaker --out scores.csv shoes/
 ///   gradcon score --model runs/mine --top 20 camera/
 ///   gradcon score --model runs/mine --maps maps camera/
+///   gradcon score --model runs/mine --full camera/ > parts.csv
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ScoreArgs {
@@ -97,7 +98,12 @@ pub struct ScoreArgs {
     )]
     map: Option<MapKind>,
 
-    /// csv or json (one object a line).
+    /// The paper's parts as columns, too: reconstruction error, mean cosine, and one cosine a decoder
+    /// layer.
+    #[arg(long)]
+    full: bool,
+
+    /// csv or json (one object a line, with all that --full has).
     #[arg(long, default_value = "csv", value_parser = ["csv", "json"])]
     format: String,
 
@@ -232,7 +238,14 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let mut work = Work {
         scorer,
         threshold,
-        lines: Lines { json: args.format == "json", layers, more, ranked, out: &mut out },
+        lines: Lines {
+            json: args.format == "json",
+            full: args.full,
+            layers,
+            more,
+            ranked,
+            out: &mut out,
+        },
         chunk: Chunk::new(&decode)?,
         scored: 0,
         flagged: 0,
@@ -427,6 +440,8 @@ struct Lines<'a> {
     /// Names of the scores beside the first.
     more: Vec<String>,
     json: bool,
+    /// With the paper's parts.
+    full: bool,
     /// Lines that wait for the end, to be in order.
     ranked: Option<Ranked>,
 }
@@ -462,8 +477,11 @@ impl Lines<'_> {
         if self.json {
             return Ok(());
         }
-        let mut header: Vec<String> = ["image", "score", "mse", "cos"].map(String::from).to_vec();
-        header.extend(self.layers.iter().map(|layer| cosine_column(layer)));
+        let mut header: Vec<String> = ["image", "score"].map(String::from).to_vec();
+        if self.full {
+            header.extend(["mse", "cos"].map(String::from));
+            header.extend(self.layers.iter().map(|layer| cosine_column(layer)));
+        }
         header.extend(self.more.iter().cloned());
         header.push("anomalous".into());
         self.out.write(&Self::csv(&header)?)?;
@@ -497,8 +515,11 @@ impl Lines<'_> {
     fn text(&self, path: &Path, s: &Score, anomalous: Option<bool>) -> Result<Vec<u8>> {
         let image = path_text(path);
         if !self.json {
-            let mut fields = vec![image, s.score.to_string(), s.mse.to_string(), s.cos.to_string()];
-            fields.extend(s.cosines.iter().chain(&s.scores[1..]).map(f64::to_string));
+            let parts = self.full.then_some([s.mse, s.cos].into_iter().chain(s.cosines.clone()));
+            let numbers = std::iter::once(s.score).chain(parts.into_iter().flatten());
+            let numbers = numbers.chain(s.scores[1..].iter().copied());
+            let mut fields = vec![image];
+            fields.extend(numbers.map(|number| number.to_string()));
             fields.push(anomalous.map_or(String::new(), |anomalous| (anomalous as u8).to_string()));
             return Self::csv(&fields);
         }
