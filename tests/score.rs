@@ -352,6 +352,21 @@ mod interrupted {
         assert_eq!(unfinished.count(), 0);
     }
 
+    /// With --top: how many were scored, and how many lines of them there are.
+    #[test]
+    fn of_the_highest_both_numbers_are_told() {
+        let place = ready();
+        place.many("images", IMAGES, 300);
+        let mut score =
+            Running::start(place.command(&format!("{SCORE} --top 5 --out scores.csv images")));
+        score.wait_for("000300.png: skipped");
+        score.signal(libc::SIGINT);
+        assert_eq!(score.end(), Some(130), "{}", score.said);
+        assert_eq!(records(&text(&read(&place.path("scores.csv.partial")))).len(), 5);
+        assert!(score.said.contains("the 5 highest of the scores of "), "{}", score.said);
+        assert!(score.said.contains(" images are in scores.csv.partial"), "{}", score.said);
+    }
+
     /// Lines come while the work goes on; then a reader that no longer reads must not keep the
     /// second request from ending the program.
     #[test]
@@ -467,4 +482,117 @@ fn the_highest_scores_come_first_if_asked_for() {
     assert!(said.contains(&wanted), "{wanted}: {said}");
     let error = place.fails(&format!("{score} --top 0"), 2);
     assert!(error.contains("--top"), "{error}");
+}
+
+/// Paths of standard input are scored as those of the command line, as they come.
+#[cfg(unix)]
+#[test]
+fn paths_come_from_standard_input_too() {
+    let place = ready();
+    for name in ["a.png", "b c.png", "more/d.png"] {
+        place.image(&format!("images/{name}"), 1);
+    }
+    let by_name = place.ok(&format!("{SCORE} images"));
+    let list = |names: &str, flags: &str| {
+        let line = format!("printf '{names}' | \"$GRADCON\" {SCORE} {flags}");
+        let out = place.shell(&line).output().unwrap();
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
+    };
+    let all = "images/a.png\\nimages/b c.png\\r\\n\\nimages/more\\n";
+    assert_eq!(list(all, "-"), (Some(0), by_name.clone(), String::new()));
+    let all = "images/a.png\\0images/b c.png\\0images/more";
+    for flags in ["- --null", "-0 -"] {
+        assert_eq!(list(all, flags), (Some(0), by_name.clone(), String::new()));
+    }
+    let (code, rows, said) = list("gone.png\\nimages/a.png\\n", "-");
+    assert_eq!((code, rows.lines().count()), (Some(1), 2));
+    assert!(said.contains("gone.png: skipped") && said.contains("1 of 2"), "{said}");
+    let error = place.fails(&format!("{SCORE} --null images"), 2);
+    assert!(error.contains("--null") && error.contains('-'), "{error}");
+}
+
+/// What is flagged lies in one folder afterwards, and nothing that was there is lost.
+#[test]
+fn flagged_images_are_copied_if_asked_for() {
+    let place = ready();
+    for i in 0..6 {
+        place.image(&format!("images/{}/{}.png", i % 2, i / 2), i);
+    }
+    let rows = records(&place.ok(&format!("{SCORE} images --sort")));
+    let of = |row: &Vec<String>| row[1].parse::<f64>().unwrap();
+    let middle = (of(&rows[2]) + of(&rows[3])) / 2.0;
+    std::fs::create_dir(place.path("flagged")).unwrap();
+    let precious = std::path::Path::new(&rows[0][0]).file_name().unwrap();
+    std::fs::write(place.path("flagged").join(precious), "precious").unwrap();
+    let line = format!("{SCORE} images --threshold {middle} --top 1 --copy-flagged flagged");
+    let contents = || -> BTreeSet<Vec<u8>> {
+        let entries = std::fs::read_dir(place.path("flagged")).unwrap();
+        entries.map(|entry| read(&entry.unwrap().path())).collect()
+    };
+    let mut wanted: BTreeSet<Vec<u8>> =
+        rows[..3].iter().map(|row| read(&place.path(&row[0]))).collect();
+    wanted.insert(b"precious".to_vec());
+    assert_eq!(wanted.len(), 4);
+    for says in ["3 copied to flagged", "0 copied to flagged, 3 there already"] {
+        let out = place.command(&line.replace(" -q", "")).output().unwrap();
+        assert!(out.status.success() && text(&out.stderr).contains(says), "{says}");
+        assert_eq!(contents(), wanted);
+    }
+    assert_eq!(read(&place.path("flagged").join(precious)), b"precious");
+    for folder in ["images", "images/bad"] {
+        let error = place.fails(&format!("{SCORE} images --copy-flagged {folder}"), 2);
+        assert!(error.contains("--copy-flagged") && error.contains("outside"), "{error}");
+    }
+    assert!(!place.path("images/bad").exists());
+    place.model("m.safetensors", &[]);
+    let error = place.fails(&format!("{SCORE} images --copy-flagged flagged"), 2);
+    assert!(error.contains("--threshold"), "{error}");
+}
+
+/// A folder that fills up: rows come while it does, of whole files only, and Ctrl-C is the end.
+#[cfg(unix)]
+#[test]
+fn a_watched_folder_is_scored_as_it_fills() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+    let place = ready();
+    place.image("in/first.png", 1);
+    place.image("later.png", 2);
+    let mut command =
+        place.command("score --model m.safetensors --device cpu --watch in --copy-flagged bad");
+    let mut watch = place::Running::start({
+        command.stdout(Stdio::piped());
+        command
+    });
+    let mut rows = BufReader::new(watch.child.stdout.take().unwrap()).lines();
+    let mut next = || rows.next().unwrap().unwrap();
+    assert_eq!(next(), "image,score,anomalous");
+    assert!(next().starts_with("in/first.png,"));
+    // A writer that pauses in the midst of it.
+    let whole = read(&place.path("later.png"));
+    let mut file = std::fs::File::create(place.path("in/later.png")).unwrap();
+    file.write_all(&whole[..whole.len() / 2]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    place.image("in/sub/second.png", 3);
+    assert!(next().starts_with("in/sub/second.png,"));
+    file.write_all(&whole[whole.len() / 2..]).unwrap();
+    drop(file);
+    assert!(next().starts_with("in/later.png,"));
+    watch.signal(libc::SIGINT);
+    assert_eq!(watch.end(), Some(0), "{}", watch.said);
+    assert!(rows.next().is_none());
+    assert!(watch.said.contains("scored 3 images, 3 of them (100 %) above"), "{}", watch.said);
+    assert!(watch.said.contains("3 copied to bad"), "{}", watch.said);
+    assert!(!watch.said.contains("skipped"), "{}", watch.said);
+    for (line, code, says) in [
+        ("--watch gone", 1, "gone"),
+        ("--watch in in", 2, "--watch"),
+        ("--watch in --top 3", 2, "--top"),
+        ("--watch in --copy-flagged in/bad", 2, "--copy-flagged"),
+        ("--watch in --maps in/maps", 2, "--maps"),
+        ("", 2, "PATH"),
+    ] {
+        let error = place.fails(&format!("{SCORE} {line}"), code);
+        assert!(error.contains(says), "{line}: {error}");
+    }
 }

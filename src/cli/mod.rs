@@ -6,6 +6,7 @@ pub mod data;
 mod demo;
 mod devices;
 mod eval;
+mod flagged;
 mod interrupt;
 mod maps;
 mod model;

@@ -1,18 +1,23 @@
 //! `gradcon score`
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
+use rayon::prelude::*;
 use strum::VariantNames;
 
+use super::flagged::{Copies, check_outside};
 use super::maps::MapFolder;
 use super::sizes::PrecisionArgs;
 use super::{DeviceArgs, Ui, interrupt, model};
 use crate::data::ahead::{Ahead, Next, ahead_of, count};
-use crate::data::folder::{Decode, Tally};
+use crate::data::folder::{Decode, LeftOut, Tally};
+use crate::data::listed::Listed;
 use crate::data::picture::{self, Aspect};
+use crate::data::watch::{self, Watch};
 use crate::error::{Error, Result};
 use crate::images::IMAGE_SIZE;
 use crate::images::Images;
@@ -34,6 +39,10 @@ use crate::run::threshold;
 /// scores) or --threshold; without one that column is empty (null in JSON). --full adds the
 /// paper's parts; JSON has them in any case.
 ///
+/// --watch DIR scores a folder that fills up: the images that are there, then each new one within
+/// two seconds or so after its file is whole (looked at every second; one that can't be decoded
+/// gets ten seconds), until Ctrl-C, which is its usual end (exit code 0).
+///
 /// Any number of images passes through in bounded memory, in the order of the arguments and,
 /// within a folder, of the paths. An image that can't be read or has no finite score is named
 /// on stderr and skipped; the exit code is then 1. Interrupted, with exit code 130, it says
@@ -49,6 +58,9 @@ use crate::run::threshold;
 ///   gradcon score --model runs/mine --top 20 camera/
 ///   gradcon score --model runs/mine --maps maps camera/
 ///   gradcon score --model runs/mine --full camera/ > parts.csv
+///   gradcon score --model runs/mine --copy-flagged look-at-these camera/
+///   find camera -name '*.png' -newer last-run | gradcon score --model runs/mine -
+///   gradcon score --model runs/mine --watch camera/incoming >> scores.csv
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct ScoreArgs {
@@ -60,9 +72,17 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
 
-    /// Images, or folders of images.
-    #[arg(required = true, value_name = "PATH")]
+    /// Images, or folders of images; `-`: such paths from standard input, one a line.
+    #[arg(required_unless_present = "watch", value_name = "PATH")]
     paths: Vec<PathBuf>,
+
+    /// Paths on standard input end with a NUL, as those of `find -print0`, not with the line.
+    #[arg(short = '0', long)]
+    null: bool,
+
+    /// Score the images of this folder, and those that come into it, until Ctrl-C.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "null", "sort", "top"])]
+    watch: Option<PathBuf>,
 
     /// The score, by its name (`gradcon eval --help` has them); further ones are columns of their
     /// own. [default: the model's]
@@ -103,11 +123,18 @@ pub struct ScoreArgs {
     #[arg(long)]
     full: bool,
 
+    /// Copy the files of all images above the threshold into this folder, under their own names. A
+    /// name that another image has there becomes NAME-2.png, NAME-3.png and so on; nothing is
+    /// written over, and what is there already with the same content stays as it is.
+    #[arg(long, value_name = "DIR")]
+    copy_flagged: Option<PathBuf>,
+
     /// csv or json (one object a line, with all that --full has).
     #[arg(long, default_value = "csv", value_parser = ["csv", "json"])]
     format: String,
 
-    /// Write to a file, whole or not at all, instead of stdout; pipes and devices are written to.
+    /// Write to a file, whole or not at all (with --watch at its end), instead of stdout; pipes and
+    /// devices are written to.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
@@ -122,6 +149,35 @@ pub struct ScoreArgs {
     #[command(flatten)]
     device: DeviceArgs,
 }
+
+impl ScoreArgs {
+    /// Whether paths come from standard input.
+    fn lists(&self) -> bool {
+        self.paths.iter().any(|path| path == Path::new("-"))
+    }
+
+    /// The watched folder, for messages.
+    fn watched(&self) -> String {
+        self.watch.as_deref().map_or(String::new(), path_text)
+    }
+
+    /// Files and folders as they are named, or listed on standard input.
+    fn inputs(&self) -> impl Iterator<Item = Input> + Send + use<> {
+        let null = self.null;
+        self.paths.clone().into_iter().flat_map(
+            move |path| -> Box<dyn Iterator<Item = Input> + Send> {
+                if path == Path::new("-") {
+                    Box::new(Listed::new(BufReader::new(std::io::stdin()), null))
+                } else {
+                    Box::new(std::iter::once(Ok(path)))
+                }
+            },
+        )
+    }
+}
+
+/// A path to score, or what is none.
+type Input = std::result::Result<PathBuf, LeftOut>;
 
 /// How picture files are read for a model: as its training images were.
 fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
@@ -206,6 +262,9 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     if let Some(threshold) = args.threshold.filter(|threshold| !threshold.is_finite()) {
         return Err(Error::Usage(format!("--threshold {threshold}: expected a finite number")));
     }
+    if args.null && !args.lists() {
+        return Err(Error::Usage("--null: give `-` for the paths on standard input".into()));
+    }
     let file = model::find(&args.model, args.class.as_deref())?;
     let detector = Detector::load(&file)?;
     let decode = pictures(&detector, args.max_pixels)
@@ -218,8 +277,25 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
                     one with --threshold";
         ui.warn(&format!("{}: {what}", file.display()));
     }
+    let watch = args.watch.as_deref().map(Watch::new).transpose()?;
+    if let (Some(maps), Some(watched)) = (&args.maps, &args.watch) {
+        check_outside("--maps", maps, std::slice::from_ref(watched))?;
+    }
     let maps = match &args.maps {
         Some(folder) => Some(map_folder(folder, args.map, (&detector, &file), &rules[0], decode)?),
+        None => None,
+    };
+    let copies = match &args.copy_flagged {
+        Some(folder) if threshold.is_none() => {
+            return Err(Error::Usage(format!(
+                "--copy-flagged {}: the model has no threshold; give one with --threshold",
+                folder.display()
+            )));
+        }
+        Some(folder) => {
+            let scored: Vec<PathBuf> = args.paths.iter().chain(&args.watch).cloned().collect();
+            Some(Copies::into(folder, &scored)?)
+        }
         None => None,
     };
     let mut out = args.out.as_deref().map_or_else(|| Ok(Output::stdout()), Output::create)?;
@@ -230,8 +306,6 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let precision = args.precision.precision;
     let scorer = Scorer::with(engine.as_mut(), &detector, &rules, precision)
         .map_err(|e| e.in_file(&file))?;
-    let ahead = ahead_of(decode.size());
-    let images = Ahead::new(args.paths.clone(), ahead, move |path: &Path| decode.file(path));
     let bar = ui.bar(0);
     let most = args.top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
     let ranked = most.or(args.sort.then_some(usize::MAX)).map(Ranked::new);
@@ -252,19 +326,30 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
         skipped: 0,
         left_out: Tally::default(),
         maps,
+        copies,
         bar,
     };
     let start = Instant::now();
-    let total = ui.is_terminal().then(|| count(args.paths.clone()));
-    let end = work.score_all(images, |bar| {
-        if let Some(total) = total.as_ref().and_then(|total| total.try_recv().ok()) {
-            bar.set_length(total);
+    let end = match watch {
+        Some(folder) => {
+            ui.progress(&format!("watching {}; Ctrl-C ends it", args.watched()));
+            work.watch(folder, &decode, ui)
         }
-    });
+        None => {
+            let ahead = ahead_of(decode.size());
+            let images = Ahead::of(args.inputs(), ahead, move |path: &Path| decode.file(path));
+            let total = (ui.is_terminal() && !args.lists()).then(|| count(args.paths.clone()));
+            work.score_all(images, |bar| {
+                if let Some(total) = total.as_ref().and_then(|total| total.try_recv().ok()) {
+                    bar.set_length(total);
+                }
+            })
+        }
+    };
     work.bar.finish_and_clear();
     // What is ranked is written at the end, whatever it is.
     let end = end.and(work.lines.finish());
-    let Work { scored, flagged, skipped, left_out, maps, .. } = work;
+    let Work { scored, flagged, skipped, left_out, maps, copies, .. } = work;
     if let Err(error) = end {
         return Err(ended_early(error, out, &args, scored, skipped));
     }
@@ -277,9 +362,13 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
         let share = percent(flagged as f64 / scored.max(1) as f64);
         format!("{flagged} of them ({share}) above the threshold {threshold:.4}, ")
     });
-    ui.progress(&format!("scored {scored} images, {above}{rate:.0} images/s"));
+    let rate = if args.watch.is_some() { String::new() } else { format!("{rate:.0} images/s") };
+    ui.progress(format!("scored {scored} images, {above}{rate}").trim_end_matches(", "));
     if let Some((_, folder)) = maps {
         ui.progress(&folder.summary());
+    }
+    if let Some(copies) = copies {
+        ui.progress(&copies.summary());
     }
     match skipped {
         0 => Ok(()),
@@ -295,26 +384,28 @@ fn ended_early(error: Error, out: Output, args: &ScoreArgs, scored: u64, skipped
     if reader_is_gone(&error) {
         return error;
     }
+    let what = match args.top.filter(|&top| top < scored) {
+        Some(top) => format!("the {top} highest of the scores of {scored} images"),
+        None => format!("the scores of {scored} images"),
+    };
     let place = match &args.out {
         _ if scored == 0 => "no image is scored yet".to_string(),
-        None => format!("the scores of {scored} images are written"),
+        None => format!("{what} are written"),
         Some(name) => match out.keep_partial() {
-            Ok(kept) if kept == *name => {
-                format!("the scores of {scored} images are written to {}", name.display())
-            }
+            Ok(kept) if kept == *name => format!("{what} are written to {}", name.display()),
             Ok(kept) => {
-                format!(
-                    "the scores of {scored} images are in {}, {} is as it was",
-                    kept.display(),
-                    name.display()
-                )
+                format!("{what} are in {}, {} is as it was", kept.display(), name.display())
             }
-            Err(e) => format!("the scores of {scored} images are lost: {e}"),
+            Err(e) => format!("{what} are lost: {e}"),
         },
     };
-    let missing = match count(args.paths.clone()).recv_timeout(COUNTING) {
-        Ok(total) => format!("{} of {total} are missing", total.saturating_sub(scored + skipped)),
-        Err(_) => "too many to count in a moment are missing".into(),
+    let total = (args.watch.is_none() && !args.lists()).then(|| count(args.paths.clone()));
+    let missing = match total.map(|total| total.recv_timeout(COUNTING)) {
+        Some(Ok(total)) => {
+            format!("{} of {total} are missing", total.saturating_sub(scored + skipped))
+        }
+        Some(Err(_)) => "too many to count in a moment are missing".into(),
+        None => "how many are missing isn't known".into(),
     };
     let skipped =
         if skipped > 0 { format!("{skipped} could not be scored, ") } else { String::new() };
@@ -335,6 +426,8 @@ struct Work<'a> {
     left_out: Tally,
     /// What maps show, and where they go.
     maps: Option<(MapKind, MapFolder)>,
+    /// Where the files of flagged images go.
+    copies: Option<Copies>,
     bar: ProgressBar,
 }
 
@@ -396,7 +489,60 @@ impl Work<'_> {
         }
     }
 
+    /// Scores and writes what is in a folder and what comes into it, until somebody asks to stop.
+    fn watch(&mut self, mut folder: Watch, decode: &Decode, ui: &Ui) -> Result<()> {
+        self.lines.header()?;
+        let mut unreadable = false;
+        while !interrupt::asked() {
+            let (mut ready, since) = (vec![], Instant::now());
+            match folder.look() {
+                Ok(found) => {
+                    unreadable = false;
+                    for entry in found {
+                        match entry {
+                            Ok(path) => ready.push(path),
+                            Err(entry) if entry.matters() => {
+                                self.skip(&entry.path, &entry.why.to_string())
+                            }
+                            Err(entry) => self.left_out.add(&entry),
+                        }
+                    }
+                }
+                // A drive of the network may come back.
+                Err(e) if !std::mem::replace(&mut unreadable, true) => {
+                    ui.warn(&format!("{e}; looking for it again every second"))
+                }
+                Err(_) => {}
+            }
+            for paths in ready.chunks(FIRST_CHUNK) {
+                if interrupt::asked() {
+                    break;
+                }
+                let images: Vec<_> = paths.par_iter().map(|path| decode.file(path)).collect();
+                for (path, image) in paths.iter().zip(images) {
+                    match image {
+                        Ok(image) => self.chunk.push(path.clone(), image),
+                        Err(reason) if folder.is_broken(path) => self.skip(path, &reason),
+                        Err(_) => {}
+                    }
+                }
+                self.score_chunk()?;
+            }
+            while !interrupt::asked() && since.elapsed() < watch::INTERVAL {
+                std::thread::sleep(PATIENCE / 4);
+            }
+        }
+        match folder.waiting() {
+            0 => {}
+            n => note(&format!("gradcon: {n} files were not whole yet and are not scored")),
+        }
+        Ok(())
+    }
+
     fn score_chunk(&mut self) -> Result<()> {
+        if self.chunk.paths.is_empty() {
+            return Ok(());
+        }
         let scores = self.scorer.score_each(&self.chunk.images)?;
         if let Some((kind, folder)) = &mut self.maps {
             let finite: Vec<usize> = (0..scores.len()).filter(|&i| scores[i].is_finite()).collect();
@@ -410,7 +556,10 @@ impl Work<'_> {
             if score.is_finite() {
                 let anomalous = self.threshold.map(|threshold| score.score > threshold);
                 self.lines.line(&path, &score, anomalous)?;
-                self.flagged += u64::from(anomalous == Some(true));
+                if anomalous == Some(true) {
+                    self.flagged += 1;
+                    self.copies.as_mut().map_or(Ok(()), |copies| copies.add(&path))?;
+                }
                 scored += 1;
             } else {
                 self.skip(&path, &score.not_finite());

@@ -59,11 +59,20 @@ impl<T: Send + 'static> Ahead<T> {
         ahead: usize,
         decode: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static,
     ) -> Ahead<T> {
+        Ahead::of(inputs.into_iter().map(Ok), ahead, decode)
+    }
+
+    /// [`Ahead::new`] of inputs that come one by one, or are left out.
+    pub fn of(
+        inputs: impl IntoIterator<Item = Result<PathBuf, LeftOut>> + Send + 'static,
+        ahead: usize,
+        decode: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Ahead<T> {
         let (found, queue) = sync_channel(ahead);
         let (jobs, work) = channel::<Job<T>>();
         spawn(move || {
             // A send fails when the user is gone.
-            let _ = visit(&inputs, |entry| {
+            let _ = visit(inputs, |entry| {
                 let sent = match entry {
                     Ok(path) => {
                         let (done, image) = channel();
@@ -123,7 +132,7 @@ pub fn count(inputs: Vec<PathBuf>) -> Receiver<u64> {
     let (sender, receiver) = channel();
     spawn(move || {
         let mut count = 0;
-        let _ = visit(&inputs, |entry| {
+        let _ = visit(inputs.into_iter().map(Ok), |entry| {
             // What is left out although an image may be meant has no score, as a broken image has
             // none.
             count += u64::from(entry.map_or_else(|left_out| left_out.matters(), |_| true));
@@ -136,10 +145,17 @@ pub fn count(inputs: Vec<PathBuf>) -> Receiver<u64> {
 
 /// Calls `each` with every file of `inputs` and of its folders, in order, until it says `Err`.
 fn visit(
-    inputs: &[PathBuf],
+    inputs: impl IntoIterator<Item = Result<PathBuf, LeftOut>>,
     mut each: impl FnMut(Result<PathBuf, LeftOut>) -> Result<(), ()>,
 ) -> Result<(), ()> {
     for input in inputs {
+        let input = match input {
+            Ok(input) => input,
+            Err(left_out) => {
+                each(Err(left_out))?;
+                continue;
+            }
+        };
         let left_out = |why| Err(LeftOut { path: input.clone(), why });
         match input.metadata() {
             Ok(there) if there.is_dir() => {}
@@ -154,7 +170,7 @@ fn visit(
             }
         }
         let mut images = 0;
-        match Walk::new(input) {
+        match Walk::new(&input) {
             Ok(walk) => {
                 for entry in walk {
                     images += usize::from(entry.is_ok());

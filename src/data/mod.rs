@@ -32,6 +32,7 @@ pub mod folder;
 mod gzip;
 pub mod hash;
 pub mod idx;
+pub mod listed;
 pub mod manifest;
 pub mod npy;
 mod pickle;
@@ -43,6 +44,7 @@ pub mod resize;
 pub mod source;
 pub mod split;
 pub mod walk;
+pub mod watch;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
