@@ -318,6 +318,75 @@ fn a_threshold_follows_what_it_depends_on() {
     assert!(error.contains("config.toml") && error.contains("lr is 0.5"), "{error}");
 }
 
+/// A rate of false positives instead of a quantile: by the validation images, as far as they can
+/// promise it, where thresholds are made.
+#[test]
+fn a_threshold_is_set_for_a_false_positive_rate() {
+    let place = Place::new();
+    for i in 0..60 {
+        place.image(&format!("good/{i}.png"), i);
+        place.image(&format!("bad/{i}.png"), i + 90);
+    }
+    place.ok("prep folder --normal-dir good --abnormal-dir bad --channels 1 --out data -q");
+    let train = "train --data data --epochs 1 --device cpu";
+    place.ok(&format!("{train} --fpr 0.5 --out run"));
+    let model = place.path("run/best/model.safetensors");
+    let of = |key: &str| -> Option<f64> {
+        description(&model).get(key).map(|text| text.as_str().unwrap().parse().unwrap())
+    };
+    assert_eq!((of("gradcon.threshold_fpr"), of("gradcon.threshold_quantile")), (Some(0.5), None));
+    let low = of("gradcon.threshold").unwrap();
+    let out = place.command("eval run --device cpu --no-bootstrap").output().unwrap();
+    assert_eq!(text(&out.stderr).matches("warning").count(), 0, "{}", text(&out.stderr));
+    let table = text(&out.stdout);
+    assert!(table.contains("false-positive rate of at most 0.5 by 4 validation images"), "{table}");
+    let results = || -> serde_json::Value {
+        serde_json::from_slice(&read(&place.path("run/results.json"))).unwrap()
+    };
+    let validation = results()["classes"][0]["validation"].clone();
+    assert_eq!((&validation["images"], &validation["flagged"]), (&4.into(), &1.into()));
+    place.ok("report run --out page.html");
+    let page = text(&read(&place.path("page.html")));
+    assert!(page.contains("can promise no lower one than 1 in 5"), "{page}");
+
+    // Set anew, for less than four images can promise: said, and kept in the run.
+    let out = place.command("eval run --fpr 0.01 --device cpu --no-bootstrap").output().unwrap();
+    let said = text(&out.stderr);
+    assert!(out.status.success() && said.contains("4 validation images can't promise"), "{said}");
+    assert!(said.contains("1 %") && said.contains("1 in 5, 20 %"), "{said}");
+    assert!(text(&read(&place.path("run/config.toml"))).contains("fpr = 0.01"));
+    let high = of("gradcon.threshold").unwrap();
+    assert!(high > low && results()["classes"][0]["validation"]["flagged"] == 0);
+    place.ok("eval run --device cpu --no-bootstrap -q");
+    assert_eq!(of("gradcon.threshold"), Some(high));
+    place.ok("train --resume run --epochs 2 --device cpu -q");
+
+    // For these images alone.
+    let score = "score --model run --device cpu good bad";
+    let flagged = |flags: &str| place.ok(&format!("{score} -q {flags}")).matches(",1\n").count();
+    assert!(flagged("--fpr 0.6") > flagged("--fpr 0.2"));
+    let out = place.command(&format!("{score} --fpr 0.3")).output().unwrap();
+    let said = text(&out.stderr);
+    assert!(said.contains("at most 30 % by 4 validation images"), "{said}");
+    for (line, says) in [
+        ("score --model run good --fpr 0.1 --threshold 1", "--threshold"),
+        ("score --model run good --fpr 1", "fpr is 1, expected a rate above 0 and below 1"),
+        ("score --model run good --fpr -0.1", "fpr is -0.1"),
+        ("train --data data --out other --fpr 0", "fpr is 0"),
+        (
+            "train --data data --out other --fpr 0.1 --threshold-quantile 0.9",
+            "--threshold-quantile",
+        ),
+        ("eval run --fpr nan", "fpr is NaN"),
+    ] {
+        let error = place.fails(line, 2);
+        assert!(error.contains(says), "{line}: {error}");
+    }
+    place.model("bare.safetensors", &[("threshold", "0")]);
+    let error = place.fails("score --model bare.safetensors good --fpr 0.1", 1);
+    assert!(error.contains("bare.safetensors") && error.contains("validation images"), "{error}");
+}
+
 /// A class that diverged in its first epoch has no model; the others are evaluated all the same.
 #[test]
 fn a_class_without_a_model_is_left_out_and_named() {

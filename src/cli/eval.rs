@@ -44,6 +44,7 @@ use crate::run::share;
 /// Examples:
 ///
 ///   gradcon eval runs/fmnist && gradcon report runs/fmnist
+///   gradcon eval runs/mine --fpr 0.01
 ///   gradcon eval runs/fmnist --score paper --beta 0,0.01,0.03,0.1,0.3
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -70,6 +71,11 @@ pub struct EvalArgs {
     #[arg(long, value_delimiter = ',', value_name = "B[,B...]", allow_negative_numbers = true)]
     beta: Vec<f64>,
 
+    /// Set the run's thresholds anew, for this rate of false positives, as `gradcon train --fpr` does:
+    /// in its configuration and its models.
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, conflicts_with = "data")]
+    fpr: Option<f64>,
+
     /// Leave out the bootstrap intervals.
     #[arg(long)]
     no_bootstrap: bool,
@@ -82,7 +88,11 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
-    let config = RunConfig::read(&args.run)?;
+    let mut config = RunConfig::read(&args.run)?;
+    if args.fpr.is_some() {
+        config.fpr = args.fpr;
+        config.check()?;
+    }
     let mut runs = config.runs(&args.run);
     let several = config.seeds.is_some();
     if let Some(seeds) = &args.seeds {
@@ -103,6 +113,14 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     }
     if let Some(beta) = args.beta.iter().find(|beta| !beta.is_finite()) {
         return Err(Error::Usage(format!("--beta {beta}: expected finite numbers")));
+    }
+    if args.fpr.is_some() {
+        drop(share::open(&args.run, "gradcon eval")?);
+        share::update(&args.run, &config)?;
+        let seeds = config.runs(&args.run).into_iter();
+        seeds
+            .filter(|(folder, _)| *folder != args.run && folders::config(folder).exists())
+            .try_for_each(|(folder, config)| share::update(&folder, &config))?;
     }
     let lock = share::open(&args.run, "gradcon eval")?;
     let mut engine = args.device.open(ui)?;

@@ -29,7 +29,7 @@ use crate::method::scorer::{Score, Scorer};
 use crate::output::{Output, note, path_text, reader_is_gone};
 use crate::report::table::cosine_column;
 use crate::report::tables::percent;
-use crate::run::threshold;
+use crate::run::threshold::{self, Level};
 
 /// Score images: one line an image, higher is more anomalous.
 ///
@@ -58,6 +58,7 @@ use crate::run::threshold;
 ///   gradcon score --model runs/mine --top 20 camera/
 ///   gradcon score --model runs/mine --maps maps camera/
 ///   gradcon score --model runs/mine --full camera/ > parts.csv
+///   gradcon score --model runs/mine --fpr 0.01 camera/
 ///   gradcon score --model runs/mine --copy-flagged look-at-these camera/
 ///   find camera -name '*.png' -newer last-run | gradcon score --model runs/mine -
 ///   gradcon score --model runs/mine --watch camera/incoming >> scores.csv
@@ -96,6 +97,11 @@ pub struct ScoreArgs {
     /// Scores above it count as anomalous. [default: the model's]
     #[arg(long, allow_negative_numbers = true)]
     threshold: Option<f64>,
+
+    /// Set the threshold so that at most this share of new normal images is called anomalous, as far
+    /// as the model's validation images can promise it (n of them: no less than 1 in n + 1).
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, conflicts_with = "threshold")]
+    fpr: Option<f64>,
 
     /// The highest scores first. All lines are kept in memory until every image is scored.
     #[arg(long)]
@@ -247,6 +253,29 @@ fn rules(args: &ScoreArgs, detector: &Detector) -> Result<Vec<Rule>> {
     }
 }
 
+/// Above which scores images are anomalous, if anything says so.
+fn threshold(args: &ScoreArgs, detector: &Detector, rule: &Rule, ui: &Ui) -> Result<Option<f64>> {
+    if args.threshold.is_some() {
+        return Ok(args.threshold);
+    }
+    let Some(level) = args.fpr.map(Level::Fpr) else { return threshold::find(detector, rule) };
+    let Some(scores) = detector.validation_scores(rule)? else {
+        return Err(Error::invalid(
+            "no scores of validation images, which --fpr takes; `gradcon eval RUN` adds them to a \
+             run's models, or give a --threshold",
+        ));
+    };
+    let threshold = level.of_sorted(&scores);
+    match level.unkept(scores.len()) {
+        Some(why) => ui.warn(&why),
+        None => ui.progress(&format!(
+            "threshold {threshold:.4}, {level} by {} validation images",
+            scores.len()
+        )),
+    }
+    Ok(Some(threshold))
+}
+
 /// Images of the paper's size that are scored together at most (of others as many pixels, but as many
 /// as at first), and at first: somebody may wait for the first line.
 const CHUNK: usize = 1024;
@@ -262,6 +291,10 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     if let Some(threshold) = args.threshold.filter(|threshold| !threshold.is_finite()) {
         return Err(Error::Usage(format!("--threshold {threshold}: expected a finite number")));
     }
+    args.fpr.map_or(Ok(()), threshold::check_rate).map_err(|e| match e {
+        Error::Usage(what) => Error::Usage(format!("--fpr: {what}")),
+        e => e,
+    })?;
     if args.null && !args.lists() {
         return Err(Error::Usage("--null: give `-` for the paths on standard input".into()));
     }
@@ -270,8 +303,7 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let decode = pictures(&detector, args.max_pixels)
         .map_err(|e| Error::invalid(format!("{}: {e}", file.display())))?;
     let rules = rules(&args, &detector)?;
-    let stored = || threshold::find(&detector, &rules[0]).map_err(|e| e.in_file(&file));
-    let threshold = args.threshold.map_or_else(stored, |threshold| Ok(Some(threshold)))?;
+    let threshold = threshold(&args, &detector, &rules[0], ui).map_err(|e| e.in_file(&file))?;
     if threshold.is_none() {
         let what = "the model has no threshold, so nothing says which scores are anomalous; give \
                     one with --threshold";

@@ -24,6 +24,9 @@ impl Given {
         if self.0.contains_id("seed") {
             config.seeds = None;
         }
+        if self.0.contains_id("threshold_quantile") {
+            config.fpr = None;
+        }
         config.update_from_arg_matches(&self.0).map_err(|e| Error::Usage(e.to_string()))?;
         Ok(config)
     }
@@ -218,6 +221,10 @@ mod tests {
         let config = given("train --seed 3 --no-shuffle --init torch").over(file()).unwrap();
         assert_eq!((config.seed, config.seeds, config.shuffle), (3, None, false));
         assert_eq!((config.init, config.inliers), (InitName::Torch, vec!["all".into()]));
+        let rate = || RunConfig::parse_settings("fpr = 0.01", Path::new("c.toml")).unwrap();
+        assert_eq!(given("train").over(rate()).unwrap().fpr, Some(0.01));
+        let config = given("train --threshold-quantile 0.9").over(rate()).unwrap();
+        assert_eq!((config.fpr, config.threshold_quantile), (None, 0.9));
         // Also where a flag says what the default is.
         assert_eq!(given("train --lr 0.001").over(file()).unwrap().lr, 0.001);
         assert_eq!(given("train").over(RunConfig::default()).unwrap(), RunConfig::default());

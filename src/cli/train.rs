@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::folders;
 use crate::method::detector::Detector;
 use crate::method::model::Kind;
+use crate::method::readout::Rule;
 use crate::method::state::EpochReport;
 use crate::output::outln;
 use crate::report::tables::percent;
@@ -45,6 +46,7 @@ use crate::run::train::{End, Options, Unit, Watch, check, train};
 ///   gradcon prep fmnist --out data/fmnist
 ///   gradcon train --data data/fmnist --inlier all --epochs 30 --out runs/fmnist
 ///   gradcon train --data data/fmnist --model vae --epochs 30 --out runs/fmnist-vae
+///   gradcon train --data data/mine --fpr 0.01 --out runs/mine
 ///   gradcon train --resume runs/fmnist --epochs 60
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -66,7 +68,7 @@ pub struct TrainArgs {
 
     /// A TOML file with any of these settings (data, inliers, model, epochs, batch_size, lr, alpha,
     /// kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision,
-    /// threshold_quantile, place, top_tiles); flags win over it.
+    /// threshold_quantile, fpr, place, top_tiles); flags win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
@@ -172,6 +174,7 @@ pub(super) fn train_one(
     progress.bar.finish_and_clear();
     if let Ok(End::Complete) = end {
         tell_what_learned_nothing(folder, config, ui)?;
+        tell_unkept(folder, config, ui)?;
     }
     end
 }
@@ -195,6 +198,23 @@ fn tell_what_learned_nothing(folder: &Path, config: &RunConfig, ui: &Ui) -> Resu
                 percent(share),
                 config.epochs.saturating_mul(2)
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Says of which models the validation images can't promise the false-positive rate.
+fn tell_unkept(folder: &Path, config: &RunConfig, ui: &Ui) -> Result<()> {
+    for class in config.inliers.iter().filter(|_| config.fpr.is_some()) {
+        let model = folders::best_model(&folders::training(folder, class));
+        if !model.exists() {
+            continue;
+        }
+        let detector = Detector::load(&model)?;
+        let rule = Rule::named(&config.score, &detector.model, config.beta)?;
+        let scores = detector.validation_scores(&rule)?;
+        if let Some(why) = scores.and_then(|scores| config.level().unkept(scores.len())) {
+            ui.warn(&format!("class {class}: {why}"));
         }
     }
     Ok(())

@@ -171,7 +171,9 @@ fn measure(args: &TuneArgs, engine: &mut GpuEngine, key: Key, ui: &Ui) -> Result
             }
             ui.progress(&format!("tuning: {model}, {sizes}, {precision}"));
             let found = tune(engine, sizes, effort, &all, &watch).map_err(|e| {
-                e.with_remedy("a lower --batch, --replicas, --channels or --size needs less".to_string())
+                e.with_remedy(
+                    "a lower --batch, --replicas, --channels or --size needs less".to_string(),
+                )
             })?;
             print(&format!("{}\n", text::found(&found)))?;
             all.push(found);

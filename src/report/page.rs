@@ -21,7 +21,7 @@ use super::scores::ScoreRow;
 use super::svg;
 use super::tables::{
     Challenges, DECISION, DECISIONS, KIND, KINDS, PIXEL, PIXELS, decision_rows, kind_rows, label,
-    means_of, percent, pixel_rows, ratio_rows, three,
+    means_of, percent, pixel_rows, ratio_rows, three, threshold_words,
 };
 use crate::error::{Error, Result};
 use crate::limits;
@@ -410,6 +410,7 @@ fn decisions(run: &Run) -> Markup {
     html! {
         @if !by_class.is_empty() {
             (table(DECISIONS, "class", &DECISION, &rows(by_class), &[]))
+            @if let Some(words) = threshold_words(&run.results) { p class="note" { (words) } }
         }
         @if !kinds.is_empty() { (table(KINDS, "kind", &KIND, &rows(kinds), &[])) }
         @if !pixels.is_empty() { (table(PIXELS, "class", &PIXEL, &rows(pixels), &[])) }

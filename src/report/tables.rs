@@ -216,6 +216,9 @@ pub fn markdown(results: &Results) -> String {
         for (name, texts) in decisions {
             line(&mut out, [cell(&name)].into_iter().chain(texts));
         }
+        if let Some(words) = threshold_words(results) {
+            let _ = writeln!(out, "\n{words}");
+        }
     }
     let kinds = kind_rows(results);
     if !kinds.is_empty() {
@@ -365,6 +368,19 @@ pub(super) fn decision_rows(results: &Results) -> Vec<(String, [String; 8])> {
         Some((class.class.clone(), cells))
     };
     results.headline().filter_map(row).collect()
+}
+
+/// What the threshold is set for, where that is a rate of false positives, and by how many images.
+pub(super) fn threshold_words(results: &Results) -> Option<String> {
+    let rate = results.about.made.as_ref()?.settings.get("fpr")?.as_f64()?;
+    let images = || results.classes.iter().filter_map(|class| Some(class.validation?.images));
+    let (least, most) = (images().min()?, images().max()?);
+    let images = if least == most { least.to_string() } else { format!("{least} to {most}") };
+    Some(format!(
+        "Thresholds are set for a false-positive rate of at most {rate} by {images} validation \
+         images, which can promise no lower one than 1 in {}.",
+        least + 1
+    ))
 }
 
 /// What the table of kinds is about, and its columns.

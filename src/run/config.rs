@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use strum::VariantNames;
 
 use super::checkpoint::Settings;
+use super::threshold::{self, Level};
 use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::parent;
@@ -133,6 +134,18 @@ pub struct RunConfig {
     #[arg(long, value_name = "QUANTILE", default_value_t = 0.95)]
     pub threshold_quantile: f64,
 
+    /// Set the threshold so that at most this share of new normal images is called anomalous, such as
+    /// 0.01, as far as the validation images can promise it (n of them: no less than 1 in n + 1),
+    /// instead of by a quantile.
+    #[arg(
+        long,
+        value_name = "RATE",
+        allow_negative_numbers = true,
+        conflicts_with = "threshold_quantile"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fpr: Option<f64>,
+
     /// Tiles: whether what is normal depends on where in an image a tile lies: any (a texture), same
     /// (an object that always lies the same), or auto, from the training images. [default: auto]
     #[arg(
@@ -215,12 +228,13 @@ const SCORE: &str = "score";
 
 /// Settings that may change in a run that goes on; `init_from` and `seeds` are settled before, and
 /// every class has a folder of its own.
-const FREE: [&str; 10] = [
+const FREE: [&str; 11] = [
     "data",
     "epochs",
     "score",
     "beta",
     "threshold_quantile",
+    "fpr",
     "seeds",
     "init_from",
     "inliers",
@@ -370,6 +384,7 @@ impl RunConfig {
                 self.threshold_quantile
             )));
         }
+        self.fpr.map_or(Ok(()), threshold::check_rate)?;
         // A layer that no size of images has; which ones the dataset's have is seen when it is bound.
         Rule::named(&self.score, &Model::sized(self.model, SIZES[SIZES.len() - 1], 1)?, self.beta)?;
         if !self.beta.is_finite() {
@@ -554,8 +569,8 @@ impl RunConfig {
                 return Err(Error::invalid(format!(
                     "{name} is {value}, the run was trained with {before}: with another it would \
                      diverge from itself; of a run that goes on only \
-                     epochs, score, beta, threshold_quantile, place, top_tiles and the place of the data may \
-                     change"
+                     epochs, score, beta, threshold_quantile, fpr, place, top_tiles and the place of \
+                     the data may change"
                 )));
             }
         }
@@ -570,6 +585,11 @@ impl RunConfig {
         let text =
             toml::to_string(self).map_err(|e| Error::invalid(format!("config.toml: {e}")))?;
         crate::files::write_atomically(&folders::config(run), text.as_bytes())
+    }
+
+    /// What the threshold is to come to.
+    pub fn level(&self) -> Level {
+        self.fpr.map_or(Level::Quantile(self.threshold_quantile), Level::Fpr)
     }
 
     /// What the trainer needs of it.

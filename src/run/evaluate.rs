@@ -29,7 +29,7 @@ use crate::report::extremes::{Candidates, groups, write_extremes};
 use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::pixels::{Maps, PixelResult};
 use crate::report::results::{
-    About, ChallengeResult, ClassResult, Evaluation, Formula, Made, PARTS, Results,
+    About, ChallengeResult, ClassResult, Evaluation, Formula, Made, OnValidation, PARTS, Results,
 };
 use crate::report::scores::{ScoreRow, Scores, write_scores};
 use crate::report::tables;
@@ -133,8 +133,8 @@ pub fn evaluate(
         }
         // The run's configuration decides, also if it was changed after the training; the threshold
         // depends on it.
-        let (quantile, rule) = (config.threshold_quantile, run_rule(config, &detector.model)?);
-        let is_current = threshold::is_of(&detector, &rule, quantile)?;
+        let (level, rule) = (config.level(), run_rule(config, &detector.model)?);
+        let is_current = threshold::is_of(&detector, &rule, level)?;
         // Of a run that is ranked by another score, the paper's beta stays what it was exported
         // with.
         if config.score == PAPER {
@@ -147,7 +147,7 @@ pub fn evaluate(
                 let images = (&prepared.train_of(inlier)?, &prepared.val_of(inlier)?);
                 fit(engine, &mut detector, images, config)?;
             } else if !is_current {
-                threshold::set(&mut detector, &rule, quantile)?;
+                threshold::set(&mut detector, &rule, level)?;
             }
         }
         let device = detector.description.get("device").cloned().unwrap_or_default();
@@ -166,12 +166,16 @@ pub fn evaluate(
                 of(tiles[1])
             )));
         }
+        let threshold = threshold::find(&detector, &what.rules[0])?;
+        let validation = on_validation(&detector, &what.rules[0], threshold)?;
+        if let Some(why) = validation.as_ref().and_then(|v| level.unkept(v.images)) {
+            warn(&format!("class {class}: {why}"));
+        }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
         let is_own = prepared.manifest().dataset == Dataset::FOLDER;
         let map = if is_own { Some(MapKind::default_of(&detector)?) } else { None };
         let by = (&detector, what.rules, map);
         let scored = Scored::new(engine, by, what.precision, prepared, &sets)?;
-        let threshold = threshold::find(&detector, &what.rules[0])?;
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
@@ -255,6 +259,7 @@ pub fn evaluate(
             best_epoch,
             explained_variance,
             training_seconds,
+            validation,
             evaluations,
         });
     }
@@ -275,6 +280,20 @@ pub fn evaluate(
     results.write(&place.results)?;
     tables::write(&results, &place.results)?;
     Ok((results, place))
+}
+
+/// What a threshold comes to on the validation images, where the model knows their scores.
+fn on_validation(
+    detector: &Detector,
+    rule: &Rule,
+    threshold: Option<f64>,
+) -> Result<Option<OnValidation>> {
+    let scores = detector.validation_scores(rule)?;
+    Ok(scores.zip(threshold).map(|(scores, threshold)| OnValidation {
+        images: scores.len(),
+        threshold,
+        flagged: scores.iter().filter(|&&score| score > threshold).count(),
+    }))
 }
 
 /// Below this an AUROC is worse than chance, and not by chance.

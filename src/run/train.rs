@@ -854,7 +854,7 @@ pub fn fit(
     tiling::measure(&mut detector.description, train)?;
     tiling::settle(&mut detector.description, config.place, config.top_tiles)?;
     let rule = Rule::named(&config.score, &detector.model, config.beta)?;
-    threshold::set(detector, &rule, config.threshold_quantile)
+    threshold::set(detector, &rule, config.level())
 }
 
 impl ClassFiles {

@@ -131,8 +131,24 @@ pub struct ClassResult {
     /// of several seeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_seconds: Option<f64>,
+    /// What the stored threshold comes to on the validation images, of one seed and where the model
+    /// knows their scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<OnValidation>,
     /// One entry per outlier percentage, rising; none where it was evaluated by challenges.
     pub evaluations: Vec<Evaluation>,
+}
+
+/// What a threshold comes to on the validation images, all of which are normal.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnValidation {
+    /// How many there are.
+    pub images: usize,
+    /// The threshold.
+    pub threshold: f64,
+    /// How many have a higher score.
+    pub flagged: usize,
 }
 
 /// What was found of a score, by its name.
@@ -498,6 +514,16 @@ impl Results {
         }
         for (name, evaluation) in self.evaluations() {
             evaluation.check_decisions().map_err(|e| Error::invalid(format!("{name}: {e}")))?;
+        }
+        for class in &self.classes {
+            if let Some(v) = class.validation
+                && (v.flagged > v.images || !v.threshold.is_finite())
+            {
+                return Err(Error::invalid(format!(
+                    "{}: {} of {} validation images are above {}",
+                    class.class, v.flagged, v.images, v.threshold
+                )));
+            }
         }
         let shares = self.classes.iter().filter_map(|class| class.explained_variance);
         if let Some(bad) = shares.into_iter().find(|share| !share.is_finite()) {

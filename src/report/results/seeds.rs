@@ -171,6 +171,7 @@ impl Results {
                 best_epoch: common(all.iter().map(|c| c.best_epoch)).flatten(),
                 explained_variance: None,
                 training_seconds: None,
+                validation: None,
                 evaluations: evaluations.collect::<Result<_>>()?,
             })
         });
