@@ -597,6 +597,7 @@ fn made(target: &str) -> Vec<Vec<u8>> {
                     class: name.into(),
                     epochs: Some(4),
                     best_epoch: Some(3),
+                    stopped_early: None,
                     explained_variance: None,
                     training_seconds: None,
                     validation: None,

@@ -318,6 +318,65 @@ fn a_threshold_follows_what_it_depends_on() {
     assert!(error.contains("config.toml") && error.contains("lr is 0.5"), "{error}");
 }
 
+/// A training ends where patience does, says so everywhere, and goes on to the same bits.
+#[test]
+fn a_training_without_progress_ends_early() {
+    let place = place();
+    let train = format!("{TRAIN} --lr 0.05 --patience 2");
+    let out = place.command(&format!("{train} --epochs 40 --out run").replace(" -q", ""));
+    let out = { out }.output().unwrap();
+    let said = text(&out.stderr);
+    assert!(out.status.success() && said.contains("stopped early, after epoch"), "{said}");
+    assert!(said.contains("none of the last 2 had a better validation loss"), "{said}");
+    let rows = |run: &str| text(&read(&place.path(run).join("metrics.csv"))).lines().count() - 1;
+    let end = rows("run");
+    assert!((3..40).contains(&end), "{end}");
+    let table = place.ok("eval run --device cpu --no-bootstrap");
+    assert!(table.contains(&format!("normal stopped early, after {end} epochs: 2")), "{table}");
+    let class = json(&place.path("run/results.json"))["classes"][0].clone();
+    assert_eq!((&class["stopped_early"], &class["epochs"]), (&2.into(), &end.into()));
+    assert_eq!(class["best_epoch"].as_u64(), Some(end as u64 - 2));
+    assert!(text(&read(&place.path("run/best/README.md"))).contains("stopped early"));
+    place.ok("report run --out page.html");
+    assert!(text(&read(&place.path("page.html"))).contains("stopped early: 2 epochs without"));
+    // It stays ended, whatever epochs are asked for.
+    let model = || read(&place.path("run/last/model.safetensors"));
+    let before = model();
+    let out = place.command("train --resume run --epochs 80 --device cpu").output().unwrap();
+    assert!(out.status.success() && text(&out.stderr).contains("stopped early"));
+    assert!(model() == before && rows("run") == end);
+
+    place.ok(&format!("{train} --epochs {} --out halves", end - 2));
+    place.ok("train --resume halves --epochs 40 --device cpu -q");
+    assert!(read(&place.path("halves/last/model.safetensors")) == before);
+    assert_eq!(rows("halves"), end);
+    // One that has patience enough is as without.
+    place.ok(&format!("{TRAIN} --epochs 3 --out without"));
+    let without = json(&place.path("without/best/../last/state.json"));
+    place.ok(&format!("{TRAIN} --epochs 3 --patience 50 --out with"));
+    assert_eq!(
+        json(&place.path("with/last/state.json"))["best_validation_loss"],
+        without["best_validation_loss"]
+    );
+    for line in ["ablate --data data --out a", "reproduce --datasets mnist --from mnist=d --out r"]
+    {
+        let error = place.fails(&format!("{line} --patience 3 --epochs 2"), 2);
+        assert!(error.contains("--patience 3"), "{error}");
+    }
+    let error = place.fails(&format!("{TRAIN} --patience 0 --out other"), 2);
+    assert!(error.contains("patience is 0"), "{error}");
+    // A sweep's models end each by itself, and it knows that it is through.
+    let sweep = "sweep --data data --lr 0.05,0.001 --patience 2 --epochs 12 --device cpu --out s";
+    let table = place.ok(sweep);
+    let models = ["lr-0.05", "lr-0.001"].map(|name| {
+        let run = place.path(&format!("s/alpha-0.03_{name}"));
+        let metrics = run.join("models/normal/metrics.csv");
+        text(&read(&metrics)).lines().count() - 1
+    });
+    assert_eq!(models[0], end, "{models:?}");
+    assert_eq!(place.ok(sweep), table);
+}
+
 /// A rate of false positives instead of a quantile: by the validation images, as far as they can
 /// promise it, where thresholds are made.
 #[test]

@@ -96,6 +96,75 @@ fn replicas_equal_lone_models_to_the_bit() {
     assert!(state.replicas[0].params != state.replicas[1].params);
 }
 
+/// Patience ends each replica by itself, as the definition says and as if it trained alone, also if
+/// the training is interrupted afterwards and goes on.
+#[test]
+fn patience_ends_each_replica_by_itself() {
+    const EPOCHS: usize = 9;
+    let data = data();
+    let mut sets = sets(&data);
+    sets[1].lr = 0.05;
+    sets[2].lr = 0.03;
+    let (reports, _) = run(engine().as_mut(), &sets, EPOCHS);
+    let patient = TrainConfig { patience: Some(2), ..config(EPOCHS) };
+    // After which epoch two in a row were no better than the best before.
+    let end = |r: usize| {
+        let mut best = (f64::INFINITY, 0);
+        for epoch in 1..=EPOCHS {
+            let loss = reports[epoch - 1][r].as_ref().unwrap().validation.loss;
+            best = if loss < best.0 { (loss, epoch) } else { best };
+            if epoch == best.1 + 2 {
+                return Some(epoch);
+            }
+        }
+        None
+    };
+    let ends: Vec<Option<usize>> = (0..3).map(end).collect();
+    assert!(ends[0] != ends[1] && ends[1].is_some_and(|end| end < EPOCHS - 1), "{ends:?}");
+
+    let train = |break_at: Option<usize>| {
+        let (mut first, mut second) = (engine(), engine());
+        let mut seen = vec![];
+        let mut trainer = Trainer::new(first.as_mut(), &Model::new(1), &patient, &sets).unwrap();
+        let go = |trainer: &mut Trainer, to: usize, seen: &mut Vec<_>| {
+            while trainer.epochs_done() < to && !trainer.is_through() {
+                match trainer.epoch(|_| ControlFlow::Continue(())).unwrap() {
+                    Outcome::Epoch(report) => seen.push(report),
+                    Outcome::Stopped => unreachable!(),
+                }
+            }
+        };
+        go(&mut trainer, break_at.unwrap_or(EPOCHS), &mut seen);
+        if break_at.is_some() {
+            // In the midst of an epoch.
+            trainer.epoch(|_| ControlFlow::Break(())).unwrap();
+        }
+        let state = trainer.state().unwrap();
+        let mut again = Trainer::new(second.as_mut(), &Model::new(1), &patient, &sets).unwrap();
+        again.restore(&state).unwrap();
+        go(&mut again, EPOCHS, &mut seen);
+        assert_eq!(again.stopped_early(), ends);
+        (seen, again.state().unwrap())
+    };
+    let (seen, whole) = train(None);
+    for (epoch, (with, without)) in seen.iter().zip(&reports).enumerate() {
+        for r in 0..3 {
+            let over = ends[r].is_some_and(|end| epoch + 1 > end);
+            let wanted = if over { &None } else { &without[r] };
+            assert_eq!(&with[r], wanted, "replica {r}, epoch {}", epoch + 1);
+        }
+    }
+    for (r, set) in sets.iter().enumerate() {
+        let (_, lone) =
+            run(engine().as_mut(), std::slice::from_ref(set), ends[r].unwrap_or(whole.epoch));
+        assert!(whole.replicas[r] == lone.replicas[0], "replica {r}: tensors differ");
+    }
+    let (broken, state) = train(ends[1]);
+    assert!(broken == seen && state == whole, "an interruption changes something");
+    let senseless = TrainConfig { patience: Some(0), ..config(1) };
+    assert!(senseless.check().unwrap_err().to_string().contains("patience is 0"));
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let data = data();

@@ -80,6 +80,7 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
     if args.settings.flags().iter().any(|flag| flag == "--model") {
         return Err(Error::Usage("--model: an ablation trains both models".into()));
     }
+    settings.check_no_patience()?;
     let mut settings = settings.resolved()?;
     if settings.alpha == 0.0 {
         return Err(Error::Usage("--alpha 0: an ablation trains with and without it".into()));

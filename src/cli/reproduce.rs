@@ -130,6 +130,7 @@ fn reproduce(args: ReproduceArgs, ui: &Ui) -> Result<()> {
     interrupt::catch();
     let mut settings = args.settings.0.over(RunConfig::paper())?;
     settings.check()?;
+    settings.check_no_patience()?;
     if let Some(hours) = args.hours.filter(|hours| !(hours.is_finite() && *hours > 0.0)) {
         return Err(Error::Usage(format!("--hours {hours}: expected a number above 0")));
     }

@@ -15,7 +15,7 @@ use crate::files::{Lock, is_vacant, make_folder};
 use crate::folders;
 use crate::output::{outln, print};
 use crate::program::Precision;
-use crate::report::results::Results;
+use crate::report::results::{ClassResult, Results};
 use crate::report::sweep::{Combination, SCHEMA_VERSION, Sweep};
 use crate::report::tables;
 use crate::run::checkpoint::Standing;
@@ -448,9 +448,10 @@ impl Work {
                 let unit = models.iter().find(|unit| unit.class == class);
                 unit.is_some_and(|unit| Standing::of(&unit.folder()).diverged.is_some())
             };
-            let current = wanted
-                .iter()
-                .all(|class| of(class).is_some_and(|c| c.epochs == epochs || diverged(&c.class)));
+            let is_whole = |c: &ClassResult| {
+                c.epochs == epochs || c.stopped_early.is_some() || diverged(&c.class)
+            };
+            let current = wanted.iter().all(|class| of(class).is_some_and(is_whole));
             if current && results.about.data_sha256.as_ref() == Some(&job.config.data_sha256) {
                 return Ok(Some(results));
             }

@@ -46,6 +46,7 @@ use crate::run::train::{End, Options, Unit, Watch, check, train};
 ///   gradcon prep fmnist --out data/fmnist
 ///   gradcon train --data data/fmnist --inlier all --epochs 30 --out runs/fmnist
 ///   gradcon train --data data/fmnist --model vae --epochs 30 --out runs/fmnist-vae
+///   gradcon train --data data/mine --epochs 500 --patience 20
 ///   gradcon train --data data/mine --fpr 0.01 --out runs/mine
 ///   gradcon train --resume runs/fmnist --epochs 60
 #[derive(clap::Args)]
@@ -66,8 +67,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     paper: PaperArgs,
 
-    /// A TOML file with any of these settings (data, inliers, model, epochs, batch_size, lr, alpha,
-    /// kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision,
+    /// A TOML file with any of these settings (data, inliers, model, epochs, patience, batch_size, lr,
+    /// alpha, kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision,
     /// threshold_quantile, fpr, place, top_tiles); flags win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -382,6 +383,10 @@ impl Watch for Progress {
 
     fn warn(&mut self, message: &str) {
         self.bar.suspend(|| self.ui.warn(message));
+    }
+
+    fn note(&mut self, message: &str) {
+        self.bar.suspend(|| self.ui.progress(message));
     }
 
     fn epoch(

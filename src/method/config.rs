@@ -28,6 +28,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// A new order of images in every epoch.
     pub shuffle: bool,
+    /// Ends the training after so many epochs without a better validation loss.
+    pub patience: Option<usize>,
     /// How activations and their gradients are kept; parameters, optimizer and references are f32.
     pub precision: Precision,
 }
@@ -48,6 +50,7 @@ impl Default for TrainConfig {
             init: Init::Kaiming,
             seed: 0,
             shuffle: true,
+            patience: None,
             precision: Precision::F32,
         }
     }
@@ -84,6 +87,9 @@ impl TrainConfig {
         }
         if self.epochs == 0 {
             return Err(Error::Usage("0 epochs: at least one is needed to have a model".into()));
+        }
+        if self.patience == Some(0) {
+            return Err(Error::Usage("patience is 0, expected 1 epoch or more".into()));
         }
         for (what, weight) in [("alpha", self.alpha), ("KL weight", self.kl_weight)] {
             if !weight.is_finite() || weight < 0.0 {

@@ -58,7 +58,7 @@ pub fn train(
     let model = Model::sized(Kind::Cae, train.height, train.channels)?;
     let set = TrainingSet::new(train, validation, config);
     let mut trainer = Trainer::new(engine, &model, config, &[set])?;
-    for _ in 0..config.epochs {
+    while trainer.epochs_done() < config.epochs && !trainer.is_through() {
         if let Outcome::Epoch(reports) = trainer.epoch(|_| ControlFlow::Continue(()))? {
             reports.iter().flatten().for_each(&mut report);
         }

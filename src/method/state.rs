@@ -90,7 +90,8 @@ pub struct State {
     pub epoch: usize,
     /// Steps done of the epoch under way.
     pub step: usize,
-    /// Rows of the log of those steps, `[step, replicas, width]`; zeros for replicas that diverged.
+    /// Rows of the log of those steps, `[step, replicas, width]`; zeros for replicas that diverged
+    /// or were ended by patience.
     pub log: Vec<f32>,
     /// Each replica's tensors.
     pub replicas: Vec<ReplicaState>,

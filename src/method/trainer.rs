@@ -111,6 +111,8 @@ struct Set {
 /// let state = trainer.state()?; // all that has to be saved ...
 /// trainer.restore(&state)?; // ... to continue to the same bits
 /// assert!(trainer.diverged().all(|divergence| divergence.is_none()));
+/// assert_eq!(trainer.stopped_early(), [None, None]); // config.patience would
+/// assert!(!trainer.is_through());
 /// assert_eq!(trainer.preview(3)?[1].len(), 3 * model.pixels());
 ///
 /// let best = trainer.best()?[0].cloned().expect("an epoch is complete");
@@ -136,6 +138,8 @@ pub struct Trainer<'e> {
     /// Of each replica, the best epoch and its validation loss, while its model is on the device
     /// only.
     unread: Vec<Option<(usize, f64)>>,
+    /// Of each replica, after which epoch patience ended it: its tensors are those of then.
+    stopped: Vec<Option<usize>>,
     /// An epoch's batches, made while the device worked on the one before it.
     ahead: Option<(usize, Batches)>,
     /// Steps between two looks at the caller, once they were timed.
@@ -258,7 +262,7 @@ impl<'e> Trainer<'e> {
             best: None,
             diverged: None,
         };
-        let unread = vec![None; replicas];
+        let (unread, stopped) = (vec![None; replicas], vec![None; replicas]);
         let replicas = (0..replicas).map(fresh).collect();
         let (model, config) = (model.clone(), config.clone());
         Ok(Trainer {
@@ -276,6 +280,7 @@ impl<'e> Trainer<'e> {
             log: vec![],
             replicas,
             unread,
+            stopped,
             ahead: None,
             steps_per_run: None,
         })
@@ -289,8 +294,8 @@ impl<'e> Trainer<'e> {
     /// Runs to the end of the epoch and validates. `watch` is called between runs of a few steps
     /// and may stop the training after any of them. Shown at [`Trainer`].
     ///
-    /// A replica whose losses are no longer finite takes no more part; the others are not touched
-    /// by it. Its tensors are looked at when they are read.
+    /// A replica whose losses are no longer finite takes no more part, and neither does one that
+    /// patience ended; the others are not touched by it. Tensors are looked at when they are read.
     ///
     /// # Errors
     /// A device failure; no replica is left.
@@ -332,7 +337,37 @@ impl<'e> Trainer<'e> {
             .map(|(r, (train, validation))| self.report(r, train?, validation?))
             .collect();
         self.keep_best(&reports)?;
+        let out = self.out_of_patience();
+        if out != self.stopped {
+            // What the device does to them from here on counts no more.
+            self.take_tensors()?;
+            self.stopped = out;
+        }
         Ok(Outcome::Epoch(reports))
+    }
+
+    /// Of each replica, after which epoch patience ended it. That follows from where it stands, so
+    /// a training that goes on ends as one that never stopped.
+    fn out_of_patience(&self) -> Vec<Option<usize>> {
+        let of = |(replica, unread): (&ReplicaState, &Option<(usize, f64)>)| {
+            let read = replica.best.as_ref().map(|best| best.epoch);
+            let end =
+                unread.map(|(epoch, _)| epoch).or(read)?.checked_add(self.config.patience?)?;
+            (end <= self.epoch && replica.diverged.is_none()).then_some(end)
+        };
+        self.replicas.iter().zip(&self.unread).map(of).collect()
+    }
+
+    /// Of each replica, after which epoch [`TrainConfig::patience`] ended it, if it did. Shown at
+    /// [`Trainer`].
+    pub fn stopped_early(&self) -> &[Option<usize>] {
+        &self.stopped
+    }
+
+    /// Whether no replica is left that trains: all have diverged, or were ended by patience. Shown at
+    /// [`Trainer`].
+    pub fn is_through(&self) -> bool {
+        self.replicas.iter().zip(&self.stopped).all(|(r, s)| r.diverged.is_some() || s.is_some())
     }
 
     /// A replica's epoch, unless it diverged.
@@ -342,7 +377,7 @@ impl<'e> Trainer<'e> {
         let least = self.unread[r].map(|(_, loss)| loss).or_else(read);
         let best = least.is_none_or(|least| validation.loss < least);
         let report = EpochReport { epoch: self.epoch, train, validation, best };
-        state.diverged.is_none().then_some(report)
+        (state.diverged.is_none() && self.stopped[r].is_none()).then_some(report)
     }
 
     /// Keeps the models of those replicas for which this epoch is the best, on the device.
@@ -465,6 +500,9 @@ impl<'e> Trainer<'e> {
 
     /// Marks the replica as diverged if its rows of a log say so.
     fn check_log(&mut self, log: &[f32], r: usize, step: impl Fn(usize) -> usize) {
+        if self.stopped[r].is_some() {
+            return;
+        }
         let rows = log.chunks_exact(self.log_width()).skip(r).step_by(self.sets.len());
         for (i, row) in rows.enumerate() {
             let Logged { mse, constraint, divergence, .. } = StepLog::of(&self.model).parse(row);
@@ -521,7 +559,7 @@ impl<'e> Trainer<'e> {
                 [("", params), ("exp_avg.", m), ("exp_avg_sq.", v), ("ref_grad.", reference)];
             let state = &mut self.replicas[r];
             match first_not_finite(&self.model, &named) {
-                _ if state.diverged.is_some() => {}
+                _ if state.diverged.is_some() || self.stopped[r].is_some() => {}
                 Some(what) => self.mark_diverged(r, self.last_step(), what),
                 None => {
                     let tensors =
@@ -601,7 +639,7 @@ impl<'e> Trainer<'e> {
         self.take_best()?;
         let width = self.log_width();
         for (row, r) in log.chunks_exact_mut(width).zip((0..self.sets.len()).cycle()) {
-            if self.replicas[r].diverged.is_some() {
+            if self.replicas[r].diverged.is_some() || self.stopped[r].is_some() {
                 row.fill(0.0);
             }
         }
@@ -646,6 +684,7 @@ impl<'e> Trainer<'e> {
         (self.epoch, self.step, self.log) = (state.epoch, state.step, state.log.clone());
         self.replicas = state.replicas.clone();
         self.unread.fill(None);
+        self.stopped = self.out_of_patience();
         Ok(())
     }
 }

@@ -40,6 +40,8 @@ pub struct Card {
     pub epochs: u64,
     /// The epoch (from 1) whose weights these are.
     pub best_epoch: Option<u64>,
+    /// The patience that ended the training before its last epoch.
+    pub stopped_early: Option<usize>,
     /// How much of the variance of the validation images about the mean image it explains.
     pub explained_variance: Option<f64>,
     /// Seed of the run.
@@ -115,7 +117,14 @@ impl Card {
         let best = self
             .best_epoch
             .map_or(String::new(), |best| format!("; these weights are of epoch {best}"));
-        let _ = writeln!(out, "| epochs | {}{best} |\n| alpha | {} |", self.epochs, self.alpha);
+        let stopped = self
+            .stopped_early
+            .map_or(String::new(), |n| format!("; stopped early, by a patience of {n} epochs"));
+        let _ = writeln!(
+            out,
+            "| epochs | {}{best}{stopped} |\n| alpha | {} |",
+            self.epochs, self.alpha
+        );
         if let Some(share) = self.explained_variance {
             let _ = writeln!(
                 out,

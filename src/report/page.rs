@@ -527,6 +527,10 @@ fn class_heading(class: &ClassResult, evaluation: Option<&Evaluation>) -> Markup
         (None, Some(all)) => format!(", {all} epochs"),
         (None, None) => String::new(),
     };
+    let stopped = class.stopped_early.map(|patience| {
+        format!(", stopped early: {patience} epochs without a better validation loss")
+    });
+    let epochs = epochs + &stopped.unwrap_or_default();
     let explained = class
         .explained_variance
         .map(|share| format!(", explains {} of the validation images' variance", percent(share)));

@@ -206,6 +206,16 @@ pub fn markdown(results: &Results) -> String {
             ["mean".to_string(), String::new(), String::new()].into_iter().chain(texts(mean.full)),
         );
     }
+    for class in &results.classes {
+        if let (Some(patience), Some(epochs)) = (class.stopped_early, class.epochs) {
+            let _ = writeln!(
+                out,
+                "\n{} stopped early, after {epochs} epochs: {patience} without a better validation \
+                 loss.",
+                cell(&class.class)
+            );
+        }
+    }
     let decisions = decision_rows(results);
     if !decisions.is_empty() {
         let _ = writeln!(out, "\n{DECISIONS}:\n");

@@ -405,6 +405,8 @@ pub struct Standing {
     pub epochs: usize,
     /// Its numbers stopped being finite: it is through, whatever was wanted.
     pub diverged: Option<String>,
+    /// Patience ended it: it is through, too.
+    pub stopped: bool,
 }
 
 impl Standing {
@@ -420,13 +422,18 @@ impl Standing {
             ((state.epoch, state.step) == (epoch, step)).then_some(state)
         };
         let state = state(&folders::last(folder)).or_else(|| state(&next(folder, epoch, step)));
+        let stopped = state.as_ref().is_some_and(|state| {
+            let patience = state.settings.get("patience").and_then(|text| text.parse().ok());
+            let end = state.best_epoch.zip(patience).and_then(|(best, n)| best.checked_add(n));
+            end.is_some_and(|end| end <= epoch)
+        });
         let diverged = state.and_then(|state| state.diverged).map(|why| why.to_string());
-        Standing { epochs: epoch, diverged }
+        Standing { epochs: epoch, diverged, stopped }
     }
 
     /// Whether nothing is left to be done to `epochs` epochs.
     pub fn is_through(&self, epochs: usize) -> bool {
-        self.epochs >= epochs || self.diverged.is_some()
+        self.epochs >= epochs || self.diverged.is_some() || self.stopped
     }
 }
 

@@ -64,6 +64,12 @@ pub struct RunConfig {
     #[arg(long, default_value_t = TrainConfig::default().epochs)]
     pub epochs: usize,
 
+    /// End the training of a model after so many epochs without a better validation loss. [default:
+    /// all epochs are trained]
+    #[arg(long, value_name = "EPOCHS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+
     /// Images in a batch. [default: 64]
     #[arg(long, default_value_t = TrainConfig::default().batch_size)]
     pub batch_size: usize,
@@ -592,6 +598,25 @@ impl RunConfig {
         self.fpr.map_or(Level::Quantile(self.threshold_quantile), Level::Fpr)
     }
 
+    /// The patience, if it ended a training after `epochs` epochs, of which `best` was the best.
+    pub fn stopped_early(&self, epochs: usize, best: usize) -> Option<usize> {
+        self.patience.filter(|patience| epochs < self.epochs && best + patience <= epochs)
+    }
+
+    /// Errors where models are compared after the same number of epochs.
+    ///
+    /// # Errors
+    /// There is a patience.
+    pub fn check_no_patience(&self) -> Result<()> {
+        match self.patience {
+            Some(patience) => Err(Error::Usage(format!(
+                "--patience {patience}: models are compared after the same numbers of epochs here, \
+                 so none ends early"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// What the trainer needs of it.
     pub fn train_config(&self) -> TrainConfig {
         TrainConfig {
@@ -607,6 +632,7 @@ impl RunConfig {
             },
             seed: self.seed,
             shuffle: self.shuffle,
+            patience: self.patience,
             precision: self.precision,
         }
     }

@@ -253,10 +253,14 @@ pub fn evaluate(
         }
         let training_seconds = time::read(&training);
         let explained_variance = detector.explained_variance()?;
+        let stopped_early = epochs
+            .zip(best_epoch)
+            .and_then(|(epochs, best)| config.stopped_early(epochs as usize, best as usize));
         classes.push(ClassResult {
             class,
             epochs,
             best_epoch,
+            stopped_early: stopped_early.map(|patience| patience as u64),
             explained_variance,
             training_seconds,
             validation,

@@ -49,6 +49,8 @@ pub trait Watch {
     );
     /// Something that the user should know, whatever else is shown.
     fn warn(&mut self, message: &str);
+    /// Something that is good to know.
+    fn note(&mut self, _message: &str) {}
 }
 
 /// How a training ended.
@@ -467,14 +469,19 @@ impl Group<'_> {
             let best: Vec<Option<Snapshot>> =
                 trainer.best()?.into_iter().map(|b| b.cloned()).collect();
             let why = trainer.diverged().map(|why| why.map(ToString::to_string)).collect();
-            Ok::<_, Error>((end, trainer.epochs_done(), why, best, failed))
+            let done: Vec<usize> = trainer
+                .stopped_early()
+                .iter()
+                .map(|stopped| stopped.unwrap_or(trainer.epochs_done()))
+                .collect();
+            Ok::<_, Error>((end, done, why, best, failed))
         })?;
         for (r, best) in best.into_iter().enumerate() {
             let Some(best) = best else { continue };
             let mut detector = self.detector(r, best);
             let config = &self.units[r].config;
             fit(engine, &mut detector, self.images.get(&self.units[r].class), config)?;
-            export(&self.opened[r].folder, &detector, config, done, None)?;
+            export(&self.opened[r].folder, &detector, config, done[r], None)?;
         }
         Ok((end, diverged, failed))
     }
@@ -572,15 +579,16 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
     /// Trains until all epochs are done or somebody asks to stop; all is saved then.
     fn go_on(&mut self) -> Result<End> {
         let (group, names) = (self.group, self.group.names());
-        let (config, classes) = (group.config(), &names);
+        let classes = &names;
         self.told.tell(&self.trainer, classes, self.watch);
         if self.all_diverged() {
             return Err(self.trainer.check_any_left().err().unwrap_or(Error::Interrupted));
         }
+        self.told.tell_stopped(&self.trainer, group.config(), classes, self.watch);
         self.watch.begin(self.trainer.epochs_done());
         let (mut end, mut begun) = (End::Complete, false);
         let (mut clock, mut seen) = (Instant::now(), 0);
-        while self.trainer.epochs_done() < config.epochs {
+        while !self.is_over() {
             begun = true;
             let (mut asked, mut failed) = (false, Ok(()));
             let outcome = self.trainer.epoch(|progress| {
@@ -616,9 +624,10 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
             let rate = seen as f64 / clock.elapsed().as_secs_f64();
             self.record(&reports, rate)?;
             self.watch.epoch(&reports, classes, rate);
+            self.told.tell_stopped(&self.trainer, group.config(), classes, self.watch);
             let due = self.every.is_zero() || self.since.elapsed() >= self.every;
             // The last epoch's is due in any case.
-            if due && self.trainer.epochs_done() < config.epochs {
+            if due && !self.is_over() {
                 // After every epoch means each of them, also where the disk is the slower one.
                 if self.every.is_zero() || self.writer.is_free()? {
                     self.checkpoint()?;
@@ -668,6 +677,12 @@ impl<'scope, 'env: 'scope> Training<'_, 'scope, 'env> {
         }
         self.begin_saving(state)?;
         self.writer.wait()
+    }
+
+    /// All epochs are done, or no model is left that trains.
+    fn is_over(&self) -> bool {
+        let done = self.trainer.epochs_done() >= self.group.config().epochs;
+        done || self.trainer.is_through()
     }
 
     fn all_diverged(&self) -> bool {
@@ -722,12 +737,39 @@ fn check_epochs(run: &Path, config: &RunConfig, reached: usize) -> Result<()> {
 struct Told {
     diverged: Vec<bool>,
     dead: Vec<bool>,
+    stopped: Vec<bool>,
 }
 
 impl Told {
     fn of(trainer: &Trainer) -> Told {
         let classes = trainer.diverged().len();
-        Told { diverged: vec![false; classes], dead: vec![false; classes] }
+        let none = || vec![false; classes];
+        Told { diverged: none(), dead: none(), stopped: none() }
+    }
+
+    /// Which classes patience ended before the last epoch, and when.
+    fn tell_stopped(
+        &mut self,
+        trainer: &Trainer,
+        config: &RunConfig,
+        classes: &[String],
+        watch: &mut dyn Watch,
+    ) {
+        for ((class, end), told) in
+            classes.iter().zip(trainer.stopped_early()).zip(&mut self.stopped)
+        {
+            if let (Some(end), Some(patience)) =
+                (end.filter(|&end| end < config.epochs), config.patience)
+                && !std::mem::replace(told, true)
+            {
+                watch.note(&format!(
+                    "class {class} stopped early, after epoch {end} of {}: none of the last \
+                     {patience} had a better validation loss than epoch {}",
+                    config.epochs,
+                    end - patience
+                ));
+            }
+        }
     }
 
     /// Which classes diverged, and when.
@@ -795,6 +837,7 @@ pub fn export(
     let (dataset, class) = (text("dataset"), text("inlier"));
     let score = Rule::named(&config.score, &detector.model, config.beta)?;
     let (evaluation, scores) = evaluated.unzip();
+    let best = detector.number("epoch")?.map(|epoch| epoch as usize);
     let card = Card {
         name: format!("gradcon-{dataset}-{}", folder_name(&class).to_lowercase()),
         dataset,
@@ -810,7 +853,8 @@ pub fn export(
         scores: scores.unwrap_or_default(),
         epochs: epochs as u64,
         explained_variance: detector.explained_variance()?,
-        best_epoch: detector.number("epoch")?.map(|e| e as u64),
+        best_epoch: best.map(|best| best as u64),
+        stopped_early: best.and_then(|best| config.stopped_early(epochs, best)),
         seed: Some(config.seed),
         device: text("device"),
         date: now(),

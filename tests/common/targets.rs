@@ -228,6 +228,7 @@ fn page_of(files: ClassRun, scores: &Scores) {
         class: "bag".into(),
         epochs: None,
         best_epoch: None,
+        stopped_early: None,
         explained_variance: None,
         training_seconds: None,
         validation: None,

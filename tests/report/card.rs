@@ -24,6 +24,7 @@ fn a_card_says_what_is_known_and_nothing_else() {
         scores: vec![Formula { score: "paper".into(), formula: "mse - 0.12 cos".into() }],
         epochs: 7,
         best_epoch: Some(5),
+        stopped_early: None,
         explained_variance: Some(0.634),
         seed: Some(42),
         device: "CPU".into(),

@@ -80,6 +80,7 @@ pub fn results(shift: f64) -> Results {
             class: name.to_string(),
             epochs: Some(3),
             best_epoch: Some(2),
+            stopped_early: None,
             explained_variance: Some(0.634),
             training_seconds: Some(4.5),
             validation: None,

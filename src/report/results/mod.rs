@@ -123,6 +123,9 @@ pub struct ClassResult {
     /// The epoch (from 1) whose weights were evaluated, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_epoch: Option<u64>,
+    /// The patience, in epochs, that ended the training before its last epoch, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_early: Option<u64>,
     /// How much of the variance of the validation images about the mean training image its
     /// reconstruction explains, where known: 0 = nothing learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]

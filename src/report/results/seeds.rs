@@ -169,6 +169,7 @@ impl Results {
                 class: class.class.clone(),
                 epochs: common(all.iter().map(|c| c.epochs)).flatten(),
                 best_epoch: common(all.iter().map(|c| c.best_epoch)).flatten(),
+                stopped_early: common(all.iter().map(|c| c.stopped_early)).flatten(),
                 explained_variance: None,
                 training_seconds: None,
                 validation: None,
