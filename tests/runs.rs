@@ -446,6 +446,67 @@ fn a_threshold_is_set_for_a_false_positive_rate() {
     assert!(error.contains("bare.safetensors") && error.contains("validation images"), "{error}");
 }
 
+/// Normal images alone make a model with a threshold. What can't be known of it is said in words and
+/// is no number anywhere.
+#[test]
+fn normal_images_alone_go_all_the_way() {
+    let place = Place::new();
+    for i in 0..30 {
+        place.image(&format!("tree/train/good/{i}.png"), i);
+    }
+    place.image("odd.png", 77);
+    let out = place.command("prep folder --from tree --out data").output().unwrap();
+    assert!(out.status.success() && text(&out.stderr).contains("no anomalous images"));
+    assert!(text(&out.stdout).contains("no test images"), "{}", text(&out.stdout));
+    let manifest = json(&place.path("data/manifest.json"));
+    assert_eq!(manifest["counts"], serde_json::json!({ "train": [27], "val": [3], "test": [0] }));
+    place.ok("data verify data");
+    place.ok("data show data --part val --out sheets");
+    place.ok("prep folder --normal-dir tree/train/good --out named -q");
+    assert_eq!(json(&place.path("named/manifest.json"))["counts"], manifest["counts"]);
+
+    place.ok(&format!("{TRAIN} --epochs 2 --out run"));
+    let out = place.command("eval run --device cpu").output().unwrap();
+    let (table, said) = (text(&out.stdout), text(&out.stderr));
+    assert!(out.status.success() && said.contains("no test images"), "{said}");
+    assert!(table.contains("are not known") && table.contains("| normal | 3 | "), "{table}");
+    let results = json(&place.path("run/results.json"));
+    let class = &results["classes"][0];
+    let none = serde_json::json!([]);
+    assert_eq!((&class["evaluations"], &results["means"]), (&none, &none));
+    assert_eq!((&class["validation"]["images"], &class["epochs"]), (&3.into(), &2.into()));
+    assert!(!results.to_string().contains("auroc"), "{results}");
+    let csv = text(&read(&place.path("run/results.csv")));
+    assert!(csv.starts_with("class,outlier_percent,") && csv.lines().count() == 1, "{csv}");
+    assert!(!place.path("run/eval/normal/scores.csv").exists());
+    place.ok("report run --out page.html");
+    let page = text(&read(&place.path("page.html")));
+    assert!(page.contains("nothing to test with") && page.contains("The stored threshold"));
+    assert!(!page.contains("Not in this run") && !page.contains("NaN"), "{page}");
+    let row = place.ok("score --model run odd.png --device cpu -q");
+    assert!(row.ends_with(",1\n") || row.ends_with(",0\n"), "{row}");
+
+    place.ok(&format!("{TRAIN} --epochs 1 --seeds 0,1 --out seeds"));
+    assert!(place.ok("eval seeds --device cpu -q").contains("are not known"));
+    place.ok("report seeds --out page.html");
+    for command in ["sweep", "ablate"] {
+        let line = format!("{command} --data data --epochs 1 --device cpu --out {command}");
+        let error = place.fails(&line, 2);
+        assert!(error.contains("normal images only"), "{error}");
+        assert!(!place.path(command).exists());
+    }
+    place.ok("prep folder --from tree --seed 1 --out other -q");
+    let error = place.fails("eval run --data other --device cpu", 1);
+    assert!(error.contains("no test set"), "{error}");
+    // A folder of tests that has nothing anomalous is no wish to do without.
+    place.image("tree/test/good/0.png", 1);
+    let error = place.fails("prep folder --from tree --out third", 1);
+    assert!(
+        error.contains("no folder of defects") && error.contains("normal images only"),
+        "{error}"
+    );
+}
+
 /// A class that diverged in its first epoch has no model; the others are evaluated all the same.
 #[test]
 fn a_class_without_a_model_is_left_out_and_named() {

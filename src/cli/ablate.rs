@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::settings::{Given, PaperArgs};
 use super::stages::{self, Run};
-use super::train::open_data;
+use super::train::{check_tested, open_data};
 use super::{DeviceArgs, Ui, interrupt};
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant};
@@ -86,6 +86,7 @@ fn ablate(args: AblateArgs, ui: &Ui) -> Result<()> {
         return Err(Error::Usage("--alpha 0: an ablation trains with and without it".into()));
     }
     let prepared = open_data(&settings)?;
+    check_tested(&prepared, &settings.data)?;
     settings.bind(&prepared)?;
     args.settings.take_steps_enough(&mut settings, args.paper.paper, &prepared, ui)?;
     let quarters = [settings.epochs.div_ceil(4), settings.epochs.div_ceil(2)];

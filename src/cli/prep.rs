@@ -90,6 +90,8 @@ Examples:
       gradcon prep cifar-10 --from cifar-10-python.tar.gz --outlier-ratio 10,30,50 --out data/cifar
   Own gray images:
       gradcon prep folder --normal-dir good --abnormal-dir bad --channels 1 --out data/mine
+  Normal images alone, for a model with a threshold (there is nothing to test it with):
+      gradcon prep folder --normal-dir good --out data/mine
   One category of MVTec AD, or another tree like it (train/good, test/good, test/DEFECT), to \
   data/bottle:
       gradcon prep mvtec --from mvtec_anomaly_detection/bottle";
@@ -172,16 +174,17 @@ pub struct PrepArgs {
     outlier_ratio: Vec<u32>,
 
     /// folder: normal images, in this folder and below it
-    #[arg(long, value_name = "DIR", conflicts_with = "from", requires = "abnormal_dir")]
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
     normal_dir: Option<PathBuf>,
 
-    /// folder: anomalous images to test with
+    /// folder: anomalous images to test with; without them there are normal images only, which make
+    /// a model with a threshold, and no AUROC
     #[arg(long, value_name = "DIR", requires = "normal_dir")]
     abnormal_dir: Option<PathBuf>,
 
     /// folder: normal images to test with [default: a fifth of those in --normal-dir, drawn at
     /// random]
-    #[arg(long, value_name = "DIR", requires = "normal_dir")]
+    #[arg(long, value_name = "DIR", requires = "abnormal_dir")]
     normal_test_dir: Option<PathBuf>,
 
     /// folder: 1 makes the images gray, 3 makes them RGB [default: 3, or 1 if all of them are gray]
@@ -501,12 +504,12 @@ fn pictures(args: &PrepArgs, spec: &Pictures, ui: &Ui) -> Result<Prepared> {
     let decode = decode(args, args.channels.unwrap_or(3).into())?;
     let found = match (&args.from, &args.normal_dir, &args.abnormal_dir) {
         (Some(path), ..) => (spec.find)(path).map_err(|e| with_hint(e, args, path))?,
-        (None, Some(normal), Some(abnormal)) => {
-            let abnormal = vec![("abnormal".into(), abnormal.clone())];
+        (None, Some(normal), abnormal) => {
+            let abnormal = abnormal.iter().map(|dir| ("abnormal".into(), dir.clone())).collect();
             let normal_test = args.normal_test_dir.clone();
             Box::new(Folders { normal: normal.clone(), normal_test, abnormal }.list()?)
         }
-        _ => unreachable!("check_flags demands a folder, and clap the other one"),
+        _ => unreachable!("check_flags demands a folder"),
     };
     ui.progress(&format!("Reading {}", found.what()));
     found.notes(&decode).iter().for_each(|note| ui.progress(&format!("Note: {note}")));
@@ -617,8 +620,8 @@ mod tests {
         for line in [
             "prep fmnist --subset --from x",
             "prep mnist --mirror http://x --from y",
-            "prep folder --normal-dir x",
             "prep folder --abnormal-dir x",
+            "prep folder --normal-dir x --normal-test-dir y",
             "prep folder --from x --normal-dir y --abnormal-dir z",
         ] {
             assert!(parse(line).is_err(), "{line}");
@@ -646,6 +649,7 @@ mod tests {
             "prep cifar-10 --mirror http://x --cache y",
             "prep cure-tsr --from x",
             "prep folder --from x",
+            "prep folder --normal-dir x",
             "prep folder --normal-dir x --abnormal-dir y --normal-test-dir z --channels 1",
         ] {
             check(line).expect(line);

@@ -264,6 +264,7 @@ fn started(folder: &Path, args: &SweepArgs, ui: &Ui) -> Result<(Plan, Prepared)>
     settings.data = args.data.clone().unwrap_or_default();
     let mut settings = settings.resolved()?;
     let prepared = Prepared::open(&settings.data)?;
+    super::train::check_tested(&prepared, &settings.data)?;
     settings.bind(&prepared)?;
     let chosen = args.paper.paper;
     args.others.0.take_steps_enough(&mut settings, chosen, &prepared, ui)?;

@@ -303,6 +303,21 @@ fn resumed(root: &Path, args: TrainArgs) -> Result<(RunConfig, Prepared)> {
     Ok((config, prepared))
 }
 
+/// Whether a dataset has test images, by which trainings are compared.
+///
+/// # Errors
+/// It has normal images only.
+pub(super) fn check_tested(prepared: &Prepared, folder: &Path) -> Result<()> {
+    match prepared.test_sets() {
+        [] => Err(Error::Usage(format!(
+            "{}: normal images only, so there is nothing to compare trainings by; a single one is \
+             for `gradcon train`",
+            folder.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The dataset of a run that is there already.
 pub fn open_data(config: &RunConfig) -> Result<Prepared> {
     Prepared::open(&config.data).map_err(|e| match e {

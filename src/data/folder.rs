@@ -17,7 +17,7 @@ pub struct Folders {
     pub normal: PathBuf,
     /// Normal images to test with.
     pub normal_test: Option<PathBuf>,
-    /// Anomalous images by kind.
+    /// Anomalous images by kind; of none there is nothing to test with.
     pub abnormal: Vec<(String, PathBuf)>,
 }
 
@@ -56,7 +56,8 @@ pub fn is_normal(name: &str) -> bool {
 
 impl Folders {
     /// The folders of an MVTec-style tree: normal images in `train/good` and `test/good` (or
-    /// `normal` or `ok`, in either case), and one folder in `test` for each kind of defect.
+    /// `normal` or `ok`, in either case), and one folder in `test` for each kind of defect. Without
+    /// `test` there are normal images only.
     ///
     /// # Errors
     /// No folder of normal images or no kind of defect is there, or there are two folders of normal
@@ -69,6 +70,9 @@ impl Folders {
                 train.join("good").display()
             )));
         };
+        if !test.exists() {
+            return Ok(Folders { normal, normal_test: None, abnormal: vec![] });
+        }
         let normal_test = normal_in(&test)?;
         let mut abnormal: Vec<(String, PathBuf)> = Vec::new();
         for dir in folders_in(&test)?.into_iter().filter(|dir| Some(dir) != normal_test.as_ref()) {
@@ -84,7 +88,8 @@ impl Folders {
         }
         if abnormal.is_empty() {
             return Err(Error::invalid(format!(
-                "{}: no folder of defects beside 'good' in it",
+                "{}: no folder of defects beside 'good' in it; a tree without {0} is one of normal \
+                 images only",
                 test.display()
             )));
         }
@@ -213,9 +218,9 @@ impl Listing {
         listing.masks = masks.is_dir().then_some(masks);
         let used: Vec<&Path> = folders.all().collect();
         for dir in ["train", "test"] {
-            for path in
-                entries(&root.join(dir))?.into_iter().filter(|path| !used.contains(&path.as_path()))
-            {
+            let there = root.join(dir);
+            let inside = if there.is_dir() { entries(&there)? } else { vec![] };
+            for path in inside.into_iter().filter(|path| !used.contains(&path.as_path())) {
                 if path.is_dir() || is_picture(&path) {
                     listing.left_out.add(&LeftOut { path, why: Why::Unused });
                 }

@@ -404,6 +404,10 @@ impl Manifest {
         }
         row("all", parts.map(|counts| counts.iter().sum::<usize>().to_string()));
 
+        if self.test_sets.is_empty() {
+            out += "\nno test images: nothing to evaluate with\n";
+            return out;
+        }
         let width =
             self.test_sets.iter().map(|set| set.name.chars().count()).max().unwrap_or(0).max(8);
         write!(out, "\n{:width$} {:>7} {:>9}  inlier\n", "test set", "normal", "anomalous")

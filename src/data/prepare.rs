@@ -221,7 +221,7 @@ fn names_in(listing: &Listing, parts: &Parts) -> Names {
 
 /// Prepares a user's own images: one inlier class, `normal`, and one test set with all anomalous
 /// images. A tenth of the normal images is for validation; without a folder of normal test images,
-/// a fifth is drawn for the test first.
+/// a fifth is drawn for the test first. Without anomalous images there is no test.
 ///
 /// # Errors
 /// An image can't be read, or there are too few normal images; or what `progress` returned.
@@ -242,7 +242,8 @@ pub fn own_images(
     let pick =
         |names: &[String], indices: &[usize]| indices.iter().map(|&i| names[i].clone()).collect();
     let (normal, normal_names) = load(&pictures.normal, "normal", 0)?;
-    let parts = split::one_class(normal.images.n, pictures.normal_test.is_none(), seed)
+    let tested = !pictures.abnormal.is_empty();
+    let parts = split::one_class(normal.images.n, tested && pictures.normal_test.is_none(), seed)
         .map_err(|e| Error::invalid(format!("{}: {e}", pictures.normal.dir.display())))?;
     let (mut tests, mut test_names): (Vec<Labelled>, Vec<String>) = match &pictures.normal_test {
         Some(found) => {
@@ -262,13 +263,14 @@ pub fn own_images(
         classes.push(kind.clone());
     }
     let masks = match &pictures.masks {
-        Some(dir) => Some(masks(dir, pictures, normal_tests, decode, progress)?),
-        None => None,
+        Some(dir) if tested => Some(masks(dir, pictures, normal_tests, decode, progress)?),
+        _ => None,
     };
     let test = concat(tests);
     let labels: Vec<u8> = test.labels.iter().map(|&label| label.min(1)).collect();
     let info = TestSetInfo::of("normal", 0, &labels);
-    let test_sets = vec![TestSet { info, indices: (0..labels.len()).collect(), labels }];
+    let test_set = TestSet { info, indices: (0..labels.len()).collect(), labels };
+    let test_sets = if tested { vec![test_set] } else { vec![] };
     let names = Names {
         train: pick(&normal_names, &parts.train),
         val: pick(&normal_names, &parts.val),

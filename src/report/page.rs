@@ -20,8 +20,9 @@ use super::run::{ClassRun, Run};
 use super::scores::ScoreRow;
 use super::svg;
 use super::tables::{
-    Challenges, DECISION, DECISIONS, KIND, KINDS, PIXEL, PIXELS, decision_rows, kind_rows, label,
-    means_of, percent, pixel_rows, ratio_rows, three, threshold_words,
+    Challenges, DECISION, DECISIONS, KIND, KINDS, PIXEL, PIXELS, UNTESTED, VALIDATED, VALIDATION,
+    decision_rows, kind_rows, label, means_of, percent, pixel_rows, ratio_rows, three,
+    threshold_words, validation_rows,
 };
 use crate::error::{Error, Result};
 use crate::limits;
@@ -407,6 +408,16 @@ fn decisions(run: &Run) -> Markup {
     }
     let (by_class, kinds) = (decision_rows(&run.results), kind_rows(&run.results));
     let pixels = pixel_rows(&run.results);
+    if run.results.is_untested() {
+        let validation = validation_rows(&run.results);
+        return html! {
+            p class="note" { (UNTESTED) }
+            @if !validation.is_empty() {
+                (table(VALIDATION, "class", &VALIDATED, &rows(validation), &[]))
+                @if let Some(words) = threshold_words(&run.results) { p class="note" { (words) } }
+            }
+        };
+    }
     html! {
         @if !by_class.is_empty() {
             (table(DECISIONS, "class", &DECISION, &rows(by_class), &[]))

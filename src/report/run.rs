@@ -106,14 +106,16 @@ impl Run {
         let mut classes = Vec::new();
         let names: Vec<String> =
             self.results.classes.iter().map(|class| class.class.clone()).collect();
+        let tested = !self.results.is_untested();
         for class in &names {
             let training = folders::training(folder, class);
             let eval = place.class(class);
             let epochs = self.look(home, training.join(folders::METRICS));
-            let scores = self.look(home, eval.join(folders::SCORES));
+            let scores = tested.then(|| self.look(home, eval.join(folders::SCORES))).flatten();
             // Pictures of several seeds are for each seed's own page.
-            let extremes =
-                seed.is_none().then(|| self.look(home, eval.join(folders::EXTREMES))).flatten();
+            let extremes = (tested && seed.is_none())
+                .then(|| self.look(home, eval.join(folders::EXTREMES)))
+                .flatten();
             classes.push(ClassRun {
                 epochs: epochs.map(|path| read_epochs(&path)).transpose()?,
                 scores: scores.map(|path| read_scores(&path)).transpose()?,

@@ -76,6 +76,11 @@ impl Line<'_> {
 /// None in practice: the table is written to memory.
 pub fn csv(results: &Results) -> Result<Vec<u8>> {
     let seed = results.about.seed.map_or(String::new(), |seed| seed.to_string());
+    if results.is_untested() {
+        // The header alone.
+        let text = to_csv(None, [Line::default()])?;
+        return Ok(text.split_inclusive(|&b| b == b'\n').next().unwrap_or_default().to_vec());
+    }
     let Some(over) = &results.over_seeds else { return to_csv(None, numbers(results, &seed)) };
     let mut lines = numbers(results, "mean");
     lines.extend(deviations(results));
@@ -205,6 +210,21 @@ pub fn markdown(results: &Results) -> String {
             &mut out,
             ["mean".to_string(), String::new(), String::new()].into_iter().chain(texts(mean.full)),
         );
+    }
+    if results.is_untested() {
+        let _ = writeln!(out, "{UNTESTED}");
+        let rows = validation_rows(results);
+        if !rows.is_empty() {
+            let _ = writeln!(out, "\n{VALIDATION}:\n");
+            let columns = ["class"].iter().chain(&VALIDATED).map(|c| c.to_string());
+            header(&mut out, &columns.collect::<Vec<_>>());
+            for (name, texts) in rows {
+                line(&mut out, [cell(&name)].into_iter().chain(texts));
+            }
+            if let Some(words) = threshold_words(results) {
+                let _ = writeln!(out, "\n{words}");
+            }
+        }
     }
     for class in &results.classes {
         if let (Some(patience), Some(epochs)) = (class.stopped_early, class.epochs) {
@@ -378,6 +398,27 @@ pub(super) fn decision_rows(results: &Results) -> Vec<(String, [String; 8])> {
         Some((class.class.clone(), cells))
     };
     results.headline().filter_map(row).collect()
+}
+
+/// What is said where the data have normal images only.
+pub(super) const UNTESTED: &str = "The data have normal images only, nothing to test with: AUROC, AUPR, F1 and FPR95 are not \
+                                   known, and nobody has seen whether anomalies are told from \
+                                   normal images.";
+
+/// What the table of validation images is about, and its columns.
+pub(super) const VALIDATION: &str =
+    "The stored threshold on the validation images, which are normal and which it was set by";
+pub(super) const VALIDATED: [&str; 4] = ["images", "threshold", "flagged", "share"];
+
+/// The lines of that table.
+pub(super) fn validation_rows(results: &Results) -> Vec<(String, [String; 4])> {
+    let row = |class: &ClassResult| {
+        let v = class.validation?;
+        let share = percent(v.flagged as f64 / v.images.max(1) as f64);
+        let threshold = format!("{:.4}", v.threshold);
+        Some((class.class.clone(), [v.images.to_string(), threshold, v.flagged.to_string(), share]))
+    };
+    results.classes.iter().filter_map(row).collect()
 }
 
 /// What the threshold is set for, where that is a rate of false positives, and by how many images.

@@ -66,8 +66,11 @@ pub struct Evaluate<'a> {
 /// run's own all of this goes to `eval-NAME/` in the run, with NAME from the data's folder, and the
 /// run's own results and model cards stay as they are.
 ///
+/// Of a run whose data have normal images only, what can be known is what the threshold comes to on
+/// the validation images.
+///
 /// # Errors
-/// No class has a model yet; a dataset without test images of a class, or with images of another
+/// No class has a model yet; another dataset without test images of a class, or with images of another
 /// shape than the models are for.
 pub fn evaluate(
     what: &Evaluate,
@@ -172,6 +175,21 @@ pub fn evaluate(
             warn(&format!("class {class}: {why}"));
         }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
+        if sets.is_empty() && own {
+            // Normal images only: what can be known of them, and no metric.
+            let (epochs, best_epoch) = epochs_of(&training, &detector)?;
+            export(&training, &detector, config, epochs.or(best_epoch).unwrap_or(0), None)?;
+            progress(&format!(
+                "{class}: no test images, so nothing is known of AUROC, AUPR, F1 and FPR95{}",
+                validation.map_or(String::new(), |v| format!(
+                    "; of {} validation images, {} are above the threshold {:.4}",
+                    v.images, v.flagged, v.threshold
+                ))
+            ));
+            let result = class_result(config, class, (epochs, best_epoch), &training, &detector)?;
+            classes.push(ClassResult { validation, ..result });
+            continue;
+        }
         let is_own = prepared.manifest().dataset == Dataset::FOLDER;
         let map = if is_own { Some(MapKind::default_of(&detector)?) } else { None };
         let by = (&detector, what.rules, map);
@@ -224,10 +242,7 @@ pub fn evaluate(
             None => None,
         };
         write_pictures(&out, engine, &detector, (prepared, set), (&scored, scale), &scores.rows)?;
-        let best_epoch = detector.number("epoch")?.map(|e| e as u64);
-        let metrics = training.join(folders::METRICS);
-        let rows = if metrics.exists() { read_epochs(&metrics)?.rows } else { vec![] };
-        let epochs = rows.last().map(|row| row.epoch);
+        let (epochs, best_epoch) = epochs_of(&training, &detector)?;
         let shown = evaluations.iter().find(|e| e.outlier_percent == headline_percent);
         if let Some(auroc) = shown.map(|e| e.full.auroc).filter(|&auroc| auroc < LOW_AUROC) {
             warn(&format!(
@@ -248,24 +263,10 @@ pub fn evaluate(
         if own {
             let shown = evaluations.iter().find(|e| e.outlier_percent == headline_percent).cloned();
             let shown = shown.map(|evaluation| (evaluation, formulas.clone()));
-            let epochs = epochs.or(best_epoch).unwrap_or(0) as usize;
-            export(&training, &detector, config, epochs, shown)?;
+            export(&training, &detector, config, epochs.or(best_epoch).unwrap_or(0), shown)?;
         }
-        let training_seconds = time::read(&training);
-        let explained_variance = detector.explained_variance()?;
-        let stopped_early = epochs
-            .zip(best_epoch)
-            .and_then(|(epochs, best)| config.stopped_early(epochs as usize, best as usize));
-        classes.push(ClassResult {
-            class,
-            epochs,
-            best_epoch,
-            stopped_early: stopped_early.map(|patience| patience as u64),
-            explained_variance,
-            training_seconds,
-            validation,
-            evaluations,
-        });
+        let result = class_result(config, class, (epochs, best_epoch), &training, &detector)?;
+        classes.push(ClassResult { validation, evaluations, ..result });
     }
     let about = About {
         gradcon_version: env!("CARGO_PKG_VERSION").into(),
@@ -284,6 +285,35 @@ pub fn evaluate(
     results.write(&place.results)?;
     tables::write(&results, &place.results)?;
     Ok((results, place))
+}
+
+/// Epochs trained, and the best of them, where known.
+fn epochs_of(training: &Path, detector: &Detector) -> Result<(Option<usize>, Option<usize>)> {
+    let metrics = training.join(folders::METRICS);
+    let rows = if metrics.exists() { read_epochs(&metrics)?.rows } else { vec![] };
+    let best = detector.number("epoch")?.map(|epoch| epoch as usize);
+    Ok((rows.last().map(|row| row.epoch as usize), best))
+}
+
+/// What is known of a class without a test.
+fn class_result(
+    config: &RunConfig,
+    class: String,
+    (epochs, best): (Option<usize>, Option<usize>),
+    training: &Path,
+    detector: &Detector,
+) -> Result<ClassResult> {
+    let stopped_early = epochs.zip(best).and_then(|(all, best)| config.stopped_early(all, best));
+    Ok(ClassResult {
+        class,
+        epochs: epochs.map(|epochs| epochs as u64),
+        best_epoch: best.map(|best| best as u64),
+        stopped_early: stopped_early.map(|patience| patience as u64),
+        explained_variance: detector.explained_variance()?,
+        training_seconds: time::read(training),
+        validation: None,
+        evaluations: vec![],
+    })
 }
 
 /// What a threshold comes to on the validation images, where the model knows their scores.

@@ -24,14 +24,15 @@ static SPEC: Spec = Spec {
     kind: Kind::Pictures(&Pictures {
         own: true,
         by_folders: true,
-        needs: "folder: give --normal-dir DIR and --abnormal-dir DIR, or --from DIR (MVTec-style)",
+        needs: "folder: give --normal-dir DIR and, to test with, --abnormal-dir DIR, or --from DIR \
+                (MVTec-style)",
         find: find_in_tree,
     }),
 };
 
 /// The folders of own pictures, in words.
-pub(super) const TREE: &str =
-    "a tree with train/good, test/good and test/DEFECT (or normal or ok instead of good)";
+pub(super) const TREE: &str = "a tree with train/good, test/good and test/DEFECT (or normal or ok instead of good; without \
+     test: normal images only, which can't be evaluated)";
 
 pub(super) fn is_tree(dir: &Path) -> bool {
     Folders::mvtec(dir).is_ok()
@@ -47,7 +48,10 @@ impl Listed for Listing {
     }
 
     fn notes(&self, decode: &Decode) -> Vec<String> {
-        self.sizes().and_then(|sizes| sizes.note(decode)).into_iter().collect()
+        let note = "no anomalous images: there is nothing to test with, so `gradcon eval` can tell what \
+                    the threshold comes to on validation images, and no AUROC";
+        let untested = self.abnormal.is_empty().then(|| note.to_string());
+        self.sizes().and_then(|sizes| sizes.note(decode)).into_iter().chain(untested).collect()
     }
 
     fn left_out(&self) -> &Tally {

@@ -138,7 +138,8 @@ pub struct ClassResult {
     /// knows their scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<OnValidation>,
-    /// One entry per outlier percentage, rising; none where it was evaluated by challenges.
+    /// One entry per outlier percentage, rising; none where it was evaluated by challenges, or the
+    /// data have normal images only.
     pub evaluations: Vec<Evaluation>,
 }
 
@@ -434,6 +435,11 @@ impl Results {
         };
         results.check()?;
         Ok(results)
+    }
+
+    /// Whether nothing was tested: the data have normal images only, and no metric is known.
+    pub fn is_untested(&self) -> bool {
+        self.challenges.is_empty() && self.classes.iter().all(|class| class.evaluations.is_empty())
     }
 
     /// The outlier percentage that headline tables show: 50 where evaluated, else the highest.
