@@ -86,11 +86,6 @@ impl Tiles {
         self.starts().len().pow(2)
     }
 
-    /// How many tiles see a pixel that is far from the edges, at most.
-    pub fn overlap(&self) -> usize {
-        self.size.div_ceil(self.stride).pow(2)
-    }
-
     /// All tiles of all images, [n * count, size, size, c]: an image's are neighbours, row by row.
     ///
     /// # Panics

@@ -18,7 +18,7 @@ use safetensors::SafeTensors;
 const TRAIN: usize = 150;
 const VALIDATION: usize = 20;
 const TEST: usize = 10;
-const RULES: [&str; 10] = [
+const RULES: [&str; 11] = [
     "paper",
     "reconstruction",
     "gradient",
@@ -29,6 +29,7 @@ const RULES: [&str; 10] = [
     "metric",
     "fisher",
     "auto",
+    "joint",
 ];
 
 /// -1 to 1 times a scale, rounded to f32: the fixtures' formula.

@@ -74,6 +74,7 @@ fn a_defect_is_found_and_shown_where_it_is() {
     let pixels = &found["pixels"];
     assert!(pixels["auroc"].as_f64().unwrap() > 0.9, "{pixels}");
     assert!(pixels["pro"].as_f64().unwrap() > 0.5, "{pixels}");
+    assert!(pixels["hits"].as_u64().unwrap() >= 7, "{pixels}");
     assert_eq!((&pixels["defective"], &pixels["regions"]), (&8.into(), &8.into()));
 
     // Scoring the files gives the scores that the evaluation has.
@@ -98,11 +99,17 @@ fn a_defect_is_found_and_shown_where_it_is() {
         };
         let (map, overlay) = (picture("map"), picture("overlay"));
         assert_eq!((map.dimensions(), overlay.dimensions()), ((96, 64), (96, 64)));
-        let light =
-            |x: u32, y: u32| map.get_pixel(x, y).0.iter().map(|&v| u32::from(v)).sum::<u32>();
-        let inside = light(8 * i + 7, 4 * i + 7);
-        let far = light((8 * i + 60) % 96, (4 * i + 40) % 64);
-        assert!(inside > far, "{i}: {inside} {far}");
+        let light = |inside: bool| {
+            let is_inside = |x: u32, y: u32| {
+                (8 * i..8 * i + 14).contains(&x) && (4 * i..4 * i + 14).contains(&y)
+            };
+            let pixels = map.enumerate_pixels().filter(|(x, y, _)| is_inside(*x, *y) == inside);
+            let values = pixels.map(|(.., pixel)| pixel.0.iter().map(|&v| f64::from(v)).sum());
+            let values: Vec<f64> = values.collect();
+            values.iter().sum::<f64>() / values.len() as f64
+        };
+        let (inside, outside) = (light(true), light(false));
+        assert!(inside > 2.0 * outside, "{i}: {inside} {outside}");
     }
     place.ok("report run -q");
     let page = text(&read(&place.path("run/report.html")));
@@ -113,7 +120,7 @@ fn a_defect_is_found_and_shown_where_it_is() {
 fn how_tiles_are_judged_is_a_setting_that_an_evaluation_takes_up() {
     let place = Place::new();
     pictures(&place);
-    place.ok("prep mvtec --from weave --size 64 --tiles 32 --out data -q");
+    place.ok("prep mvtec --from weave --size 64 --tiles 32 --tile-stride 16 --out data -q");
     place.ok("train --data data --epochs 2 --device cpu --out run --place same --top-tiles 1 -q");
     let model = || text(&read(&place.path("run/models/normal/best/model.safetensors")));
     let has = |part: &str| assert!(model().contains(part), "{part}");
@@ -130,7 +137,7 @@ fn how_tiles_are_judged_is_a_setting_that_an_evaluation_takes_up() {
 fn what_does_not_fit_is_said() {
     let place = Place::new();
     pictures(&place);
-    place.ok("prep mvtec --from weave --size 64 --tiles 32 --out tiles -q");
+    place.ok("prep mvtec --from weave --size 64 --tiles 32 --tile-stride 16 --out tiles -q");
     place.ok("prep mvtec --from weave --size 32 --aspect crop --out whole -q");
     place.ok("train --data whole --epochs 1 --device cpu --out run -q");
     for (line, code, parts) in [

@@ -30,7 +30,8 @@ OUT = pathlib.Path(__file__).parent.parent / "tests" / "fixtures" / "readout"
 TRAIN, VALIDATION, TEST = 150, 20, 10
 BATCH, BETA = 64, 0.12
 CODE_SHRINKAGE, GRADIENT_SHRINKAGE, FISHER_SHRINKAGE = 0.01, 0.1, 0.01
-RULES = ["paper", "reconstruction", "gradient", "encoder", "code", "code-gradient", "norm", "metric", "fisher", "auto"]
+JOINT_SHRINKAGE = 0.01
+RULES = ["paper", "reconstruction", "gradient", "encoder", "code", "code-gradient", "norm", "metric", "fisher", "auto", "joint"]
 
 
 def weights(model, stack):
@@ -139,6 +140,11 @@ def scores(validation, test):
         + 0.25 * z(lambda p: np.log(p["code-gradient"]))
         - 0.25 * z(lambda p: p["fisher"]),
     }
+    reads = np.stack([np.log(normal["mse"]), np.log(normal["code"])], axis=1)
+    scaler = StandardScaler().fit(reads)
+    correlations = shrunk_covariance(empirical_covariance(scaler.transform(reads)), shrinkage=JOINT_SHRINKAGE)
+    away = scaler.transform(np.stack([np.log(of["mse"]), np.log(of["code"])], axis=1))
+    by["joint"] = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(correlations), away))
     return np.stack([by[rule] for rule in RULES], axis=1)
 
 

@@ -6,6 +6,7 @@ use super::settings::{Given, PaperArgs};
 use super::stages::{self, Run};
 use super::train::{check_tested, open_data};
 use super::{DeviceArgs, Ui, interrupt};
+use crate::data::Prepared;
 use crate::error::{Error, Result};
 use crate::files::{Lock, is_vacant};
 use crate::folders;
@@ -173,11 +174,12 @@ fn layers(model: &Model) -> Vec<&'static str> {
 }
 
 /// All scores of such a model: those with a name, each layer's, and the sum.
-fn all_rules(config: &RunConfig, model: &Model) -> Result<Vec<Rule>> {
+fn all_rules(config: &RunConfig, prepared: &Prepared) -> Result<Vec<Rule>> {
+    let model = &config.model_for(prepared)?;
     let of_model = |name: &&str| Rule::named(name, model, config.beta).is_ok();
     let names = NAMES.into_iter().filter(of_model).chain(layers(model));
     let names: Vec<String> = names.map(String::from).collect();
-    let mut rules = rules(config, model, &names, &[])?;
+    let mut rules = rules(config, prepared, &names, &[])?;
     let kl_weight = config.kl_weight.unwrap_or(0.0) / model.pixels() as f64;
     rules.push(Rule::sum(config.beta, kl_weight));
     Ok(rules)

@@ -75,8 +75,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         ui.progress("saved; the same command goes on from there");
         return Err(Error::Interrupted);
     }
-    let model = config.model_for(&prepared)?;
-    let rules = rules(&config, &model, &[], &[])?;
+    let rules = rules(&config, &prepared, &[], &[])?;
     let _run_lock = share::open(&run, "gradcon demo")?;
     let what = Evaluate {
         run: &run,

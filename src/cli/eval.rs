@@ -142,8 +142,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
         } else {
             None
         };
-        let model = config.model_for(&prepared)?;
-        let rules = rules(config, &model, &args.score, &args.beta)?;
+        let rules = rules(config, &prepared, &args.score, &args.beta)?;
         let what = Evaluate {
             run: folder,
             config,

@@ -134,7 +134,7 @@ pub struct PrepArgs {
     cache: Option<PathBuf>,
 
     /// Height and width of the images: 28 as in the paper, or 32, 48, 64, 96, 128, 192, 256; with
-    /// --tiles any up to 1024 [default: 28; with --tiles 4 tiles]
+    /// --tiles any up to 1024 [default: 28; with --tiles 8/3 of it]
     ///
     /// Larger ones keep more of a picture, and cost more: a training step of 64 x 64 has 4.4 times
     /// the operations of one of 28 x 28, one of 128 x 128 has 20 times.
@@ -157,7 +157,7 @@ pub struct PrepArgs {
     #[arg(long, value_name = "PIXELS", value_parser = one_of_sizes)]
     tiles: Option<usize>,
 
-    /// Pixels from a tile to the next [default: half a tile]
+    /// Pixels from a tile to the next [default: a third of a tile]
     #[arg(long, value_name = "PIXELS", requires = "tiles")]
     tile_stride: Option<usize>,
 
@@ -322,7 +322,7 @@ fn size_of(args: &PrepArgs) -> usize {
 /// How pictures are cut, if they are.
 fn tiles(args: &PrepArgs) -> Result<Option<Tiles>> {
     let Some(size) = args.tiles else { return Ok(None) };
-    let (image, stride) = (args.size.unwrap_or(4 * size), args.tile_stride.unwrap_or(size / 2));
+    let (image, stride) = (args.size.unwrap_or(size * 8 / 3), args.tile_stride.unwrap_or(size / 3));
     Tiles::new(image.min(MOST_IMAGE + 1), size, stride).map(Some)
 }
 

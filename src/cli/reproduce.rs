@@ -496,7 +496,7 @@ impl Whole {
             work.pace.epoch = start.elapsed().as_secs_f64() / trained as f64;
         }
         let start = Instant::now();
-        let every = |config: &RunConfig, model: &_| rules(config, model, &[], &[]);
+        let every = |config: &RunConfig, prepared: &_| rules(config, prepared, &[], &[]);
         stages::evaluated(&run, every, &keep, &work.prepared, engine, ui)?;
         work.pace.evaluation = start.elapsed().as_secs_f64();
         Ok(())

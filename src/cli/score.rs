@@ -116,8 +116,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     maps: Option<PathBuf>,
 
-    /// What maps show: the scores of tiles, or the error of the reconstruction. [default: tiles where
-    /// the model has them]
+    /// What maps show: the scores of tiles, or the error of the reconstruction. [default: tiles if they
+    /// are compared with those of their place, else error]
     #[arg(
         long, value_name = "KIND", requires = "maps",
         value_parser = PossibleValuesParser::new(MapKind::VARIANTS).try_map(|v| v.parse::<MapKind>())
@@ -236,7 +236,7 @@ fn map_folder(
 
 /// What images are scored by.
 fn rules(args: &ScoreArgs, detector: &Detector) -> Result<Vec<Rule>> {
-    let (model, beta) = (&detector.model, detector.beta()?);
+    let beta = detector.beta()?;
     if let Some(beta) = args.beta {
         if !beta.is_finite() {
             return Err(Error::Usage(format!("--beta {beta}: expected a finite number")));
@@ -246,7 +246,7 @@ fn rules(args: &ScoreArgs, detector: &Detector) -> Result<Vec<Rule>> {
     let own = vec![threshold::score_of(detector).to_string()];
     let names = if args.score.is_empty() { &own } else { &args.score };
     let rules: Vec<Rule> =
-        names.iter().map(|name| Rule::named(name, model, beta)).collect::<Result<_>>()?;
+        names.iter().map(|name| detector.rule(name, beta)).collect::<Result<_>>()?;
     match (0..names.len()).find(|&i| names[..i].contains(&names[i])) {
         Some(i) => Err(Error::Usage(format!("--score: '{}' is there twice", names[i]))),
         None => Ok(rules),
@@ -342,6 +342,7 @@ pub fn run(args: ScoreArgs, ui: &Ui) -> Result<()> {
     let most = args.top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
     let ranked = most.or(args.sort.then_some(usize::MAX)).map(Ranked::new);
     let mut work = Work {
+        detector: &detector,
         scorer,
         threshold,
         lines: Lines {
@@ -447,6 +448,7 @@ fn ended_early(error: Error, out: Output, args: &ScoreArgs, scored: u64, skipped
 
 /// The scoring under way.
 struct Work<'a> {
+    detector: &'a Detector,
     scorer: Scorer<'a>,
     threshold: Option<f64>,
     lines: Lines<'a>,
@@ -581,7 +583,8 @@ impl Work<'_> {
             let of: Vec<Score> = finite.iter().map(|&i| scores[i].clone()).collect();
             let paths: Vec<&Path> = finite.iter().map(|&i| self.chunk.paths[i].as_path()).collect();
             let images = self.chunk.images.select(&finite);
-            folder.add(&paths, &maps::maps(&mut self.scorer, &images, &of, *kind)?)?;
+            folder
+                .add(&paths, &maps::maps(&mut self.scorer, self.detector, &images, &of, *kind)?)?;
         }
         let mut scored = 0;
         for (path, score) in std::mem::take(&mut self.chunk.paths).into_iter().zip(scores) {

@@ -10,7 +10,6 @@ use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files::{make_folder, parent};
-use crate::method::model::Model;
 use crate::method::readout::Rule;
 use crate::program::Precision;
 use crate::report::results::Results;
@@ -164,17 +163,16 @@ pub(super) fn train(
 /// As [`evaluate`].
 pub(super) fn evaluated(
     (root, config): &Run,
-    rules: impl Fn(&RunConfig, &Model) -> Result<Vec<Rule>>,
+    rules: impl Fn(&RunConfig, &Prepared) -> Result<Vec<Rule>>,
     keep: &Path,
     prepared: &Prepared,
     engine: &mut dyn Engine,
     ui: &Ui,
 ) -> Result<()> {
-    let model = config.model_for(prepared)?;
     let mut all: Vec<(u64, Results)> = vec![];
     for (folder, config) in config.runs(root) {
         interrupt::go_on()?;
-        let rules = rules(&config, &model)?;
+        let rules = rules(&config, prepared)?;
         let _lock = share::open(&folder, "gradcon eval")?;
         let what = Evaluate {
             run: &folder,

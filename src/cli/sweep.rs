@@ -462,8 +462,7 @@ impl Work {
         let ui = self.ui;
         let Work { engine: Some(engine), prepared, .. } = self else { return Ok(None) };
         let _lock = share::open(&job.folder, "gradcon sweep")?;
-        let model = job.config.model_for(prepared)?;
-        let rules = rules(&job.config, &model, &[], &[])?;
+        let rules = rules(&job.config, prepared, &[], &[])?;
         let what = Evaluate {
             run: &job.folder,
             config: &job.config,

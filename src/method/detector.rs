@@ -12,7 +12,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use strum::VariantNames;
 
-use super::maps::{Scale, error_maps};
+use super::maps::Errors;
 use super::model::{Kind, Model};
 use super::readout::statistics::column_names;
 use super::readout::{Part, Rule, Statistics};
@@ -122,6 +122,14 @@ impl Detector {
         Tiling::of(&self.description)
     }
 
+    /// The rule of this name for its images; `beta` is the paper's rule's.
+    ///
+    /// # Errors
+    /// There is none of this name; a senseless description.
+    pub fn rule(&self, name: &str, beta: f64) -> Result<Rule> {
+        Ok(Rule::named(name, &self.model, beta)?.of_tiles(self.tiling()?))
+    }
+
     /// Height and width of the images that it judges: the model's size, or that of what is cut into
     /// tiles of it.
     ///
@@ -166,8 +174,7 @@ impl Detector {
             None => validation.select(&(0..validation.n.min(MAPPED)).collect::<Vec<_>>()),
         };
         let reconstructions = Scorer::new(engine, self)?.reconstruct(&whole)?;
-        let scale = Scale::of(error_maps(&whole, &reconstructions))?;
-        scale.describe(&mut self.description);
+        Errors::of(&whole, &reconstructions)?.describe(&mut self.description);
         Ok(())
     }
 

@@ -1,10 +1,13 @@
 //! Scoring: each image by its own gradient, a whole batch at a time, any number of images in
 //! bounded memory.
 
+use rayon::prelude::*;
+
 use super::detector::Detector;
 use super::feed::{Batches, Feed, Reading, log};
 use super::model::Model;
 use super::programs::{measuring_program, reconstruction_program, score_scale};
+use super::readout::places::Places;
 use super::readout::step::{
     CODE, CODE_GRADIENT, ENCODER_REFERENCE, FISHER_METRIC, FISHER_REFERENCE, METRIC,
     WHITENING_SCALE, fisher_scale,
@@ -94,8 +97,10 @@ pub struct Scorer<'e> {
     tiling: Option<Tiling>,
     rules: Vec<ImageRule>,
     parts: Vec<Part>,
-    /// What each is to be multiplied with.
+    /// What each that the device measures is to be multiplied with.
     units: Vec<f64>,
+    /// What the host makes the last part of.
+    places: Option<Places>,
     score: Loaded,
     reconstruct: Loaded,
 }
@@ -139,6 +144,10 @@ impl<'e> Scorer<'e> {
     ) -> Result<Scorer<'e>> {
         engine.clear();
         let model = detector.model.clone();
+        let places = detector.statistics.as_ref().and_then(|s| s.places.clone());
+        let places = places.filter(|_| wanted.places);
+        let parts = Wanted { places: places.is_some(), ..wanted }.parts(&model);
+        let wanted = Wanted { places: false, vectors: places.is_some(), ..wanted };
         let options = Options { replicas: 1, form: engine.form(), precision };
         let score = engine.load(&measuring_program(&model, wanted, BATCH, STEPS, options))?;
         let reconstruct = engine.load(&reconstruction_program(&model, BATCH, STEPS, options))?;
@@ -189,11 +198,11 @@ impl<'e> Scorer<'e> {
             Part::Code | Part::CodeGradient => WHITENING_SCALE.powi(2),
             Part::Norm | Part::Metric => scale.powi(2).recip(),
             Part::Fisher => fisher,
-            Part::Mse | Part::Cos(_) | Part::Divergence => 1.0,
+            Part::Mse | Part::Cos(_) | Part::Divergence | Part::PlaceCode => 1.0,
         };
-        let parts = wanted.parts(&model);
-        let units = parts.iter().map(unit).collect();
-        Ok(Scorer { engine, model, tiling: None, rules: vec![], parts, units, score, reconstruct })
+        let units = wanted.parts(&model).iter().map(unit).collect();
+        let (tiling, rules) = (None, vec![]);
+        Ok(Scorer { engine, model, tiling, rules, parts, units, places, score, reconstruct })
     }
 
     /// Scores images `[n, size, size, channels]` in order: whole ones, also where they are judged by
@@ -253,17 +262,28 @@ impl<'e> Scorer<'e> {
         Ok(Score { score: scores[0], scores, mse, cos, cosines, tiles })
     }
 
-    /// The parts of what the model sees, a row for each.
+    /// The parts of what the model sees, a row for each. Of images that are cut and aligned, these
+    /// are all tiles of the first, then of the next.
     pub(super) fn measure(&mut self, images: &Images) -> Result<Vec<Vec<f64>>> {
         self.model.check_images(images)?;
-        let width = self.parts.len();
+        let (parts, len) = (self.units.len(), self.model.code_len());
+        let width = parts + if self.places.is_some() { len } else { 0 };
         let mut rows = Vec::with_capacity(images.n);
         for chunk in self.chunks(images) {
             let (count, log) = self.run(self.score, chunk, "score")?;
-            for i in 0..count {
-                let row = &log[i / BATCH * width * BATCH + i % BATCH..];
-                rows.push((0..width).map(|part| row[part * BATCH] * self.units[part]).collect());
-            }
+            let number =
+                |i: usize, k: usize| log[i / BATCH * width * BATCH + k * BATCH + i % BATCH];
+            let first = rows.len();
+            let row = |i: usize| {
+                let mut row: Vec<f64> =
+                    (0..parts).map(|part| number(i, part) * self.units[part]).collect();
+                if let Some(places) = &self.places {
+                    let code: Vec<f64> = (parts..width).map(|k| number(i, k)).collect();
+                    row.push(places.distance((first + i) % places.count(), &code));
+                }
+                row
+            };
+            rows.par_extend((0..count).into_par_iter().map(row));
         }
         Ok(rows)
     }

@@ -2,13 +2,11 @@
 //!
 //! ```text
 //! v_p        score of the tile at place p, by the rule, as if it were an image
-//! z_p        the same where any place is as good as another; where images are aligned,
-//!            (v_p - m_p) / s_p with the mean m_p of the validation images' tiles at p, and
-//!            s_p^2 = (1 - s) variance at p + s mean variance over all places, s = 0.5
-//! score      mean of the `top` highest z_p of the image
+//! score      mean of the `top` highest v_p of the image
 //! ```
 //!
-//! Whole images are the case of one tile, `top` 1 and any place.
+//! Where images are aligned, what is normal at a place is known by itself: the part `code_place`
+//! (readout/places.rs). Whole images are the case of one tile.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +18,8 @@ use crate::images::Images;
 use crate::limits::shown;
 use crate::tiles::Tiles;
 
-/// s: validation images are few.
-const PLACE_SHRINKAGE: f64 = 0.5;
+/// As many tiles see most defects, and their mean varies less over normal images than the highest.
+const DEFAULT_TOP: usize = 3;
 
 /// Keys of a model's description.
 const TILES: &str = "tiles";
@@ -63,7 +61,7 @@ pub enum Place {
 pub struct Tiling {
     /// Where they lie.
     pub tiles: Tiles,
-    /// Whether a tile is compared with those of its place.
+    /// Whether a tile's code is compared with those of its place, too.
     pub same_place: bool,
     /// How many of an image's tiles make its score: the highest.
     pub top: usize,
@@ -104,10 +102,8 @@ impl Tiling {
     }
 }
 
-/// As many as see a pixel: a defect that is a point is in all of them, and the mean of these
-/// varies less over normal images than the highest alone.
 fn default_top(tiles: Tiles) -> usize {
-    tiles.overlap().min(tiles.count())
+    DEFAULT_TOP.min(tiles.count())
 }
 
 /// Notes in a model's description that its images are cut.
@@ -126,7 +122,7 @@ pub fn measure(description: &mut BTreeMap<String, String>, train: &Images) -> Re
     Ok(())
 }
 
-/// Settles how a model judges images by their tiles: `top` of them, or as many as see a pixel.
+/// Settles how a model judges images by their tiles: `top` of them, or three.
 /// Returns whether that is another way than before.
 ///
 /// # Errors
@@ -205,8 +201,6 @@ pub fn aligned(tiles: &Images, count: usize) -> f64 {
 #[derive(Clone, Debug)]
 pub struct ImageRule {
     rule: Fixed,
-    /// Mean and deviation of the tiles' scores at each place; none where any place is as good.
-    places: Vec<(f64, f64)>,
     /// Tiles of an image.
     tiles: usize,
     top: usize,
@@ -218,39 +212,10 @@ impl ImageRule {
     /// # Errors
     /// It takes statistics, and there are none.
     pub fn of(rule: &Rule, detector: &Detector) -> Result<ImageRule> {
-        let statistics = detector.statistics.as_ref();
-        let fixed = rule.fixed(statistics)?;
-        let Some(Tiling { tiles, same_place, top }) = detector.tiling()? else {
-            return Ok(ImageRule { rule: fixed, places: vec![], tiles: 1, top: 1 });
-        };
-        let mut all = ImageRule { rule: fixed, places: vec![], tiles: tiles.count(), top };
-        if same_place {
-            let statistics = statistics.ok_or_else(|| rule.lacks_statistics())?;
-            all.places = all.places_of(&statistics.validation)?;
-        }
-        Ok(all)
-    }
-
-    /// Mean and deviation of the score at each place.
-    fn places_of(&self, validation: &Measured) -> Result<Vec<(f64, f64)>> {
-        let images = self.images(validation)?;
-        let scores: Vec<Vec<f64>> = images
-            .chunks_exact(self.tiles)
-            .map(|tiles| self.plain(&validation.parts, tiles))
-            .collect::<Result<_>>()?;
-        let n = scores.len() as f64;
-        let moments = (0..self.tiles).map(|place| {
-            let mean = scores.iter().map(|of| of[place]).sum::<f64>() / n;
-            let square = scores.iter().map(|of| (of[place] - mean).powi(2)).sum::<f64>() / n;
-            (mean, square)
-        });
-        let moments: Vec<(f64, f64)> = moments.collect();
-        let common = moments.iter().map(|(_, square)| square).sum::<f64>() / self.tiles as f64;
-        let deviation = |square: f64| {
-            let shrunk = (1.0 - PLACE_SHRINKAGE) * square + PLACE_SHRINKAGE * common;
-            if shrunk > 0.0 { shrunk.sqrt() } else { 1.0 }
-        };
-        Ok(moments.into_iter().map(|(mean, square)| (mean, deviation(square))).collect())
+        let fixed = rule.fixed(detector.statistics.as_ref())?;
+        let tiling = detector.tiling()?;
+        let (tiles, top) = tiling.map_or((1, 1), |tiling| (tiling.tiles.count(), tiling.top));
+        Ok(ImageRule { rule: fixed, tiles, top })
     }
 
     /// The rows of a table, those of an image's tiles together.
@@ -266,19 +231,13 @@ impl ImageRule {
         )))
     }
 
-    fn plain(&self, parts: &[Part], tiles: &[Vec<f64>]) -> Result<Vec<f64>> {
-        tiles.iter().map(|row| self.rule.of(parts, row)).collect()
-    }
-
     /// The score of an image, and those of its tiles, from a row of parts of each.
     ///
     /// # Errors
     /// A part wasn't measured.
     pub fn scores(&self, parts: &[Part], tiles: &[Vec<f64>]) -> Result<(f64, Vec<f64>)> {
-        let mut scores = self.plain(parts, tiles)?;
-        for (score, (mean, deviation)) in scores.iter_mut().zip(&self.places) {
-            *score = (*score - mean) / deviation;
-        }
+        let scores: Vec<f64> =
+            tiles.iter().map(|row| self.rule.of(parts, row)).collect::<Result<_>>()?;
         let mut ranked = scores.clone();
         ranked.sort_by(|a, b| b.total_cmp(a));
         // One that is no number must not hide behind those that are.

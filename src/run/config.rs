@@ -161,8 +161,7 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub place: Place,
 
-    /// Tiles: an image's score is the mean of its N highest tiles'. [default: as many as see a
-    /// pixel]
+    /// Tiles: an image's score is the mean of its N highest tiles'. [default: 3]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_tiles: Option<usize>,

@@ -19,7 +19,6 @@ use crate::folders::{self, EvalPlace};
 use crate::images::Images;
 use crate::method::detector::Detector;
 use crate::method::maps::{MapKind, Scale, maps};
-use crate::method::model::Model;
 use crate::method::readout::{PAPER, Rule};
 use crate::method::scorer::{Score, Scorer};
 use crate::method::tiling;
@@ -89,7 +88,7 @@ pub fn evaluate(
         Precision::F16 => format!("{}, {}", engine.description(), what.precision),
     };
     let (mut classes, mut challenges) = (vec![], vec![]);
-    let formulas: Vec<Formula> = what.rules.iter().cloned().map(Formula::from).collect();
+    let mut formulas: Vec<Formula> = what.rules.iter().cloned().map(Formula::from).collect();
     let mut trained_on: Vec<String> = vec![];
     let training_of = |inlier: usize| folders::training(folder, &prepared.inliers()[inlier].name);
     let model_of = |inlier: usize| folders::best_model(&training_of(inlier));
@@ -136,7 +135,7 @@ pub fn evaluate(
         }
         // The run's configuration decides, also if it was changed after the training; the threshold
         // depends on it.
-        let (level, rule) = (config.level(), run_rule(config, &detector.model)?);
+        let (level, rule) = (config.level(), detector.rule(&config.score, config.beta)?);
         let is_current = threshold::is_of(&detector, &rule, level)?;
         // Of a run that is ranked by another score, the paper's beta stays what it was exported
         // with.
@@ -174,6 +173,10 @@ pub fn evaluate(
         if let Some(why) = validation.as_ref().and_then(|v| level.unkept(v.images)) {
             warn(&format!("class {class}: {why}"));
         }
+        let tiling = detector.tiling()?;
+        let rules: Vec<Rule> =
+            what.rules.iter().cloned().map(|rule| rule.of_tiles(tiling)).collect();
+        formulas = rules.iter().cloned().map(Formula::from).collect();
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
         if sets.is_empty() && own {
             // Normal images only: what can be known of them, and no metric.
@@ -192,7 +195,7 @@ pub fn evaluate(
         }
         let is_own = prepared.manifest().dataset == Dataset::FOLDER;
         let map = if is_own { Some(MapKind::default_of(&detector)?) } else { None };
-        let by = (&detector, what.rules, map);
+        let by = (&detector, &rules[..], map);
         let scored = Scored::new(engine, by, what.precision, prepared, &sets)?;
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
@@ -238,7 +241,7 @@ pub fn evaluate(
             .try_for_each(|folder| sweep(folder))?;
         write_scores(&out.join(folders::SCORES), &scores)?;
         let scale = match map {
-            Some(kind) => Scale::of_detector(&detector, &what.rules[0], kind)?,
+            Some(kind) => Scale::of_detector(&detector, &rules[0], kind)?,
             None => None,
         };
         write_pictures(&out, engine, &detector, (prepared, set), (&scored, scale), &scores.rows)?;
@@ -379,11 +382,6 @@ fn other_place(what: &Evaluate, data_sha256: &str) -> EvalPlace {
     if free { place } else { EvalPlace::other(what.run, &format!("{name}-{}", &data_sha256[..8])) }
 }
 
-/// The run's own score.
-fn run_rule(config: &RunConfig, model: &Model) -> Result<Rule> {
-    Rule::named(&config.score, model, config.beta)
-}
-
 /// The scores of these names and the paper's with these weights of the cosine: of no name the run's
 /// own score, then all others that have one. The paper's parts are left out, which are evaluated in
 /// any case, but for the first.
@@ -392,13 +390,17 @@ fn run_rule(config: &RunConfig, model: &Model) -> Result<Rule> {
 /// A name of no score for such a model.
 pub fn rules(
     config: &RunConfig,
-    model: &Model,
+    prepared: &Prepared,
     names: &[String],
     betas: &[f64],
 ) -> Result<Vec<Rule>> {
-    let named = |name: &String| Rule::named(name, model, config.beta);
+    let model = config.model_for(prepared)?;
+    let named = |name: &String| Rule::named(name, &model, config.beta);
     let mut rules: Vec<Rule> = match names {
-        [] => [run_rule(config, model)?].into_iter().chain(Rule::all(model, config.beta)).collect(),
+        [] => {
+            let all = Rule::all(&model, config.beta);
+            [named(&config.score)?].into_iter().chain(all).collect()
+        }
         names => names.iter().map(named).collect::<Result<_>>()?,
     };
     rules.extend(betas.iter().map(|&beta| Rule::of_beta(beta)));
@@ -439,7 +441,7 @@ impl Scored {
         let scores = scorer.score(&images)?;
         let more = rules[1..].iter().map(|rule| rule.name.clone()).collect();
         let maps = match map {
-            Some(kind) => maps(&mut scorer, &images, &scores, kind)?,
+            Some(kind) => maps(&mut scorer, detector, &images, &scores, kind)?,
             None => vec![],
         };
         let maps = maps.chunks_exact(images.height * images.width).map(<[f32]>::to_vec);

@@ -23,7 +23,6 @@ use crate::images::Images;
 use crate::method::config::TrainConfig;
 use crate::method::detector::Detector;
 use crate::method::model::{Init, Kind, Model};
-use crate::method::readout::Rule;
 use crate::method::state::{EpochReport, Losses, Snapshot, State};
 use crate::method::tiling;
 use crate::method::trainer::{Outcome as Step, Trainer, TrainingSet};
@@ -835,7 +834,7 @@ pub fn export(
     detector.save(&folder.join(folders::MODEL))?;
     let text = |key: &str| detector.description.get(key).cloned().unwrap_or_default();
     let (dataset, class) = (text("dataset"), text("inlier"));
-    let score = Rule::named(&config.score, &detector.model, config.beta)?;
+    let score = detector.rule(&config.score, config.beta)?;
     let (evaluation, scores) = evaluated.unzip();
     let best = detector.number("epoch")?.map(|epoch| epoch as usize);
     let card = Card {
@@ -894,10 +893,10 @@ pub fn fit(
     (train, validation): (&Images, &Images),
     config: &RunConfig,
 ) -> Result<()> {
-    detector.fit(engine, train, validation)?;
     tiling::measure(&mut detector.description, train)?;
     tiling::settle(&mut detector.description, config.place, config.top_tiles)?;
-    let rule = Rule::named(&config.score, &detector.model, config.beta)?;
+    detector.fit(engine, train, validation)?;
+    let rule = detector.rule(&config.score, config.beta)?;
     threshold::set(detector, &rule, config.level())
 }
 

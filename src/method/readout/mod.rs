@@ -9,6 +9,8 @@
 //! code       (c - m)' C^-1 (c - m): squared Mahalanobis distance of the code c from the codes of
 //!            the training images, their mean m, C = (1 - s) cov + s mean(diag cov) I, s = 0.01
 //! code_grad  the same of dL_rec/dc, the gradient that reaches the code, s = 0.1
+//! code_place the code's distance from the codes of the training tiles at the same place of their
+//!            images (places.rs); images that are cut and aligned
 //! norm       sum of g^2 over the decoder's weights, g the image's own gradient
 //! metric     sum of g^2 / F: its norm in the metric of Fisher's information, with
 //!            F = (1 - s) f + s mean(f), f the mean of g^2 over the training images, s = 0.01
@@ -21,12 +23,16 @@
 //! logarithms, as they are or standardised: z(v) = (v - mean) / deviation over the validation images.
 //! All of it is fitted on normal images ([`Statistics`]); higher always means more anomalous.
 
+pub mod places;
 pub mod statistics;
 pub mod step;
 
 use std::fmt;
 
+use nalgebra::{DMatrix, DVector};
+
 use super::model::{Kind, Model};
+use super::tiling::Tiling;
 use crate::error::{Error, Result};
 pub use statistics::Statistics;
 
@@ -43,6 +49,8 @@ pub enum Part {
     Code,
     /// `code_grad`
     CodeGradient,
+    /// `code_place`
+    PlaceCode,
     /// `metric`
     Metric,
     /// `norm`
@@ -59,6 +67,7 @@ impl fmt::Display for Part {
             Part::Divergence => f.write_str("kl"),
             Part::Code => f.write_str("code"),
             Part::CodeGradient => f.write_str("code_grad"),
+            Part::PlaceCode => f.write_str("code_place"),
             Part::Metric => f.write_str("metric"),
             Part::Norm => f.write_str("norm"),
             Part::Fisher => f.write_str("cos_fisher"),
@@ -81,8 +90,9 @@ pub struct Wanted {
     pub fisher: bool,
     /// The cosines of the encoder's layers.
     pub encoder: bool,
-    /// The code itself and the gradient that reaches it, which are no parts: for what the host
-    /// makes of them.
+    /// The code's distance from those of its place.
+    pub places: bool,
+    /// The code itself, which is no part: for what the host makes of it.
     pub vectors: bool,
 }
 
@@ -96,6 +106,7 @@ impl Wanted {
             norms: true,
             fisher: true,
             encoder: true,
+            places: false,
             vectors: false,
         }
     }
@@ -109,13 +120,15 @@ impl Wanted {
             norms: self.norms || other.norms,
             fisher: self.fisher || other.fisher,
             encoder: self.encoder || other.encoder,
+            places: self.places || other.places,
             vectors: self.vectors || other.vectors,
         }
     }
 
     /// Whether it takes [`Statistics`].
     pub fn is_fitted(self) -> bool {
-        self.code || self.code_gradient || self.norms || self.fisher || self.encoder
+        let code = self.code || self.code_gradient || self.places;
+        code || self.norms || self.fisher || self.encoder
     }
 
     /// The parts that are measured, in order.
@@ -139,6 +152,9 @@ impl Wanted {
         }
         if self.encoder {
             parts.extend(model.encoder_layers().into_iter().map(Part::Cos));
+        }
+        if self.places {
+            parts.push(Part::PlaceCode);
         }
         parts
     }
@@ -168,6 +184,7 @@ impl Read {
                 Part::Divergence => Wanted { divergence: true, ..none },
                 Part::Code => Wanted { code: true, ..none },
                 Part::CodeGradient => Wanted { code_gradient: true, ..none },
+                Part::PlaceCode => Wanted { places: true, ..none },
                 Part::Metric | Part::Norm => Wanted { norms: true, ..none },
                 Part::Fisher => Wanted { fisher: true, ..none },
             },
@@ -236,6 +253,8 @@ pub struct Rule {
     /// What it is called in tables and on the command line.
     pub name: String,
     terms: Vec<Term>,
+    /// Whether the score is the terms' distance from those of the validation images, not their sum.
+    joint: bool,
 }
 
 /// The paper's score.
@@ -259,6 +278,10 @@ pub const NAMES: [&str; 11] = [
     "fisher",
 ];
 
+/// Rules that are only taken where somebody names them: what [`AUTO`] is for images that are cut
+/// into tiles, of any place and of the same.
+const FURTHER: [&str; 2] = ["joint", "code-place"];
+
 impl Rule {
     fn new(name: &str, terms: &[(f64, Read, bool)]) -> Rule {
         let term = |(weight, read, standardised): &(f64, Read, bool)| Term {
@@ -266,7 +289,28 @@ impl Rule {
             read: read.clone(),
             standardised: *standardised,
         };
-        Rule { name: name.into(), terms: terms.iter().map(term).collect() }
+        Rule { name: name.into(), terms: terms.iter().map(term).collect(), joint: false }
+    }
+
+    /// How far an image's numbers are, together, from those of the validation images: root of
+    /// z' R^-1 z, with z standardised and R = (1 - s) correlations + s I, s = 0.01. Too good a
+    /// reconstruction counts, too: what is blurred is reconstructed better than what is normal.
+    fn joint(name: &str) -> Rule {
+        let reads = [Part::Mse, Part::Code].map(|part| (1.0, Read::Log(part), true));
+        Rule { joint: true, ..Rule::new(name, &reads) }
+    }
+
+    /// The rule for a detector's images: [`AUTO`] is another one where they are cut into tiles.
+    pub(crate) fn of_tiles(self, tiling: Option<Tiling>) -> Rule {
+        match tiling.filter(|_| self.name == AUTO) {
+            None => self,
+            Some(Tiling { same_place: true, .. }) => Rule::new(AUTO, &Rule::code_place()),
+            Some(_) => Rule::joint(AUTO),
+        }
+    }
+
+    fn code_place() -> [(f64, Read, bool); 1] {
+        [(1.0, Read::Log(Part::PlaceCode), false)]
     }
 
     /// The paper's: `mse - beta cos`. (With the other sign there: higher is more normal.)
@@ -316,6 +360,8 @@ impl Rule {
             "norm" => one(1.0, Read::Log(Part::Norm)),
             "metric" => one(1.0, Read::Log(Part::Metric)),
             "fisher" => one(-1.0, Read::Plain(Part::Fisher)),
+            "joint" => Ok(Rule::joint("joint")),
+            "code-place" => Ok(Rule::new(name, &Rule::code_place())),
             "latent" => Err(Error::Usage(
                 "score 'latent': the divergence of the code, which only a variational model has"
                     .into(),
@@ -324,7 +370,7 @@ impl Rule {
                 Some(layer) => one(-1.0, Read::Plain(Part::Cos(layer))),
                 None => Err(Error::Usage(format!(
                     "no score '{name}': expected one of {}, or a layer of {}",
-                    NAMES.join(", "),
+                    [&NAMES[..], &FURTHER].concat().join(", "),
                     layers().collect::<Vec<_>>().join(", ")
                 ))),
             },
@@ -370,22 +416,32 @@ impl Rule {
             None if self.is_fitted() => return Err(self.lacks_statistics()),
             statistics => statistics,
         };
-        let scaled = |term: &Term| match statistics.filter(|_| term.standardised) {
-            Some(statistics) => {
-                let values = statistics.validation.rows();
-                let of = |row: &[f64]| term.read.of(&statistics.validation.parts, row);
-                let read: Option<Vec<f64>> = values.map(|row| of(&row)).collect();
-                let (mean, deviation) = moments(&read.ok_or_else(|| self.lacks_statistics())?);
-                Ok((term.clone(), mean, deviation))
-            }
-            None => Ok((term.clone(), 0.0, 1.0)),
-        };
-        Ok(Fixed { terms: self.terms.iter().map(scaled).collect::<Result<_>>()? })
+        let mut terms = vec![];
+        let mut columns: Vec<Vec<f64>> = vec![];
+        for term in &self.terms {
+            let Some(Statistics { validation, .. }) = statistics.filter(|_| term.standardised)
+            else {
+                terms.push((term.clone(), 0.0, 1.0));
+                continue;
+            };
+            let read: Option<Vec<f64>> =
+                validation.rows().map(|row| term.read.of(&validation.parts, &row)).collect();
+            let read = read.ok_or_else(|| self.lacks_statistics())?;
+            let (mean, deviation) = moments(&read);
+            columns.push(read.iter().map(|v| (v - mean) / deviation).collect());
+            terms.push((term.clone(), mean, deviation));
+        }
+        let inverse = if self.joint { Some(inverse_correlations(&columns)?) } else { None };
+        Ok(Fixed { terms, inverse })
     }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.joint {
+            let reads: Vec<String> = self.terms.iter().map(|term| term.read.to_string()).collect();
+            return write!(f, "distance({})", reads.join(", "));
+        }
         for (i, Term { weight, read, standardised }) in self.terms.iter().enumerate() {
             let sign = match (i, *weight < 0.0) {
                 (0, false) => "",
@@ -413,6 +469,8 @@ impl fmt::Display for Rule {
 pub struct Fixed {
     /// With the mean and the deviation that each is standardised by.
     terms: Vec<(Term, f64, f64)>,
+    /// R^-1, of a rule that is a distance.
+    inverse: Option<DMatrix<f64>>,
 }
 
 impl Fixed {
@@ -421,15 +479,35 @@ impl Fixed {
     /// # Errors
     /// A part that the rule takes isn't among them.
     pub fn of(&self, parts: &[Part], values: &[f64]) -> Result<f64> {
-        let mut score = 0.0;
-        for (term, mean, deviation) in &self.terms {
+        let mut numbers = DVector::zeros(self.terms.len());
+        for (number, (term, mean, deviation)) in numbers.iter_mut().zip(&self.terms) {
             let value = term.read.of(parts, values);
             let value =
                 value.ok_or_else(|| Error::invalid(format!("'{}' was not measured", term.read)))?;
-            score += term.weight * ((value - mean) / deviation);
+            *number = term.weight * ((value - mean) / deviation);
         }
-        Ok(score)
+        Ok(match &self.inverse {
+            Some(inverse) => numbers.dot(&(inverse * &numbers)).max(0.0).sqrt(),
+            None => numbers.sum(),
+        })
     }
+}
+
+/// s of the correlations.
+const JOINT_SHRINKAGE: f64 = 0.01;
+
+/// R^-1 of standardised columns.
+fn inverse_correlations(columns: &[Vec<f64>]) -> Result<DMatrix<f64>> {
+    let mean = |a: &[f64], b: &[f64]| {
+        a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / a.len().max(1) as f64
+    };
+    let correlations = DMatrix::from_fn(columns.len(), columns.len(), |i, k| {
+        let own = if i == k { JOINT_SHRINKAGE } else { 0.0 };
+        (1.0 - JOINT_SHRINKAGE) * mean(&columns[i], &columns[k]) + own
+    });
+    correlations
+        .try_inverse()
+        .ok_or_else(|| Error::invalid("the parts of the validation images are not finite"))
 }
 
 /// Mean and deviation (divisor n); a deviation of 0 counts as 1.

@@ -2,6 +2,7 @@
 
 use nalgebra::{Cholesky, DMatrix, DVector};
 
+use super::places::{Gathered, Places};
 use super::step::encoder_layout;
 use super::{Part, Wanted};
 use crate::engine::Engine;
@@ -33,6 +34,8 @@ pub struct Statistics {
     pub encoder_squares: Vec<f32>,
     /// f of the decoder's weights, in the reference's layout.
     pub squares: Vec<f32>,
+    /// Of the codes at each place, where images are cut and aligned.
+    pub places: Option<Places>,
     /// All parts of every validation image: what rules are standardised by, and thresholds come
     /// from.
     pub validation: Measured,
@@ -85,7 +88,10 @@ impl Statistics {
         if train.n == 0 || validation.n == 0 {
             return Err(Error::invalid("statistics of no images: expected at least one"));
         }
-        let sums = Sums::of(engine, detector, train)?;
+        let tiling = detector.tiling()?.filter(|tiling| tiling.same_place);
+        let gathered = tiling.map(|tiling| Gathered::new(tiling.tiles.count(), model.code_len()));
+        let mut sums = Sums::of(engine, detector, train, gathered)?;
+        let places = sums.gathered.take().map(|gathered| gathered.fitted()).transpose()?;
         let (gradient, mut squares) = (sums.gradient(), sums.squares());
         let head = model.reference_len();
         let encoder_squares = squares.split_off(head);
@@ -100,11 +106,13 @@ impl Statistics {
                 encoder_reference,
                 encoder_squares,
                 squares,
+                places,
                 validation: measured,
             }),
             ..detector.clone()
         };
-        let wanted = Wanted::all(model);
+        let has_places = fitted.statistics.as_ref().is_some_and(|s| s.places.is_some());
+        let wanted = Wanted { places: has_places, ..Wanted::all(model) };
         let parts = wanted.parts(model);
         let rows =
             Scorer::measuring(engine, &fitted, wanted, Precision::F32)?.measure(validation)?;
@@ -162,10 +170,16 @@ struct Sums {
     square: Vec<f64>,
     code: Vectors,
     code_gradient: Vectors,
+    gathered: Option<Gathered>,
 }
 
 impl Sums {
-    fn of(engine: &mut dyn Engine, detector: &Detector, train: &Images) -> Result<Sums> {
+    fn of(
+        engine: &mut dyn Engine,
+        detector: &Detector,
+        train: &Images,
+        gathered: Option<Gathered>,
+    ) -> Result<Sums> {
         let model = &detector.model;
         model.check_images(train)?;
         engine.clear();
@@ -182,6 +196,7 @@ impl Sums {
             square: vec![0.0; flat],
             code: Vectors::new(code_len),
             code_gradient: Vectors::new(code_len),
+            gathered,
         };
         for chunk in train.data.chunks(BATCH * STEPS * pixels) {
             let count = chunk.len() / pixels;
@@ -209,6 +224,9 @@ impl Sums {
                         code_gradients[at] = images as f64 * gradient[k * BATCH + i];
                     }
                 }
+            }
+            if let Some(gathered) = &mut sums.gathered {
+                codes.row_iter().for_each(|code| gathered.add(code.iter().copied()));
             }
             sums.code.add(codes);
             sums.code_gradient.add(code_gradients);
@@ -297,6 +315,7 @@ impl Statistics {
         let mut tensors = vec![(VALIDATION.into(), vec![images, parts], values)];
         tensors.extend(self.code.tensors(CODE, model));
         tensors.extend(self.code_gradient.tensors(CODE_GRADIENT, model));
+        tensors.extend(self.places.iter().flat_map(|places| places.tensors(model)));
         for weight in model.constrained_weights() {
             let values = le_bytes(&weight.from_flat(&self.squares));
             tensors.push((square_name(&weight.name), weight.torch_shape.clone(), values));
@@ -321,14 +340,18 @@ impl Statistics {
         model: &Model,
         parts: &str,
     ) -> Result<Option<Statistics>> {
-        let known = Wanted::all(model).parts(model);
-        if parts != column_names(&known) {
+        let all = Wanted::all(model);
+        let wanted = [all, Wanted { places: true, ..all }];
+        let of = |wanted: &Wanted| Some(wanted.parts(model)).filter(|p| parts == column_names(p));
+        let Some(known) = wanted.iter().find_map(of) else {
             // Of another version, which measured something else: as good as none.
             file.forget(PREFIX);
             return Ok(None);
-        }
+        };
         let code = Spread::take(file, CODE, model)?;
         let code_gradient = Spread::take(file, CODE_GRADIENT, model)?;
+        let has_places = known.contains(&Part::PlaceCode);
+        let places = has_places.then(|| Places::take(file, model)).transpose()?;
         let mut squares = vec![0.0; model.reference_len()];
         for weight in model.constrained_weights() {
             let values = file.take(&square_name(&weight.name), &weight.torch_shape)?;
@@ -354,6 +377,7 @@ impl Statistics {
             encoder_reference,
             encoder_squares,
             squares,
+            places,
             validation,
         }))
     }

@@ -46,8 +46,7 @@ pub fn encoder_layout(model: &Model) -> (Vec<usize>, usize) {
 }
 
 /// A scoring step on the batch x: the parts of each image ([`Wanted::parts`]), each `[n]`, as the
-/// rows of its log, then, if they are wanted, codes and their gradients, each `[code_len, n]`. Each
-/// image counts with its own gradient, times the loss scale; none of these
+/// rows of its log, then, if they are wanted, the codes `[code_len, n]`. Each image counts with its own gradient, times the loss scale; none of these
 /// gradients is ever in memory. Returns the reconstruction.
 ///
 /// ```
@@ -85,15 +84,15 @@ pub fn score_step(
     let layers = [&forward.constrained[..], encoder_layers];
     let sums: Vec<Tensor> = layers.concat().iter().map(|layer| layer.sum).collect();
     let code = [forward.code];
-    let code = if wanted.code_gradient || wanted.vectors { &code[..] } else { &[] };
+    let code = if wanted.code_gradient { &code[..] } else { &[] };
     let scaled = tape.affine(mse, scale, 0.0);
     let gradients = tape.grad(scaled, &[&sums, code].concat());
     let (sums, code_gradient) = gradients.split_at(sums.len());
     let (decoder, encoder) = sums.split_at(forward.constrained.len());
     let image_mse = tape.image_mse(forward.reconstruction, x);
     tape.label("score");
-    let vectors = if wanted.vectors { 2 * model.code_len() } else { 0 };
-    let width = (wanted.parts(model).len() + vectors) * n;
+    let numbers = if wanted.vectors { model.code_len() } else { 0 };
+    let width = (wanted.parts(model).len() + numbers) * n;
     let mut rows = Rows { log: log(name), next: 0, width, steps };
     rows.record(tape, image_mse);
     let segments = model.segments();
@@ -118,7 +117,7 @@ pub fn score_step(
         let distance = distance(tape, model, forward.code, CODE);
         rows.record(tape, distance);
     }
-    for &gradient in code_gradient.iter().filter(|_| wanted.code_gradient) {
+    for &gradient in code_gradient {
         tape.label("code gradient");
         let distance = distance(tape, model, gradient, CODE_GRADIENT);
         rows.record(tape, distance);
@@ -144,9 +143,8 @@ pub fn score_step(
         encoder_cosines(tape, model, &forward.encoder, encoder, &mut rows);
     }
     if wanted.vectors {
-        tape.label("vectors");
+        tape.label("code itself");
         rows.record(tape, forward.code);
-        rows.record(tape, code_gradient[0]);
     }
     forward.reconstruction
 }
