@@ -507,6 +507,92 @@ fn normal_images_alone_go_all_the_way() {
     );
 }
 
+/// Several categories are classes of one dataset: one training, and a table with a row for each and
+/// the mean in the last.
+#[test]
+fn categories_go_into_one_table() {
+    let place = Place::new();
+    for (i, category) in ["bottle", "cable"].into_iter().enumerate() {
+        for k in 0..20 + 10 * i as u32 {
+            place.image(&format!("root/{category}/train/good/{k}.png"), 2 * k + i as u32);
+        }
+        for k in 0..6 {
+            place.image(&format!("root/{category}/test/good/{k}.png"), 100 + k);
+            place.image(&format!("root/{category}/test/bent/{k}.png"), 200 + k);
+            if i == 1 {
+                place.image(&format!("root/{category}/test/cut/{k}.png"), 300 + k);
+            }
+        }
+    }
+    std::fs::create_dir(place.path("root/notes")).unwrap();
+    // Without the flag they are listed, with what takes them.
+    let error = place.fails("prep folder --from root --out data", 1);
+    assert!(error.contains("bottle, cable") && error.contains("--from root --all"), "{error}");
+    let out = place.command("prep mvtec --from root --all --out data").output().unwrap();
+    let said = text(&out.stderr);
+    assert!(out.status.success() && said.contains("root/notes: left out, no category"), "{said}");
+    let manifest = json(&place.path("data/manifest.json"));
+    assert_eq!(
+        manifest["classes"],
+        serde_json::json!(["bottle", "bottle/bent", "cable", "cable/bent", "cable/cut"])
+    );
+    assert_eq!((&manifest["name"], &manifest["channels"]), (&"root".into(), &1.into()));
+    // The images and splits of each alone.
+    place.ok("prep folder --from root/cable --out cable -q");
+    let [all, one] =
+        ["data", "cable"].map(|name| gradcon::data::Prepared::open(&place.path(name)).unwrap());
+    assert!(all.train_of(1).unwrap() == one.train_of(0).unwrap());
+    assert!(all.val_of(1).unwrap() == one.val_of(0).unwrap());
+    let tests = |data: &gradcon::data::Prepared, k: usize| {
+        let set = data.test_sets_of(k).next().unwrap().clone();
+        (data.images_of(&set), set.labels)
+    };
+    assert!(tests(&all, 1) == tests(&one, 0));
+    assert_eq!(all.names().unwrap().test[12], "cable/normal_test/0.png");
+
+    place.ok(&format!("{TRAIN} --epochs 1 --out run"));
+    let table = place.ok("eval run --device cpu -q");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip_while(|line| !line.starts_with("| category | auto | "))
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let names: Vec<&str> = rows.iter().map(|row| row[1]).collect();
+    assert_eq!(names, ["category", "---", "bottle", "cable", "mean"], "{table}");
+    assert!(table.contains("AUROC, 50 to 66.7 % outliers in each test set"), "{table}");
+    assert!(table.contains("| cable/cut | 6 | "), "{table}");
+    let results = json(&place.path("run/results.json"));
+    let auroc =
+        |k: usize| results["classes"][k]["evaluations"][0]["full"]["auroc"].as_f64().unwrap();
+    let mean = results["means"][0]["full"]["auroc"].as_f64().unwrap();
+    assert!((mean - (auroc(0) + auroc(1)) / 2.0).abs() < 1e-12);
+    assert_eq!(rows[4][2], format!("{mean:.3}"));
+    let csv = text(&read(&place.path("run/results.csv")));
+    assert!(csv.contains("\ncable,66.7,full,6,12,") && csv.contains("\nmean,58.4,full,"), "{csv}");
+    place.ok("report run --out page.html");
+    let page = text(&read(&place.path("page.html")));
+    assert!(page.contains("50 to 66.7 % outliers") && page.contains("cable/cut"));
+    let row = place.ok("score --model run --class cable root/cable/test/cut/0.png --device cpu -q");
+    assert_eq!(row.lines().count(), 2);
+    place.ok(&format!("{TRAIN} --epochs 1 --seeds 0,1 --out seeds"));
+    place.ok("eval seeds --device cpu --no-bootstrap -q");
+    place.ok("report seeds --out page.html");
+
+    for (line, code, says) in [
+        ("prep folder --from root/bottle --all --out x", 2, "one category itself"),
+        ("prep folder --from root/notes --all --out x", 1, "no category in it"),
+        ("prep folder --normal-dir root/bottle --all --out x", 2, "--from"),
+        ("prep mnist --from root --all --out x", 2, "not for mnist"),
+    ] {
+        let error = place.fails(line, code);
+        assert!(error.contains(says), "{line}: {error}");
+    }
+    std::fs::remove_dir_all(place.path("root/bottle/test")).unwrap();
+    let error = place.fails("prep folder --from root --all --out x", 1);
+    assert!(error.contains("category bottle has no test images, and cable has"), "{error}");
+}
+
 /// A class that diverged in its first epoch has no model; the others are evaluated all the same.
 #[test]
 fn a_class_without_a_model_is_left_out_and_named() {

@@ -11,13 +11,14 @@ use strum::VariantNames;
 
 use super::sizes::one_of_sizes;
 use super::{Ui, interrupt};
-use crate::data::datasets::{ALL as DATASETS, Kind, Pictures, TenClasses};
+use crate::data::datasets::{ALL as DATASETS, Kind, Listed, Pictures, TenClasses};
 use crate::data::download::{self, Event, Patience, Remote};
 use crate::data::folder::{Decode, Folders, Progress, Tally};
 use crate::data::picture::Aspect;
 use crate::data::prepared::{self, Written};
-use crate::data::{Dataset, Prepared, folder, manifest, picture, prepare, source};
+use crate::data::{Dataset, Prepared, categories, folder, manifest, picture, prepare, source};
 use crate::error::{Error, Result};
+use crate::files::parent;
 use crate::images::{IMAGE_SIZE, check_size};
 use crate::limits;
 use crate::output::print;
@@ -94,7 +95,9 @@ Examples:
       gradcon prep folder --normal-dir good --out data/mine
   One category of MVTec AD, or another tree like it (train/good, test/good, test/DEFECT), to \
   data/bottle:
-      gradcon prep mvtec --from mvtec_anomaly_detection/bottle";
+      gradcon prep mvtec --from mvtec_anomaly_detection/bottle
+  All its categories as classes of one dataset, which train side by side:
+      gradcon prep mvtec --from mvtec_anomaly_detection --all --out data/mvtec";
 
 /// Prepare a dataset: read or download it, split it, write it as NumPy files
 #[derive(clap::Args, Clone, Debug)]
@@ -113,6 +116,11 @@ pub struct PrepArgs {
         help = "Where the dataset's files are", long_help = from_help()
     )]
     from: Option<PathBuf>,
+
+    /// Own images: --from holds several categories, each such a tree (as MVTec AD as a whole does);
+    /// they become the classes of one dataset, for one training and one table
+    #[arg(long)]
+    all: bool,
 
     /// What to call the dataset in results and pages [default: DATASET; for own images the name of
     /// their folder]
@@ -404,6 +412,12 @@ fn check_flags(args: &PrepArgs) -> Result<()> {
     {
         return usage(spec.needs.into());
     }
+    if args.all && !dataset.is_own() {
+        return usage(format!("--all: not for {name}"));
+    }
+    if args.all && args.from.is_none() {
+        return usage("--all: name the folder of the categories with --from DIR".into());
+    }
     if args.channels == Some(2) {
         return usage("--channels 2: expected 1 (gray) or 3 (RGB)".into());
     }
@@ -502,6 +516,9 @@ fn user_cache() -> Result<PathBuf> {
 
 fn pictures(args: &PrepArgs, spec: &Pictures, ui: &Ui) -> Result<Prepared> {
     let decode = decode(args, args.channels.unwrap_or(3).into())?;
+    if let Some(root) = args.from.as_deref().filter(|_| args.all) {
+        return finished(categories(args, spec, decode, root, ui)?, args, ui);
+    }
     let found = match (&args.from, &args.normal_dir, &args.abnormal_dir) {
         (Some(path), ..) => (spec.find)(path).map_err(|e| with_hint(e, args, path))?,
         (None, Some(normal), abnormal) => {
@@ -511,11 +528,53 @@ fn pictures(args: &PrepArgs, spec: &Pictures, ui: &Ui) -> Result<Prepared> {
         }
         _ => unreachable!("check_flags demands a folder"),
     };
+    finished(read(found.as_ref(), args, decode, ui)?, args, ui)
+}
+
+/// The categories in `root` as one dataset.
+fn categories(
+    args: &PrepArgs,
+    spec: &Pictures,
+    decode: Decode,
+    root: &Path,
+    ui: &Ui,
+) -> Result<Prepared> {
+    let fits = args.dataset.is_in;
+    if fits(root) {
+        return Err(Error::Usage(format!(
+            "--all: {} is one category itself; leave --all out",
+            root.display()
+        )));
+    }
+    let (found, others): (Vec<PathBuf>, Vec<PathBuf>) =
+        folder::folders_in(root)?.into_iter().partition(|dir| fits(dir));
+    if found.is_empty() {
+        let none = format!("{}: no category in it, each {}", root.display(), args.dataset.from);
+        return Err(with_hint(Error::invalid(none), args, root));
+    }
+    for other in others {
+        ui.warn(&format!("{}: left out, no category", other.display()));
+    }
+    let mut all = vec![];
+    for dir in found {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let listing = (spec.find)(&dir)?;
+        all.push((name, read(listing.as_ref(), args, decode, ui)?));
+    }
+    categories::join(all)
+}
+
+/// Reads pictures that were found, and says what is to be said of them.
+fn read(found: &dyn Listed, args: &PrepArgs, decode: Decode, ui: &Ui) -> Result<Prepared> {
     ui.progress(&format!("Reading {}", found.what()));
     found.notes(&decode).iter().for_each(|note| ui.progress(&format!("Note: {note}")));
     tell_left_out(found.left_out(), ui);
     found.warnings().iter().for_each(|warning| ui.warn(warning));
-    let mut prepared = with_bar(ui, |progress| found.prepare(decode, args.seed, progress))?;
+    with_bar(ui, |progress| found.prepare(decode, args.seed, progress))
+}
+
+/// Own pictures in the form that was asked for.
+fn finished(mut prepared: Prepared, args: &PrepArgs, ui: &Ui) -> Result<Prepared> {
     if let Some(tiles) = tiles(args)? {
         prepared = prepared.cut_into(tiles)?;
     }
@@ -559,11 +618,13 @@ fn with_hint(error: Error, args: &PrepArgs, from: &Path) -> Error {
                     .map(|dir| dir.file_name().unwrap_or_default().to_string_lossy())
                     .collect();
                 return Error::invalid(format!(
-                    "{error}\n{} datasets are further down ({}{}): name one, such as --from {}",
+                    "{error}\n{} datasets are further down ({}{}): name one, such as --from {}, or \
+                     take all as classes of one dataset, with --from {} --all",
                     found.len(),
                     names.join(", "),
                     if found.len() > names.len() { ", ..." } else { "" },
-                    first.display()
+                    first.display(),
+                    parent(first).display()
                 ));
             }
         }
@@ -662,6 +723,7 @@ mod tests {
             ("prep folder --normal-dir x --abnormal-dir y --mirror http://x", "--mirror"),
             ("prep folder --from x --channels 2", "--channels 2"),
             ("prep mnist --channels 1", "not for mnist"),
+            ("prep mnist --from x --all", "--all: not for mnist"),
             ("prep mnist --normal-dir x --abnormal-dir y", "not for mnist"),
         ] {
             let error = check(line).expect_err(line);

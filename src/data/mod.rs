@@ -18,10 +18,11 @@
 //! | `test_sets/NAME_label.npy` | u8 `[m]`: 0 normal, 1 anomalous |
 //!
 //! Test sets are named `class3_ratio50` (inlier class, percent of outliers), `CodecError-1`
-//! (CURE-TSR: challenge and level) or `normal` (own images). The folder appears in one step, whole
+//! (CURE-TSR: challenge and level), `normal` (own images) or as their category (several of them). The folder appears in one step, whole
 //! or not at all.
 
 pub mod ahead;
+pub mod categories;
 pub mod cifar;
 pub mod classes;
 pub mod cure_tsr;

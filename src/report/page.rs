@@ -185,8 +185,9 @@ fn comparison(runs: &[Run]) -> Markup {
     };
     let foot = vec![
         row("mean", best(same_classes, &values, &mean)),
-        about("outliers", |run| {
-            run.results.headline_percent().map_or("-".to_string(), |p| format!("{p} %"))
+        about("outliers", |run| match &run.results.headline_shares()[..] {
+            "-" => "-".into(),
+            shares => format!("{shares} %"),
         }),
         about("data set", |run| run.results.about.dataset.clone()),
         about("manifest", |run| {
@@ -326,10 +327,10 @@ fn missing(run: &Run) -> Markup {
 }
 
 fn headline(run: &Run, index: usize) -> Markup {
-    let (Some(percent), Some(mean)) = (run.results.headline_percent(), run.results.headline_mean())
-    else {
+    let Some(mean) = run.results.headline_mean() else {
         return html! {};
     };
+    let shares = run.results.headline_shares();
     let several = run.results.classes.len() > 1;
     let what = if several { "mean AUROC" } else { "AUROC" };
     let scores = &run.results.about.scores;
@@ -353,7 +354,7 @@ fn headline(run: &Run, index: usize) -> Markup {
         foot.push(row("mean", cells));
     }
     let caption = format!(
-        "AUROC by score on test sets with {percent} % outliers, by the class taken as normal; best \
+        "AUROC by score on test sets with {shares} % outliers, by the class taken as normal; best \
          of them in bold. AUPR, F1 and FPR95 are {}'s",
         name("full")
     );

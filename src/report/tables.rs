@@ -141,7 +141,7 @@ fn deviations(results: &Results) -> Vec<Line<'_>> {
     lines
 }
 
-/// `results.md`: AUROC with classes side by side as in the paper, then every metric, outlier
+/// `results.md`: AUROC with classes side by side as in the paper, or a row for each category, then every metric, outlier
 /// percentages, seeds and challenges where there are any. Numbers of several seeds are means with
 /// their deviations.
 pub fn markdown(results: &Results) -> String {
@@ -166,16 +166,32 @@ pub fn markdown(results: &Results) -> String {
     if let Some(over) = &results.over_seeds {
         let _ = writeln!(out, "Every number is {}.\n", means_of(over));
     }
-    if let (Some(percent), Some(mean)) = (results.headline_percent(), results.headline_mean()) {
-        let _ = writeln!(out, "AUROC, {percent} % outliers in each test set:\n");
-        let names =
-            results.headline().map(|(class, _)| cell(&class.class)).chain(["mean".to_string()]);
-        let columns: Vec<String> = ["score".to_string()].into_iter().chain(names).collect();
-        header(&mut out, &columns);
-        for (i, (part, mean)) in mean.parts().into_iter().enumerate() {
-            let values = results.headline().map(|(_, e)| auroc(e.parts()[i].1));
-            let name = cell(label(&results.about.scores, part));
-            line(&mut out, [name].into_iter().chain(values).chain([auroc(*mean)]));
+    if let Some(mean) = results.headline_mean() {
+        let shares = results.headline_shares();
+        let _ = writeln!(out, "AUROC, {shares} % outliers in each test set:\n");
+        let of = |part| cell(label(&results.about.scores, part));
+        let parts = mean.parts();
+        if is_by_category(results) {
+            // As tables of categories are printed.
+            let scores = parts.iter().map(|(part, _)| of(part));
+            header(
+                &mut out,
+                &["category".to_string()].into_iter().chain(scores).collect::<Vec<_>>(),
+            );
+            for (class, e) in results.headline() {
+                let values = e.parts().into_iter().map(|(_, m)| auroc(m));
+                line(&mut out, [cell(&class.class)].into_iter().chain(values));
+            }
+            let means = parts.iter().map(|(_, mean)| auroc(**mean));
+            line(&mut out, ["mean".to_string()].into_iter().chain(means));
+        } else {
+            let names = results.headline().map(|(class, _)| cell(&class.class));
+            let names = ["score".to_string()].into_iter().chain(names).chain(["mean".to_string()]);
+            header(&mut out, &names.collect::<Vec<_>>());
+            for (i, (part, mean)) in parts.into_iter().enumerate() {
+                let values = results.headline().map(|(_, e)| auroc(e.parts()[i].1));
+                line(&mut out, [of(part)].into_iter().chain(values).chain([auroc(*mean)]));
+            }
         }
         let formulas = results.about.scores.iter();
         let formulas =
@@ -398,6 +414,13 @@ pub(super) fn decision_rows(results: &Results) -> Vec<(String, [String; 8])> {
         Some((class.class.clone(), cells))
     };
     results.headline().filter_map(row).collect()
+}
+
+/// Whether classes are categories, each with anomalies of its own: those are many, and each is a row.
+fn is_by_category(results: &Results) -> bool {
+    let shares = || results.headline().map(|(_, e)| e.outlier_percent);
+    let kinds = results.headline().any(|(_, e)| !e.kinds.is_empty());
+    results.classes.len() > 1 && (kinds || shares().any(|share| Some(share) != shares().next()))
 }
 
 /// What is said where the data have normal images only.

@@ -599,7 +599,7 @@ impl RunConfig {
 
     /// The patience, if it ended a training after `epochs` epochs, of which `best` was the best.
     pub fn stopped_early(&self, epochs: usize, best: usize) -> Option<usize> {
-        self.patience.filter(|patience| epochs < self.epochs && best + patience <= epochs)
+        self.patience.filter(|&n| epochs < self.epochs && best.saturating_add(n) <= epochs)
     }
 
     /// Errors where models are compared after the same number of epochs.

@@ -34,9 +34,11 @@ pub struct Results {
     pub schema_version: u32,
     /// Where, when and with what the numbers were made.
     pub about: About,
-    /// One entry per inlier class, in the data set's order; all have the same outlier percentages.
+    /// One entry per inlier class, in the data set's order; all have the same outlier percentages, or
+    /// one test set each.
     pub classes: Vec<ClassResult>,
-    /// Means over `classes`, one entry per outlier percentage; empty without classes.
+    /// Means over `classes`, one entry per outlier percentage; empty without classes. Where every
+    /// class has one test set, with outliers of its own, there is one, with their mean percentage.
     pub means: Vec<MeanEvaluation>,
     /// The seeds' own numbers, where several were run: all others are then means over them, with
     /// their deviations.
@@ -448,15 +450,27 @@ impl Results {
         percents().find(|&p| p == 50.0).or_else(|| percents().reduce(f64::max))
     }
 
-    /// Every class with its evaluation at [`Results::headline_percent`].
+    /// The shares of outliers in the headline's test sets, as text: `50`, or `12.5 to 40` where every
+    /// class has a test set of its own.
+    pub fn headline_shares(&self) -> String {
+        let shares = || self.headline().map(|(_, e)| e.outlier_percent);
+        match (shares().reduce(f64::min), shares().reduce(f64::max)) {
+            (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
+            (Some(share), _) => share.to_string(),
+            _ => "-".into(),
+        }
+    }
+
+    /// Every class with its evaluation at [`Results::headline_percent`], or the one that it has.
     pub fn headline(&self) -> impl Iterator<Item = (&ClassResult, &Evaluation)> {
         let percent = self.headline_percent();
         self.classes.iter().filter_map(move |class| {
-            class
-                .evaluations
-                .iter()
-                .find(|e| Some(e.outlier_percent) == percent)
-                .map(|e| (class, e))
+            let mut all = class.evaluations.iter();
+            let found = match &class.evaluations[..] {
+                [one] => percent.map(|_| one),
+                _ => all.find(|e| Some(e.outlier_percent) == percent),
+            };
+            found.map(|e| (class, e))
         })
     }
 
@@ -673,7 +687,11 @@ pub(super) fn means(classes: &[ClassResult]) -> Result<Vec<MeanEvaluation>> {
         class.evaluations.iter().map(|e| e.outlier_percent).collect::<Vec<_>>()
     };
     let wanted = percents(first);
-    if let Some(other) = classes.iter().find(|class| percents(class) != wanted) {
+    let differs = |class: &&ClassResult| match (&percents(class)[..], &wanted[..]) {
+        ([_], [_]) => false,
+        (found, wanted) => found != wanted,
+    };
+    if let Some(other) = classes.iter().find(differs) {
         let (a, b) = (&first.class, &other.class);
         return Err(Error::invalid(format!(
             "classes {a} and {b} were evaluated at different outlier percentages"
@@ -685,7 +703,12 @@ pub(super) fn means(classes: &[ClassResult]) -> Result<Vec<MeanEvaluation>> {
     if all.iter().any(|names| *names != all[0]) {
         return Err(Error::invalid("classes were evaluated by different scores"));
     }
-    let mean = |(i, &outlier_percent): (usize, &f64)| {
+    let mean = |(i, &first): (usize, &f64)| {
+        let shares = classes.iter().map(|class| class.evaluations[i].outlier_percent);
+        let outlier_percent = match shares.clone().all(|share| share == first) {
+            true => first,
+            false => (10.0 * shares.sum::<f64>() / classes.len() as f64).round() / 10.0,
+        };
         let of = |part: &dyn Fn(&Evaluation) -> Metrics| {
             let metrics: Vec<Metrics> = classes.iter().map(|c| part(&c.evaluations[i])).collect();
             MeanMetrics::of(metrics.iter())
