@@ -56,16 +56,16 @@ fn scores(table: &str) -> Vec<(String, f64)> {
 fn a_defect_is_found_and_shown_where_it_is() {
     let place = Place::new();
     pictures(&place);
-    let prep = "prep mvtec --from weave --size 64 --tiles 32 --tile-stride 16";
+    let prep = "prep mvtec --from weave --size 96 --tiles 28 --tile-stride 14";
     let said = place.command(&format!("{prep} --out data")).output().unwrap();
     let (summary, notes) = (text(&said.stdout), text(&said.stderr));
-    assert!(summary.contains("9 tiles of 32 x 32 an image, every 16 pixels"), "{summary}");
+    assert!(summary.contains("36 tiles of 28 x 28 an image, every 14 pixels"), "{summary}");
     assert!(notes.contains("96 x 64) are squashed to squares"), "{notes}");
     let manifest = json(&place.path("data/manifest.json"));
-    assert_eq!((&manifest["tiles"], &manifest["masks"]), (&"64/32/16".into(), &true.into()));
+    assert_eq!((&manifest["tiles"], &manifest["masks"]), (&"96/28/14".into(), &true.into()));
     place.ok("data verify data");
 
-    place.ok("train --data data --epochs 12 --device cpu --out run -q");
+    place.ok("train --data data --epochs 6 --device cpu --out run -q");
     let table = place.ok("eval run --device cpu --no-bootstrap");
     assert!(table.contains("maximum in a defect"), "{table}");
     let results = json(&place.path("run/results.json"));
@@ -79,7 +79,7 @@ fn a_defect_is_found_and_shown_where_it_is() {
 
     // Scoring the files gives the scores that the evaluation has.
     let model = read(&place.path("run/models/normal/best/model.safetensors"));
-    for part in ["\"gradcon.tiles\":\"64/32/16\"", "\"gradcon.tile_place\":\"any\""] {
+    for part in ["\"gradcon.tiles\":\"96/28/14\"", "\"gradcon.tile_place\":\"any\""] {
         assert!(text(&model).contains(part), "{part}");
     }
     let evaluated = scores(&text(&read(&place.path("run/eval/normal/scores.csv"))));

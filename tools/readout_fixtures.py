@@ -140,10 +140,10 @@ def scores(validation, test):
         + 0.25 * z(lambda p: np.log(p["code-gradient"]))
         - 0.25 * z(lambda p: p["fisher"]),
     }
-    reads = np.stack([np.log(normal["mse"]), np.log(normal["code"])], axis=1)
+    reads = np.stack([np.log(normal["mse"]), np.log(normal["code-gradient"])], axis=1)
     scaler = StandardScaler().fit(reads)
     correlations = shrunk_covariance(empirical_covariance(scaler.transform(reads)), shrinkage=JOINT_SHRINKAGE)
-    away = scaler.transform(np.stack([np.log(of["mse"]), np.log(of["code"])], axis=1))
+    away = scaler.transform(np.stack([np.log(of["mse"]), np.log(of["code-gradient"])], axis=1))
     by["joint"] = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(correlations), away))
     return np.stack([by[rule] for rule in RULES], axis=1)
 

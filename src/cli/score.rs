@@ -116,8 +116,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     maps: Option<PathBuf>,
 
-    /// What maps show: the scores of tiles, or the error of the reconstruction. [default: tiles if they
-    /// are compared with those of their place, else error]
+    /// What maps show: the scores of tiles, or the error of the reconstruction. [default: tiles where
+    /// the model has them]
     #[arg(
         long, value_name = "KIND", requires = "maps",
         value_parser = PossibleValuesParser::new(MapKind::VARIANTS).try_map(|v| v.parse::<MapKind>())

@@ -2,12 +2,13 @@
 //! addresses), no script and no address outside itself. Every number comes from the runs' files;
 //! what a run lacks is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
 
 use super::epochs::Losses;
 use super::extremes::Extreme;
@@ -133,7 +134,7 @@ pub fn page_of(folders: &[impl AsRef<Path>]) -> Result<String> {
     page(&folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<Vec<_>>>()?)
 }
 
-/// AUROC of every class of every run, side by side.
+/// A row for each run: what it differs in from the others, and AUROC of every class.
 fn comparison(runs: &[Run]) -> Markup {
     let mut classes: Vec<&str> = Vec::new();
     for (class, _) in runs.iter().flat_map(|run| run.results.headline()) {
@@ -152,8 +153,8 @@ fn comparison(runs: &[Run]) -> Markup {
     let same_classes =
         comparable && runs.iter().all(|run| class_names(run) == class_names(&runs[0]));
     let bold = match (comparable, same_classes) {
-        (true, true) => "best of each row in bold",
-        (true, false) => "best of each row in bold, but for means over different classes",
+        (true, true) => "best of each column in bold",
+        (true, false) => "best of each column in bold, but for means over different classes",
         (false, _) => {
             "the runs were evaluated on different data or shares of outliers, so none is best"
         }
@@ -161,46 +162,70 @@ fn comparison(runs: &[Run]) -> Markup {
     let best = |wanted: bool, values: &[Option<f64>], cell: &dyn Fn(usize) -> Markup| {
         if wanted { bold_best(values, cell) } else { (0..values.len()).map(cell).collect() }
     };
-    let of_class = |class: &str| {
-        let cells: Vec<Option<&Metrics>> = runs
-            .iter()
-            .map(|run| run.results.headline().find(|(c, _)| c.class == class).map(|(_, e)| &e.full))
-            .collect();
-        let values: Vec<Option<f64>> = cells.iter().map(|cell| cell.map(|m| m.auroc)).collect();
-        row(
-            class,
-            best(
-                comparable,
-                &values,
-                &|i| html! { @if let Some(m) = cells[i] { (auroc_cell(m)) } },
-            ),
-        )
-    };
     let means: Vec<_> =
         runs.iter().map(|run| run.results.headline_mean().map(|m| m.full)).collect();
     let values: Vec<Option<f64>> = means.iter().map(|mean| mean.map(|m| m.auroc)).collect();
     let mean = |i: usize| html! { @if let Some(m) = means[i] { (mean_cell(m)) } };
-    let about = |name: &str, value: fn(&Run) -> String| {
-        row(name, runs.iter().map(|run| html! { (value(run)) }).collect())
+    let mut columns = vec![("mean".to_string(), best(same_classes, &values, &mean))];
+    for class in classes.iter().filter(|_| classes.len() > 1) {
+        let cells: Vec<Option<&Metrics>> = runs
+            .iter()
+            .map(|run| {
+                run.results.headline().find(|(c, _)| c.class == *class).map(|(_, e)| &e.full)
+            })
+            .collect();
+        let values: Vec<Option<f64>> = cells.iter().map(|cell| cell.map(|m| m.auroc)).collect();
+        let cell = |i: usize| html! { @if let Some(m) = cells[i] { (auroc_cell(m)) } };
+        columns.push((class.to_string(), best(comparable, &values, &cell)));
+    }
+    let differing: Vec<(String, Vec<String>)> = differing(runs);
+    let names = differing.iter().map(|(name, _)| name).chain(columns.iter().map(|(name, _)| name));
+    let names: Vec<&String> = names.collect();
+    let of_run = |(i, run): (usize, &Run)| {
+        let settings = differing.iter().map(|(_, values)| html! { (values[i]) });
+        let numbers = columns.iter().map(|(_, cells)| cells[i].clone());
+        row(&run.name, settings.chain(numbers).collect())
     };
-    let foot = vec![
-        row("mean", best(same_classes, &values, &mean)),
-        about("outliers", |run| match &run.results.headline_shares()[..] {
-            "-" => "-".into(),
-            shares => format!("{shares} %"),
-        }),
+    let caption = format!("AUROC of the anomaly score by run; {bold}");
+    table(&caption, "run", &names, &runs.iter().enumerate().map(of_run).collect::<Vec<_>>(), &[])
+}
+
+/// What runs were made with and on, as far as they differ: names, each with a value of every run.
+fn differing(runs: &[Run]) -> Vec<(String, Vec<String>)> {
+    fn settings(run: &Run) -> Option<&BTreeMap<String, Value>> {
+        run.results.about.made.as_ref().map(|made| &made.settings)
+    }
+    let keys: BTreeSet<&String> = runs.iter().filter_map(settings).flat_map(|s| s.keys()).collect();
+    // Said below, or in other words.
+    const ELSEWHERE: [&str; 6] = ["data", "data_sha256", "inliers", "model", "seed", "seeds"];
+    let keys = keys.into_iter().filter(|key| !ELSEWHERE.contains(&&key[..]));
+    let of_key = |key: &String| {
+        let value = |run: &Run| match settings(run).map(|settings| settings.get(key)) {
+            Some(Some(Value::String(text))) => text.clone(),
+            Some(Some(value)) => value.to_string(),
+            Some(None) | None => "-".into(),
+        };
+        (key.clone(), runs.iter().map(value).collect())
+    };
+    let about = |name: &str, value: fn(&Run) -> String| {
+        (name.to_string(), runs.iter().map(value).collect())
+    };
+    let facts = [
         about("data set", |run| run.results.about.dataset.clone()),
         about("manifest", |run| {
             run.results.about.data_sha256.as_deref().map_or("-".to_string(), short)
+        }),
+        about("outliers", |run| match &run.results.headline_shares()[..] {
+            "-" => "-".into(),
+            shares => format!("{shares} %"),
         }),
         about("model", |run| run.results.about.model.clone()),
         about("seeds", seeds_text),
         about("device", |run| run.results.about.device.clone()),
         about("date", |run| run.results.about.date.clone()),
     ];
-    let caption = format!("AUROC of the anomaly score by inlier class; {bold}");
-    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-    table(&caption, "class", &names, &classes.into_iter().map(of_class).collect::<Vec<_>>(), &foot)
+    let differs = |(_, values): &(String, Vec<String>)| values.iter().any(|v| *v != values[0]);
+    keys.map(of_key).chain(facts).filter(differs).collect()
 }
 
 /// Everything about one run, its heading at `level`.
@@ -788,7 +813,9 @@ fn extreme(folder: &Path, image: &Extreme) -> Result<Markup> {
             @if let Some(tile) = &overlay { (tile) }
             span {
                 (format!("{:.4}", image.score)) br; (truth)
-                @if let Some(class) = &image.class { br; (class) }
+                @if let Some(class) = image.class.as_ref().filter(|class| *class != truth) {
+                    br; (class)
+                }
                 // A file that one may want to look at.
                 @if overlay.is_some() { br; small { (image.image) } }
             }

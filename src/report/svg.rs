@@ -181,12 +181,15 @@ pub fn roc(title: &str, curves: &[(&str, &str, f64, Vec<RocPoint>)]) -> Markup {
     for (class, _, _, curve) in curves.iter().rev() {
         plot.line(class, curve.iter().map(|point| (point.fpr, point.tpr)));
     }
+    // Below: curves may go anywhere.
+    const ROW: f64 = 18.0;
     for (i, (class, name, auroc, _)) in curves.iter().enumerate() {
-        let (x, y) = (plot.px(0.36), plot.py(0.26) + 18.0 * i as f64);
+        let x = plot.px([0.0, 0.5][i % 2]);
+        let y = HEIGHT + 10.0 + ROW * (i / 2) as f64;
         plot.path(&format!("line {class}"), format!("M{x:.1} {:.1}h18", y - 4.0));
         plot.text(x + 24.0, y, "key", &format!("{name} {auroc:.3}"));
     }
-    plot.end()
+    svg(WIDTH, HEIGHT + ROW * curves.len().div_ceil(2) as f64, plot.title, &plot.drawn)
 }
 
 /// ROC curves of one score under several seeds, in the colours of [`seed_class`].

@@ -200,11 +200,8 @@ pub fn markdown(results: &Results) -> String {
         if !formulas.is_empty() {
             let _ = writeln!(out, "\n{}.", cell(&formulas.join("; ")));
         }
-        let interval = if results.over_seeds.is_none() {
-            " (AUROC with its 95 % bootstrap interval)"
-        } else {
-            ""
-        };
+        let has_intervals = results.headline().any(|(_, e)| e.full.auroc_95.is_some());
+        let interval = if has_intervals { " (AUROC with its 95 % bootstrap interval)" } else { "" };
         let _ = writeln!(out, "\nThe anomaly score's metrics{interval}:\n");
         header(
             &mut out,

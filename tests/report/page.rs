@@ -396,9 +396,15 @@ fn several_runs_are_compared() {
     let (x, y) =
         (first.headline_mean().unwrap().full.auroc, second.headline_mean().unwrap().full.auroc);
     assert!(y > x, "the second run separates better");
-    let wanted =
-        format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td><strong>{y:.3}</strong></td>");
-    assert!(html.contains(&wanted), "{wanted}");
+    for wanted in [
+        format!("<th scope=\"row\">first</th><td>{x:.3}</td>"),
+        format!("<th scope=\"row\">second</th><td><strong>{y:.3}</strong></td>"),
+    ] {
+        assert!(html.contains(&wanted), "{wanted}");
+    }
+    // Nothing else differs.
+    let columns = html.split("</thead>").next().unwrap();
+    assert!(!columns.contains(">seeds<") && !columns.contains(">device<"), "{columns}");
 
     // A mean over other classes is no better or worse, and neither is any number of other data.
     let compared = |second: &Results| {
@@ -409,11 +415,25 @@ fn several_runs_are_compared() {
     let mut fewer = second.classes.clone();
     fewer.truncate(1);
     let html = compared(&Results::new(about(), fewer, vec![]).unwrap());
-    assert!(
-        html.contains(&format!("<th scope=\"row\">mean</th><td>{x:.3}</td><td>0.")),
-        "no best mean"
-    );
+    assert!(html.contains("<th scope=\"row\">second</th><td>0."), "no best mean");
     assert!(html.contains("but for means over different classes"));
+    let made = |alpha: f64| Made {
+        settings: [("alpha".into(), alpha.into()), ("lr".into(), 0.001.into())].into(),
+        command: "gradcon eval".into(),
+        evaluation_seconds: 1.0,
+        trained_on: vec![],
+        gradcon_commit: None,
+        wgpu_version: "30".into(),
+    };
+    let mut other = second.clone();
+    (other.about.made, other.about.seed) = (Some(made(0.3)), Some(7));
+    let html = compared(&other);
+    let columns = html.split("</thead>").next().unwrap();
+    for name in ["alpha", "lr", "seeds", "mean"] {
+        assert!(columns.contains(&format!(">{name}</th>")), "{name}: {columns}");
+    }
+    let row = "<th scope=\"row\">second</th><td>0.3</td><td>0.001</td><td>7</td>";
+    assert!(html.contains(row), "{html}");
     let mut elsewhere = second.clone();
     elsewhere.about.data_sha256 = Some("f".repeat(64));
     let html = compared(&elsewhere);

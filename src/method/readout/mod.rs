@@ -296,7 +296,7 @@ impl Rule {
     /// z' R^-1 z, with z standardised and R = (1 - s) correlations + s I, s = 0.01. Too good a
     /// reconstruction counts, too: what is blurred is reconstructed better than what is normal.
     fn joint(name: &str) -> Rule {
-        let reads = [Part::Mse, Part::Code].map(|part| (1.0, Read::Log(part), true));
+        let reads = [Part::Mse, Part::CodeGradient].map(|part| (1.0, Read::Log(part), true));
         Rule { joint: true, ..Rule::new(name, &reads) }
     }
 
