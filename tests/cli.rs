@@ -380,7 +380,7 @@ fn the_demo_goes_the_whole_way_and_can_go_on() {
         (&200.into(), &900.into())
     );
     let page = text(&read(&place.path("gradcon-demo/run/report.html")));
-    assert!(page.contains("sneakers") && page.matches("data:image/png").count() == 60);
+    assert!(page.contains("sneakers") && page.matches("data:image/png").count() == 160);
 
     // The ten highest scores, rising to the first, each a picture that is there.
     let best: Vec<(f64, &str)> = said

@@ -5,6 +5,7 @@ mod place;
 
 use std::path::Path;
 
+use gradcon::Detector;
 use place::{Place, read, text};
 use serde_json::Value;
 
@@ -131,6 +132,20 @@ fn how_tiles_are_judged_is_a_setting_that_an_evaluation_takes_up() {
     place.ok("eval run --device cpu --no-bootstrap -q");
     has("\"gradcon.tile_place\":\"any\"");
     has("\"gradcon.tile_top\":\"1\"");
+
+    // What is known of places is of as many as there are.
+    let again = config.replace("\"any\"", "\"same\"");
+    std::fs::write(place.path("run/config.toml"), again).unwrap();
+    let table = place.ok("eval run --device cpu --no-bootstrap -q");
+    assert!(table.contains("auto = log code_place"), "{table}");
+    let path = place.path("run/models/normal/best/model.safetensors");
+    let mut detector = Detector::load(&path).unwrap();
+    let places = detector.statistics.as_ref().and_then(|known| known.places.as_ref());
+    assert!(places.is_some());
+    detector.description.insert("tiles".into(), "64/32/32".into());
+    detector.save(&path).unwrap();
+    let error = Detector::load(&path).unwrap_err().to_string();
+    assert!(error.contains("9 places, but an image has 4 tiles"), "{error}");
 }
 
 #[test]

@@ -183,15 +183,29 @@ pub(super) fn train_one(
 /// A reconstruction that explains less of the variance than this is as good as the mean image.
 const LEAST_EXPLAINED: f64 = 0.05;
 
-/// Says which models of a run that is through know no more than the mean image.
+/// A constraint that is more of the loss leaves the reconstruction little to say.
+const MOST_CONSTRAINED: f64 = 0.9;
+
+/// Says which models of a run that is through know no more than the mean image, or were hardly asked
+/// to.
 fn tell_what_learned_nothing(folder: &Path, config: &RunConfig, ui: &Ui) -> Result<()> {
     for class in &config.inliers {
         let model = folders::best_model(&folders::training(folder, class));
         if !model.exists() {
             continue;
         }
-        let share = Detector::load(&model)?.explained_variance()?;
-        if let Some(share) = share.filter(|&share| share < LEAST_EXPLAINED) {
+        let detector = Detector::load(&model)?;
+        if let Some(share) = detector.constraint_share()?.filter(|&share| share > MOST_CONSTRAINED)
+        {
+            ui.progress(&format!(
+                "Note: class {class}: {} of the loss is the constraint's: of images with so little \
+                 contrast, a smaller --alpha than {} lets the model learn more",
+                percent(share),
+                config.alpha
+            ));
+        }
+        if let Some(share) = detector.explained_variance()?.filter(|&share| share < LEAST_EXPLAINED)
+        {
             ui.warn(&format!(
                 "class {class} has learned nothing yet: its reconstructions explain {} of the \
                  validation images' variance, the mean image 0 %; train longer (gradcon train \

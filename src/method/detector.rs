@@ -14,6 +14,7 @@ use strum::VariantNames;
 
 use super::maps::Errors;
 use super::model::{Kind, Model};
+use super::readout::places::Places;
 use super::readout::statistics::column_names;
 use super::readout::{Part, Rule, Statistics};
 use super::scorer::Scorer;
@@ -197,6 +198,31 @@ impl Detector {
         Ok(Some(1.0 - sum / f64::from(count) / mean))
     }
 
+    /// How much of the loss, error and weighted constraint, is the constraint's on the validation
+    /// images: alpha cos / (mse + alpha cos), of means over them. None where it was never fitted.
+    ///
+    /// # Errors
+    /// As [`Detector::number`].
+    pub fn constraint_share(&self) -> Result<Option<f64>> {
+        let (Some(statistics), Some(alpha)) = (&self.statistics, self.number("alpha")?) else {
+            return Ok(None);
+        };
+        let Statistics { validation, .. } = statistics;
+        let (mut mse, mut cos) = (0.0, 0.0);
+        for row in validation.rows() {
+            for (part, value) in validation.parts.iter().zip(row) {
+                match part {
+                    Part::Mse => mse += value,
+                    Part::Cos(layer) if layer.starts_with("up.") => {
+                        cos += alpha * value.abs() / self.model.segments().len() as f64;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok((mse + cos > 0.0).then(|| cos / (mse + cos)))
+    }
+
     /// Writes `model.safetensors`, atomically: a temporary file beside it is renamed. Shown at
     /// [`Detector`].
     ///
@@ -268,6 +294,14 @@ impl Detector {
         rest.finish()?;
         let detector = Detector { model, params, reference, statistics, description };
         let tiling = detector.tiling().map_err(|e| e.in_file(path))?;
+        let places = detector.statistics.as_ref().and_then(|s| s.places.as_ref());
+        let cut = tiling.map_or(1, |tiling| tiling.tiles.count());
+        if let Some(found) = places.map(Places::count).filter(|&found| found != cut) {
+            return Err(Error::invalid(format!(
+                "{}: statistics of {found} places, but an image has {cut} tiles",
+                path.display()
+            )));
+        }
         match tiling.map(|tiling| tiling.tiles.size()).filter(|&size| size != detector.model.size())
         {
             None => Ok(detector),
