@@ -30,7 +30,8 @@ pub struct Listing {
     pub normal_test: Option<Found>,
     /// Anomalous images by kind.
     pub abnormal: Vec<(String, Found)>,
-    /// Where pictures of the defects' places are, if they are anywhere: see [`mask_of`].
+    /// Where pictures of the defects' places are, if they are anywhere: of `DEFECT/a/7.png`,
+    /// `DEFECT/a/7_mask.png` or `7.png` below it, with any ending of pictures.
     pub masks: Option<PathBuf>,
     /// What else is there.
     pub left_out: Tally,
@@ -280,8 +281,7 @@ fn normal_in(dir: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The mask of an anomalous image, if there is one: for `path` = `DIR/a/7.png` of a kind, it is
-/// `MASKS/KIND/a/7_mask.png` or `7.png`, with any ending of pictures.
+/// The mask of an anomalous image, if there is one: see [`Listing::masks`].
 pub(super) fn mask_of(masks: &Path, kind: &str, dir: &Path, path: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(dir).ok()?;
     let stem = below.file_stem()?;

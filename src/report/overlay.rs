@@ -91,7 +91,7 @@ const OPAQUE: f32 = 0.65;
 /// A pixel, gray or RGB, with a level laid over it.
 fn covered(pixel: &[u8], level: Option<f32>) -> [u8; 3] {
     let level = level.unwrap_or(0.0).clamp(0.0, 1.0);
-    let cover = OPAQUE * (2.0 * level).min(1.0);
+    let cover = OPAQUE * (2.0 * level).min(1.0).powi(2);
     let red = (2.0 * level - 1.0).max(0.0);
     let colour = [255.0 - 35.0 * red, 210.0 * (1.0 - red), 30.0 * red];
     let under = [0, 1, 2].map(|c| f32::from(pixel[c.min(pixel.len() - 1)]));
