@@ -6,6 +6,7 @@
 //! RUN/models/CLASS/           the training of a class:
 //!   metrics.csv               its history, and TensorBoard's events.out.tfevents.*
 //!   best/                     model.safetensors, README.md (model card)
+//!   baselines/                plain.safetensors, the same without constraint (run/baselines.rs)
 //!   checkpoint.json           which checkpoint counts                  (run/checkpoint.rs)
 //!   last/                     the newest checkpoint
 //!   previous/                 the one before it
@@ -109,6 +110,16 @@ pub fn best(training: &Path) -> PathBuf {
 /// The model file of a training's best epoch.
 pub fn best_model(training: &Path) -> PathBuf {
     best(training).join(MODEL)
+}
+
+/// What a training's model is held against.
+pub fn baselines(training: &Path) -> PathBuf {
+    training.join("baselines")
+}
+
+/// The autoencoder that was trained without the constraint.
+pub fn plain_model(training: &Path) -> PathBuf {
+    baselines(training).join("plain.safetensors")
 }
 
 /// The newest checkpoint of a training.

@@ -91,6 +91,85 @@ fn one_class_of_several_equals_the_class_alone() {
     }
 }
 
+/// What an evaluation of one class found by a score: its metrics.
+fn found(place: &Place, results: &str, score: &str) -> serde_json::Value {
+    let results: serde_json::Value = serde_json::from_slice(&read(&place.path(results))).unwrap();
+    let evaluation = results["classes"][0]["evaluations"].as_array().unwrap().last().unwrap();
+    let more = evaluation["more"].as_array().unwrap().iter();
+    let named = more.filter(|named| named["score"] == score).map(|named| &named["metrics"]);
+    named.chain([&evaluation[score]]).next().unwrap().clone()
+}
+
+#[test]
+fn baselines_are_further_rows_of_the_table() {
+    let place = prepared();
+    place.ok(&format!("{TRAIN} --inlier 1,7 --epochs 1 --out run -q"));
+    let eval = |line: &str| {
+        let line = format!("eval {line} --device cpu --no-bootstrap --score code");
+        let out = place.command(&line).output().unwrap();
+        assert!(out.status.success(), "{line}: {}", text(&out.stderr));
+        [text(&out.stdout), text(&out.stderr)]
+    };
+    let scores = || text(&read(&place.path("run/eval/Trouser/scores.csv")));
+    let kept =
+        |class: &str| read(&place.path(&format!("run/models/{class}/baselines/plain.safetensors")));
+    let trains = "without the constraint, seed";
+    eval("run");
+    let before = scores();
+    let [table, said] = eval("run --baselines");
+    assert!(said.contains("2 model(s) without the constraint, seed 0, to epoch 1"), "{said}");
+    for name in ["pca", "nearest", "plain"] {
+        assert!(table.lines().any(|line| line.starts_with(&format!("| {name} "))), "{table}");
+        assert!(table.contains(&format!("; {name} = m")), "{table}");
+    }
+    let after = scores();
+    assert!(after.lines().next().unwrap().ends_with(",pca,nearest,plain"), "{after}");
+    assert_eq!(before.lines().count(), after.lines().count());
+    assert!(before.lines().zip(after.lines()).all(|(before, after)| after.starts_with(before)));
+    // A trouser is easy to know.
+    for name in ["pca", "nearest"] {
+        let auroc = found(&place, "run/results.json", name)["auroc"].as_f64().unwrap();
+        assert!(auroc > 0.9, "{name}: {auroc}");
+    }
+
+    // It is what a run without the constraint comes to, which has no other baseline of its kind.
+    place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --alpha 0 --out none -q"));
+    let [_, said] = eval("none --baselines");
+    assert!(!said.contains(trains) && !place.path("none/models/Trouser/baselines").exists());
+    for score in ["plain", "reconstruction"] {
+        let expected = found(&place, "none/results.json", score);
+        assert_eq!(found(&place, "run/results.json", "plain"), expected, "{score}");
+    }
+
+    // It is trained once, and again for other epochs.
+    let models = [kept("Trouser"), kept("Sneaker")];
+    let [_, said] = eval("run --baselines");
+    assert!(!said.contains(trains) && scores() == after, "{said}");
+    assert!(models == [kept("Trouser"), kept("Sneaker")]);
+    // The run's own data are what they are fitted on, whatever is evaluated.
+    place.ok("prep fmnist --subset --seed 5 --out other -q");
+    let [_, said] = eval("run --data other --baselines");
+    assert!(!said.contains(trains), "{said}");
+    assert!(found(&place, "run/eval-other/results.json", "nearest")["auroc"].as_f64() > Some(0.9));
+    place.ok("train --resume run --epochs 2 --device cpu -q");
+    assert!(eval("run --baselines")[1].contains("to epoch 2"));
+    assert!(models[0] != kept("Trouser") && models[1] != kept("Sneaker"));
+    eval("run");
+    assert!(scores().lines().next() == before.lines().next());
+}
+
+#[test]
+fn each_seed_has_its_own_baselines() {
+    let place = prepared();
+    place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --seeds 3,4 --out run -q"));
+    let table = place.ok("eval run --baselines --device cpu --no-bootstrap --score code");
+    assert!(table.contains("| plain ") && table.contains("±"), "{table}");
+    let [a, b] = [3, 4].map(|seed| {
+        read(&place.path(&format!("run/seed-{seed}/models/Trouser/baselines/plain.safetensors")))
+    });
+    assert!(a != b);
+}
+
 /// Own images in an MVTec-style tree: bars across are normal, bars along are not.
 #[test]
 fn own_images_of_any_size() {

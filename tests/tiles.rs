@@ -133,6 +133,26 @@ fn how_tiles_are_judged_is_a_setting_that_an_evaluation_takes_up() {
     has("\"gradcon.tile_place\":\"any\"");
     has("\"gradcon.tile_top\":\"1\"");
 
+    // Baselines judge the same tiles in the same way: a mean of three is less than the highest.
+    let baselines = || {
+        place.ok("eval run --baselines --device cpu --no-bootstrap -q");
+        let table = read(&place.path("run/eval/normal/scores.csv"));
+        let mut reader = csv::Reader::from_reader(&table[..]);
+        let row = |row: csv::StringRecord| -> Vec<f64> {
+            row.iter().skip(row.len() - 3).map(|value| value.parse().unwrap()).collect()
+        };
+        reader.records().map(|record| row(record.unwrap())).collect::<Vec<_>>()
+    };
+    let highest = baselines();
+    let config = text(&read(&place.path("run/config.toml")));
+    let config = config.replace("top_tiles = 1", "top_tiles = 3");
+    std::fs::write(place.path("run/config.toml"), config).unwrap();
+    let mean = baselines();
+    assert_eq!((highest.len(), mean.len()), (16, 16));
+    for (highest, mean) in highest.concat().iter().zip(&mean.concat()) {
+        assert!(highest > mean && *mean > 0.0, "{highest} {mean}");
+    }
+
     // What is known of places is of as many as there are.
     let again = config.replace("\"any\"", "\"same\"");
     std::fs::write(place.path("run/config.toml"), again).unwrap();

@@ -85,6 +85,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         rules: &rules,
         bootstrap: true,
         precision: Precision::F32,
+        baselines: None,
     };
     let (results, place) =
         evaluate(&what, engine.as_mut(), |line| ui.detail(line), |line| ui.warn(line))?;

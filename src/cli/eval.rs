@@ -3,17 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use super::sizes::PrecisionArgs;
-use super::train::open_data;
+use super::train::{Progress, open_data};
 use super::{DeviceArgs, Ui};
 use crate::data::Prepared;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::folders::{self, EvalPlace};
 use crate::output::print;
 use crate::report::results::Results;
 use crate::report::tables;
+use crate::run::baselines;
 use crate::run::config::RunConfig;
 use crate::run::evaluate::{Evaluate, evaluate, rules};
 use crate::run::share;
+use crate::run::train::End;
 
 /// Evaluate a run: the paper's table, for every score.
 ///
@@ -41,11 +44,21 @@ use crate::run::share;
 ///   code-gradient   log of the Mahalanobis distance of the gradient that reaches the code
 ///   up.0, down.2 .. -cos of one layer
 ///
+/// With --baselines also what simpler methods make of the same images, as further rows:
+///
+///   pca             mean r^2, r: what of the image is beside the mean and the principal components
+///                   that explain 95 % of the variance of (at most 1,000) training images
+///   nearest         distance of the code to the nearest of (at most 10,000) training images' codes
+///   plain           mse of the same autoencoder, trained by the run's settings with --alpha 0; it is
+///                   trained by the first such evaluation, and kept in models/CLASS/baselines
+///   code            as above: a baseline, too
+///
 /// Examples:
 ///
 ///   gradcon eval runs/fmnist && gradcon report runs/fmnist
 ///   gradcon eval runs/mine --fpr 0.01
 ///   gradcon eval runs/fmnist --score paper --beta 0,0.01,0.03,0.1,0.3
+///   gradcon eval runs/fmnist --baselines
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct EvalArgs {
@@ -75,6 +88,11 @@ pub struct EvalArgs {
     /// in its configuration and its models.
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, conflicts_with = "data")]
     fpr: Option<f64>,
+
+    /// Add the baselines pca, nearest and plain, for which a model without the constraint is trained
+    /// once.
+    #[arg(long)]
+    baselines: bool,
 
     /// Leave out the bootstrap intervals.
     #[arg(long)]
@@ -111,6 +129,18 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     if args.data.is_none() {
         config.check_data(&prepared)?;
     }
+    // What baselines are fitted on.
+    let other = (args.baselines && prepared.manifest().sha256() != config.data_sha256)
+        .then(|| open_data(&config))
+        .transpose()?;
+    let own = other.as_ref().unwrap_or(&prepared);
+    if args.baselines {
+        config.check_data(own)?;
+        if prepared.test_sets().is_empty() {
+            let what = "normal images only, so there is nothing to compare by";
+            return Err(Error::Usage(format!("--baselines: {}: {what}", data.display())));
+        }
+    }
     if let Some(beta) = args.beta.iter().find(|beta| !beta.is_finite()) {
         return Err(Error::Usage(format!("--beta {beta}: expected finite numbers")));
     }
@@ -143,6 +173,9 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
             None
         };
         let rules = rules(config, &prepared, &args.score, &args.beta)?;
+        if args.baselines {
+            train_plain(folder, config, own, engine.as_mut(), ui)?;
+        }
         let what = Evaluate {
             run: folder,
             config,
@@ -151,6 +184,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
             rules: &rules,
             bootstrap: !args.no_bootstrap,
             precision: args.precision.precision,
+            baselines: args.baselines.then_some(own),
         };
         let (results, written) =
             evaluate(&what, engine.as_mut(), |line| ui.progress(line), |line| ui.warn(line))?;
@@ -188,6 +222,34 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     tables::write(&results, &place.results)?;
     print(&tables::markdown(&results))?;
     Ok(())
+}
+
+/// Trains the autoencoders without constraint that a run's baselines lack, and shows how it goes.
+fn train_plain(
+    run: &Path,
+    config: &RunConfig,
+    prepared: &Prepared,
+    engine: &mut dyn Engine,
+    ui: &Ui,
+) -> Result<()> {
+    let units = baselines::lacking(run, config)?;
+    if units.is_empty() {
+        return Ok(());
+    }
+    ui.progress(&format!(
+        "{}: {} model(s) without the constraint, seed {}, to epoch {}",
+        run.display(),
+        units.len(),
+        config.seed,
+        config.epochs
+    ));
+    let mut progress = Progress::new(*ui, &units, prepared)?;
+    let end = baselines::train(&units, prepared, engine, &mut progress);
+    progress.bar.finish_and_clear();
+    match end? {
+        End::Complete => Ok(()),
+        End::Stopped => Err(Error::Interrupted),
+    }
 }
 
 /// Keeps the classes that every seed's results have, and returns the others.

@@ -182,6 +182,7 @@ pub(super) fn evaluated(
             rules: &rules,
             bootstrap: false,
             precision: Precision::F32,
+            baselines: None,
         };
         ui.progress(&format!("{}, epoch {}", folder.display(), config.epochs));
         let (results, _) = evaluate(&what, engine, |_| (), |line| ui.warn(line))?;

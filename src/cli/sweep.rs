@@ -471,6 +471,7 @@ impl Work {
             rules: &rules,
             bootstrap: false,
             precision: Precision::F32,
+            baselines: None,
         };
         ui.progress(&job.to_string());
         let (results, _) =

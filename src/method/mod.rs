@@ -1,6 +1,7 @@
 //! GradCon: the model, its objective, training and scoring. Speaks only of tapes, programs and
 //! [`crate::engine::Engine`].
 
+pub mod baselines;
 pub mod config;
 pub mod detector;
 pub mod feed;

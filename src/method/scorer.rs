@@ -147,7 +147,8 @@ impl<'e> Scorer<'e> {
         let places = detector.statistics.as_ref().and_then(|s| s.places.clone());
         let places = places.filter(|_| wanted.places);
         let parts = Wanted { places: places.is_some(), ..wanted }.parts(&model);
-        let wanted = Wanted { places: false, vectors: places.is_some(), ..wanted };
+        let vectors = wanted.vectors || places.is_some();
+        let wanted = Wanted { places: false, vectors, ..wanted };
         let options = Options { replicas: 1, form: engine.form(), precision };
         let score = engine.load(&measuring_program(&model, wanted, BATCH, STEPS, options))?;
         let reconstruct = engine.load(&reconstruction_program(&model, BATCH, STEPS, options))?;
@@ -286,6 +287,22 @@ impl<'e> Scorer<'e> {
             rows.par_extend((0..count).into_par_iter().map(row));
         }
         Ok(rows)
+    }
+
+    /// The codes of what the model sees, `[n, code_len]`, by a scorer that measures these vectors.
+    pub(super) fn codes(&mut self, images: &Images) -> Result<Vec<f32>> {
+        self.model.check_images(images)?;
+        let (parts, len) = (self.units.len(), self.model.code_len());
+        let width = parts + len;
+        let mut codes = Vec::with_capacity(images.n * len);
+        for chunk in self.chunks(images) {
+            let (count, log) = self.run(self.score, chunk, "score")?;
+            for i in 0..count {
+                let row = &log[i / BATCH * width * BATCH..];
+                codes.extend((parts..width).map(|k| row[k * BATCH + i % BATCH] as f32));
+            }
+        }
+        Ok(codes)
     }
 
     /// Reconstructions of images, both `[n, size, size, channels]`; values in (0, 1). Of images that

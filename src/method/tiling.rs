@@ -197,6 +197,17 @@ pub fn aligned(tiles: &Images, count: usize) -> f64 {
     if total > 0.0 { (1.0 - within / total).max(0.0) } else { 0.0 }
 }
 
+/// An image's value: the mean of the `top` highest of its tiles'.
+pub(super) fn mean_of_highest(tiles: &[f64], top: usize) -> f64 {
+    // One that is no number must not hide behind those that are.
+    if let Some(&bad) = tiles.iter().find(|value| !value.is_finite()) {
+        return bad;
+    }
+    let mut ranked = tiles.to_vec();
+    ranked.sort_by(|a, b| b.total_cmp(a));
+    ranked[..top].iter().sum::<f64>() / top as f64
+}
+
 /// A rule as a function of what is measured of an image's tiles, with a model's statistics.
 #[derive(Clone, Debug)]
 pub struct ImageRule {
@@ -238,14 +249,7 @@ impl ImageRule {
     pub fn scores(&self, parts: &[Part], tiles: &[Vec<f64>]) -> Result<(f64, Vec<f64>)> {
         let scores: Vec<f64> =
             tiles.iter().map(|row| self.rule.of(parts, row)).collect::<Result<_>>()?;
-        let mut ranked = scores.clone();
-        ranked.sort_by(|a, b| b.total_cmp(a));
-        // One that is no number must not hide behind those that are.
-        let score = match scores.iter().find(|score| !score.is_finite()) {
-            Some(&bad) => bad,
-            None => ranked[..self.top].iter().sum::<f64>() / self.top as f64,
-        };
-        Ok((score, scores))
+        Ok((mean_of_highest(&scores, self.top), scores))
     }
 
     /// The scores of the tiles of the validation images.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use super::baselines::plain;
 use super::config::RunConfig;
 use super::train::{export, fit, layer_names, now};
 use super::{threshold, time};
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::files::{Lock, sweep};
 use crate::folders::{self, EvalPlace};
 use crate::images::Images;
+use crate::method::baselines::{BASELINES, Baselines};
 use crate::method::detector::Detector;
 use crate::method::maps::{MapKind, Scale, maps};
 use crate::method::readout::{PAPER, Rule};
@@ -54,6 +56,9 @@ pub struct Evaluate<'a> {
     pub bootstrap: bool,
     /// How activations and their gradients are kept while images are scored.
     pub precision: Precision,
+    /// Adds the baselines; this is the run's own data, which they are fitted on. Their autoencoders
+    /// are trained already ([`super::baselines::train`]).
+    pub baselines: Option<&'a Prepared>,
 }
 
 /// Evaluates a run. `progress` hears of every class, `warn` of classes that are left out: they have
@@ -177,6 +182,13 @@ pub fn evaluate(
         let rules: Vec<Rule> =
             what.rules.iter().cloned().map(|rule| rule.of_tiles(tiling)).collect();
         formulas = rules.iter().cloned().map(Formula::from).collect();
+        if what.baselines.is_some() {
+            let of = |(score, formula): (&str, &str)| Formula {
+                score: score.into(),
+                formula: formula.into(),
+            };
+            formulas.extend(BASELINES.map(of));
+        }
         let sets: Vec<&TestSet> = prepared.test_sets_of(inlier).collect();
         if sets.is_empty() && own {
             // Normal images only: what can be known of them, and no metric.
@@ -196,7 +208,14 @@ pub fn evaluate(
         let is_own = prepared.manifest().dataset == Dataset::FOLDER;
         let map = if is_own { Some(MapKind::default_of(&detector)?) } else { None };
         let by = (&detector, &rules[..], map);
-        let scored = Scored::new(engine, by, what.precision, prepared, &sets)?;
+        let mut scored = Scored::new(engine, by, what.precision, prepared, &sets)?;
+        if let Some(own) = what.baselines {
+            let inlier = own.find_inliers(std::slice::from_ref(&class))?[0];
+            let plain = plain(folder, config, &class, &detector)?;
+            let train = own.train_of(inlier)?;
+            let baselines = Baselines::fit(engine, &detector, &plain, &train, config.seed)?;
+            scored.add(engine, (&detector, &baselines), what.precision, prepared)?;
+        }
         let intervals = what.bootstrap.then_some((BOOTSTRAP_RESAMPLES, config.seed));
         let mut evaluations = vec![];
         let mut headline: Option<(f64, &TestSet)> = None;
@@ -448,6 +467,22 @@ impl Scored {
         let maps = indices.iter().copied().zip(maps).collect();
         let of = indices.into_iter().zip(scores).collect();
         Ok(Scored { layers: layer_names(&detector.model), more, of, maps })
+    }
+
+    /// Adds the values of baselines as further scores.
+    fn add(
+        &mut self,
+        engine: &mut dyn Engine,
+        (detector, baselines): (&Detector, &Baselines),
+        precision: Precision,
+        prepared: &Prepared,
+    ) -> Result<()> {
+        let indices: Vec<usize> = self.of.keys().copied().collect();
+        let images = prepared.test().images.select(&indices);
+        let values = baselines.values(engine, detector, &images, precision)?;
+        self.of.values_mut().zip(values).for_each(|(score, values)| score.scores.extend(values));
+        self.more.extend(BASELINES.map(|(name, _)| name.to_string()));
+        Ok(())
     }
 
     /// The table of one test set, in its order.

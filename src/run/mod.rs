@@ -2,6 +2,7 @@
 //!
 //! Where its files lie says [`crate::folders`].
 
+pub mod baselines;
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;

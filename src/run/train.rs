@@ -166,10 +166,10 @@ struct ClassFiles {
 }
 
 /// Training and validation images of classes, each once.
-struct ClassImages(Vec<(String, Images, Images)>);
+pub(super) struct ClassImages(Vec<(String, Images, Images)>);
 
 impl ClassImages {
-    fn of(units: &[Unit], prepared: &Prepared) -> Result<ClassImages> {
+    pub(super) fn of(units: &[Unit], prepared: &Prepared) -> Result<ClassImages> {
         let mut all: Vec<(String, Images, Images)> = vec![];
         for unit in units {
             if all.iter().all(|(class, ..)| *class != unit.class) {
@@ -189,7 +189,7 @@ impl ClassImages {
 }
 
 /// A trainer for units of one program, which begin.
-fn fresh_trainer<'e>(
+pub(super) fn fresh_trainer<'e>(
     units: &[&Unit],
     images: &ClassImages,
     model: &Model,
