@@ -146,7 +146,7 @@ fn how_tiles_are_judged_is_a_setting_that_an_evaluation_takes_up() {
     let highest = baselines();
     let config = text(&read(&place.path("run/config.toml")));
     let config = config.replace("top_tiles = 1", "top_tiles = 3");
-    std::fs::write(place.path("run/config.toml"), config).unwrap();
+    std::fs::write(place.path("run/config.toml"), &config).unwrap();
     let mean = baselines();
     assert_eq!((highest.len(), mean.len()), (16, 16));
     for (highest, mean) in highest.concat().iter().zip(&mean.concat()) {
