@@ -13,11 +13,12 @@
 //! from at most 10,000, drawn by a seed. The Mahalanobis distance of the code, a further baseline, is
 //! the rule `code`.
 
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::DMatrix;
 use rayon::prelude::*;
 
 use super::detector::Detector;
 use super::feed::epoch_order;
+use super::readout::places::principal_axes;
 use super::readout::{Rule, Wanted};
 use super::scorer::Scorer;
 use super::tiling::{Tiling, mean_of_highest};
@@ -80,19 +81,14 @@ impl Components {
         for mut row in rows.row_iter_mut() {
             row -= &mean;
         }
-        // Eigenvectors of the smaller product lead to those of the covariance.
-        let eigen = SymmetricEigen::new(&rows * rows.transpose());
-        let mut order: Vec<usize> = (0..n).collect();
-        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-        let total: f64 = order.iter().map(|&i| eigen.eigenvalues[i].max(0.0)).sum();
+        let total = rows.norm_squared();
         let (mut kept, mut explained) = (vec![], 0.0);
-        for i in order {
-            let value = eigen.eigenvalues[i];
+        for (value, axis) in principal_axes(&rows) {
             // Images that are all the same have no component.
             if explained >= EXPLAINED * total || value <= 1e-12 * total {
                 break;
             }
-            kept.push(rows.tr_mul(&eigen.eigenvectors.column(i)).transpose() / value.sqrt());
+            kept.push(axis.transpose());
             explained += value;
         }
         let axes = match kept.is_empty() {

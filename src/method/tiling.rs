@@ -160,7 +160,8 @@ pub fn settle(
 }
 
 /// How much of the variance of tiles' pixels, `count` tiles an image, is that of the mean image: 1
-/// if all images are the same, about 0 if what is at a place says nothing of it.
+/// if all images are the same, about 0 if what is at a place says nothing of it. Pixels that never
+/// change, as those that a picture was filled up with, don't count.
 ///
 /// A mean of n images has 1 / n of the images' own variance, which is taken off.
 pub fn aligned(tiles: &Images, count: usize) -> f64 {
@@ -168,9 +169,9 @@ pub fn aligned(tiles: &Images, count: usize) -> f64 {
     if n < 2 || len == 0 {
         return 0.0;
     }
-    let channels = tiles.channels;
-    let mut totals = vec![(0.0, 0.0, 0.0); channels];
-    let (mut within, mut places) = (0.0, vec![0.0; channels]);
+    // Of each channel: sum, sum of squares, and places that change.
+    let mut totals = vec![(0.0, 0.0, 0.0); tiles.channels];
+    let mut within = 0.0;
     for place in 0..count {
         let mut sums = vec![(0.0, 0.0); len];
         for image in 0..n {
@@ -180,20 +181,25 @@ pub fn aligned(tiles: &Images, count: usize) -> f64 {
             }
         }
         for (i, (sum, square)) in sums.into_iter().enumerate() {
-            within += square - sum * sum / n as f64;
-            let (all, squares, values) = &mut totals[i % channels];
-            (*all, *squares, *values) = (*all + sum, *squares + square, *values + n as f64);
-            places[i % channels] += 1.0;
+            let own = square - sum * sum / n as f64;
+            if own > 0.0 {
+                within += own;
+                let (all, squares, places) = &mut totals[i % tiles.channels];
+                (*all, *squares, *places) = (*all + sum, *squares + square, *places + 1.0);
+            }
         }
     }
-    let total: f64 =
-        totals.iter().map(|(sum, square, values)| square - sum * sum / values.max(1.0)).sum();
+    let (mut total, mut places) = (0.0, 0.0);
+    for (sum, square, of) in totals.into_iter().filter(|(.., of)| *of > 0.0) {
+        total += square - sum * sum / (of * n as f64);
+        places += of;
+    }
+    if places == 0.0 {
+        return 1.0;
+    }
     // Unbiased: the mean image's own noise is no alignment.
-    let places: f64 = places.iter().sum();
-    let (within, total) = (
-        within / (places * (n - 1) as f64),
-        total / (places * n as f64 - channels as f64).max(1.0),
-    );
+    let within = within / (places * (n - 1) as f64);
+    let total = total / (places * n as f64 - 1.0);
     if total > 0.0 { (1.0 - within / total).max(0.0) } else { 0.0 }
 }
 
@@ -276,5 +282,34 @@ impl ImageRule {
         }
         scores.sort_by(f64::total_cmp);
         Ok(scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tiles of 40 images of 64 x 64 pixels, whose pixels are `value(image, y, x)`.
+    fn share(value: impl Fn(usize, usize, usize) -> u8) -> Result<f64> {
+        let tiles = Tiles::new(64, 32, 16)?;
+        let data = (0..40 * 64 * 64).map(|i| value(i / 4096, i / 64 % 64, i % 64)).collect();
+        Ok(aligned(&tiles.cut(&Images::new(data, [40, 64, 64, 1])?), tiles.count()))
+    }
+
+    #[test]
+    fn objects_are_aligned_and_textures_are_not_also_where_they_are_padded() -> Result<()> {
+        let noise = |i: usize, y: usize, x: usize| {
+            ((i * 1_299_709 + y * 104_729 + x * 7919) % 8191 * 127 % 61) as u8
+        };
+        let disc = |y: usize, x: usize| y.abs_diff(32).pow(2) + x.abs_diff(30).pow(2) < 400;
+        let object = share(|i, y, x| noise(i, y, x) / 2 + if disc(y, x) { 180 } else { 20 })?;
+        assert!((0.9..1.0).contains(&object), "{object}");
+        let texture = share(noise)?;
+        assert!(texture < 0.05, "{texture}");
+        let bars = |y: usize| !(16..48).contains(&y);
+        let padded = share(|i, y, x| if bars(y) { 0 } else { 100 + noise(i, y, x) })?;
+        assert!(padded < 0.05, "{padded}");
+        assert_eq!(share(|_, y, x| (y + x) as u8)?, 1.0);
+        Ok(())
     }
 }

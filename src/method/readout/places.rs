@@ -10,7 +10,7 @@
 //! each place would be a file of 100 MB: most of the distance is how far the code is from the plane
 //! that these few vectors span.
 
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -88,6 +88,20 @@ impl Gathered {
     }
 }
 
+/// The eigenvectors of X' X of centred rows X [n, len], with their eigenvalues, falling: at most n,
+/// as they come from those of the smaller X X'. Of a value of 0 there is no vector.
+pub(in crate::method) fn principal_axes(
+    rows: &DMatrix<f64>,
+) -> impl Iterator<Item = (f64, DVector<f64>)> + '_ {
+    let eigen = SymmetricEigen::new(rows * rows.transpose());
+    let mut order: Vec<usize> = (0..rows.nrows()).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    order.into_iter().map(move |i| {
+        let value = eigen.eigenvalues[i];
+        (value, rows.tr_mul(&eigen.eigenvectors.column(i)) / value.sqrt())
+    })
+}
+
 struct Place {
     mean: Vec<f32>,
     axes: Vec<f32>,
@@ -103,30 +117,24 @@ fn fitted(codes: &[f32], len: usize, kept: usize) -> Result<Place> {
     for mut row in rows.row_iter_mut() {
         row -= &mean;
     }
-    // Eigenvectors of the smaller product lead to those of the covariance.
-    let gram = &rows * rows.transpose() / n as f64;
-    let trace = gram.trace() / len as f64;
+    let trace = rows.norm_squared() / (n * len) as f64;
     if !trace.is_finite() {
         return Err(Error::invalid("the codes of the training images are not finite"));
     }
     // Codes that are all the same, as far as f32 can tell, have no spread to measure by.
     let trace = if trace > f32::MIN_POSITIVE.into() { trace } else { 1.0 };
-    let eigen = SymmetricEigen::new(gram);
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
     let rest = 1.0 / (SHRINKAGE * trace);
     let (mut axes, mut gains) = (Vec::with_capacity(kept * len), Vec::with_capacity(kept));
-    for i in 0..kept {
-        let value = order.get(i).map_or(0.0, |&i| eigen.eigenvalues[i]);
+    for (product, axis) in principal_axes(&rows).take(kept) {
+        let value = product / n as f64;
         if value <= 1e-9 * trace {
-            axes.extend(std::iter::repeat_n(0.0, len));
-            gains.push(0.0);
-            continue;
+            break;
         }
-        let axis = rows.tr_mul(&eigen.eigenvectors.column(order[i])) / (n as f64 * value).sqrt();
         axes.extend(axis.iter().map(|&v| v as f32));
         gains.push((1.0 / ((1.0 - SHRINKAGE) * value + SHRINKAGE * trace) - rest) as f32);
     }
+    axes.resize(kept * len, 0.0);
+    gains.resize(kept, 0.0);
     let mean = mean.iter().map(|&v| v as f32).collect();
     Ok(Place { mean, axes, gains, rest: rest as f32 })
 }
