@@ -75,6 +75,9 @@ fn a_start_that_fails_leaves_nothing_and_the_corrected_command_works() {
         ("--init-from nowhere.safetensors", 1),
         ("--init-from broken.safetensors", 1),
         ("--inlier nobody", 2),
+        ("--augment-copies 2", 2),
+        ("--augment flip --augment-copies 0", 2),
+        ("--augment flip --augment-copies 101", 2),
     ] {
         let device = if wrong.starts_with("--device") { "" } else { "--device cpu" };
         let epochs = if wrong.starts_with("--epochs") { "" } else { "--epochs 1" };
@@ -379,6 +382,35 @@ fn a_training_without_progress_ends_early() {
 
 /// A rate of false positives instead of a quantile: by the validation images, as far as they can
 /// promise it, where thresholds are made.
+#[test]
+fn changed_copies_train_a_model_and_judge_nothing() {
+    let place = place();
+    let train = format!("{TRAIN} --batch-size 8 --seed 3");
+    let changed = format!("{train} --augment flip,shift,flip");
+    place.ok(&format!("{changed} --augment-copies 2 --epochs 3 --out run"));
+    let config = text(&read(&place.path("run/config.toml")));
+    assert!(config.contains("augment = [\"shift\", \"flip\"]\naugment_copies = 2\n"), "{config}");
+    // In two goes, and in another order of the same changes: the same model to the bit.
+    place.ok(&format!("{train} --augment shift,flip --augment-copies 2 --epochs 1 --out again"));
+    place.ok("train --resume again --epochs 3 --device cpu -q");
+    let model = |run: &str| read(&place.path(run).join("models/normal/best/model.safetensors"));
+    assert!(model("run") == model("again"));
+    // Fewer copies and other changes are other trainings, and a run stays with its own.
+    let fewer = format!("{changed} --augment-copies 1");
+    for (out, other) in [("a", &fewer), ("b", &format!("{train} --augment brightness"))] {
+        place.ok(&format!("{other} --epochs 3 --out {out}"));
+        assert!(model("run") != model(out), "{other}");
+    }
+    edit(&place.path("run/config.toml"), "augment_copies", "augment_copies = 5");
+    let error = place.fails("train --resume run --epochs 4 --device cpu -q", 1);
+    assert!(error.contains("augment_copies is 5, the run was trained with 2"), "{error}");
+    // What is known of normal images is of the images themselves.
+    let data = gradcon::data::Prepared::open(&place.path("data")).unwrap();
+    let error = data.val_of(0).unwrap().error_of_mean(&data.train_of(0).unwrap()).unwrap();
+    let model = description(&place.path("again/models/normal/best/model.safetensors"));
+    assert_eq!(model["gradcon.mean_image_error"], error.to_string());
+}
+
 #[test]
 fn a_threshold_is_set_for_a_false_positive_rate() {
     let place = Place::new();

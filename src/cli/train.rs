@@ -67,9 +67,9 @@ pub struct TrainArgs {
     #[command(flatten)]
     paper: PaperArgs,
 
-    /// A TOML file with any of these settings (data, inliers, model, epochs, patience, batch_size, lr,
-    /// alpha, kl_weight, score, beta, seed, seeds, init, init_from, shuffle, precision,
-    /// threshold_quantile, fpr, place, top_tiles); flags win over it.
+    /// A TOML file with any of these settings (data, inliers, model, epochs, patience, augment,
+    /// augment_copies, batch_size, lr, alpha, kl_weight, score, beta, seed, seeds, init, init_from,
+    /// shuffle, precision, threshold_quantile, fpr, place, top_tiles); flags win over it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
@@ -352,7 +352,7 @@ pub(super) fn epochs_reached(run: &Path, config: &RunConfig) -> usize {
 pub(super) struct Progress {
     ui: Ui,
     pub bar: ProgressBar,
-    /// Training images of all classes.
+    /// Training images of all classes, changed copies included.
     images: usize,
     epochs: usize,
     model: Kind,
@@ -375,7 +375,7 @@ impl Progress {
                 }
             }
             if let Some(&(n, error)) = classes.get(unit.class.as_str()) {
-                images += n;
+                images += unit.config.training_images(n);
                 mean_errors.extend(error.map(|error| (unit.name.clone(), error)));
             }
         }

@@ -22,6 +22,7 @@
 //! or not at all.
 
 pub mod ahead;
+pub mod augment;
 pub mod categories;
 pub mod cifar;
 pub mod classes;

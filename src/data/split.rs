@@ -33,10 +33,15 @@ impl Parts {
     }
 }
 
+/// What random numbers are for.
 #[derive(Clone, Copy)]
-enum Purpose {
+pub(super) enum Purpose {
+    /// Which image is in which part.
     Split = 1,
+    /// Which outliers are in a test set.
     Outliers = 2,
+    /// How copies of training images are changed.
+    Augment = 3,
 }
 
 /// Per class, a tenth of its images (rounded down), drawn at random, is for validation, the rest
@@ -124,7 +129,7 @@ fn per_class(labels: &[u8], seed: u64, cut: impl Fn(&[usize]) -> Parts) -> Parts
     parts
 }
 
-fn stream(seed: u64, purpose: Purpose, class: u8) -> ChaCha8Rng {
+pub(super) fn stream(seed: u64, purpose: Purpose, class: u8) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = ChaCha8Rng::from_seed(key);
@@ -141,7 +146,7 @@ fn shuffle(items: &mut [usize], rng: &mut ChaCha8Rng) {
 }
 
 /// A uniform number below `n`: draws from the incomplete last run of `n` are thrown away.
-fn below(n: u64, rng: &mut ChaCha8Rng) -> u64 {
+pub(super) fn below(n: u64, rng: &mut ChaCha8Rng) -> u64 {
     let limit = u64::MAX - u64::MAX % n;
     loop {
         let x = rng.next_u64();

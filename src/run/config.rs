@@ -1,6 +1,7 @@
 //! A run's configuration: flag > file > default, unknown keys are errors, and the resolved whole is
 //! written into the run's folder.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,11 @@ use strum::VariantNames;
 use super::checkpoint::Settings;
 use super::threshold::{self, Level};
 use crate::data::Prepared;
+use crate::data::augment::{Change, augmented};
 use crate::error::{Error, Result};
 use crate::files::parent;
 use crate::folders;
-use crate::images::SIZES;
+use crate::images::{Images, SIZES};
 use crate::limits::{self, shown};
 use crate::method::config::{DEFAULT_KL_WEIGHT, TrainConfig};
 use crate::method::detector::DEFAULT_BETA;
@@ -69,6 +71,22 @@ pub struct RunConfig {
     #[arg(long, value_name = "EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
+
+    /// Train on changed copies of the images, too: shift (by up to a fourteenth of the size), flip
+    /// (left and right exchanged), brightness (by up to a tenth). Only what a normal image may have.
+    /// [default: none]
+    #[arg(
+        long, value_delimiter = ',', value_name = "CHANGE[,CHANGE...]",
+        value_parser = PossibleValuesParser::new(Change::VARIANTS)
+            .try_map(|v| v.parse::<Change>())
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub augment: Vec<Change>,
+
+    /// With --augment: changed copies of each image. [default: 3]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment_copies: Option<usize>,
 
     /// Images in a batch. [default: 64]
     #[arg(long, default_value_t = TrainConfig::default().batch_size)]
@@ -198,6 +216,10 @@ impl RunConfig {
 /// Steps that a training has at least, where nobody says how many epochs: with a few hundred images
 /// an epoch is a few steps.
 pub const LEAST_STEPS: usize = 2000;
+
+/// Changed copies of each image, where nobody says how many, and at most.
+const COPIES: usize = 3;
+const MOST_COPIES: usize = 100;
 
 /// [`Init`] by its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -355,6 +377,8 @@ impl RunConfig {
         if self.model == Kind::Vae {
             self.kl_weight.get_or_insert(DEFAULT_KL_WEIGHT);
         }
+        self.augment.sort_unstable();
+        self.augment.dedup();
         self.check()?;
         Ok(self)
     }
@@ -390,6 +414,7 @@ impl RunConfig {
             )));
         }
         self.fpr.map_or(Ok(()), threshold::check_rate)?;
+        self.check_augmentation()?;
         // A layer that no size of images has; which ones the dataset's have is seen when it is bound.
         Rule::named(&self.score, &Model::sized(self.model, SIZES[SIZES.len() - 1], 1)?, self.beta)?;
         if !self.beta.is_finite() {
@@ -430,12 +455,44 @@ impl RunConfig {
     pub fn take_steps_enough(&mut self, prepared: &Prepared) -> Result<bool> {
         let mut least = usize::MAX;
         for k in 0..prepared.inliers().len() {
-            least = least.min(prepared.train_of(k)?.n.div_ceil(self.batch_size));
+            let images = self.training_images(prepared.train_of(k)?.n);
+            least = least.min(images.div_ceil(self.batch_size));
         }
         let epochs = LEAST_STEPS.div_ceil(least.max(1));
         let raised = epochs > self.epochs;
         self.epochs = self.epochs.max(epochs);
         Ok(raised)
+    }
+
+    /// Images of an epoch of a class that has `images` to train on: with their changed copies.
+    pub fn training_images(&self, images: usize) -> usize {
+        images.saturating_mul(1 + self.copies())
+    }
+
+    /// The images to train on, with their changed copies.
+    pub(super) fn augmented<'a>(&self, images: &'a Images) -> Cow<'a, Images> {
+        match self.copies() {
+            0 => Cow::Borrowed(images),
+            copies => Cow::Owned(augmented(images, &self.augment, copies, self.seed)),
+        }
+    }
+
+    /// Changed copies of each training image.
+    fn copies(&self) -> usize {
+        if self.augment.is_empty() { 0 } else { self.augment_copies.unwrap_or(COPIES) }
+    }
+
+    fn check_augmentation(&self) -> Result<()> {
+        match (self.augment_copies, self.augment.is_empty()) {
+            (Some(copies), true) => Err(Error::Usage(format!(
+                "{copies} copies to augment with, but nothing that may change: --augment shift, \
+                 flip, brightness"
+            ))),
+            (Some(copies), false) if !(1..=MOST_COPIES).contains(&copies) => Err(Error::Usage(
+                format!("{copies} copies to augment with, expected 1 to {MOST_COPIES}"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Whether what is said of tiles fits the dataset's.

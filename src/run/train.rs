@@ -4,6 +4,7 @@
 //! Between two checkpoints an epoch appends to files and flushes none of them, and reads from the
 //! device no more than losses and a preview.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -200,11 +201,16 @@ pub(super) fn fresh_trainer<'e>(
         file.map(|path| checkpoint::load_start(path, model)).transpose()
     };
     let starts = units.iter().map(load).collect::<Result<Vec<_>>>()?;
+    // The changed copies are on the device only while it trains: what is fitted and judged
+    // afterwards are the images themselves.
+    let train: Vec<Cow<Images>> =
+        units.iter().map(|unit| unit.config.augmented(images.get(&unit.class).0)).collect();
     let sets: Vec<TrainingSet> = units
         .iter()
         .zip(&starts)
-        .map(|(unit, start)| {
-            let (train, validation) = images.get(&unit.class);
+        .zip(&train)
+        .map(|((unit, start), train)| {
+            let (_, validation) = images.get(&unit.class);
             TrainingSet {
                 start: start.as_deref(),
                 ..TrainingSet::new(train, validation, &unit.config.train_config())
@@ -428,8 +434,8 @@ impl Group<'_> {
         }
         let mut files = vec![];
         for (r, (unit, opened)) in self.units.iter().zip(&self.opened).enumerate() {
-            let (train, _) = self.images.get(&unit.class);
-            let steps = train.n.div_ceil(unit.config.batch_size) as u64;
+            let images = unit.config.training_images(self.images.get(&unit.class).0.n);
+            let steps = images.div_ceil(unit.config.batch_size) as u64;
             let epochs_done = state.is_some().then(|| trainer.epochs_done());
             let diverged = trainer.diverged().nth(r).flatten().is_some();
             files.push(ClassFiles::open(
