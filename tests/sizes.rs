@@ -191,7 +191,7 @@ const VALUES: [&str; 10] = [
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
 /// for the next test. So does a reproduction: it gets as far as its dataset, which is another.)
-const LINES: [(&str, &str); 19] = [
+const LINES: [(&str, &str); 20] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
@@ -209,6 +209,10 @@ const LINES: [(&str, &str); 19] = [
     ("reproduce", "--datasets=mnist --from=mnist=data --epochs=1 --device=cpu --out={out}"),
     ("eval", "run --no-bootstrap --device=cpu"),
     ("score", "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu"),
+    (
+        "inspect",
+        "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu --out={out}",
+    ),
     ("report", "run --out={out}"),
     ("completions", "bash"),
 ];

@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod eval;
 mod flagged;
+mod inspect;
 mod interrupt;
 mod maps;
 mod model;
@@ -78,6 +79,7 @@ enum Command {
     Reproduce(Box<reproduce::ReproduceArgs>),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
+    Inspect(inspect::InspectArgs),
     Report(report::ReportArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -197,6 +199,7 @@ impl Cli {
             Command::Reproduce(args) => reproduce::run(*args, &ui),
             Command::Eval(args) => eval::run(args, &ui),
             Command::Score(args) => score::run(args, &ui),
+            Command::Inspect(args) => inspect::run(args, &ui),
             Command::Report(args) => report::run(args, &ui),
             Command::Completions(args) => shell::completions(args),
             Command::Man(args) => shell::man(args, &ui),

@@ -186,7 +186,7 @@ impl ScoreArgs {
 type Input = std::result::Result<PathBuf, LeftOut>;
 
 /// How picture files are read for a model: as its training images were.
-fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
+pub(super) fn pictures(detector: &Detector, max_pixels: Option<u64>) -> Result<Decode> {
     let background =
         detector.description.get("background").map(|text| picture::colour(text)).transpose()?;
     let decode = Decode::new(detector.model.channels(), max_pixels.unwrap_or(Decode::MAX_PIXELS))?;

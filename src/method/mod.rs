@@ -5,6 +5,7 @@ pub mod baselines;
 pub mod config;
 pub mod detector;
 pub mod feed;
+pub mod inspect;
 pub mod maps;
 pub mod model;
 pub mod objective;

@@ -25,6 +25,17 @@ pub fn heat(value: f32) -> Rgb {
     mix(INFERNO[low], INFERNO[low + 1], at - low as f32)
 }
 
+/// The ends and the middle of [`signed`].
+const NEGATIVE: Rgb = [24, 88, 176];
+const ZERO: Rgb = [246, 246, 246];
+const POSITIVE: Rgb = [186, 28, 40];
+
+/// The colour of `value` in [-1, 1] (clamped): blue below 0, nearly white at 0, red above.
+pub fn signed(value: f32) -> Rgb {
+    let end = if value < 0.0 { NEGATIVE } else { POSITIVE };
+    mix(ZERO, end, value.abs().min(1.0))
+}
+
 /// `share` of `over`, the rest of `under`.
 fn mix(under: Rgb, over: Rgb, share: f32) -> Rgb {
     std::array::from_fn(|i| {
@@ -46,6 +57,12 @@ mod tests {
             (heat(-1.0), heat(0.0), heat(1.0), heat(9.0)),
             (INFERNO[0], INFERNO[0], INFERNO[8], INFERNO[8])
         );
+    }
+
+    #[test]
+    fn signed_tells_the_signs_apart() {
+        assert_eq!([-2.0, -1.0, 0.0, 1.0].map(signed), [NEGATIVE, NEGATIVE, ZERO, POSITIVE]);
+        assert!(signed(0.5)[0] > signed(0.5)[2] && signed(-0.5)[0] < signed(-0.5)[2]);
     }
 
     #[test]

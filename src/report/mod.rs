@@ -10,6 +10,7 @@ pub mod epochs;
 pub mod extremes;
 pub mod file;
 pub mod found;
+pub mod inspection;
 pub mod metrics;
 pub mod overlay;
 pub mod page;

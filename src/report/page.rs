@@ -100,7 +100,7 @@ pub(super) fn summary(
 }
 
 /// A whole page around its body.
-fn document(title: &str, body: Markup, footer: Markup) -> String {
+pub(super) fn document(title: &str, body: Markup, footer: Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {

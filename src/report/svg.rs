@@ -214,11 +214,24 @@ const SEED_COLOURS: usize = 8;
 
 /// Normal and anomalous scores over common bins, with the threshold of the best F1.
 pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> Markup {
-    let x = (bins.low.min(threshold), bins.high().max(threshold));
+    distributions(title, bins, "anomaly score", Some(threshold))
+}
+
+/// Any number of normal and of anomalous images over common bins, perhaps with a threshold.
+pub fn distributions(
+    title: &str,
+    bins: &Histogram,
+    x_name: &str,
+    threshold: Option<f64>,
+) -> Markup {
+    let x = (
+        bins.low.min(threshold.unwrap_or(bins.low)),
+        bins.high().max(threshold.unwrap_or(bins.low)),
+    );
     let top = bins.top() * 106.0;
     let mut plot = Plot::new(
         title,
-        Across(x, "anomaly score", 5),
+        Across(x, x_name, 5),
         (0.0, top),
         Scale::Linear,
         Some("share of images, %"),
@@ -236,9 +249,54 @@ pub fn histogram(title: &str, bins: &Histogram, threshold: f64) -> Markup {
         let _ = write!(d, "V{:.1}Z", plot.py(0.0));
         plot.path(&format!("area {class}"), d);
     }
-    plot.line("threshold", [(threshold, 0.0), (threshold, top)].into_iter());
+    if let Some(threshold) = threshold {
+        plot.line("threshold", [(threshold, 0.0), (threshold, top)].into_iter());
+    }
     plot.legend(&[("normal", "normal".to_string()), ("anomalous", "anomalous".to_string())]);
     plot.end()
+}
+
+/// Points in a plane, dots for normal images and triangles for anomalous ones, and a cross.
+pub fn scatter(
+    title: &str,
+    [x_name, y_name]: [&str; 2],
+    [normal, anomalous]: [&[[f64; 2]]; 2],
+    cross: [f64; 2],
+) -> Markup {
+    let range = |axis: usize| {
+        let all = normal.iter().chain(anomalous).chain([&cross]).map(|point| point[axis]);
+        let (low, high) = all
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        let gap = 0.05 * (high - low);
+        (low - gap, high + gap)
+    };
+    let across = Across(range(0), x_name, 5);
+    let mut plot = Plot::new(title, across, range(1), Scale::Linear, Some(y_name));
+    for (class, points) in [("normal", normal), ("anomalous", anomalous)] {
+        for &[x, y] in points {
+            let (x, y) = (plot.px(x), plot.py(y));
+            let d = match class {
+                "normal" => {
+                    format!("M{:.1} {y:.1}a2.6 2.6 0 1 0 5.2 0a2.6 2.6 0 1 0 -5.2 0Z", x - 2.6)
+                }
+                _ => format!("M{x:.1} {:.1}l3.2 5.6h-6.4Z", y - 3.4),
+            };
+            plot.path(&format!("point {class}"), d);
+        }
+    }
+    let (x, y) = (plot.px(cross[0]), plot.py(cross[1]));
+    plot.path("line cross", format!("M{:.1} {y:.1}h14M{x:.1} {:.1}v14", x - 7.0, y - 7.0));
+    let entries = [("normal", "normal"), ("anomalous", "anomalous"), ("cross", "reference")];
+    plot.legend(&entries.map(|(class, name)| (class, name.to_string())));
+    plot.end()
+}
+
+/// A plot as a file of its own, which brings its colours along.
+pub fn standalone(plot: Markup) -> String {
+    let style = include_str!("page.css");
+    let head = "<svg xmlns=\"http://www.w3.org/2000/svg\"";
+    let (open, rest) = plot.0.split_once('>').unwrap_or((&plot.0, ""));
+    format!("{}><style>{style}</style>{rest}\n", open.replacen("<svg", head, 1))
 }
 
 /// Cosines of each constrained layer, normal beside anomalous: whiskers 5 to 95 %, box 25 to 75 %,
