@@ -6,7 +6,7 @@ mod common;
 mod place;
 
 use common::{Tolerance, assert_close};
-use gradcon::engine::{Data, Engine, cpu};
+use gradcon::engine::{Data, cpu};
 use gradcon::layout::size;
 use gradcon::method::feed::REFERENCE;
 use gradcon::method::inspect::{Inspector, paper_score};
