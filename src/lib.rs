@@ -38,8 +38,8 @@
 //! what programs are made of; [`program`] compiles a tape to a list of kernel calls, plain data;
 //! [`engine`] runs programs, on a GPU through wgpu or on the CPU; [`method`] is GradCon: the model,
 //! its objective, training and scoring. Around it: [`data`] (formats, splits, resizing), [`run`]
-//! (trainings as folders), [`report`] (metrics, pictures, pages), [`mod@bench`] (measuring), [`tune`]
-//! (the fastest variants of kernels) and [`cli`].
+//! (trainings as folders), [`report`] (metrics, pictures, pages), [`mod@bench`] (measuring), [`check`]
+//! (gradients against differences), [`tune`] (the fastest variants of kernels) and [`cli`].
 //!
 //! `docs/architecture.md` in the repository is the map: what each room must not know, how a
 //! training step flows through them, how to add to them, and what holds everywhere. `examples/` has
@@ -50,6 +50,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
+pub mod check;
 pub mod cli;
 pub mod data;
 pub mod engine;

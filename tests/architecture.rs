@@ -17,7 +17,7 @@ enum Part {
 use Part::{Engine, Ground, Pages, Top};
 
 /// The rooms, each above those before it.
-const ROOMS: [(&str, Part); 21] = [
+const ROOMS: [(&str, Part); 22] = [
     ("error", Ground),
     ("limits", Ground),
     ("files", Ground),
@@ -37,6 +37,7 @@ const ROOMS: [(&str, Part); 21] = [
     ("report", Pages),
     ("run", Top),
     ("bench", Top),
+    ("check", Top),
     ("tune", Top),
     ("cli", Top),
 ];

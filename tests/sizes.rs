@@ -191,7 +191,7 @@ const VALUES: [&str; 10] = [
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
 /// for the next test. So does a reproduction: it gets as far as its dataset, which is another.)
-const LINES: [(&str, &str); 20] = [
+const LINES: [(&str, &str); 21] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
@@ -200,6 +200,7 @@ const LINES: [(&str, &str); 20] = [
     ("bench steps", "--steps=1 --rounds=1 --batch=16 --device=cpu"),
     ("bench compare", "old.json new.json"),
     ("tune", "--batch=4 --samples=3 --limit=0 --device=cpu"),
+    ("gradcheck", "--filter=exp --device=cpu"),
     ("prep", "fmnist --subset --out={out}"),
     ("data show", "data --out={out}"),
     ("data verify", "data"),

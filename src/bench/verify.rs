@@ -158,7 +158,7 @@ pub(crate) fn ranges(program: &Program, view: &View) -> impl Iterator<Item = Ran
 }
 
 /// Terms of a result's sum, on average.
-fn terms(call: &Call) -> f64 {
+pub(crate) fn terms(call: &Call) -> f64 {
     let results = call.args.iter().zip(call.kernel.bindings());
     let results = results.filter(|(_, binding)| binding.access != Access::Read);
     let elements: usize = results.map(|(view, _)| view.len).sum();

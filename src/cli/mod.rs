@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod eval;
 mod flagged;
+mod gradcheck;
 mod inspect;
 mod interrupt;
 mod maps;
@@ -71,6 +72,7 @@ enum Command {
     Program(program::ProgramArgs),
     Bench(bench::BenchArgs),
     Tune(tune::TuneArgs),
+    Gradcheck(gradcheck::GradcheckArgs),
     Prep(prep::PrepArgs),
     Data(data::DataArgs),
     Train(train::TrainArgs),
@@ -191,6 +193,7 @@ impl Cli {
             Command::Program(args) => program::run(args, &ui),
             Command::Bench(args) => bench::run(args, &ui),
             Command::Tune(args) => tune::run(args, &ui),
+            Command::Gradcheck(args) => gradcheck::run(args, &ui),
             Command::Prep(args) => prep::run(args, &ui),
             Command::Data(args) => data::run(args, &ui),
             Command::Train(args) => train::run(args, &ui),
