@@ -94,6 +94,9 @@ pub struct Page {
     pub separation: Option<Separation>,
 }
 
+/// Pixels that a picture of an image has across at least, more or less, as a file.
+const LEAST_WIDTH: usize = 200;
+
 /// Filters that are shown by themselves: where a gradient differs most from the reference.
 const WORST: usize = 3;
 
@@ -137,7 +140,9 @@ impl Page {
         for (i, image) in self.images.iter().enumerate() {
             let Pictures { looks, layers } = pictures(image)?;
             for (name, picture, _) in &looks {
-                write(format!("{i:02}-{name}.png"), &png(picture, 0)?)?;
+                // By itself, a picture of 28 pixels would be the size of a letter.
+                let picture = grid(picture, 1, (LEAST_WIDTH / picture.width).max(1));
+                write(format!("{i:02}-{name}.png"), &png(&picture, 0)?)?;
             }
             for (layer, Drawn { gradient, reference, .. }) in image.layers.iter().zip(&layers) {
                 write(format!("{i:02}-{}-gradient.png", layer.name), &png(gradient, 0)?)?;
@@ -365,7 +370,8 @@ fn plots(separation: &Separation) -> Result<Vec<(String, Markup)>> {
         let x_name = format!("cosine with the reference, {name}");
         all.push((format!("cosines-{name}"), svg::distributions(&title, &bins, &x_name, None)));
     }
-    let names = variance.map(|share| format!("{:.0} % of the variance", 100.0 * share));
+    let [first, second] = variance.map(|share| format!("{:.0} %", 100.0 * share));
+    let names = [format!("first axis, {first} of the variance"), format!("second, {second}")];
     let plane = svg::scatter(
         "Directions of the gradients",
         [&names[0], &names[1]],
