@@ -39,7 +39,8 @@
 //! [`engine`] runs programs, on a GPU through wgpu or on the CPU; [`method`] is GradCon: the model,
 //! its objective, training and scoring. Around it: [`data`] (formats, splits, resizing), [`run`]
 //! (trainings as folders), [`report`] (metrics, pictures, pages), [`mod@bench`] (measuring), [`check`]
-//! (gradients against differences), [`tune`] (the fastest variants of kernels) and [`cli`].
+//! (gradients against differences), [`tune`] (the fastest variants of kernels), [`web`] (the engine
+//! in a browser) and [`cli`].
 //!
 //! `docs/architecture.md` in the repository is the map: what each room must not know, how a
 //! training step flows through them, how to add to them, and what holds everywhere. `examples/` has
@@ -73,6 +74,7 @@ pub mod sheet;
 pub mod tape;
 pub mod tiles;
 pub mod tune;
+pub mod web;
 
 pub use crate::method::config::TrainConfig;
 pub use crate::method::detector::Detector;

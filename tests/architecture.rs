@@ -17,7 +17,7 @@ enum Part {
 use Part::{Engine, Ground, Pages, Top};
 
 /// The rooms, each above those before it.
-const ROOMS: [(&str, Part); 22] = [
+const ROOMS: [(&str, Part); 23] = [
     ("error", Ground),
     ("limits", Ground),
     ("files", Ground),
@@ -39,6 +39,7 @@ const ROOMS: [(&str, Part); 22] = [
     ("bench", Top),
     ("check", Top),
     ("tune", Top),
+    ("web", Top),
     ("cli", Top),
 ];
 

@@ -191,7 +191,7 @@ const VALUES: [&str; 10] = [
 /// A line for each command with which it runs, quickly; the tested flag is taken out of it. `{out}`
 /// is a new path. (The demo takes a while: it gets as far as its device here, and its numbers are
 /// for the next test. So does a reproduction: it gets as far as its dataset, which is another.)
-const LINES: [(&str, &str); 21] = [
+const LINES: [(&str, &str); 22] = [
     ("demo", "--device=gpu:99 --out={out}"),
     ("devices", ""),
     ("program", "--device=cpu"),
@@ -215,6 +215,7 @@ const LINES: [(&str, &str); 21] = [
         "image.bmp --model=run/models/normal/best/model.safetensors --device=cpu --out={out}",
     ),
     ("report", "run --out={out}"),
+    ("web", "--blank --data=own --images=9 --epochs=1 --device=cpu --out={out}"),
     ("completions", "bash"),
 ];
 

@@ -25,6 +25,7 @@ mod sweep;
 mod train;
 mod tune;
 mod ui;
+mod web;
 
 use std::path::{Path, PathBuf};
 
@@ -83,6 +84,7 @@ enum Command {
     Score(score::ScoreArgs),
     Inspect(inspect::InspectArgs),
     Report(report::ReportArgs),
+    Web(web::WebArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -204,6 +206,7 @@ impl Cli {
             Command::Score(args) => score::run(args, &ui),
             Command::Inspect(args) => inspect::run(args, &ui),
             Command::Report(args) => report::run(args, &ui),
+            Command::Web(args) => web::run(args, &ui),
             Command::Completions(args) => shell::completions(args),
             Command::Man(args) => shell::man(args, &ui),
         }
