@@ -11,7 +11,7 @@ mod common;
 use std::collections::HashSet;
 
 use cases::{BROKEN_MODEL, Case, SENTINEL, Style};
-use common::{Tolerance, assert_close, assert_same_bits};
+use common::assert_same_bits;
 use gradcon::Error;
 use gradcon::engine::cpu;
 use gradcon::engine::gpu::{GpuEngine, OpenOptions, Selector};
@@ -43,29 +43,12 @@ fn open() -> GpuEngine {
     open_with(OpenOptions::default())
 }
 
-/// Results of a case within `tolerance` of the oracle's, guards untouched.
-fn check(case: &Case, got: &[Vec<f64>], want: &[Vec<f64>], replicas: usize, exact: bool) {
-    for ((binding, got), want) in case.outputs().into_iter().zip(got).zip(want) {
-        let what = format!("{}, binding {binding}, {replicas} replicas", case.name);
-        assert!(
-            case.guards(binding, got, replicas).flatten().all(|&v| v == SENTINEL),
-            "{what}: wrote outside of its result"
-        );
-        assert_close(
-            &what,
-            got,
-            want,
-            if exact { Tolerance::EXACT } else { case.tolerance(binding) },
-        );
-    }
-}
-
 /// A case on an engine against the oracle, with all the claims that an engine makes.
 fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut dyn Engine) {
     let want = case.run(oracle, &IDS, Style::Rough).unwrap();
     assert!(want.iter().flatten().any(|&v| v != SENTINEL), "{}: wrote nothing", case.name);
     let got = case.run(engine, &IDS, Style::Rough).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-    check(case, &got, &want, IDS.len(), false);
+    case.check(&got, &want, IDS.len(), false);
 
     let again = case.run(engine, &IDS, Style::Rough).unwrap();
     for (again, got) in again.iter().zip(&got) {
@@ -100,7 +83,7 @@ fn check_engine(case: &Case, engine: &mut dyn Engine, oracle: &mut dyn Engine) {
     if case.exact() {
         let want = case.run(oracle, &IDS[1..2], Style::Eighths).unwrap();
         let got = case.run(engine, &IDS[1..2], Style::Eighths).unwrap();
-        check(case, &got, &want, 1, true);
+        case.check(&got, &want, 1, true);
     }
 }
 
@@ -215,7 +198,7 @@ fn check_with_shader_checks(variant: &'static str) {
         if pipelines.insert((case.kernel.name(), launch.constants.clone())) {
             let want = case.run(oracle.as_mut(), &IDS[2..], Style::Rough).unwrap();
             let got = case.run(&mut gpu, &IDS[2..], Style::Rough).unwrap();
-            check(&case, &got, &want, 1, false);
+            case.check(&got, &want, 1, false);
         }
     }
 }

@@ -22,7 +22,7 @@ use gradcon::layout::BINDING;
 use gradcon::program::{Buffer, Call, Program, View};
 use gradcon::tape::ops::Map;
 
-use crate::common::Tolerance;
+use crate::common::{Tolerance, assert_close};
 pub use data::{BROKEN_MODEL, SENTINEL, Style, Values, bits};
 use data::{Content, IMAGES};
 pub use tables::{benches, tests};
@@ -179,6 +179,20 @@ impl Case {
             .into_iter()
             .map(|binding| engine.read(&self.buffer_name(binding, ids.len())))
             .collect()
+    }
+
+    /// Panics unless the results of a run are the oracle's: to the last bit if `exact`, else within
+    /// [`Case::tolerance`], and guards as they were.
+    pub fn check(&self, got: &[Vec<f64>], want: &[Vec<f64>], replicas: usize, exact: bool) {
+        for ((binding, got), want) in self.outputs().into_iter().zip(got).zip(want) {
+            let what = format!("{}, binding {binding}, {replicas} replicas", self.name);
+            assert!(
+                self.guards(binding, got, replicas).flatten().all(|&v| v == SENTINEL),
+                "{what}: wrote outside of its result"
+            );
+            let tolerance = if exact { Tolerance::EXACT } else { self.tolerance(binding) };
+            assert_close(&what, got, want, tolerance);
+        }
     }
 
     /// What belongs to one replica in an output's buffer, without guards.
