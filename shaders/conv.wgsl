@@ -212,9 +212,10 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     let along = taps(transposed, class_, first_column / p.n, last_column / p.n, p.kw, source_width);
     let row_anchor = select(row * p.stride - p.padding, row_position, transposed);
     let depth = inputs / slices;
+    // The same for all slices, which a struct that also holds their first channels wouldn't show.
+    let count = across.count * along.count * depth;
     let reach = Reach(
-        across.count * along.count * depth, inputs, depth, slice * depth, transposed, across,
-        along, row_anchor, source_width,
+        count, inputs, depth, slice * depth, transposed, across, along, row_anchor, source_width,
     );
 
     // The thread's four columns: anchor, offset in source without the tap, place in the result
@@ -243,7 +244,7 @@ fn convolve(group: vec3<u32>, local: vec3<u32>, transposed: bool) {
     let columns0 = slice * block_size * tn;
     let terms0 = slice * 2u * block_size;
 
-    let half_blocks = (reach.terms + block_size - 1u) / block_size;
+    let half_blocks = (count + block_size - 1u) / block_size;
     let blocks = half_blocks * select(1u, 2u, pair);
     // The terms cost divisions, so a few threads work them out one block ahead, while the others
     // multiply.

@@ -127,7 +127,7 @@ fn column_of(column: u32) -> vec4<u32> {
 
 fn meets(column: vec4<u32>, oh: u32, ow: u32) -> bool {
     let inside = oh * p.stride + column.y < p.hx && ow * p.stride + column.z < p.wx;
-    return one_tap || column.w != 0u && inside;
+    return one_tap || (column.w != 0u && inside);
 }
 
 // Stores channel m of y of a thread's four columns.

@@ -82,7 +82,8 @@ fn apply(op: u32, a: f32, b: f32, x: f32, y: f32) -> f32 {
         case SIGMOID_GRAD: { return a * b * (1.0 - b); }
         case INV_NORM: { return 1.0 / max(sqrt(a), x); }
         case EXP: { return exp(a); }
-        default: { return bitcast<f32>(0x7fc00000u); } // NaN: no such member
+        // NaN: no such member. No constant may be one, so it is made of what isn't known before.
+        default: { return bitcast<f32>(op | 0x7fc00000u); }
     }
 }
 
