@@ -44,9 +44,9 @@ fn main() -> gradcon::Result<()> {
     let gradients = 4 * n * model.reference_len();
     println!("\nthe program for all {n} at once:");
     println!(
-        "  kernel calls {}, of them image_cos {}",
+        "  kernel calls {}, of them image_grad {}",
         batch.calls.len(),
-        kernels(&batch, "image_cos")
+        kernels(&batch, "image_grad")
     );
     println!("  floating-point operations, millions {:.0}", batch.cost().flops as f64 / 1e6);
     println!("  memory for what it computes on the way, MB {:.1}", batch.memory().0 as f64 / 1e6);
