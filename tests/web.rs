@@ -129,6 +129,21 @@ fn what_makes_no_page_is_named() {
     let bare = safetensors::serialize(params, Some(metadata)).unwrap();
     std::fs::write(folder.join("bare.safetensors"), bare).unwrap();
     fails("--model bare.safetensors --data data", 1, &["bare.safetensors", "reference gradients"]);
+
+    // Of ten classes one has to be said, and not another one than the model's.
+    ok(folder, "-q prep fmnist --subset --out fashion");
+    let model = Model::new(1);
+    let detector = Detector {
+        params: model.init(Init::Kaiming, 0),
+        reference: vec![0.5; model.reference_len()],
+        statistics: None,
+        description: [("inlier".to_string(), "Bag".to_string())].into(),
+        model,
+    };
+    detector.save(&folder.join("bag.safetensors")).unwrap();
+    fails("--blank --data fashion", 2, &["10 classes", "--class", "Sneaker"]);
+    let other = "--model bag.safetensors --data fashion --class sneaker";
+    fails(other, 2, &["Sneaker", "the model's is Bag"]);
 }
 
 /// Names that Chromium goes by.

@@ -192,24 +192,32 @@ fn load(path: &Path, class: Option<&str>) -> Result<(Detector, PathBuf)> {
 
 /// Which class of the data is normal.
 fn inlier(args: &WebArgs, trained: Option<&(Detector, PathBuf)>, data: &Prepared) -> Result<usize> {
-    let of_model = trained.and_then(|(detector, _)| detector.description.get("inlier"));
-    // What --class chose among a run's models, the model says itself.
-    let text = match of_model {
-        Some(class) if data.inliers().iter().any(|inlier| inlier.name == *class) => Some(class),
-        _ => args.class.as_ref(),
-    };
-    let names = || data.inliers().iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names: Vec<&str> = data.inliers().iter().map(|inlier| inlier.name.as_str()).collect();
     let place = args.data.display();
-    match text {
+    let of_flag = match &args.class {
+        None => None,
         Some(text) => match data.find_inliers(std::slice::from_ref(text))?[..] {
-            [one] => Ok(one),
-            _ => Err(Error::Usage(format!("--class {text}: more than one class of {place}"))),
+            [one] => Some(one),
+            _ => {
+                return Err(Error::Usage(format!(
+                    "--class {text}: more than one class of {place}"
+                )));
+            }
         },
-        None if data.inliers().len() == 1 => Ok(0),
-        None => Err(Error::Usage(format!(
+    };
+    let of_model = trained.and_then(|(detector, _)| detector.description.get("inlier"));
+    let of_model = of_model.and_then(|class| names.iter().position(|name| name == class));
+    match (of_model, of_flag) {
+        (Some(model), Some(flag)) if model != flag => Err(Error::Usage(format!(
+            "--class: {} of {place}, but the model's is {}",
+            names[flag], names[model]
+        ))),
+        (Some(one), _) | (None, Some(one)) => Ok(one),
+        (None, None) if names.len() == 1 => Ok(0),
+        (None, None) => Err(Error::Usage(format!(
             "{place}: {} classes; choose which is normal with --class: {}",
-            data.inliers().len(),
-            names()
+            names.len(),
+            names.join(", ")
         ))),
     }
 }

@@ -493,7 +493,7 @@ async function train() {
   draw();
 }
 
-// One thing at a time: what is asked for waits for what is under way.
+// One thing at a time: what is asked for ends a training, and waits for what is under way.
 let busy = Promise.resolve();
 function then(work) {
   state.running = false;
@@ -534,6 +534,7 @@ function replay(why) {
 async function main() {
   $('title').textContent = `What is normal: ${page.class}`;
   $('made').textContent = `${page.dataset}, ${training.images} images to train on, ${test.count} to judge; written by gradcon ${page.version}.`;
+  $('alpha').max = Math.max(0.3, 2 * training.alpha);
   $('alpha').value = training.alpha;
   $('lr').value = Math.log10(training.lr);
   rates();
@@ -550,7 +551,7 @@ async function main() {
   }
   $('from-label').hidden = !page.trained;
   for (const id of ['alpha', 'lr']) $(id).addEventListener('input', rates);
-  $('run').addEventListener('click', () => (state.running ? then(() => {}) : then(() => { train().catch(failed); })));
+  $('run').addEventListener('click', () => then(state.running ? () => {} : train));
   $('step').addEventListener('click', () => then(() => source.advance()));
   $('over').addEventListener('click', () => then(() => source.start()));
   $('from').addEventListener('change', () => then(() => source.start()));
