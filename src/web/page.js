@@ -564,8 +564,8 @@ async function main() {
     await source.start();
     const { vendor, architecture, description } = engine.info;
     const name = description || [vendor, architecture].filter(Boolean).join(' ') || 'a GPU that has no name';
-    const slow = engine.info.isFallbackAdapter ? ', a program on the CPU, which takes its time' : '';
-    $('device').textContent = `Runs on this machine's GPU: ${name}${slow}.`;
+    $('device').textContent = engine.info.isFallbackAdapter
+      ? `Runs on a program that stands in for a GPU (${name}), which takes its time.` : `Runs on this machine's GPU: ${name}.`;
     document.body.dataset.mode = 'live';
     for (const { card } of cards) card.disabled = false;
     listenToCanvas();
