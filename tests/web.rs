@@ -283,6 +283,7 @@ fn posted_by(html: &str, script: &str, flags: &[&str]) -> Value {
 
 /// Waits until the page knows what it is, then has functions to post with.
 const WHEN_READY: &str = "
+    const deaf = $('run').disabled;
     while (!document.body.dataset.mode) await new Promise((done) => setTimeout(done, 50));
     const post = (value) => fetch('/', { method: 'POST', body: JSON.stringify(value) });
     const parts = () => state.scores.flatMap(({ mse, cosines }) => [mse, ...cosines]);
@@ -483,6 +484,7 @@ mod in_a_browser {
                 ['params', 'reference'].map((name) => source.gradcon.engine.floats(name)));
             await post({{
                 mode: document.body.dataset.mode, device: $('device').textContent, trained,
+                buttons: [deaf, $('run').disabled],
                 losses: state.curves.flatMap((c) => [c.mse, c.constraint, ...c.cosines]),
                 params: [...params], reference: [...reference], scores: parts(),
                 look: [picked.result.mse, ...picked.result.cosines], progress: source.progress(),
@@ -494,6 +496,8 @@ mod in_a_browser {
         let got = posted_by(&html, &script, WEBGPU);
         assert_eq!(got["mode"], "live", "{}", got["device"]);
         assert_eq!(got["progress"], "epoch 2, step 0 of 3");
+        // Nobody presses a button before there is a GPU to answer.
+        assert_eq!(got["buttons"], json!([true, false]));
         assert!(got["auroc"].as_str().unwrap().contains("10 normal and 60 anomalous"));
 
         // The tolerances that tests/golden.rs has for a GPU.

@@ -513,6 +513,11 @@ function rates() {
   source?.gradcon?.rates(alpha, lr);
 }
 
+// From here on somebody answers the buttons.
+function listen() {
+  for (const id of ['run', 'step', 'over', 'from']) $(id).disabled = false;
+}
+
 // Without WebGPU: what is missing, and what was recorded.
 function replay(why) {
   const { frames, trained, device } = page.recorded;
@@ -528,11 +533,13 @@ function replay(why) {
   picked.result = null;
   source = new Replay();
   source.start();
+  listen();
   draw();
 }
 
 async function main() {
-  $('title').textContent = `What is normal: ${page.class}`;
+  // Of a dataset that has one class, "normal" says less than its name.
+  $('title').textContent = `What is normal: ${page.class === 'normal' ? page.dataset : page.class}`;
   $('made').textContent = `${page.dataset}, ${training.images} images to train on, ${test.count} to judge; written by gradcon ${page.version}.`;
   $('alpha').max = Math.max(0.3, 2 * training.alpha);
   $('alpha').value = training.alpha;
@@ -568,6 +575,7 @@ async function main() {
       ? `Runs on a program that stands in for a GPU (${name}), which takes its time.` : `Runs on this machine's GPU: ${name}.`;
     document.body.dataset.mode = 'live';
     for (const { card } of cards) card.disabled = false;
+    listen();
     listenToCanvas();
     showPicked();
     draw();
