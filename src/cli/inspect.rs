@@ -100,7 +100,7 @@ struct Set {
 impl Set {
     fn files(paths: &[PathBuf], decode: &Decode) -> Result<Set> {
         let names = paths.iter().map(|path| path.display().to_string()).collect();
-        Ok(Set { names, images: decode.files(paths, &stop)? })
+        Ok(Set { names, images: decode.files(paths, &|_, _| interrupt::go_on())? })
     }
 
     fn folder(folder: &Path, decode: &Decode, limit: usize, ui: &Ui) -> Result<Set> {
@@ -117,11 +117,6 @@ impl Set {
     fn one(&self, i: usize) -> (String, Images) {
         (self.names[i].clone(), self.images.select(&[i]))
     }
-}
-
-/// Nothing to show, but somebody may want it to stop.
-fn stop(_: u64, _: u64) -> Result<()> {
-    if interrupt::asked() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// At most `limit` of `n` numbers, evenly spaced.
@@ -195,7 +190,7 @@ impl Lens<'_> {
         bar.set_message(format!("{what} images"));
         let mut all = vec![];
         for i in 0..set.images.n {
-            stop(0, 0)?;
+            interrupt::go_on()?;
             let (name, image) = set.one(i);
             let found = self.direction(&image).map_err(|e| e.in_file(Path::new(&name)))?;
             all.push(found.0);
@@ -250,7 +245,7 @@ pub fn run(args: InspectArgs, ui: &Ui) -> Result<()> {
     let mut seen: Vec<(String, Inspection)> = vec![];
     let mut whats = vec![];
     for (name, image) in &shown {
-        stop(0, 0)?;
+        interrupt::go_on()?;
         let found = lens.direction(image).and_then(|(_, (part, what))| {
             whats.push(what);
             Ok(lens.inspector.inspect(&part)?.swap_remove(0))
