@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The reconstruction of images that are cut is that of the tiles, put together. Of such images, maps
-//! of tiles show defects better than maps of errors: `benches/runs/2026-11-26-photographs.md`.
+//! of tiles show defects better than maps of errors, and the gradient of a score in the pixels shows
+//! them worse than either: `benches/runs/2026-11-26-photographs.md`.
 
 use std::collections::BTreeMap;
 
