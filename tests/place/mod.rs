@@ -120,6 +120,21 @@ impl Place {
     }
 }
 
+/// Under nohup, tests and all that they start ignore SIGHUP; a process that is to be told by it must
+/// not.
+#[cfg(unix)]
+fn hear_hangups(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the default takes no handler that could be wrong.
+    let reset = || match unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
+    };
+    // SAFETY: `signal` is one of the functions that may be called between fork and exec, and so is
+    // reading errno.
+    unsafe { command.pre_exec(reset) };
+}
+
 /// A process whose stderr is read line by line; killed when dropped.
 pub struct Running {
     pub child: Child,
@@ -130,6 +145,8 @@ pub struct Running {
 
 impl Running {
     pub fn start(mut command: Command) -> Running {
+        #[cfg(unix)]
+        hear_hangups(&mut command);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
         Running { child, stderr: Some(stderr), said: String::new() }
