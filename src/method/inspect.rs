@@ -266,9 +266,9 @@ impl Plane {
     ///     gradient
     /// };
     /// let plane = Plane::of(&model, &[along(0), along(0), along(1)], &along(1));
-    /// assert_eq!(plane.points[0], plane.points[1]);
-    /// let apart = [0, 1].map(|i| plane.points[0][i] - plane.points[2][i]);
-    /// assert!((apart[0].hypot(apart[1]) - 2f64.sqrt()).abs() < 1e-9);
+    /// let apart = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
+    /// assert!(apart(plane.points[0], plane.points[1]) < 1e-9);
+    /// assert!((apart(plane.points[0], plane.points[2]) - 2f64.sqrt()).abs() < 1e-9);
     /// assert!((plane.points[2][0] - plane.reference[0]).abs() < 1e-9);
     /// assert!((plane.variance[0] - 1.0).abs() < 1e-9);
     /// ```
