@@ -6,7 +6,6 @@
 //! RUN/models/CLASS/           the training of a class:
 //!   metrics.csv               its history, and TensorBoard's events.out.tfevents.*
 //!   best/                     model.safetensors, README.md (model card)
-//!   baselines/                plain.safetensors, the same without constraint (run/baselines.rs)
 //!   checkpoint.json           which checkpoint counts                  (run/checkpoint.rs)
 //!   last/                     the newest checkpoint
 //!   previous/                 the one before it
@@ -18,6 +17,9 @@
 //! RUN/.lock                   held for a moment by who writes config.toml, and by an evaluation
 //!
 //! RUN/eval-NAME/              results.* and CLASS/ of an evaluation on other data than the run's
+//!
+//! RUN/plain/                  a run of the same settings without the constraint, which an evaluation
+//!                             with baselines trains (run/baselines.rs)
 //!
 //! RUN/seed-S/                 one run of several that differ in their seed: RUN/config.toml lists
 //!                             them, and RUN/results.json is of all of them
@@ -112,16 +114,6 @@ pub fn best_model(training: &Path) -> PathBuf {
     best(training).join(MODEL)
 }
 
-/// What a training's model is held against.
-pub fn baselines(training: &Path) -> PathBuf {
-    training.join("baselines")
-}
-
-/// The autoencoder that was trained without the constraint.
-pub fn plain_model(training: &Path) -> PathBuf {
-    baselines(training).join("plain.safetensors")
-}
-
 /// The newest checkpoint of a training.
 pub fn last(training: &Path) -> PathBuf {
     training.join("last")
@@ -130,6 +122,11 @@ pub fn last(training: &Path) -> PathBuf {
 /// The checkpoint before the newest.
 pub fn previous(training: &Path) -> PathBuf {
     training.join("previous")
+}
+
+/// The run of the autoencoders without the constraint that a run's models are held against.
+pub fn plain(run: &Path) -> PathBuf {
+    run.join("plain")
 }
 
 /// The run of one seed among several.

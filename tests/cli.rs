@@ -111,13 +111,14 @@ fn baselines_are_further_rows_of_the_table() {
         [text(&out.stdout), text(&out.stderr)]
     };
     let scores = || text(&read(&place.path("run/eval/Trouser/scores.csv")));
-    let kept =
-        |class: &str| read(&place.path(&format!("run/models/{class}/baselines/plain.safetensors")));
-    let trains = "without the constraint, seed";
+    let kept = |class: &str| {
+        read(&place.path(&format!("run/plain/models/{class}/best/model.safetensors")))
+    };
+    let trains = "without the constraint";
     eval("run");
     let before = scores();
     let [table, said] = eval("run --baselines");
-    assert!(said.contains("2 model(s) without the constraint, seed 0, to epoch 1"), "{said}");
+    assert!(said.contains(trains) && said.contains("2 model(s), to epoch 1"), "{said}");
     for name in ["pca", "nearest", "plain"] {
         assert!(table.lines().any(|line| line.starts_with(&format!("| {name} "))), "{table}");
         assert!(table.contains(&format!("; {name} = m")), "{table}");
@@ -135,13 +136,13 @@ fn baselines_are_further_rows_of_the_table() {
     // It is what a run without the constraint comes to, which has no other baseline of its kind.
     place.ok(&format!("{TRAIN} --inlier 1 --epochs 1 --alpha 0 --out none -q"));
     let [_, said] = eval("none --baselines");
-    assert!(!said.contains(trains) && !place.path("none/models/Trouser/baselines").exists());
+    assert!(!said.contains(trains) && !place.path("none/plain").exists());
     for score in ["plain", "reconstruction"] {
         let expected = found(&place, "none/results.json", score);
         assert_eq!(found(&place, "run/results.json", "plain"), expected, "{score}");
     }
 
-    // It is trained once, and again for other epochs.
+    // It is trained once, and goes on with the run.
     let models = [kept("Trouser"), kept("Sneaker")];
     let [_, said] = eval("run --baselines");
     assert!(!said.contains(trains) && scores() == after, "{said}");
@@ -165,7 +166,7 @@ fn each_seed_has_its_own_baselines() {
     let table = place.ok("eval run --baselines --device cpu --no-bootstrap --score code");
     assert!(table.contains("| plain ") && table.contains("±"), "{table}");
     let [a, b] = [3, 4].map(|seed| {
-        read(&place.path(&format!("run/seed-{seed}/models/Trouser/baselines/plain.safetensors")))
+        read(&place.path(&format!("run/seed-{seed}/plain/models/Trouser/best/model.safetensors")))
     });
     assert!(a != b);
 }

@@ -987,6 +987,33 @@ fn program_and_bench_know_the_variational_model() {
     assert_eq!((shape("vae.json"), shape("cae.json")), ("vae, 1 steps".into(), "1 steps".into()));
 }
 
+/// The models that baselines need are a run like any other.
+#[cfg(unix)]
+#[test]
+fn baselines_go_on_where_they_were_interrupted() {
+    let place = Place::new();
+    place.ok("prep fmnist --subset --out data -q");
+    let train = "train --data data --inlier 1 --model vae --precision f16 --device cpu -q";
+    let eval = |run: &str| format!("eval {run} --baselines --no-bootstrap --device cpu");
+    for run in ["whole", "cut"] {
+        place.ok(&format!("{train} --epochs 3 --out {run}"));
+    }
+    place.ok(&eval("whole"));
+    let mut running = Running::start(place.command(&eval("cut")));
+    running.wait_for("epoch   1/3");
+    running.signal(libc::SIGINT);
+    let code = running.end();
+    let said = &running.said;
+    assert!(code == Some(130) && said.contains("the same command goes on"), "{code:?}: {said}");
+    let again = place.command(&eval("cut")).output().unwrap();
+    let said = text(&again.stderr);
+    assert!(again.status.success() && !said.contains("epoch   1/3"), "{said}");
+    for file in ["plain/models/Trouser/last/model.safetensors", "eval/Trouser/scores.csv"] {
+        let of = |run: &str| read(&place.path(&format!("{run}/{file}")));
+        assert!(of("whole") == of("cut"), "{file}: an interruption changes bits");
+    }
+}
+
 /// Pictures at another size than the paper's, from files to scores, and interrupted in between.
 #[cfg(unix)]
 #[test]

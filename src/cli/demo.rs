@@ -86,6 +86,7 @@ pub fn run(args: DemoArgs, ui: &Ui) -> Result<()> {
         bootstrap: true,
         precision: Precision::F32,
         baselines: None,
+        go_on: &interrupt::go_on,
     };
     let (results, place) =
         evaluate(&what, engine.as_mut(), |line| ui.detail(line), |line| ui.warn(line))?;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::sizes::PrecisionArgs;
-use super::train::{Progress, open_data};
-use super::{DeviceArgs, Ui};
+use super::train::open_data;
+use super::{DeviceArgs, Ui, interrupt, stages};
 use crate::data::Prepared;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -16,7 +16,6 @@ use crate::run::baselines;
 use crate::run::config::RunConfig;
 use crate::run::evaluate::{Evaluate, evaluate, rules};
 use crate::run::share;
-use crate::run::train::End;
 
 /// Evaluate a run: the paper's table, for every score.
 ///
@@ -50,7 +49,7 @@ use crate::run::train::End;
 ///                   that explain 95 % of the variance of (at most 1,000) training images
 ///   nearest         distance of the code to the nearest of (at most 10,000) training images' codes
 ///   plain           mse of the same autoencoder, trained by the run's settings with --alpha 0; it is
-///                   trained by the first such evaluation, and kept in models/CLASS/baselines
+///                   trained by the first such evaluation, and kept as the run RUN/plain
 ///   code            as above: a baseline, too
 ///
 /// Examples:
@@ -106,6 +105,7 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
+    interrupt::catch();
     let mut config = RunConfig::read(&args.run)?;
     if args.fpr.is_some() {
         config.fpr = args.fpr;
@@ -185,6 +185,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
             bootstrap: !args.no_bootstrap,
             precision: args.precision.precision,
             baselines: args.baselines.then_some(own),
+            go_on: &interrupt::go_on,
         };
         let (results, written) =
             evaluate(&what, engine.as_mut(), |line| ui.progress(line), |line| ui.warn(line))?;
@@ -224,7 +225,7 @@ pub fn run(args: EvalArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Trains the autoencoders without constraint that a run's baselines lack, and shows how it goes.
+/// Trains the autoencoders without the constraint that a run's baselines lack.
 fn train_plain(
     run: &Path,
     config: &RunConfig,
@@ -232,24 +233,14 @@ fn train_plain(
     engine: &mut dyn Engine,
     ui: &Ui,
 ) -> Result<()> {
-    let units = baselines::lacking(run, config)?;
-    if units.is_empty() {
-        return Ok(());
+    let Some(plain) = baselines::lacking(run, config) else { return Ok(()) };
+    let (folder, config) = &plain;
+    ui.progress(&format!("{}: models without the constraint", folder.display()));
+    if folders::config(folder).exists() {
+        // How it is judged may have changed in the run since.
+        share::update(folder, config)?;
     }
-    ui.progress(&format!(
-        "{}: {} model(s) without the constraint, seed {}, to epoch {}",
-        run.display(),
-        units.len(),
-        config.seed,
-        config.epochs
-    ));
-    let mut progress = Progress::new(*ui, &units, prepared)?;
-    let end = baselines::train(&units, prepared, engine, &mut progress);
-    progress.bar.finish_and_clear();
-    match end? {
-        End::Complete => Ok(()),
-        End::Stopped => Err(Error::Interrupted),
-    }
+    stages::train(&[&plain], |unit| unit.name.clone(), prepared, engine, ui)
 }
 
 /// Keeps the classes that every seed's results have, and returns the others.

@@ -171,7 +171,6 @@ pub(super) fn evaluated(
 ) -> Result<()> {
     let mut all: Vec<(u64, Results)> = vec![];
     for (folder, config) in config.runs(root) {
-        interrupt::go_on()?;
         let rules = rules(&config, prepared)?;
         let _lock = share::open(&folder, "gradcon eval")?;
         let what = Evaluate {
@@ -183,6 +182,7 @@ pub(super) fn evaluated(
             bootstrap: false,
             precision: Precision::F32,
             baselines: None,
+            go_on: &interrupt::go_on,
         };
         ui.progress(&format!("{}, epoch {}", folder.display(), config.epochs));
         let (results, _) = evaluate(&what, engine, |_| (), |line| ui.warn(line))?;

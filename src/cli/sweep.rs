@@ -472,6 +472,7 @@ impl Work {
             bootstrap: false,
             precision: Precision::F32,
             baselines: None,
+            go_on: &interrupt::go_on,
         };
         ui.progress(&job.to_string());
         let (results, _) =

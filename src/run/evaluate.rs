@@ -57,8 +57,10 @@ pub struct Evaluate<'a> {
     /// How activations and their gradients are kept while images are scored.
     pub precision: Precision,
     /// Adds the baselines; this is the run's own data, which they are fitted on. Their autoencoders
-    /// are trained already ([`super::baselines::train`]).
+    /// are trained already ([`super::baselines::lacking`]).
     pub baselines: Option<&'a Prepared>,
+    /// Asked before every class: an error stops the evaluation. Results are written at the end.
+    pub go_on: &'a dyn Fn() -> Result<()>,
 }
 
 /// Evaluates a run. `progress` hears of every class, `warn` of classes that are left out: they have
@@ -74,8 +76,8 @@ pub struct Evaluate<'a> {
 /// the validation images.
 ///
 /// # Errors
-/// No class has a model yet; another dataset without test images of a class, or with images of another
-/// shape than the models are for.
+/// No class has a model yet; somebody asked to stop; another dataset without test images of a class,
+/// or with images of another shape than the models are for.
 pub fn evaluate(
     what: &Evaluate,
     engine: &mut dyn Engine,
@@ -127,6 +129,7 @@ pub fn evaluate(
         free.push(inlier);
     }
     for &inlier in &free {
+        (what.go_on)()?;
         let class = prepared.inliers()[inlier].name.clone();
         let training = training_of(inlier);
         let mut detector = Detector::load(&model_of(inlier))?;
