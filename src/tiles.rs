@@ -20,6 +20,7 @@ pub const MOST_IMAGE: usize = 1024;
 ///
 /// let tiles = Tiles::new(80, 32, 20)?;
 /// assert_eq!((tiles.starts(), tiles.count()), (vec![0, 20, 40, 48], 16));
+/// assert_eq!(tiles.showing_a_spot(), 4);
 /// assert_eq!("80/32/20".parse::<Tiles>()?, tiles);
 /// let images = Images::new((0..2 * 80 * 80).map(|i| (i % 251) as u8).collect(), [2, 80, 80, 1])?;
 /// let cut = tiles.cut(&images);
@@ -84,6 +85,11 @@ impl Tiles {
     /// How many tiles an image has.
     pub fn count(&self) -> usize {
         self.starts().len().pow(2)
+    }
+
+    /// How many tiles show a spot in the midst of an image, at the most.
+    pub fn showing_a_spot(&self) -> usize {
+        self.size.div_ceil(self.stride).min(self.starts().len()).pow(2)
     }
 
     /// All tiles of all images, [n * count, size, size, c]: an image's are neighbours, row by row.

@@ -148,13 +148,15 @@ fn how_tiles_are_judged_is_a_setting_that_an_evaluation_takes_up() {
     let config = config.replace("top_tiles = 1", "top_tiles = 3");
     std::fs::write(place.path("run/config.toml"), &config).unwrap();
     let mean = baselines();
+    assert!(!model().contains("gradcon.tile_top_by"), "three were chosen");
     assert_eq!((highest.len(), mean.len()), (16, 16));
     for (highest, mean) in highest.concat().iter().zip(&mean.concat()) {
         assert!(highest > mean && *mean > 0.0, "{highest} {mean}");
     }
 
-    // What is known of places is of as many as there are.
-    let again = config.replace("\"any\"", "\"same\"");
+    // Where nobody says how many, it is chosen, and of at most as many as show a spot. What is known
+    // of places is of as many as there are.
+    let again = config.replace("\"any\"", "\"same\"").replace("top_tiles = 3\n", "");
     std::fs::write(place.path("run/config.toml"), again).unwrap();
     let table = place.ok("eval run --device cpu --no-bootstrap -q");
     assert!(table.contains("auto = log code_place"), "{table}");
@@ -162,6 +164,18 @@ fn how_tiles_are_judged_is_a_setting_that_an_evaluation_takes_up() {
     let mut detector = Detector::load(&path).unwrap();
     let places = detector.statistics.as_ref().and_then(|known| known.places.as_ref());
     assert!(places.is_some());
+    has("\"gradcon.tile_top_by\":\"auto\"");
+    assert!((1.0..=4.0).contains(&detector.number("tile_top").unwrap().unwrap()));
+
+    // It may have been trained as a texture: what is known of places is fitted then.
+    place.ok("train --data data --epochs 1 --device cpu --out any --place any -q");
+    let config = text(&read(&place.path("any/config.toml")));
+    std::fs::write(place.path("any/config.toml"), config.replace("\"any\"", "\"same\"")).unwrap();
+    let table = place.ok("eval any --device cpu --no-bootstrap -q");
+    assert!(table.contains("auto = log code_place"), "{table}");
+    let found = json(&place.path("any/results.json"))["classes"][0]["validation"].clone();
+    assert!(found["flagged"].as_u64().unwrap() <= 1 && found["images"] == 2, "{found}");
+
     detector.description.insert("tiles".into(), "64/32/32".into());
     detector.save(&path).unwrap();
     let error = Detector::load(&path).unwrap_err().to_string();

@@ -136,9 +136,7 @@ def scores(validation, test):
         "norm": np.log(of["norm"]),
         "metric": np.log(of["metric"]),
         "fisher": -of["fisher"],
-        "auto": z(lambda p: np.log(p["code"]))
-        + 0.25 * z(lambda p: np.log(p["code-gradient"]))
-        - 0.25 * z(lambda p: p["fisher"]),
+        "auto": z(lambda p: np.log(p["code"])) - 0.125 * z(lambda p: p["fisher"]),
     }
     reads = np.stack([np.log(normal["mse"]), np.log(normal["code-gradient"])], axis=1)
     scaler = StandardScaler().fit(reads)

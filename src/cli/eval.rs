@@ -28,8 +28,8 @@ use crate::run::share;
 ///
 /// Scores, all from one pass over the images; higher is more anomalous:
 ///
-///   auto            z(log code) + 0.25 z(log code_grad) - 0.25 z(cos_fisher), those of code,
-///                   code-gradient and fisher; z: standardised on the validation images
+///   auto            z(log code) - 0.125 z(cos_fisher), those of code and fisher; z: standardised
+///                   on the validation images
 ///   paper           mse - 0.12 cos: reconstruction error, and mean cosine of the gradients of the
 ///                   decoder's layers with the training's (--beta LIST: other weights)
 ///   reconstruction  mse

@@ -150,6 +150,16 @@ impl Detector {
         scores.map(Some).map_err(|e| Error::invalid(format!("score '{}' = {rule}: {e}", rule.name)))
     }
 
+    /// Whether it knows of normal images what its scores take: also of each place, where it judges
+    /// tiles by theirs.
+    ///
+    /// # Errors
+    /// As [`Detector::tiling`].
+    pub fn is_fitted(&self) -> Result<bool> {
+        let by_place = self.tiling()?.is_some_and(|tiling| tiling.same_place);
+        Ok(self.statistics.as_ref().is_some_and(|known| !by_place || known.places.is_some()))
+    }
+
     /// Fits the statistics on normal images, of training and validation. Shown at [`Detector`].
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! score      mean of the `top` highest v_p of the image
 //! ```
 //!
-//! Where images are aligned, what is normal at a place is known by itself: the part `code_place`
+//! `top` is a setting, or chosen on normal images ([`choose_top`]). Where images are aligned, what is normal at a place is known by itself: the part `code_place`
 //! (readout/places.rs). Whole images are the case of one tile.
 
 use std::collections::BTreeMap;
@@ -18,13 +18,16 @@ use crate::images::Images;
 use crate::limits::shown;
 use crate::tiles::Tiles;
 
-/// As many tiles see most defects, and their mean varies less over normal images than the highest.
+/// Before it is chosen, and where there are too few validation images to choose by.
 const DEFAULT_TOP: usize = 3;
+const ENOUGH: usize = 10;
 
 /// Keys of a model's description.
 const TILES: &str = "tiles";
 const PLACE: &str = "tile_place";
 const TOP: &str = "tile_top";
+/// There if the number wasn't a setting, with the name of the score that it was chosen by.
+const TOP_BY: &str = "tile_top_by";
 const ALIGNED: &str = "aligned";
 
 /// From this share of the variance on ([`aligned`]), images are taken to be aligned.
@@ -122,8 +125,8 @@ pub fn measure(description: &mut BTreeMap<String, String>, train: &Images) -> Re
     Ok(())
 }
 
-/// Settles how a model judges images by their tiles: `top` of them, or three.
-/// Returns whether that is another way than before.
+/// Settles how a model judges images by their tiles: `top` of them, or what [`choose_top`] chose.
+/// Returns whether that is another way than before, or that it is yet to choose.
 ///
 /// # Errors
 /// The model's images are not cut, but `place` or `top` are chosen; or `top` is more than an image
@@ -154,9 +157,47 @@ pub fn settle(
         place => place == Place::Same,
     };
     description.insert(PLACE.into(), if same { "same" } else { "any" }.into());
-    let top = top.unwrap_or_else(|| default_top(tiles));
-    description.insert(TOP.into(), top.to_string());
-    Ok(before != Tiling::of(description)?)
+    let is_chosen = description.contains_key(TOP_BY);
+    if let Some(top) = top {
+        description.insert(TOP.into(), top.to_string());
+        description.remove(TOP_BY);
+    }
+    Ok(before != Tiling::of(description)? || (top.is_none() && !is_chosen))
+}
+
+/// Chooses how many of an image's tiles make its score by a rule: of 1 to as many as show a spot
+/// alike, the number whose mean varies least over the validation images. For a defect raises all
+/// the tiles that show it, and so the means of so few by as much; of these the one is best told by
+/// that otherwise stays where it is. Of fewer than ten validation images nothing is concluded.
+///
+/// Images that are not cut have nothing to choose.
+///
+/// # Errors
+/// A part wasn't measured.
+pub fn choose_top(detector: &mut Detector, rule: &Rule) -> Result<()> {
+    let (Some(Tiling { tiles, .. }), Some(known)) = (detector.tiling()?, &detector.statistics)
+    else {
+        return Ok(());
+    };
+    let images = ImageRule::of(rule, detector)?.tiles_of(&known.validation)?;
+    let top = match images.len() {
+        ENOUGH.. => least_varying(&images, tiles.showing_a_spot()),
+        _ => default_top(tiles),
+    };
+    detector.description.insert(TOP.into(), top.to_string());
+    detector.description.insert(TOP_BY.into(), rule.name.clone());
+    Ok(())
+}
+
+/// Of how many of its highest tiles, `most` at the most, an image's mean varies least.
+fn least_varying(images: &[Vec<f64>], most: usize) -> usize {
+    let squares = |top: usize| -> f64 {
+        let scores: Vec<f64> = images.iter().map(|tiles| mean_of_highest(tiles, top)).collect();
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        scores.iter().map(|score| (score - mean).powi(2)).sum()
+    };
+    let tops = (1..=most).map(|top| (top, squares(top)));
+    tops.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(1, |(top, _)| top)
 }
 
 /// How much of the variance of tiles' pixels, `count` tiles an image, is that of the mean image: 1
@@ -294,6 +335,16 @@ mod tests {
         let tiles = Tiles::new(64, 32, 16)?;
         let data = (0..40 * 64 * 64).map(|i| value(i / 4096, i / 64 % 64, i % 64)).collect();
         Ok(aligned(&tiles.cut(&Images::new(data, [40, 64, 64, 1])?), tiles.count()))
+    }
+
+    #[test]
+    fn as_many_tiles_count_as_vary_least_on_normal_images() {
+        // One tile of some images is an outlier: the more tiles, the less it counts.
+        let lone: Vec<Vec<f64>> = (0..8).map(|i| vec![0.1, 0.2, f64::from(i % 2), 0.3]).collect();
+        assert_eq!([1, 3, 4].map(|most| least_varying(&lone, most)), [1, 3, 4]);
+        // The highest tells of nothing, the others of how dark an image is.
+        let dark: Vec<Vec<f64>> = (0..8).map(|i| vec![9.0, f64::from(i), 0.0, 0.0]).collect();
+        assert_eq!(least_varying(&dark, 4), 1);
     }
 
     #[test]

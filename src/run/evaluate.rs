@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::baselines::plain;
 use super::config::RunConfig;
-use super::train::{export, fit, layer_names, now};
+use super::train::{export, fit, judge, layer_names, now};
 use super::{threshold, time};
 use crate::data::manifest::TestSetInfo;
 use crate::data::resize::resize;
@@ -153,11 +153,11 @@ pub fn evaluate(
         if own {
             let (place, top) = (config.place, config.top_tiles);
             let is_current = !tiling::settle(&mut detector.description, place, top)? && is_current;
-            if detector.statistics.is_none() {
+            if !detector.is_fitted()? {
                 let images = (&prepared.train_of(inlier)?, &prepared.val_of(inlier)?);
                 fit(engine, &mut detector, images, config)?;
             } else if !is_current {
-                threshold::set(&mut detector, &rule, level)?;
+                judge(&mut detector, config)?;
             }
         }
         let device = detector.description.get("device").cloned().unwrap_or_default();

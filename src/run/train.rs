@@ -889,7 +889,7 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Fits what scores need to know of normal images, and sets the threshold of the run's score.
+/// Fits what scores need to know of normal images, and settles how images are judged ([`judge`]).
 ///
 /// # Errors
 /// A device failure; numbers that are not finite.
@@ -902,7 +902,19 @@ pub fn fit(
     tiling::measure(&mut detector.description, train)?;
     tiling::settle(&mut detector.description, config.place, config.top_tiles)?;
     detector.fit(engine, train, validation)?;
+    judge(detector, config)
+}
+
+/// Settles how images are judged by the run's score: by how many of their tiles, and from which
+/// threshold on.
+///
+/// # Errors
+/// A detector without statistics, or with numbers that are not finite.
+pub fn judge(detector: &mut Detector, config: &RunConfig) -> Result<()> {
     let rule = detector.rule(&config.score, config.beta)?;
+    if config.top_tiles.is_none() {
+        tiling::choose_top(detector, &rule)?;
+    }
     threshold::set(detector, &rule, config.level())
 }
 

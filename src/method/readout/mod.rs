@@ -344,11 +344,7 @@ impl Rule {
         match name {
             AUTO => Ok(Rule::new(
                 AUTO,
-                &[
-                    (1.0, Read::Log(Part::Code), true),
-                    (0.25, Read::Log(Part::CodeGradient), true),
-                    (-0.25, Read::Plain(Part::Fisher), true),
-                ],
+                &[(1.0, Read::Log(Part::Code), true), (-0.125, Read::Plain(Part::Fisher), true)],
             )),
             PAPER => Ok(Rule::paper(beta)),
             "reconstruction" => one(1.0, Read::Plain(Part::Mse)),
