@@ -26,6 +26,10 @@ pub struct Card {
     pub model: String,
     /// Height, width and channels of its input.
     pub input: [usize; 3],
+    /// What becomes of a picture before, in words.
+    pub preprocessing: Option<String>,
+    /// Where images are cut into tiles: an image's, and how many of the highest make its score.
+    pub tiles: Option<(usize, usize)>,
     /// Trainable numbers.
     pub parameters: usize,
     /// Weight of the constraint in training.
@@ -78,10 +82,19 @@ impl Card {
              looks like and gives every image an anomaly score, `{}`:\n`{}`",
             self.name, self.score.score, self.score.formula
         );
-        out += ". Here mse is the reconstruction error, cos the mean cosine between the gradient that \
-                the image\nwould train with and those of the training images (GradCon), code the \
-                squared Mahalanobis distance of its code, and\nz(v) is v standardised on \
-                validation images. Higher = more anomalous.\n\n";
+        if let Some((count, top)) = self.tiles {
+            let of = if top == 1 {
+                "that of the highest".into()
+            } else {
+                format!("the mean of the {top} highest")
+            };
+            let _ = write!(out, " of its {count} tiles, {of}");
+        }
+        out += ". Higher = more anomalous.\n";
+        for (symbol, meaning) in meanings(&self.score.formula) {
+            let _ = write!(out, "\n- `{symbol}`: {meaning}");
+        }
+        out += "\n\n";
         let kind = if self.model == "vae" {
             "variational convolutional autoencoder"
         } else {
@@ -94,6 +107,9 @@ impl Card {
             self.parameters
         );
         let _ = writeln!(out, "| input | {h} x {w} {channels}, values in [0, 1] |");
+        if let Some(steps) = &self.preprocessing {
+            let _ = writeln!(out, "| preprocessing | {} |", cell(steps));
+        }
         if let Some(threshold) = self.threshold {
             let _ = writeln!(
                 out,
@@ -163,18 +179,25 @@ impl Card {
         }
         let _ = writeln!(out, "datasets:\n- {}\nmetrics:\n- roc_auc", quoted(&self.dataset));
         if let Some(e) = &self.evaluation {
-            let _ = write!(
-                out,
-                "model-index:\n- name: {}\n  results:\n  - task:\n      type: anomaly-detection\n \
-                      name: One-class image \
-                 anomaly detection\n    dataset:\n      name: {}\n      type: {}\n    metrics:\n",
-                quoted(&self.name),
-                quoted(&format!(
-                    "{}, normal class {}, {} % outliers",
-                    self.dataset, self.class, e.outlier_percent
-                )),
-                quoted(&self.dataset),
+            let shown = format!(
+                "{}, normal class {}, {} % outliers",
+                self.dataset, self.class, e.outlier_percent
             );
+            // Lines of their own: how far they are indented is what they mean.
+            for line in [
+                "model-index:",
+                &format!("- name: {}", quoted(&self.name)),
+                "  results:",
+                "  - task:",
+                "      type: anomaly-detection",
+                "      name: One-class image anomaly detection",
+                "    dataset:",
+                &format!("      name: {}", quoted(&shown)),
+                &format!("      type: {}", quoted(&self.dataset)),
+                "    metrics:",
+            ] {
+                let _ = writeln!(out, "{line}");
+            }
             let values = [
                 ("roc_auc", "AUROC", e.full.auroc),
                 ("average_precision", "AUPR", e.full.aupr),
@@ -188,6 +211,49 @@ impl Card {
         }
         out + "---\n"
     }
+}
+
+/// What the symbols of a score's formula stand for.
+const MEANINGS: [(&str, &str); 12] = [
+    ("mse", "squared error of the reconstruction"),
+    (
+        "cos",
+        "mean cosine of the image's own gradient with the training's, over the decoder's layers",
+    ),
+    (
+        "cos_encoder",
+        "mean cosine of the image's own gradient with the mean one, over the encoder's layers",
+    ),
+    (
+        "cos_fisher",
+        "cosine of the image's own gradient with the mean one, in the encoder's last layer and the \
+         metric of Fisher's information",
+    ),
+    ("kl", "KL divergence of the code from a standard normal distribution"),
+    ("code", "squared Mahalanobis distance of the code from those of the training images"),
+    (
+        "code_grad",
+        "squared Mahalanobis distance of the gradient that reaches the code from those of the \
+         training images",
+    ),
+    (
+        "code_place",
+        "squared Mahalanobis distance of a tile's code from those of training tiles at its place",
+    ),
+    ("norm", "squared norm of the image's own gradient in the decoder"),
+    ("metric", "squared norm of the image's own gradient, in the metric of Fisher's information"),
+    ("z", "standardised on the validation images"),
+    (
+        "distance",
+        "how far these are together from those of the validation images: standardised, and by the \
+         correlations there",
+    ),
+];
+
+/// The meanings of the symbols that a formula has. The cosine of one layer says itself what it is.
+fn meanings(formula: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let ends = |c: char| !(c.is_alphanumeric() || c == '_');
+    MEANINGS.into_iter().filter(move |(symbol, _)| formula.split(ends).any(|word| word == *symbol))
 }
 
 fn evaluation_table(out: &mut String, e: &Evaluation, scores: &[Formula]) {

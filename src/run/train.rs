@@ -851,6 +851,8 @@ pub fn export(
         class,
         model: detector.model.kind().to_string(),
         input: [detector.model.size(), detector.model.size(), detector.model.channels()],
+        preprocessing: detector.description.get("preprocessing").cloned(),
+        tiles: detector.tiling()?.map(|tiling| (tiling.tiles.count(), tiling.top)),
         parameters: detector.model.parameter_count(),
         alpha: config.alpha,
         kl_weight: config.kl_weight,

@@ -1,5 +1,8 @@
 //! The model card.
 
+use gradcon::Model;
+use gradcon::method::model::Kind;
+use gradcon::method::readout::{NAMES, Rule};
 use gradcon::report::card::{Card, write_card};
 use gradcon::report::results::Formula;
 
@@ -18,6 +21,8 @@ fn a_card_says_what_is_known_and_nothing_else() {
         model: "cae".into(),
         kl_weight: None,
         input: [28, 28, 1],
+        preprocessing: Some("resize to 28x28".into()),
+        tiles: None,
         parameters: 230_721,
         alpha: 0.03,
         score: Formula { score: "auto".into(), formula: "z(log code)".into() },
@@ -39,14 +44,52 @@ fn a_card_says_what_is_known_and_nothing_else() {
     let (start, front, body) =
         (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
     assert_eq!(start, "");
-    assert!(front.contains("model-index:\n- name: \"gradcon-fmnist-0\"\n"));
-    assert!(front.contains("datasets:\n- \"fm\\\"nist\"\n"), "{front}");
-    assert!(front.contains("      type: \"fm\\\"nist\"\n"), "{front}");
-    let value =
-        format!("    - type: roc_auc\n      name: AUROC\n      value: {}\n", evaluation.full.auroc);
-    assert!(front.contains(&value), "{front}");
+    // In YAML the indentation is the meaning.
+    let [auroc, aupr, f1, fpr95] = {
+        let full = &evaluation.full;
+        [full.auroc, full.aupr, full.f1, full.fpr95]
+    };
+    let expected = format!(
+        r#"library_name: gradcon
+tags:
+- anomaly-detection
+- one-class-classification
+- gradcon
+datasets:
+- "fm\"nist"
+metrics:
+- roc_auc
+model-index:
+- name: "gradcon-fmnist-0"
+  results:
+  - task:
+      type: anomaly-detection
+      name: One-class image anomaly detection
+    dataset:
+      name: "fm\"nist, normal class a|b, {} % outliers"
+      type: "fm\"nist"
+    metrics:
+    - type: roc_auc
+      name: AUROC
+      value: {auroc}
+    - type: average_precision
+      name: AUPR
+      value: {aupr}
+    - type: f1
+      name: F1 at the best threshold
+      value: {f1}
+    - type: fpr95
+      name: FPR at 95 % TPR
+      value: {fpr95}
+"#,
+        evaluation.outlier_percent
+    );
+    assert_eq!(front, expected);
     for wanted in [
-        "an anomaly score, `auto`:\n`z(log code)`",
+        "an anomaly score, `auto`:\n`z(log code)`. Higher",
+        "\n- `code`: squared Mahalanobis distance",
+        "\n- `z`: standardised",
+        "| preprocessing | resize to 28x28 |",
         "| GradCon | ",
         "230721 parameters",
         "| alpha | 0.03 |",
@@ -72,4 +115,21 @@ fn a_card_says_what_is_known_and_nothing_else() {
         assert!(!bare.contains(absent), "{absent}");
     }
     assert!(bare.contains("Not evaluated yet."));
+
+    // Tiles, and every symbol of every score.
+    card.tiles = Some((36, 3));
+    assert!(card.markdown().contains("`z(log code)` of its 36 tiles, the mean of the 3 highest."));
+    for kind in [Kind::Cae, Kind::Vae] {
+        let model = Model::sized(kind, 28, 1).unwrap();
+        let named = NAMES.iter().copied().chain(["joint", "code-place"]);
+        for rule in named.filter_map(|name| Rule::named(name, &model, 0.12).ok()) {
+            card.score = rule.into();
+            let text = card.markdown();
+            let words = card.score.formula.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            let is_symbol = |word: &&str| word.starts_with(char::is_alphabetic) && *word != "log";
+            for symbol in words.filter(is_symbol) {
+                assert!(text.contains(&format!("\n- `{symbol}`: ")), "{symbol} not in {text}");
+            }
+        }
+    }
 }
