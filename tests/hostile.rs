@@ -599,6 +599,7 @@ fn made(target: &str) -> Vec<Vec<u8>> {
                     best_epoch: Some(3),
                     stopped_early: None,
                     explained_variance: None,
+                    tiles: None,
                     training_seconds: None,
                     validation: None,
                     evaluations,

@@ -69,6 +69,10 @@ fn a_defect_is_found_and_shown_where_it_is() {
     place.ok("train --data data --epochs 6 --device cpu --out run -q");
     let table = place.ok("eval run --device cpu --no-bootstrap");
     assert!(table.contains("maximum in a defect"), "{table}");
+    let by = "the mean of the 3 highest of 36 tiles";
+    assert!(table.contains(&format!("An image's score is {by}.")), "{table}");
+    let card = text(&read(&place.path("run/models/normal/best/README.md")));
+    assert!(card.contains(&format!("`, of an image {by}. Higher")), "{card}");
     let results = json(&place.path("run/results.json"));
     let found = &results["classes"][0]["evaluations"][0];
     assert!(found["full"]["auroc"].as_f64().unwrap() > 0.95, "{found}");
@@ -115,6 +119,7 @@ fn a_defect_is_found_and_shown_where_it_is() {
     place.ok("report run -q");
     let page = text(&read(&place.path("run/report.html")));
     assert!(page.contains("Anomalous, and most normal") && page.contains("pixel AUROC"));
+    assert!(page.contains(&format!(", by {by}")));
 }
 
 #[test]

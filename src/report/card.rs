@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::file::write_atomic;
-use super::results::{Evaluation, Formula};
+use super::results::{Evaluation, Formula, Tiled};
 use super::tables::{cell, label, percent, three};
 use crate::error::Result;
 
@@ -28,8 +28,8 @@ pub struct Card {
     pub input: [usize; 3],
     /// What becomes of a picture before, in words.
     pub preprocessing: Option<String>,
-    /// Where images are cut into tiles: an image's, and how many of the highest make its score.
-    pub tiles: Option<(usize, usize)>,
+    /// How images are judged by their tiles, where they are cut.
+    pub tiles: Option<Tiled>,
     /// Trainable numbers.
     pub parameters: usize,
     /// Weight of the constraint in training.
@@ -82,13 +82,8 @@ impl Card {
              looks like and gives every image an anomaly score, `{}`:\n`{}`",
             self.name, self.score.score, self.score.formula
         );
-        if let Some((count, top)) = self.tiles {
-            let of = if top == 1 {
-                "that of the highest".into()
-            } else {
-                format!("the mean of the {top} highest")
-            };
-            let _ = write!(out, " of its {count} tiles, {of}");
+        if let Some(tiled) = self.tiles {
+            let _ = write!(out, ", of an image {tiled}");
         }
         out += ". Higher = more anomalous.\n";
         for (symbol, meaning) in meanings(&self.score.formula) {

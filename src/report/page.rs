@@ -572,6 +572,8 @@ fn class_heading(class: &ClassResult, evaluation: Option<&Evaluation>) -> Markup
         .explained_variance
         .map(|share| format!(", explains {} of the validation images' variance", percent(share)));
     let epochs = epochs + &explained.unwrap_or_default();
+    let tiled = class.tiles.map(|tiled| format!(", by {tiled}"));
+    let epochs = epochs + &tiled.unwrap_or_default();
     html! {
         (class.class) " "
         small {

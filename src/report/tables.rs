@@ -10,6 +10,7 @@ use super::file::write_atomic;
 use super::metrics::{Deviations, Metrics};
 use super::results::{
     ClassResult, Evaluation, Formula, KindResult, MeanEvaluation, MeanMetrics, OverSeeds, Results,
+    Tiled,
 };
 use super::table::{Number, to_csv};
 use crate::error::Result;
@@ -141,9 +142,21 @@ fn deviations(results: &Results) -> Vec<Line<'_>> {
     lines
 }
 
-/// `results.md`: AUROC with classes side by side as in the paper, or a row for each category, then every metric, outlier
-/// percentages, seeds and challenges where there are any. Numbers of several seeds are means with
-/// their deviations.
+/// By how many of their tiles images are judged, where they are cut.
+fn by_tiles(results: &Results) -> String {
+    let of: Vec<(&str, Tiled)> =
+        results.classes.iter().filter_map(|c| Some((&c.class[..], c.tiles?))).collect();
+    let Some((_, first)) = of.first() else { return String::new() };
+    if of.len() == results.classes.len() && of.iter().all(|(_, tiled)| tiled == first) {
+        return format!("\nAn image's score is {first}.\n");
+    }
+    let of: Vec<String> = of.iter().map(|(class, tiled)| format!("{class} {tiled}")).collect();
+    format!("\nAn image's score is, of {}.\n", cell(&of.join("; of ")))
+}
+
+/// `results.md`: AUROC with classes side by side as in the paper, or a row for each category, then
+/// every metric, outlier percentages, seeds and challenges where there are any. Numbers of several
+/// seeds are means with their deviations.
 pub fn markdown(results: &Results) -> String {
     let about = &results.about;
     let seed = match (&results.over_seeds, about.seed) {
@@ -200,6 +213,7 @@ pub fn markdown(results: &Results) -> String {
         if !formulas.is_empty() {
             let _ = writeln!(out, "\n{}.", cell(&formulas.join("; ")));
         }
+        out += &by_tiles(results);
         let has_intervals = results.headline().any(|(_, e)| e.full.auroc_95.is_some());
         let interval = if has_intervals { " (AUROC with its 95 % bootstrap interval)" } else { "" };
         let _ = writeln!(out, "\nThe anomaly score's metrics{interval}:\n");

@@ -23,7 +23,7 @@ use crate::method::detector::Detector;
 use crate::method::maps::{MapKind, Scale, maps};
 use crate::method::readout::{PAPER, Rule};
 use crate::method::scorer::{Score, Scorer};
-use crate::method::tiling;
+use crate::method::tiling::{self, Tiling};
 use crate::program::Precision;
 use crate::report::epochs::read_epochs;
 use crate::report::extremes::{Candidates, groups, write_extremes};
@@ -31,6 +31,7 @@ use crate::report::metrics::BOOTSTRAP_RESAMPLES;
 use crate::report::pixels::{Maps, PixelResult};
 use crate::report::results::{
     About, ChallengeResult, ClassResult, Evaluation, Formula, Made, OnValidation, PARTS, Results,
+    Tiled,
 };
 use crate::report::scores::{ScoreRow, Scores, write_scores};
 use crate::report::tables;
@@ -312,6 +313,12 @@ pub fn evaluate(
     Ok((results, place))
 }
 
+impl From<Tiling> for Tiled {
+    fn from(Tiling { tiles, top, .. }: Tiling) -> Tiled {
+        Tiled { count: tiles.count(), top }
+    }
+}
+
 /// Epochs trained, and the best of them, where known.
 fn epochs_of(training: &Path, detector: &Detector) -> Result<(Option<usize>, Option<usize>)> {
     let metrics = training.join(folders::METRICS);
@@ -335,6 +342,7 @@ fn class_result(
         best_epoch: best.map(|best| best as u64),
         stopped_early: stopped_early.map(|patience| patience as u64),
         explained_variance: detector.explained_variance()?,
+        tiles: detector.tiling()?.map(Tiled::from),
         training_seconds: time::read(training),
         validation: None,
         evaluations: vec![],

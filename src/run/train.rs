@@ -29,7 +29,7 @@ use crate::method::tiling;
 use crate::method::trainer::{Outcome as Step, Trainer, TrainingSet};
 use crate::report::card::{Card, write_card};
 use crate::report::epochs::{self, EpochRow, EpochWriter};
-use crate::report::results::{Evaluation, Formula};
+use crate::report::results::{Evaluation, Formula, Tiled};
 use crate::report::table::short;
 use crate::report::tensorboard::EventWriter;
 use crate::sheet;
@@ -852,7 +852,7 @@ pub fn export(
         model: detector.model.kind().to_string(),
         input: [detector.model.size(), detector.model.size(), detector.model.channels()],
         preprocessing: detector.description.get("preprocessing").cloned(),
-        tiles: detector.tiling()?.map(|tiling| (tiling.tiles.count(), tiling.top)),
+        tiles: detector.tiling()?.map(Tiled::from),
         parameters: detector.model.parameter_count(),
         alpha: config.alpha,
         kl_weight: config.kl_weight,

@@ -230,6 +230,7 @@ fn page_of(files: ClassRun, scores: &Scores) {
         best_epoch: None,
         stopped_early: None,
         explained_variance: None,
+        tiles: None,
         training_seconds: None,
         validation: None,
         evaluations: vec![evaluation],

@@ -4,7 +4,7 @@ use gradcon::Model;
 use gradcon::method::model::Kind;
 use gradcon::method::readout::{NAMES, Rule};
 use gradcon::report::card::{Card, write_card};
-use gradcon::report::results::Formula;
+use gradcon::report::results::{Formula, Tiled};
 
 use crate::samples::results;
 
@@ -117,8 +117,9 @@ model-index:
     assert!(bare.contains("Not evaluated yet."));
 
     // Tiles, and every symbol of every score.
-    card.tiles = Some((36, 3));
-    assert!(card.markdown().contains("`z(log code)` of its 36 tiles, the mean of the 3 highest."));
+    card.tiles = Some(Tiled { count: 36, top: 3 });
+    let by = "`z(log code)`, of an image the mean of the 3 highest of 36 tiles.";
+    assert!(card.markdown().contains(by));
     for kind in [Kind::Cae, Kind::Vae] {
         let model = Model::sized(kind, 28, 1).unwrap();
         let named = NAMES.iter().copied().chain(["joint", "code-place"]);

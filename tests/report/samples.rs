@@ -82,6 +82,7 @@ pub fn results(shift: f64) -> Results {
             best_epoch: Some(2),
             stopped_early: None,
             explained_variance: Some(0.634),
+            tiles: None,
             training_seconds: Some(4.5),
             validation: None,
             evaluations,

@@ -4,6 +4,7 @@
 mod seeds;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,9 @@ pub struct ClassResult {
     /// reconstruction explains, where known: 0 = nothing learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explained_variance: Option<f64>,
+    /// How images are judged by their tiles, where they are cut and seeds agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<Tiled>,
     /// Wall time of its training in seconds, perhaps with other models beside it, where known; none
     /// of several seeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,6 +147,26 @@ pub struct ClassResult {
     /// One entry per outlier percentage, rising; none where it was evaluated by challenges, or the
     /// data have normal images only.
     pub evaluations: Vec<Evaluation>,
+}
+
+/// By how many of its tiles an image is judged. Its text says so: `the mean of the 3 highest of 36
+/// tiles`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tiled {
+    /// An image's tiles.
+    pub count: usize,
+    /// How many of the highest make its score, their mean.
+    pub top: usize,
+}
+
+impl fmt::Display for Tiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.top {
+            1 => write!(f, "the highest of {} tiles", self.count),
+            top => write!(f, "the mean of the {top} highest of {} tiles", self.count),
+        }
+    }
 }
 
 /// What a threshold comes to on the validation images, all of which are normal.

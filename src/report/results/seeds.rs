@@ -171,6 +171,7 @@ impl Results {
                 best_epoch: common(all.iter().map(|c| c.best_epoch)).flatten(),
                 stopped_early: common(all.iter().map(|c| c.stopped_early)).flatten(),
                 explained_variance: None,
+                tiles: common(all.iter().map(|c| c.tiles)).flatten(),
                 training_seconds: None,
                 validation: None,
                 evaluations: evaluations.collect::<Result<_>>()?,
