@@ -370,14 +370,19 @@ fn a_training_without_progress_ends_early() {
     assert!(error.contains("patience is 0"), "{error}");
     // A sweep's models end each by itself, and it knows that it is through.
     let sweep = "sweep --data data --lr 0.05,0.001 --patience 2 --epochs 12 --device cpu --out s";
-    let table = place.ok(sweep);
+    // All but the line with the date.
+    let swept = || -> Vec<String> {
+        let table = place.ok(sweep);
+        table.lines().filter(|line| !line.contains(", gradcon ")).map(str::to_string).collect()
+    };
+    let table = swept();
     let models = ["lr-0.05", "lr-0.001"].map(|name| {
         let run = place.path(&format!("s/alpha-0.03_{name}"));
         let metrics = run.join("models/normal/metrics.csv");
         text(&read(&metrics)).lines().count() - 1
     });
     assert_eq!(models[0], end, "{models:?}");
-    assert_eq!(place.ok(sweep), table);
+    assert_eq!(swept(), table);
 }
 
 /// A rate of false positives instead of a quantile: by the validation images, as far as they can
@@ -428,7 +433,7 @@ fn a_threshold_is_set_for_a_false_positive_rate() {
     assert_eq!((of("gradcon.threshold_fpr"), of("gradcon.threshold_quantile")), (Some(0.5), None));
     let low = of("gradcon.threshold").unwrap();
     let out = place.command("eval run --device cpu --no-bootstrap").output().unwrap();
-    assert_eq!(text(&out.stderr).matches("warning").count(), 0, "{}", text(&out.stderr));
+    assert!(!text(&out.stderr).contains("can't promise"), "{}", text(&out.stderr));
     let table = text(&out.stdout);
     assert!(table.contains("false-positive rate of at most 0.5 by 4 validation images"), "{table}");
     let results = || -> serde_json::Value {

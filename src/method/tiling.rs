@@ -165,10 +165,11 @@ pub fn settle(
     Ok(before != Tiling::of(description)? || (top.is_none() && !is_chosen))
 }
 
-/// Chooses how many of an image's tiles make its score by a rule: of 1 to as many as show a spot
-/// alike, the number whose mean varies least over the validation images. For a defect raises all
-/// the tiles that show it, and so the means of so few by as much; of these the one is best told by
-/// that otherwise stays where it is. Of fewer than ten validation images nothing is concluded.
+/// Chooses how many of an image's tiles make its score by a rule: of 1 to as many as show a spot,
+/// the fewest whose mean varies over the validation images as little as that of any, up to the
+/// standard error of a deviation of n images, a share of 1 / sqrt(2 n). For a defect raises some of
+/// the tiles that show it, and the fewest the most; more of them are worth it only if the mean
+/// otherwise stays where it is. Of fewer than ten validation images nothing is concluded.
 ///
 /// Images that are not cut have nothing to choose.
 ///
@@ -181,7 +182,7 @@ pub fn choose_top(detector: &mut Detector, rule: &Rule) -> Result<()> {
     };
     let images = ImageRule::of(rule, detector)?.tiles_of(&known.validation)?;
     let top = match images.len() {
-        ENOUGH.. => least_varying(&images, tiles.showing_a_spot()),
+        ENOUGH.. => fewest(&images, tiles.showing_a_spot()),
         _ => default_top(tiles),
     };
     detector.description.insert(TOP.into(), top.to_string());
@@ -189,15 +190,18 @@ pub fn choose_top(detector: &mut Detector, rule: &Rule) -> Result<()> {
     Ok(())
 }
 
-/// Of how many of its highest tiles, `most` at the most, an image's mean varies least.
-fn least_varying(images: &[Vec<f64>], most: usize) -> usize {
-    let squares = |top: usize| -> f64 {
+/// The fewest of an image's highest tiles, `most` at the most, whose mean varies as little as that of
+/// any, up to a standard error.
+fn fewest(images: &[Vec<f64>], most: usize) -> usize {
+    let deviation = |top: usize| {
         let scores: Vec<f64> = images.iter().map(|tiles| mean_of_highest(tiles, top)).collect();
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-        scores.iter().map(|score| (score - mean).powi(2)).sum()
+        scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>().sqrt()
     };
-    let tops = (1..=most).map(|top| (top, squares(top)));
-    tops.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(1, |(top, _)| top)
+    let deviations: Vec<f64> = (1..=most).map(deviation).collect();
+    let least = deviations.iter().copied().fold(f64::INFINITY, f64::min);
+    let limit = least * (1.0 + (2.0 * images.len() as f64).sqrt().recip());
+    1 + deviations.iter().position(|deviation| *deviation <= limit).unwrap_or(0)
 }
 
 /// How much of the variance of tiles' pixels, `count` tiles an image, is that of the mean image: 1
@@ -338,13 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn as_many_tiles_count_as_vary_least_on_normal_images() {
+    fn the_fewest_tiles_count_that_vary_as_little_as_any() {
         // One tile of some images is an outlier: the more tiles, the less it counts.
-        let lone: Vec<Vec<f64>> = (0..8).map(|i| vec![0.1, 0.2, f64::from(i % 2), 0.3]).collect();
-        assert_eq!([1, 3, 4].map(|most| least_varying(&lone, most)), [1, 3, 4]);
+        let image = |i: u32| vec![0.1, 0.2, f64::from(i % 2), 0.3];
+        let lone: Vec<Vec<f64>> = (0..8).map(image).collect();
+        assert_eq!([1, 2, 3].map(|most| fewest(&lone, most)), [1, 2, 3]);
+        // The fourth makes it no steadier than eight images can tell, but than eight hundred can.
+        assert_eq!(fewest(&lone, 4), 3);
+        assert_eq!(fewest(&(0..800).map(image).collect::<Vec<_>>(), 4), 4);
         // The highest tells of nothing, the others of how dark an image is.
         let dark: Vec<Vec<f64>> = (0..8).map(|i| vec![9.0, f64::from(i), 0.0, 0.0]).collect();
-        assert_eq!(least_varying(&dark, 4), 1);
+        assert_eq!(fewest(&dark, 4), 1);
     }
 
     #[test]

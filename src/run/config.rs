@@ -180,7 +180,7 @@ pub struct RunConfig {
     pub place: Place,
 
     /// Tiles: an image's score is the mean of its N highest tiles'. [default: of 1 to as many as show
-    /// a spot, the number whose mean varies least over the validation images]
+    /// a spot, the fewest whose mean varies as little as any over the validation images]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_tiles: Option<usize>,
