@@ -5,8 +5,9 @@
 //! score      mean of the `top` highest v_p of the image
 //! ```
 //!
-//! `top` is a setting, or chosen on normal images ([`choose_top`]). Where images are aligned, what is normal at a place is known by itself: the part `code_place`
-//! (readout/places.rs). Whole images are the case of one tile.
+//! `top` is a setting, or chosen on normal images ([`choose_top`]). Where images are aligned, what is
+//! normal at a place is known by itself: the part `code_place` (readout/places.rs). Whole images are
+//! the case of one tile.
 
 use std::collections::BTreeMap;
 
