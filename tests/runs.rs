@@ -433,7 +433,11 @@ fn a_threshold_is_set_for_a_false_positive_rate() {
     assert_eq!((of("gradcon.threshold_fpr"), of("gradcon.threshold_quantile")), (Some(0.5), None));
     let low = of("gradcon.threshold").unwrap();
     let out = place.command("eval run --device cpu --no-bootstrap").output().unwrap();
-    assert!(!text(&out.stderr).contains("can't promise"), "{}", text(&out.stderr));
+    // The pictures are noise: an AUROC far below 0.5 is the only thing to warn of.
+    let said = text(&out.stderr);
+    let warnings = said.lines().filter(|line| line.contains("warning"));
+    assert!(warnings.clone().all(|line| line.contains("is far below 0.5")), "{said}");
+    assert!(warnings.count() <= 1, "{said}");
     let table = text(&out.stdout);
     assert!(table.contains("false-positive rate of at most 0.5 by 4 validation images"), "{table}");
     let results = || -> serde_json::Value {

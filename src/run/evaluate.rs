@@ -177,14 +177,14 @@ pub fn evaluate(
                 of(tiles[1])
             )));
         }
-        let threshold = threshold::find(&detector, &what.rules[0])?;
-        let validation = on_validation(&detector, &what.rules[0], threshold)?;
-        if let Some(why) = validation.as_ref().and_then(|v| level.unkept(v.images)) {
-            warn(&format!("class {class}: {why}"));
-        }
         let tiling = detector.tiling()?;
         let rules: Vec<Rule> =
             what.rules.iter().cloned().map(|rule| rule.of_tiles(tiling)).collect();
+        let threshold = threshold::find(&detector, &rules[0])?;
+        let validation = on_validation(&detector, &rules[0], threshold)?;
+        if let Some(why) = validation.as_ref().and_then(|v| level.unkept(v.images)) {
+            warn(&format!("class {class}: {why}"));
+        }
         formulas = rules.iter().cloned().map(Formula::from).collect();
         if what.baselines.is_some() {
             let of = |(score, formula): (&str, &str)| Formula {
